@@ -1,0 +1,58 @@
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+namespace spectrace {
+
+/// What kind of input is at fault; decides the exit code (docs/manual.md, "Exit codes").
+enum class ErrorKind {
+  usage,   ///< the command line or the job file
+  model,   ///< a checkpoint: its files, config, tensors or tokenizer
+  prompt,  ///< one prompt
+  io,      ///< a file or folder could not be read or written
+};
+
+/// "Your input": something outside the program is not as it must be. Always checked, never an assertion.
+/// what() reads "problem (why) suggestion"; why and suggestion may be empty.
+class InputError : public std::runtime_error {
+ public:
+  InputError(ErrorKind kind, std::string problem, std::string why = {}, std::string suggestion = {});
+
+  ErrorKind kind() const noexcept { return kind_; }
+  const std::string& problem() const noexcept { return problem_; }
+  const std::string& why() const noexcept { return why_; }
+  const std::string& suggestion() const noexcept { return suggestion_; }
+
+  /// The same error with "context: " in front of the problem (a model's name, a file).
+  InputError in(const std::string& context) const;
+
+ private:
+  ErrorKind kind_;
+  std::string problem_, why_, suggestion_;
+};
+
+/// The text "name 'a', 'b' or 'c'" form used in suggestions: 'a', 'b', 'c'.
+template <typename Range>
+std::string quoted_list(const Range& names) {
+  std::string text;
+  for (const auto& name : names) {
+    if (!text.empty()) text += ", ";
+    text += "'" + std::string(name) + "'";
+  }
+  return text;
+}
+
+namespace detail {
+[[noreturn]] void assertion_failed(const char* condition, const char* file, int line);
+}
+
+}  // namespace spectrace
+
+/// "Our bug": a condition the program itself guarantees. Never holds an effect: off under SPECTRACE_NO_ASSERT.
+#ifdef SPECTRACE_NO_ASSERT
+#define SPECTRACE_ASSERT(condition) static_cast<void>(0)
+#else
+#define SPECTRACE_ASSERT(condition) \
+  ((condition) ? static_cast<void>(0) : ::spectrace::detail::assertion_failed(#condition, __FILE__, __LINE__))
+#endif

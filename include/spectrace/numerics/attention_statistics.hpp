@@ -1,0 +1,19 @@
+#pragma once
+
+#include <cstdint>
+
+#include "spectrace/numerics/tensor.hpp"
+
+namespace spectrace {
+
+/// Section 3 of docs/quantities.md, for one attention matrix after softmax.
+struct AttentionStatistics {
+  double row_entropy = 0;   ///< mean over rows i of -sum_j a_ij ln a_ij, nats
+  double sparsity = 0;      ///< share of all n^2 entries, masked ones too, that are < 0.01
+  double flat_entropy = 0;  ///< of entries > 1e-10 scaled to sum 1: -sum p ln p / ln(count); 0 if count < 2
+};
+
+/// @pre a is [n, n], float32 or float64, contiguous rows. Sums in float64. Non-finite entries give NaN.
+AttentionStatistics attention_statistics(const Tensor& a);
+
+}  // namespace spectrace

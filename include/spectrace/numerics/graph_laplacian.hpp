@@ -1,0 +1,19 @@
+#pragma once
+
+#include <vector>
+
+#include "spectrace/numerics/tensor.hpp"
+
+namespace spectrace {
+
+/// Spectrum of the token graph of one attention matrix (docs/quantities.md, section 4).
+struct GraphSpectrum {
+  std::vector<double> eigenvalues;  ///< mu of L_G, ascending, [n]
+  double off_diagonal_sum = 0;      ///< sum A - tr A, float64
+};
+
+/// Eigenvalues of L_G = diag(sum_j w_ij) - w with w_ij = (a_ij + a_ji) / 2 for i != j, float64.
+/// @pre a is [heads, n, n], float32 or float64. One entry a head. Non-finite attention gives NaN eigenvalues.
+std::vector<GraphSpectrum> graph_spectra(const Tensor& a);
+
+}  // namespace spectrace

@@ -1,0 +1,131 @@
+#include "spectrace/core/file.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <system_error>
+#include <utility>
+
+#include "spectrace/core/error.hpp"
+
+namespace spectrace {
+namespace {
+
+[[noreturn]] void fail(const std::string& what, const std::filesystem::path& path, int error_number) {
+  std::string suggestion;
+  if (error_number == ENOSPC || error_number == EDQUOT) suggestion = "Free some space and run the same command again.";
+  if (error_number == EACCES || error_number == EPERM) suggestion = "Check the permissions of the path.";
+  throw InputError(ErrorKind::io, what + " '" + path.string() + "'", std::strerror(error_number), suggestion);
+}
+
+/// A descriptor for the helpers below that closes on every way out.
+class Descriptor {
+ public:
+  explicit Descriptor(int value) : value_(value) {}
+  ~Descriptor() {
+    if (value_ >= 0) ::close(value_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int value() const { return value_; }
+  int release() { return std::exchange(value_, -1); }
+
+ private:
+  int value_;
+};
+
+void flush_path(const std::filesystem::path& path, int flags) {
+  const Descriptor descriptor(::open(path.c_str(), flags | O_CLOEXEC));
+  if (descriptor.value() < 0) fail("cannot open to flush", path, errno);
+  if (::fsync(descriptor.value()) != 0 && errno != EINVAL) fail("cannot flush to disk", path, errno);
+}
+
+}  // namespace
+
+FileReader::FileReader(const std::filesystem::path& path) : path_(path) {
+  descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor_ < 0) fail("cannot open", path, errno);
+  struct stat status {};
+  if (::fstat(descriptor_, &status) != 0 || S_ISDIR(status.st_mode)) {
+    const int reason = S_ISDIR(status.st_mode) ? EISDIR : errno;
+    ::close(descriptor_);
+    fail("cannot read", path, reason);
+  }
+  size_bytes_ = static_cast<std::uint64_t>(status.st_size);
+}
+
+FileReader::~FileReader() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+FileReader::FileReader(FileReader&& other) noexcept
+    : path_(std::move(other.path_)),
+      descriptor_(std::exchange(other.descriptor_, -1)),
+      size_bytes_(other.size_bytes_) {}
+
+FileReader& FileReader::operator=(FileReader&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(descriptor_, other.descriptor_);
+  std::swap(size_bytes_, other.size_bytes_);
+  return *this;
+}
+
+void FileReader::read_at(std::uint64_t offset, std::span<std::byte> destination) const {
+  std::size_t done = 0;
+  while (done < destination.size()) {
+    const ssize_t got = ::pread(descriptor_, destination.data() + done, destination.size() - done,
+                                static_cast<off_t>(offset + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail("cannot read", path_, errno);
+    if (got == 0)
+      throw InputError(ErrorKind::io, "'" + path_.string() + "' ends at byte " + std::to_string(offset + done),
+                       "expected " + std::to_string(destination.size() - done) + " more bytes",
+                       "Is the file cut short? Copy it again.");
+    done += static_cast<std::size_t>(got);
+  }
+}
+
+std::string read_text_file(const std::filesystem::path& path) {
+  const FileReader file(path);
+  std::string text(file.size_bytes(), '\0');
+  file.read_at(0, std::as_writable_bytes(std::span(text)));
+  return text;
+}
+
+void write_file_atomically(const std::filesystem::path& path, std::string_view content) {
+  auto temporary = path;
+  temporary += ".part" + std::to_string(::getpid());
+  Descriptor descriptor(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+  if (descriptor.value() < 0) fail("cannot create", temporary, errno);
+  std::size_t done = 0;
+  while (done < content.size()) {
+    const ssize_t wrote = ::write(descriptor.value(), content.data() + done, content.size() - done);
+    if (wrote < 0 && errno == EINTR) continue;
+    if (wrote < 0) {
+      const int reason = errno;
+      ::unlink(temporary.c_str());
+      fail("cannot write", path, reason);
+    }
+    done += static_cast<std::size_t>(wrote);
+  }
+  if (::close(descriptor.release()) != 0) fail("cannot write", path, errno);
+  commit_file(temporary, path);
+}
+
+void commit_file(const std::filesystem::path& temporary, const std::filesystem::path& final_path) {
+  flush_path(temporary, O_RDONLY);
+  if (std::rename(temporary.c_str(), final_path.c_str()) != 0) fail("cannot rename to", final_path, errno);
+  const auto folder = final_path.parent_path();
+  flush_path(folder.empty() ? "." : folder, O_RDONLY | O_DIRECTORY);
+}
+
+void create_folders(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) fail("cannot create the folder", folder, error.value());
+}
+
+}  // namespace spectrace

@@ -1,0 +1,25 @@
+# Compiler settings for every target, without touching third-party ones.
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+
+find_program(SPECTRACE_CCACHE ccache)
+if(SPECTRACE_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  # base_dir: builds of two clones share what is cached; the rpath carries no source path into objects.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1
+      CCACHE_DIR=${CMAKE_SOURCE_DIR}/.cache/ccache ${SPECTRACE_CCACHE})
+endif()
+
+add_library(spectrace_options INTERFACE)
+target_compile_features(spectrace_options INTERFACE cxx_std_20)
+target_compile_options(spectrace_options INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wno-psabi)
+if(SPECTRACE_WERROR)
+  target_compile_options(spectrace_options INTERFACE -Werror)
+endif()
+if(SPECTRACE_NO_ASSERT)
+  target_compile_definitions(spectrace_options INTERFACE SPECTRACE_NO_ASSERT)
+endif()
+if(SPECTRACE_SANITIZE)
+  target_compile_options(spectrace_options INTERFACE -fsanitize=${SPECTRACE_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(spectrace_options INTERFACE -fsanitize=${SPECTRACE_SANITIZE})
+endif()
