@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "spectrace/model/layer_weights.hpp"
+
+namespace spectrace {
+
+/// Prompts that go through the model together: their tokens lie one after the other, nothing is padded.
+struct TokenBatch {
+  std::vector<std::int64_t> token_ids;   // [num_tokens]
+  std::vector<std::int64_t> row_start;   // [num_prompts + 1]: prompt p is rows [row_start[p], row_start[p + 1])
+
+  std::int64_t num_prompts() const { return static_cast<std::int64_t>(row_start.size()) - 1; }
+  std::int64_t num_tokens() const { return static_cast<std::int64_t>(token_ids.size()); }
+};
+
+/// Sees the attention of one prompt in one layer, all heads: a is [num_heads, n, n] after softmax, in the compute type.
+/// Called from tasks of parallel_for: different prompts at once. The tensor is only valid during the call.
+using AttentionObserver = std::function<void(std::int64_t prompt, const Tensor& a)>;
+
+/// What enters block 0. @pre every token id is in the table and every prompt fits (check_tokens).
+/// @throws InputError (model, io) if the embedding cannot be read.
+Tensor embed(const ModelDescription& model, const TensorStore& store, const TokenBatch& batch,
+             ComputeType type);  // [num_tokens, hidden_size]
+
+/// Runs block `layer` over the batch, in place. `hidden` is [num_tokens, hidden_size], what enters the block; on return what
+/// leaves it. The bits depend on the batch and the weights alone, never on threads.
+void run_block(const ModelDescription& model, std::int64_t layer, const LayerWeights& weights, const TokenBatch& batch,
+               Tensor& hidden, const AttentionObserver& observe);
+
+/// The final norm (where the model has one, else the input). [num_tokens, hidden_size]
+Tensor apply_final_norm(const ModelDescription& model, const TensorStore& store, const Tensor& hidden);
+
+/// Why the model cannot run these ids ("" if it can): empty prompt, id out of range, longer than the position table.
+std::string check_tokens(const ModelDescription& model, std::span<const std::int64_t> token_ids);
+
+/// Peak bytes of run_block besides weights and `hidden`, for planning.
+std::int64_t block_workspace_bytes(const ModelDescription& model, std::int64_t num_tokens, std::int64_t longest_prompt,
+                                   ComputeType type);
+
+}  // namespace spectrace

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <optional>
+
+#include "spectrace/checkpoint/tensor_store.hpp"
+#include "spectrace/model/description.hpp"
+
+namespace spectrace {
+
+struct Norm {
+  Tensor weight;                 // [hidden] or [head_dim]
+  std::optional<Tensor> bias;    // like weight
+};
+
+struct Linear {
+  Tensor weight;                 // [out, in]; may be a transposed view of what is stored (GPT-2)
+  std::optional<Tensor> bias;    // [out]
+};
+
+/// One layer, canonical, in the compute type. Slices of heads are views: W_V[h] = w_v.weight.narrow(0, g(h) * d, d).
+struct LayerWeights {
+  Linear w_q;  // [num_heads * head_dim, hidden_size]
+  Linear w_k;  // [num_kv_heads * head_dim, hidden_size]
+  Linear w_v;  // [num_kv_heads * head_dim, hidden_size]
+  Linear w_o;  // [hidden_size, num_heads * head_dim]
+  std::optional<Norm> query_norm, key_norm;
+  std::optional<Norm> attention_input_norm, attention_output_norm, mlp_input_norm, mlp_output_norm;
+  std::optional<Linear> mlp_gate;  // [intermediate, hidden_size]
+  Linear mlp_up;                   // [intermediate, hidden_size]
+  Linear mlp_down;                 // [hidden_size, intermediate]
+};
+
+/// The four attention matrices alone, without the rest of the layer (weight spectra on a rank that runs no prompts).
+struct AttentionWeights {
+  Tensor w_q, w_k, w_v, w_o;  // as in LayerWeights
+};
+
+/// Reads one layer. @throws InputError (model or io) naming the tensor.
+LayerWeights read_layer(const ModelDescription& model, const TensorStore& store, std::int64_t layer, ComputeType type);
+AttentionWeights read_attention_weights(const ModelDescription& model, const TensorStore& store, std::int64_t layer,
+                                        ComputeType type);
+/// Of a layer that is read already: no copies.
+AttentionWeights attention_weights(const LayerWeights& layer);
+
+/// Bytes of one layer in the compute type.
+std::int64_t layer_size_bytes(const ModelDescription& model, std::int64_t layer, ComputeType type);
+
+}  // namespace spectrace
