@@ -20,7 +20,7 @@ struct Array {
 
 /// What one unit of work found: named arrays and texts, or why it failed. One unit, one record, in the journal as well.
 struct Record {
-  std::string error;                          ///< empty if all went well
+  std::string error;  ///< empty if all went well
   std::map<std::string, Array> arrays;
   std::map<std::string, std::vector<std::string>> texts;
 };

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <vector>
+
+#include "spectrace/measure/record.hpp"
+#include "spectrace/measure/weight_spectra.hpp"
+#include "spectrace/model/forward.hpp"
+
+namespace spectrace {
+
+/// What is measured of prompts.
+struct PromptAnalyses {
+  bool attention = true, sheaf = true, residual = true;
+  bool graph_eigenvalues = false;  ///< keep mu of every head (large)
+  std::vector<double> beta;        ///< of the partition function
+};
+
+/// Takes down sections 3 to 5 of docs/quantities.md for the prompts of one batch while they go through the model.
+/// Arrays are named as the datasets of /prompts/<set>, prompt first: [prompt, layer, head], [prompt, boundary], …
+/// free_energy is left out: it is -log_partition / beta.
+class PromptMeasurement {
+ public:
+  PromptMeasurement(const ModelDescription& model, const TokenBatch& batch, PromptAnalyses analyses);
+
+  bool needs_attention() const { return analyses_.attention || analyses_.sheaf; }
+  bool needs_value_spectra() const { return analyses_.sheaf; }
+
+  /// Boundary b of the residual stream. @pre hidden is [num_tokens, hidden_size].
+  void see_boundary(std::int64_t boundary, const Tensor& hidden);
+  void see_final_norm(const Tensor& normed);
+  /// Attention of one prompt in one layer, [num_heads, n, n]. Different prompts may come at the same time.
+  void see_attention(std::int64_t layer, std::int64_t prompt, const Tensor& a,
+                     const std::vector<ValueSpectrum>& values);
+
+  /// What was found, gains included. Call once, after the last block.
+  Record finish();
+
+ private:
+  Array& array(const char* name) { return record_.arrays.at(name); }
+  void set(const char* name, std::initializer_list<std::int64_t> index, double value);
+  void see_sheaf(std::int64_t layer, std::int64_t prompt, const Tensor& a, const std::vector<ValueSpectrum>& values);
+
+  const ModelDescription& model_;
+  const TokenBatch& batch_;
+  PromptAnalyses analyses_;
+  Record record_;
+};
+
+}  // namespace spectrace

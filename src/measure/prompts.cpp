@@ -1,0 +1,158 @@
+#include "spectrace/measure/prompts.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "spectrace/core/error.hpp"
+#include "spectrace/numerics/attention_statistics.hpp"
+#include "spectrace/numerics/exact_sum.hpp"
+#include "spectrace/numerics/graph_laplacian.hpp"
+#include "spectrace/numerics/sheaf_spectrum.hpp"
+#include "spectrace/numerics/spectral_summary.hpp"
+
+namespace spectrace {
+namespace {
+
+std::int64_t longest_prompt(const TokenBatch& batch) {
+  std::int64_t longest = 0;
+  for (std::int64_t p = 0; p < batch.num_prompts(); ++p)
+    longest = std::max(longest,
+                       batch.row_start[static_cast<std::size_t>(p) + 1] - batch.row_start[static_cast<std::size_t>(p)]);
+  return longest;
+}
+
+/// Norms of each prompt's last token and their mean over its tokens.
+struct PromptNorms {
+  double last = 0, mean = 0;
+};
+
+std::vector<PromptNorms> prompt_norms(const TokenBatch& batch, const Tensor& hidden) {
+  const std::vector<double> norms = row_norms(hidden);
+  std::vector<PromptNorms> found;
+  for (std::int64_t p = 0; p < batch.num_prompts(); ++p) {
+    const auto begin = batch.row_start[static_cast<std::size_t>(p)],
+               end = batch.row_start[static_cast<std::size_t>(p) + 1];
+    double sum = 0;
+    for (std::int64_t row = begin; row < end; ++row) sum += norms[static_cast<std::size_t>(row)];
+    found.push_back({norms[static_cast<std::size_t>(end - 1)], sum / static_cast<double>(end - begin)});
+  }
+  return found;
+}
+
+}  // namespace
+
+PromptMeasurement::PromptMeasurement(const ModelDescription& model, const TokenBatch& batch, PromptAnalyses analyses)
+    : model_(model), batch_(batch), analyses_(std::move(analyses)) {
+  const std::int64_t prompts = batch.num_prompts(), layers = model.num_layers, heads = model.num_heads;
+  const auto make = [&](std::initializer_list<const char*> names, const std::vector<std::int64_t>& shape) {
+    for (const char* name : names) record_.arrays[name] = Array::filled_with_nan(shape);
+  };
+  if (analyses_.attention) {
+    make({"row_entropy", "sparsity", "flat_entropy"}, {prompts, layers, heads});
+    make({"row_entropy_mean_attention", "sparsity_mean_attention", "flat_entropy_mean_attention"}, {prompts, layers});
+  }
+  if (analyses_.sheaf) {
+    make({"trace", "lambda_max", "spectral_gap", "nullity", "spectral_entropy"}, {prompts, layers, heads});
+    make({"trace_multihead", "trace_mean_attention"}, {prompts, layers});
+    make({"log_partition"}, {prompts, layers, heads, static_cast<std::int64_t>(analyses_.beta.size())});
+    if (analyses_.graph_eigenvalues) make({"graph_eigenvalues"}, {prompts, layers, heads, longest_prompt(batch)});
+  }
+  if (analyses_.residual) {
+    make({"last_token_norm", "mean_token_norm"}, {prompts, layers + 1});
+    make({"gain"}, {prompts, layers});
+    make({"final_norm_last_token", "final_norm_mean_token"}, {prompts});
+  }
+}
+
+void PromptMeasurement::set(const char* name, std::initializer_list<std::int64_t> index, double value) {
+  Array& target = array(name);
+  SPECTRACE_ASSERT(index.size() == target.shape.size());
+  std::int64_t flat = 0;
+  std::size_t axis = 0;
+  for (const std::int64_t i : index) {
+    SPECTRACE_ASSERT(i >= 0 && i < target.shape[axis]);
+    flat = flat * target.shape[axis++] + i;
+  }
+  target.values[static_cast<std::size_t>(flat)] = value;
+}
+
+void PromptMeasurement::see_boundary(std::int64_t boundary, const Tensor& hidden) {
+  if (!analyses_.residual) return;
+  const auto norms = prompt_norms(batch_, hidden);
+  for (std::int64_t p = 0; p < batch_.num_prompts(); ++p) {
+    set("last_token_norm", {p, boundary}, norms[static_cast<std::size_t>(p)].last);
+    set("mean_token_norm", {p, boundary}, norms[static_cast<std::size_t>(p)].mean);
+  }
+}
+
+void PromptMeasurement::see_final_norm(const Tensor& normed) {
+  if (!analyses_.residual) return;
+  const auto norms = prompt_norms(batch_, normed);
+  for (std::int64_t p = 0; p < batch_.num_prompts(); ++p) {
+    set("final_norm_last_token", {p}, norms[static_cast<std::size_t>(p)].last);
+    set("final_norm_mean_token", {p}, norms[static_cast<std::size_t>(p)].mean);
+  }
+}
+
+void PromptMeasurement::see_attention(std::int64_t layer, std::int64_t prompt, const Tensor& a,
+                                      const std::vector<ValueSpectrum>& values) {
+  if (analyses_.attention) {
+    for (std::int64_t h = 0; h < model_.num_heads; ++h) {
+      const AttentionStatistics found = attention_statistics(a[h]);
+      set("row_entropy", {prompt, layer, h}, found.row_entropy);
+      set("sparsity", {prompt, layer, h}, found.sparsity);
+      set("flat_entropy", {prompt, layer, h}, found.flat_entropy);
+    }
+    const AttentionStatistics mean = attention_statistics(a.mean(0, /*keepdim=*/false, at::kDouble));
+    set("row_entropy_mean_attention", {prompt, layer}, mean.row_entropy);
+    set("sparsity_mean_attention", {prompt, layer}, mean.sparsity);
+    set("flat_entropy_mean_attention", {prompt, layer}, mean.flat_entropy);
+  }
+  if (analyses_.sheaf) see_sheaf(layer, prompt, a, values);
+}
+
+void PromptMeasurement::see_sheaf(std::int64_t layer, std::int64_t prompt, const Tensor& a,
+                                  const std::vector<ValueSpectrum>& values) {
+  const std::vector<GraphSpectrum> graphs = graph_spectra(a);
+  const auto num_beta = static_cast<std::int64_t>(analyses_.beta.size());
+  double trace_multihead = 0, off_diagonal_sum = 0;
+  for (std::int64_t h = 0; h < model_.num_heads; ++h) {
+    const GraphSpectrum& graph = graphs[static_cast<std::size_t>(h)];
+    const ValueSpectrum& value = values[static_cast<std::size_t>(h)];
+    const double trace = graph.off_diagonal_sum * value.frobenius_norm * value.frobenius_norm;
+    const SheafSummary sheaf =
+        summarize_sheaf(graph.eigenvalues, value.singular_values, model_.hidden_size, analyses_.beta);
+    set("trace", {prompt, layer, h}, trace);
+    set("lambda_max", {prompt, layer, h}, sheaf.lambda_max);
+    set("spectral_gap", {prompt, layer, h}, sheaf.spectral_gap);
+    set("nullity", {prompt, layer, h}, sheaf.nullity);
+    set("spectral_entropy", {prompt, layer, h}, sheaf.spectral_entropy);
+    for (std::int64_t b = 0; b < num_beta; ++b)
+      set("log_partition", {prompt, layer, h, b}, sheaf.log_partition[static_cast<std::size_t>(b)]);
+    if (analyses_.graph_eigenvalues)
+      for (std::size_t i = 0; i < graph.eigenvalues.size(); ++i)
+        set("graph_eigenvalues", {prompt, layer, h, static_cast<std::int64_t>(i)}, graph.eigenvalues[i]);
+    trace_multihead += trace;
+    off_diagonal_sum += graph.off_diagonal_sum;
+  }
+  set("trace_multihead", {prompt, layer}, trace_multihead);
+  // The mean over heads is linear: its off-diagonal sum is the mean of theirs.
+  const double first = values.front().frobenius_norm;
+  set("trace_mean_attention", {prompt, layer},
+      off_diagonal_sum / static_cast<double>(model_.num_heads) * first * first);
+}
+
+Record PromptMeasurement::finish() {
+  if (analyses_.residual) {
+    const auto& norms = array("last_token_norm");
+    const std::int64_t layers = model_.num_layers;
+    for (std::int64_t p = 0; p < batch_.num_prompts(); ++p)
+      for (std::int64_t l = 0; l < layers; ++l) {
+        const auto at = static_cast<std::size_t>(p * (layers + 1) + l);
+        set("gain", {p, l}, norms.values[at + 1] / norms.values[at]);
+      }
+  }
+  return std::move(record_);
+}
+
+}  // namespace spectrace

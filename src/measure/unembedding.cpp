@@ -1,0 +1,65 @@
+#include "spectrace/measure/unembedding.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "spectrace/numerics/exact_sum.hpp"
+#include "spectrace/numerics/singular_values.hpp"
+#include "spectrace/numerics/spectral_summary.hpp"
+
+namespace spectrace {
+namespace {
+
+/// Rows a block: fixed by the shape alone, since the blocks decide the bits. About 32 MiB in float64, and not so flat
+/// that the factorization's R is updated more often than needed.
+std::int64_t rows_per_block(std::int64_t num_columns) {
+  return std::max<std::int64_t>(num_columns, (std::int64_t{1} << 22) / std::max<std::int64_t>(1, num_columns));
+}
+
+Array scalar(double value) { return Array{{}, {value}}; }
+
+}  // namespace
+
+Record measure_unembedding(const ModelDescription& model, const TensorStore& store) {
+  const TensorInfo* info = store.find(model.embedding.unembedding.tensor);
+  SPECTRACE_ASSERT(info != nullptr);  // describe_model has seen it
+  const std::int64_t num_rows = info->shape[0], num_columns = info->shape[1];
+
+  TallSingularValues tall(num_columns);
+  std::vector<double> norms;
+  norms.reserve(static_cast<std::size_t>(num_rows));
+  ExactSum<2> squares;
+  const bool is_double = info->type == StorageType::float64;
+  const std::int64_t height = std::min(num_rows, rows_per_block(num_columns));
+  const Tensor buffer = at::empty({height, num_columns}, is_double ? at::kDouble : at::kFloat);
+  for (std::int64_t first = 0; first < num_rows; first += height) {
+    const Tensor block = buffer.narrow(0, 0, std::min(height, num_rows - first));
+    store.read_rows(*info, first, block);
+    tall.add_rows(block);
+    for (const double norm : row_norms(block)) {
+      norms.push_back(norm);
+      squares.add(norm);
+    }
+  }
+
+  const SingularValues singular = tall.finish();
+  const double frobenius = std::sqrt(squares.round());
+  const auto summary = summarize_spectrum(singular.values, frobenius, num_rows, num_columns);
+  ExactSum<1> norm_sum;
+  for (const double norm : norms) norm_sum.add(norm);
+  const Moments row_moments = moments(num_rows, norm_sum, squares);
+
+  Record record;
+  record.arrays["singular_values"] = {{static_cast<std::int64_t>(singular.values.size())}, singular.values};
+  record.arrays["row_norm"] = {{num_rows}, std::move(norms)};
+  record.arrays["singular_value_error"] = scalar(singular.error_bound);
+  record.arrays["spectral_norm"] = scalar(summary.spectral_norm);
+  record.arrays["frobenius_norm"] = scalar(frobenius);
+  record.arrays["effective_rank"] = scalar(summary.effective_rank);
+  record.arrays["row_norm_mean"] = scalar(row_moments.mean);
+  record.arrays["row_norm_std"] = scalar(row_moments.std);
+  record.arrays["spectral_per_sqrt_vocab"] = scalar(summary.spectral_norm / std::sqrt(static_cast<double>(num_rows)));
+  return record;
+}
+
+}  // namespace spectrace
