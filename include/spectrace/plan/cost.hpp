@@ -1,0 +1,26 @@
+#pragma once
+
+#include <cstdint>
+
+#include "spectrace/model/description.hpp"
+
+namespace spectrace {
+
+/// Floating-point operations, estimates from the sizes; a multiplication and an addition count two.
+/// Singular values of an (m, n) matrix, m >= n: 2 m n^2 for the QR, 8/3 n^3 for the bidiagonal form (Golub & Van Loan
+/// 2013, section 8.6).
+double singular_values_flops(std::int64_t num_rows, std::int64_t num_columns);
+
+/// The four attention matrices of one layer; every head's slices; the unembedding.
+double matrices_flops(const ModelDescription& model);
+double heads_flops(const ModelDescription& model);
+double unembedding_flops(const ModelDescription& model);
+
+/// One prompt through all layers, with its statistics (the graph Laplacians' eigenvalues among them).
+double prompt_flops(const ModelDescription& model, std::int64_t num_tokens);
+
+/// Weights of the model, from its sources: parameters in total, and in one layer.
+std::int64_t num_parameters(const ModelDescription& model);
+std::int64_t num_layer_parameters(const ModelDescription& model, std::int64_t layer);
+
+}  // namespace spectrace

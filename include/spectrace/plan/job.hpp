@@ -1,0 +1,94 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "spectrace/core/json.hpp"
+#include "spectrace/measure/slicing.hpp"
+#include "spectrace/text/prompt_set.hpp"
+
+namespace spectrace {
+
+struct ModelEntry {
+  std::string name;  ///< names the results file
+  std::string path;  ///< folder or hub id, as in the job
+  std::string lab;
+  std::string expected;
+  std::optional<std::vector<std::string>> prompt_sets;  ///< names; absent: every set
+};
+
+struct PromptSetEntry {
+  std::string name;
+  std::vector<Prompt> prompts;  ///< read already, wherever they come from
+};
+
+enum class Analysis { weights, heads, unembedding, attention, sheaf, residual };
+
+/// The analyses asked for, in the contract's order.
+struct AnalysisChoice {
+  bool weights = true, heads = true, unembedding = true, attention = true, sheaf = true, residual = true;
+  bool any_of_prompts() const { return attention || sheaf || residual; }
+};
+
+struct BetaGrid {
+  double from = 1e-3, to = 1e3;
+  std::int64_t count = 25;
+  /// `count` points, evenly spaced in log beta; the ends exact.
+  std::vector<double> values() const;
+};
+
+enum class DeviceChoice { automatic, cpu, cuda };
+DeviceChoice parse_device(const std::string& text);
+
+struct ComputeOptions {
+  ComputeType dtype = ComputeType::float32;
+  DeviceChoice device = DeviceChoice::automatic;
+  std::int64_t tokens_per_batch = 4096;  ///< fixes the batches, and so the bits
+  std::optional<double> max_memory_gib;  ///< a rank
+  std::optional<int> threads;            ///< a rank
+};
+
+/// A job, validated, with every prompt read. The same on all ranks.
+struct Job {
+  std::string name;
+  std::vector<ModelEntry> models;
+  std::vector<PromptSetEntry> prompt_sets;
+  AnalysisChoice analyses;
+  BetaGrid beta;
+  bool graph_eigenvalues = false;
+  ComputeOptions compute;
+  Slicing slicing = Slicing::correct;
+  std::filesystem::path folder;  ///< of the job file: what relative paths start from
+  std::filesystem::path models_root;
+  std::filesystem::path output;
+  std::string text;  ///< the job file, comments and prompts of files left out, options put in: one line of JSON
+
+  const PromptSetEntry* find_set(const std::string& set_name) const;
+  /// The sets that a model runs on, in the job's order.
+  std::vector<const PromptSetEntry*> sets_of(const ModelEntry& model) const;
+};
+
+/// Command-line options that beat the job file.
+struct JobOverrides {
+  std::optional<std::string> output, dtype, device;
+  std::optional<double> max_memory_gib;
+};
+
+/// Reads and validates a job file, its schema first, then what a schema cannot say; reads its prompt files.
+/// @throws InputError (usage) that lists every error found, a line each.
+Job read_job(const std::filesystem::path& path, const JobOverrides& overrides = {});
+
+/// A job as text for other ranks: prompts and all. parse_resolved_job(resolve_job(job)) is the same job.
+std::string resolve_job(const Job& job);
+Job parse_resolved_job(const std::string& text);
+
+/// The JSON Schema (draft-07) of job files, as it lies in jobs/job.schema.json.
+const std::string& job_schema();
+
+/// Every way in which the document breaks the schema, "place: problem (why)"; empty if none.
+std::vector<std::string> schema_errors(const JsonNode& job);
+
+}  // namespace spectrace

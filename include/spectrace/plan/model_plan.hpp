@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "spectrace/model/description.hpp"
+#include "spectrace/plan/job.hpp"
+
+namespace spectrace {
+
+/// A prompt as the model gets it.
+struct PreparedPrompt {
+  std::string id;
+  std::vector<std::int64_t> token_ids;
+  std::string error;  ///< why it cannot run; empty if it can
+};
+
+struct PreparedSet {
+  std::string name;
+  std::vector<PreparedPrompt> prompts;
+  /// SHA-256 over ids, token ids and errors
+  std::string digest() const;
+};
+
+/// What results depend on, by name: results whose identities differ in a name that both have do not belong together.
+using Identity = std::vector<std::pair<std::string, std::string>>;
+
+/// "compute dtype: was float32, now float64" for each name that both have with different values.
+std::vector<std::string> identity_differences(const Identity& before, const Identity& now);
+std::string identity_to_json(const Identity& identity);
+Identity identity_from_json(const std::string& text);
+
+enum class UnitKind { matrices, heads, unembedding, prompts };
+
+/// The smallest piece of work that is done, journalled and handed out whole. Fixed by job and checkpoint alone.
+struct Unit {
+  UnitKind kind = UnitKind::matrices;
+  std::string key;                   ///< names its record in the journal
+  std::int64_t layer = -1;           ///< of matrices and heads
+  std::size_t set = 0;               ///< of prompts: index into ModelPlan::sets
+  std::vector<std::size_t> prompts;  ///< of prompts: indices into the set, those that run
+  std::int64_t num_tokens = 0;
+  double flops = 0;  ///< estimate, for sharing out and for progress
+};
+
+/// What is to be done for one model.
+struct ModelPlan {
+  AnalysisChoice analyses;  ///< of this run (what results hold already is left out)
+  std::vector<PreparedSet> sets;
+  std::vector<Unit> units;
+  double total_flops() const;
+};
+
+/// Puts prompts into batches of up to tokens_per_batch tokens, in their order; a longer prompt is a batch of its own.
+/// Prompts that cannot run are in none.
+std::vector<std::vector<std::size_t>> make_batches(const PreparedSet& set, std::int64_t tokens_per_batch);
+
+/// A pure function of its arguments: the same for any number of ranks. Checks itself: every layer, every prompt once.
+ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& analyses, std::vector<PreparedSet> sets,
+                     std::int64_t tokens_per_batch);
+
+/// Units of each rank (indices into `units`): longest first to the least loaded rank (Graham 1969). Every unit once.
+std::vector<std::vector<std::size_t>> assign_units(const std::vector<Unit>& units, const std::vector<std::size_t>& open,
+                                                   int num_ranks);
+
+}  // namespace spectrace
