@@ -1,1 +1,74 @@
-int main() { return 0; }
+#include <fmt/format.h>
+
+#include <exception>
+
+#include "spectrace/app/command_line.hpp"
+#include "spectrace/app/commands.hpp"
+#include "spectrace/comm/communicator.hpp"
+#include "spectrace/core/log.hpp"
+
+namespace {
+
+using namespace spectrace;
+
+int exit_code_of(ErrorKind kind) {
+  switch (kind) {
+    case ErrorKind::usage: return kWrongUsage;
+    case ErrorKind::io: return kNothingReadOrWritten;
+    case ErrorKind::model:
+    case ErrorKind::prompt: return kSomeFailed;
+  }
+  return kWrongUsage;
+}
+
+/// run under MPI. An InputError here is the same on all ranks (run_job's promise): root says it, all leave with its
+/// code.
+int run(const CommandLine& line, int& argc, char**& argv) {
+  MpiScope mpi(argc, argv);
+  const auto communicator = Communicator::world();
+  set_log(parse_log_level(line.log_level), communicator->rank());
+  try {
+    return run_job(line.run, *communicator);
+  } catch (const InputError& error) {
+    if (communicator->is_root()) log_error("{}", error.what());
+    return exit_code_of(error.kind());
+  } catch (const std::exception& error) {
+    log_error("{}. This is a bug in spectrace, or the machine is out of memory.", error.what());
+    flush_log();
+    communicator->abort(kNothingReadOrWritten);
+  }
+}
+
+int dispatch(const CommandLine& line, const CLI::App& app, int& argc, char**& argv) {
+  if (line.subcommand == "run") return run(line, argc, argv);
+  set_log(parse_log_level(line.log_level), 0);
+  if (line.subcommand == "plan") return command_plan(line);
+  if (line.subcommand == "check") return command_check(line);
+  if (line.subcommand == "inspect") return command_inspect(line);
+  if (line.subcommand == "tokenize") return command_tokenize(line);
+  if (line.subcommand == "diff") return command_diff(line);
+  fmt::print("{}", completion_script(app, line.shell));
+  return kAllDone;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CommandLine line;
+  const auto app = make_command_line(line);
+  try {
+    app->parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app->exit(error) == 0 ? kAllDone : kWrongUsage;
+  }
+  line.subcommand = app->get_subcommands().front()->get_name();
+  try {
+    return dispatch(line, *app, argc, argv);
+  } catch (const InputError& error) {
+    log_error("{}", error.what());
+    return exit_code_of(error.kind());
+  } catch (const std::exception& error) {
+    log_error("{}. This is a bug in spectrace.", error.what());
+    return kNothingReadOrWritten;
+  }
+}

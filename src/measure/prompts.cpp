@@ -60,7 +60,7 @@ PromptMeasurement::PromptMeasurement(const ModelDescription& model, const TokenB
   if (analyses_.residual) {
     make({"last_token_norm", "mean_token_norm"}, {prompts, layers + 1});
     make({"gain"}, {prompts, layers});
-    make({"final_norm_last_token", "final_norm_mean_token"}, {prompts});
+    make({"final_norm_last_token", "final_norm_mean_token", "last_gain_after_norm"}, {prompts});
   }
 }
 
@@ -151,6 +151,10 @@ Record PromptMeasurement::finish() {
         const auto at = static_cast<std::size_t>(p * (layers + 1) + l);
         set("gain", {p, l}, norms.values[at + 1] / norms.values[at]);
       }
+    for (std::int64_t p = 0; p < batch_.num_prompts(); ++p)
+      set("last_gain_after_norm", {p},
+          array("final_norm_last_token").values[static_cast<std::size_t>(p)] /
+              norms.values[static_cast<std::size_t>(p * (layers + 1) + layers - 1)]);
   }
   return std::move(record_);
 }

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "spectrace/checkpoint/tensor_store.hpp"
+#include "spectrace/core/json.hpp"
+#include "spectrace/model/description.hpp"
+#include "spectrace/plan/model_plan.hpp"
+
+namespace spectrace {
+
+/// A model whose headers have been read: nothing of its data.
+struct OpenModel {
+  std::filesystem::path folder;
+  JsonNode config;
+  TensorStore store;
+  ModelDescription description;
+};
+
+/// Config, headers, description, shapes checked. @throws InputError (model).
+OpenModel open_model_folder(const std::filesystem::path& folder, IoMode io);
+OpenModel open_model(const ModelEntry& entry, const Job& job, IoMode io);
+
+/// Token ids of every prompt, by the model's own tokenizer where a prompt is text. What is wrong with one prompt goes
+/// into its `error`. @throws InputError (model) if a text needs the tokenizer and it cannot be loaded.
+std::vector<PreparedSet> prepare_prompts(const OpenModel& model, const std::vector<const PromptSetEntry*>& sets);
+
+}  // namespace spectrace

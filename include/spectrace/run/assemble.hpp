@@ -1,0 +1,62 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "spectrace/measure/prompts.hpp"
+#include "spectrace/measure/record.hpp"
+#include "spectrace/plan/model_plan.hpp"
+#include "spectrace/plan/open_model.hpp"
+#include "spectrace/run/statistics.hpp"
+#include "spectrace/store/result_tree.hpp"
+#include "spectrace/store/schema.hpp"
+
+namespace spectrace {
+
+/// Puts the records of one model's units into the groups of its results file. Units are seen one at a time, in any
+/// order.
+class Assembly {
+ public:
+  Assembly(const ModelDescription& model, const ModelPlan& plan, Slicing slicing, const PromptAnalyses& analyses);
+
+  void add(std::size_t unit, const Record& record);
+  /// Statistics of one quantity of a set.
+  void add_statistics(std::size_t set, const std::string& quantity, const QuantityStatistics& statistics);
+
+  /// The groups, in the order of the contract. Call once. Collects what failed: see errors().
+  std::vector<Group> finish();
+  /// Every different error, in the order of units; then the sets whose prompts could not all run.
+  const std::vector<std::string>& errors() const { return errors_; }
+  std::int64_t num_units_done() const { return num_units_done_; }
+
+ private:
+  struct SetGroups {
+    Group prompts, statistics;
+  };
+  void start_layer_group(Group& group, const std::vector<DatasetSpec>& schema, std::int64_t index_size);
+  void start_set(std::size_t set);
+  void finish_set(std::size_t set, std::vector<Group>& groups);
+
+  const ModelDescription& model_;
+  const ModelPlan& plan_;
+  PromptAnalyses analyses_;
+  Group weights_, heads_, unembedding_;
+  std::vector<SetGroups> sets_;
+  std::vector<std::vector<std::string>> prompt_errors_;  // [set][prompt]
+  std::vector<std::pair<std::size_t, std::string>> unit_errors_;
+  std::vector<std::string> errors_;
+  std::int64_t num_units_done_ = 0;
+};
+
+/// Sizes of a per-prompt quantity's dimensions after `prompt`, in the order of its dims.
+std::vector<std::int64_t> slot_shape(const DatasetSpec& spec, const ModelDescription& model, std::int64_t num_beta,
+                                     std::int64_t longest_prompt);
+
+/// Quantities that the analyses ask for.
+std::vector<const PromptQuantity*> quantities_of(const PromptAnalyses& analyses);
+
+/// free_energy = -log_partition / beta, slot by slot. @pre beta is the last dimension of log_partition.
+Array free_energy(const Array& log_partition, const std::vector<double>& beta);
+
+}  // namespace spectrace

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "spectrace/measure/prompts.hpp"
+#include "spectrace/measure/slicing.hpp"
+#include "spectrace/plan/model_plan.hpp"
+#include "spectrace/plan/open_model.hpp"
+
+namespace spectrace {
+
+/// What one rank needs to know to work on its units of one model.
+struct PassOptions {
+  ComputeType dtype = ComputeType::float32;
+  Slicing slicing = Slicing::correct;
+  PromptAnalyses prompt_analyses;
+  /// Bytes that hidden states of prompts may take at once; more prompts go in several passes. 0: no limit.
+  std::int64_t hidden_bytes_limit = 0;
+};
+
+struct PassEvents {
+  /// A unit is done: its record, or why it failed. May throw; then the pass ends with that exception.
+  std::function<void(std::size_t unit, Record record)> on_done;
+  /// Work done since the last call, in the units' flops.
+  std::function<void(double flops)> on_progress;
+  /// Asked between layers; true ends the pass, what is not done stays undone.
+  std::function<bool()> stop_requested;
+};
+
+/// Does the given units (indices into plan.units) in one stream over the layers: each layer is read once, serves the
+/// spectra and all prompts that are under way, and is freed. What is wrong with the checkpoint becomes the records of
+/// the units it touches, never an exception; the outcome of a unit does not depend on which others it shares the pass
+/// with.
+/// @return false if it was stopped.
+bool run_pass(const OpenModel& model, const ModelPlan& plan, const std::vector<std::size_t>& units,
+              const PassOptions& options, const PassEvents& events);
+
+}  // namespace spectrace

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "spectrace/plan/job.hpp"
+#include "spectrace/plan/open_model.hpp"
+#include "spectrace/store/result_tree.hpp"
+
+namespace spectrace {
+
+using Attributes = std::vector<std::pair<std::string, AttributeValue>>;
+
+struct ResultStatus {
+  std::string status;  ///< "ok", "partial", "failed"
+  std::string error;   ///< a line each
+  std::int64_t failed_units = 0;
+};
+
+/// Attributes of a results file, in the order of the contract.
+Attributes result_attributes(const Job& job, const ModelEntry& entry, const OpenModel& model,
+                             const ResultStatus& status);
+/// Those of a model that could not be opened.
+Attributes failed_attributes(const Job& job, const ModelEntry& entry, const std::string& error);
+
+/// Groups of earlier results that the tree has no newer one of.
+void add_earlier_groups(const ResultTree& earlier, ResultTree& tree);
+/// The order of the contract: weights, heads, unembedding, prompt sets as the job has them, then sets of earlier jobs.
+void order_groups(const Job& job, ResultTree& tree);
+/// effective_amplification needs the unembedding and the gains, which may come from different runs.
+void set_effective_amplification(ResultTree& tree);
+/// What the results now depend on: the earlier ones' identity with the new names added.
+Identity merged_identity(const std::optional<ResultTree>& earlier, const Identity& now);
+
+}  // namespace spectrace

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "spectrace/core/json.hpp"
+
+namespace spectrace {
+
+/// This rank's part of <model>.run.json: host, rank, threads, Slurm ids, seconds of each stage, bytes read, peak
+/// memory.
+struct RankReport {
+  bool stopped = false;
+  double compute_s = 0;
+  std::uint64_t bytes_read = 0;
+  std::size_t num_units = 0;
+
+  /// With what the process itself knows: host, pid, peak memory.
+  std::string to_json(int rank, int num_threads) const;
+};
+
+/// Highest resident memory of this process so far, bytes.
+std::uint64_t peak_memory_bytes();
+
+/// SLURM_JOB_ID and its like, as far as they are set.
+Json slurm_ids();
+
+/// Versions of the program and of the libraries it runs with.
+Json versions();
+
+}  // namespace spectrace

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <optional>
+#include <string>
+
+namespace spectrace {
+
+/// Asks a run to end early with everything finished kept: by SIGTERM, SIGINT, SIGUSR1 or SIGUSR2 (what Slurm and mpirun
+/// send before they kill), or by a time limit. A second SIGINT ends the process at once.
+class StopRequest {
+ public:
+  /// Installs the signal handlers. `max_hours` counts from now.
+  explicit StopRequest(std::optional<double> max_hours);
+  ~StopRequest();
+  StopRequest(const StopRequest&) = delete;
+  StopRequest& operator=(const StopRequest&) = delete;
+
+  bool requested() const;
+  /// "signal 15", "time limit": for the log. Empty if not requested.
+  std::string reason() const;
+
+ private:
+  std::optional<double> deadline_s_;  // on the steady clock
+};
+
+}  // namespace spectrace

@@ -1,0 +1,57 @@
+#include <fmt/format.h>
+
+#include <fstream>
+#include <iostream>
+#include <sstream>
+
+#include "spectrace/app/commands.hpp"
+#include "spectrace/checkpoint/hub.hpp"
+#include "spectrace/text/tokenizer.hpp"
+
+namespace spectrace {
+namespace {
+
+void print_ids(const Tokenizer& tokenizer, std::string_view text, std::string& out) {
+  bool first = true;
+  for (const std::int64_t id : tokenizer.encode(text)) {
+    fmt::format_to(std::back_inserter(out), "{}{}", first ? "" : " ", id);
+    first = false;
+  }
+  out += '\n';
+}
+
+void tokenize_lines(const Tokenizer& tokenizer, std::istream& in) {
+  std::string text, out;
+  for (std::int64_t number = 1; std::getline(in, text); ++number) {
+    try {
+      print_ids(tokenizer, text, out);
+    } catch (const InputError& error) {
+      throw error.in("line " + std::to_string(number));
+    }
+    if (out.size() > (1 << 16)) {
+      std::cout << out;
+      out.clear();
+    }
+  }
+  std::cout << out;
+}
+
+}  // namespace
+
+int command_tokenize(const CommandLine& line) {
+  const Tokenizer tokenizer = Tokenizer::load(find_model_folder(line.target, std::filesystem::current_path(), {}));
+  if (line.text) {
+    std::istringstream text(*line.text + "\n");
+    tokenize_lines(tokenizer, text);
+  } else if (line.file) {
+    std::ifstream file(*line.file, std::ios::binary);
+    if (!file) throw InputError(ErrorKind::io, "cannot open '" + *line.file + "'");
+    tokenize_lines(tokenizer, file);
+  } else {
+    std::ios::sync_with_stdio(false);
+    tokenize_lines(tokenizer, std::cin);
+  }
+  return 0;
+}
+
+}  // namespace spectrace

@@ -1,0 +1,291 @@
+#include "spectrace/run/assemble.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+#include "spectrace/core/error.hpp"
+
+namespace spectrace {
+namespace {
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+Dimension make_dimension(const std::string& name, Coordinate values) {
+  const DatasetSpec spec = dimension_spec(name);
+  return {name, std::move(values), spec.units, spec.long_name};
+}
+
+Dimension counted_dimension(const std::string& name, std::int64_t size) {
+  std::vector<std::int64_t> values(static_cast<std::size_t>(size));
+  std::iota(values.begin(), values.end(), 0);
+  return make_dimension(name, std::move(values));
+}
+
+std::size_t num_slots(const Group& group, const std::vector<std::string>& dims) {
+  std::size_t slots = 1;
+  for (const auto& dim : dims) slots *= group.find_dimension(dim)->size();
+  return slots;
+}
+
+Dataset make_dataset(const DatasetSpec& spec, DatasetValues values) {
+  return {spec.name, spec.dims, spec.units, spec.long_name, std::move(values)};
+}
+
+/// A float64 dataset of a group whose dimensions stand, every slot NaN.
+void add_empty(Group& group, const DatasetSpec& spec) {
+  group.datasets.push_back(make_dataset(spec, std::vector<double>(num_slots(group, spec.dims), kNaN)));
+}
+
+std::vector<double>& numbers(Group& group, const std::string& name) {
+  for (auto& dataset : group.datasets)
+    if (dataset.name == name) return std::get<std::vector<double>>(dataset.values);
+  SPECTRACE_ASSERT(false);
+  throw std::logic_error("no dataset " + name);
+}
+
+std::vector<std::string> matrix_names() { return {kMatrixNames.begin(), kMatrixNames.end()}; }
+
+std::int64_t longest_prompt(const PreparedSet& set) {
+  std::size_t longest = 0;
+  for (const auto& prompt : set.prompts)
+    if (prompt.error.empty()) longest = std::max(longest, prompt.token_ids.size());
+  return static_cast<std::int64_t>(longest);
+}
+
+bool is_chosen(const PromptAnalyses& analyses, const PromptQuantity& quantity) {
+  if (quantity.dataset.name == "graph_eigenvalues") return analyses.sheaf && analyses.graph_eigenvalues;
+  switch (quantity.analysis) {
+    case Analysis::attention: return analyses.attention;
+    case Analysis::sheaf: return analyses.sheaf;
+    default: return analyses.residual;
+  }
+}
+
+/// Mean over prompts by layer of a quantity (prompt, layer), from its statistics.
+std::vector<double> layer_means(const Group& statistics, const std::string& name) {
+  const Dataset* dataset = statistics.find(name);
+  if (dataset == nullptr) return {};
+  const auto& values = std::get<std::vector<double>>(dataset->values);
+  const std::size_t slots = values.size() / statistic_names().size();
+  return {values.begin() + static_cast<std::ptrdiff_t>(2 * slots),
+          values.begin() + static_cast<std::ptrdiff_t>(3 * slots)};
+}
+
+void add_scalars(Group& statistics) {
+  const auto gains = layer_means(statistics, "gain");
+  const auto after_norm = layer_means(statistics, "last_gain_after_norm");
+  const auto trace = layer_means(statistics, "trace_multihead");
+  const auto entropy = layer_means(statistics, "flat_entropy_mean_attention");
+  for (const auto& spec : statistics_scalars_schema()) {
+    double value = kNaN;  // effective_amplification is put in when the unembedding is there too
+    if (spec.name == "last_gain_mean" && !gains.empty()) value = gains.back();
+    if (spec.name == "last_gain_after_norm_mean" && !after_norm.empty()) value = after_norm.front();
+    if (spec.name == "l_star_trace" && !trace.empty()) value = l_star_trace(trace);
+    if (spec.name == "l_star_sign_change" && !trace.empty()) value = l_star_sign_change(trace);
+    if (spec.name == "l_star_entropy" && !entropy.empty()) value = l_star_entropy(entropy);
+    statistics.datasets.push_back(make_dataset(spec, std::vector<double>{value}));
+  }
+}
+
+}  // namespace
+
+std::vector<std::int64_t> slot_shape(const DatasetSpec& spec, const ModelDescription& model, std::int64_t num_beta,
+                                     std::int64_t longest) {
+  std::vector<std::int64_t> shape;
+  for (const auto& dim : spec.dims) {
+    if (dim == "layer") shape.push_back(model.num_layers);
+    if (dim == "head") shape.push_back(model.num_heads);
+    if (dim == "boundary") shape.push_back(model.num_layers + 1);
+    if (dim == "beta") shape.push_back(num_beta);
+    if (dim == "graph_index") shape.push_back(longest);
+  }
+  return shape;
+}
+
+std::vector<const PromptQuantity*> quantities_of(const PromptAnalyses& analyses) {
+  std::vector<const PromptQuantity*> chosen;
+  for (const auto& quantity : prompt_schema())
+    if (is_chosen(analyses, quantity)) chosen.push_back(&quantity);
+  return chosen;
+}
+
+Array free_energy(const Array& log_partition, const std::vector<double>& beta) {
+  Array energy = log_partition;
+  for (std::size_t i = 0; i < energy.values.size(); ++i) energy.values[i] = -energy.values[i] / beta[i % beta.size()];
+  return energy;
+}
+
+Assembly::Assembly(const ModelDescription& model, const ModelPlan& plan, Slicing slicing,
+                   const PromptAnalyses& analyses)
+    : model_(model), plan_(plan), analyses_(analyses) {
+  if (plan.analyses.weights) {
+    weights_.path = "/weights";
+    start_layer_group(weights_, weights_schema(), 0);
+  }
+  if (plan.analyses.heads) {
+    heads_.path = "/heads";
+    start_layer_group(heads_, heads_schema(), head_index_size(model, slicing));
+    std::vector<std::int64_t> kv_heads;
+    for (std::int64_t h = 0; h < model.num_heads; ++h)
+      kv_heads.push_back(static_cast<std::int64_t>(model.kv_head_of(QueryHead{h})));
+    heads_.datasets.push_back(
+        {"kv_head_of_head", {"head"}, "1", "Key/value head that the query head uses", std::move(kv_heads)});
+  }
+  for (std::size_t s = 0; s < plan.sets.size(); ++s) start_set(s);
+}
+
+void Assembly::start_layer_group(Group& group, const std::vector<DatasetSpec>& schema, std::int64_t index_size) {
+  const bool has_heads = group.path == "/heads";
+  if (!has_heads) index_size = std::min(model_.num_heads * model_.head_dim, model_.hidden_size);
+  group.dimensions.push_back(counted_dimension("layer", model_.num_layers));
+  group.dimensions.push_back(make_dimension("matrix", matrix_names()));
+  if (has_heads) group.dimensions.push_back(counted_dimension("head", model_.num_heads));
+  group.dimensions.push_back(counted_dimension("index", index_size));
+  for (const auto& spec : schema) add_empty(group, spec);
+  group.attributes = {{"signal", "spectral_norm"}, {"axes", has_heads ? "layer,matrix,head" : "layer,matrix"}};
+}
+
+void Assembly::start_set(std::size_t s) {
+  const PreparedSet& set = plan_.sets[s];
+  SetGroups& groups = sets_.emplace_back();
+  Group& group = groups.prompts;
+  group.path = "/prompts/" + set.name;
+  group.attributes.emplace_back("prompt_sha256", set.digest());
+
+  std::vector<std::string> ids, errors;
+  std::vector<std::int64_t> num_tokens, token_ids, row_start;
+  for (const auto& prompt : set.prompts) {
+    ids.push_back(prompt.id);
+    errors.push_back(prompt.error);
+    row_start.push_back(static_cast<std::int64_t>(token_ids.size()));
+    num_tokens.push_back(static_cast<std::int64_t>(prompt.token_ids.size()));
+    token_ids.insert(token_ids.end(), prompt.token_ids.begin(), prompt.token_ids.end());
+  }
+  prompt_errors_.push_back(std::move(errors));
+
+  group.dimensions.push_back(counted_dimension("prompt", static_cast<std::int64_t>(set.prompts.size())));
+  group.dimensions.push_back(counted_dimension("layer", model_.num_layers));
+  group.dimensions.push_back(counted_dimension("head", model_.num_heads));
+  group.dimensions.push_back(counted_dimension("boundary", model_.num_layers + 1));
+  if (analyses_.sheaf) group.dimensions.push_back(make_dimension("beta", analyses_.beta));
+  if (analyses_.sheaf && analyses_.graph_eigenvalues)
+    group.dimensions.push_back(counted_dimension("graph_index", longest_prompt(set)));
+  group.dimensions.push_back(counted_dimension("token", static_cast<std::int64_t>(token_ids.size())));
+
+  group.datasets.push_back({"prompt_id", {"prompt"}, "1", "Name of the prompt", std::move(ids)});
+  group.datasets.push_back({"num_tokens", {"prompt"}, "1", "Tokens of the prompt", std::move(num_tokens)});
+  group.datasets.push_back(
+      {"token_ids", {"token"}, "1", "Token ids of all prompts, one after the other", std::move(token_ids)});
+  group.datasets.push_back(
+      {"row_start", {"prompt"}, "1", "Place of the prompt's first token in token_ids", std::move(row_start)});
+  for (const auto* quantity : quantities_of(analyses_)) add_empty(group, quantity->dataset);
+
+  Group& statistics = groups.statistics;
+  statistics.path = group.path + "/statistics";
+  statistics.dimensions.push_back(make_dimension("statistic", statistic_names()));
+  for (const auto& dimension : group.dimensions)
+    if (dimension.name == "layer" || dimension.name == "head" || dimension.name == "boundary" ||
+        dimension.name == "beta")
+      statistics.dimensions.push_back(dimension);
+}
+
+void Assembly::add(std::size_t index, const Record& record) {
+  const Unit& unit = plan_.units[index];
+  if (!record.error.empty()) {
+    unit_errors_.emplace_back(index, record.error);
+    if (unit.kind == UnitKind::prompts)
+      for (const std::size_t prompt : unit.prompts) prompt_errors_[unit.set][prompt] = record.error;
+    return;
+  }
+  ++num_units_done_;
+  switch (unit.kind) {
+    case UnitKind::matrices:
+    case UnitKind::heads: {
+      Group& group = unit.kind == UnitKind::heads ? heads_ : weights_;
+      for (const auto& [name, array] : record.arrays) {
+        auto& target = numbers(group, name);
+        const std::size_t slots = target.size() / static_cast<std::size_t>(model_.num_layers);
+        SPECTRACE_ASSERT(array.values.size() == slots);
+        std::copy(array.values.begin(), array.values.end(),
+                  target.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(unit.layer) * slots));
+      }
+      return;
+    }
+    case UnitKind::unembedding: {
+      unembedding_.path = "/unembedding";
+      const auto size_of = [&](const char* name) { return record.arrays.at(name).shape.at(0); };
+      unembedding_.dimensions.push_back(counted_dimension("index", size_of("singular_values")));
+      unembedding_.dimensions.push_back(counted_dimension("token", size_of("row_norm")));
+      for (const auto& spec : unembedding_schema())
+        unembedding_.datasets.push_back(make_dataset(spec, record.arrays.at(spec.name).values));
+      unembedding_.attributes = {{"signal", "singular_values"}, {"axes", "index"}};
+      return;
+    }
+    case UnitKind::prompts: {
+      Group& group = sets_[unit.set].prompts;
+      const auto store = [&](const std::string& name, const Array& array) {
+        auto& target = numbers(group, name);
+        const std::size_t slots = target.size() / plan_.sets[unit.set].prompts.size();
+        const std::size_t found = array.values.size() / unit.prompts.size();
+        // graph_eigenvalues: the batch's longest prompt may be shorter than the set's; rows are padded then.
+        const auto width = name == "graph_eigenvalues" ? static_cast<std::size_t>(array.shape.back()) : found;
+        const std::size_t rows = width == 0 ? 0 : found / width;
+        const std::size_t target_width = rows == 0 ? 0 : slots / rows;
+        for (std::size_t i = 0; i < unit.prompts.size(); ++i)
+          for (std::size_t row = 0; row < rows; ++row)
+            std::copy_n(array.values.begin() + static_cast<std::ptrdiff_t>(i * found + row * width), width,
+                        target.begin() + static_cast<std::ptrdiff_t>(unit.prompts[i] * slots + row * target_width));
+      };
+      for (const auto& [name, array] : record.arrays) store(name, array);
+      if (record.arrays.contains("log_partition"))
+        store("free_energy", free_energy(record.arrays.at("log_partition"), analyses_.beta));
+      return;
+    }
+  }
+}
+
+void Assembly::add_statistics(std::size_t set, const std::string& quantity, const QuantityStatistics& statistics) {
+  for (const auto& entry : prompt_schema())
+    if (entry.dataset.name == quantity) {
+      DatasetSpec spec = entry.dataset;
+      spec.dims.front() = "statistic";
+      sets_[set].statistics.datasets.push_back(make_dataset(spec, statistics.values));
+    }
+}
+
+void Assembly::finish_set(std::size_t s, std::vector<Group>& groups) {
+  SetGroups& set = sets_[s];
+  std::size_t num_bad = 0;
+  for (const auto& error : prompt_errors_[s]) num_bad += !error.empty();
+  if (num_bad > 0) {
+    const auto first = static_cast<std::size_t>(
+        std::find_if(prompt_errors_[s].begin(), prompt_errors_[s].end(), [](const auto& e) { return !e.empty(); }) -
+        prompt_errors_[s].begin());
+    errors_.push_back("prompt set '" + plan_.sets[s].name + "': " + std::to_string(num_bad) + " of " +
+                      std::to_string(prompt_errors_[s].size()) + " prompts failed, the first is '" +
+                      plan_.sets[s].prompts[first].id + "': " + prompt_errors_[s][first]);
+  }
+  set.prompts.datasets.insert(
+      set.prompts.datasets.begin() + 2,
+      {"prompt_error", {"prompt"}, "1", "Why the prompt could not run; empty if it did", prompt_errors_[s]});
+  add_scalars(set.statistics);
+  groups.push_back(std::move(set.prompts));
+  groups.push_back(std::move(set.statistics));
+}
+
+std::vector<Group> Assembly::finish() {
+  std::sort(unit_errors_.begin(), unit_errors_.end());
+  for (const auto& [unit, error] : unit_errors_)
+    if (plan_.units[unit].kind != UnitKind::prompts &&
+        std::find(errors_.begin(), errors_.end(), error) == errors_.end())
+      errors_.push_back(error);
+  std::vector<Group> groups;
+  if (!weights_.path.empty()) groups.push_back(std::move(weights_));
+  if (!heads_.path.empty()) groups.push_back(std::move(heads_));
+  if (!unembedding_.path.empty()) groups.push_back(std::move(unembedding_));
+  for (std::size_t s = 0; s < sets_.size(); ++s) finish_set(s, groups);
+  return groups;
+}
+
+}  // namespace spectrace

@@ -1,0 +1,56 @@
+#include <sched.h>
+
+#include <cstdlib>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "spectrace/comm/launch.hpp"
+#include "spectrace/run/run_job.hpp"
+
+namespace spectrace {
+namespace {
+
+/// Cores that the scheduler lets this process run on.
+std::vector<int> allowed_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  std::vector<int> cores;
+  if (::sched_getaffinity(0, sizeof set, &set) == 0)
+    for (int core = 0; core < CPU_SETSIZE; ++core)
+      if (CPU_ISSET(core, &set)) cores.push_back(core);
+  return cores;
+}
+
+std::string join(const std::vector<int>& cores) {
+  std::string text;
+  for (const int core : cores) text += " " + std::to_string(core);
+  return text;
+}
+
+bool holds(const std::string& cores, int core) {
+  std::istringstream words(cores);
+  for (int other = 0; words >> other;)
+    if (other == core) return true;
+  return false;
+}
+
+}  // namespace
+
+int choose_num_threads(std::optional<int> asked, Communicator& communicator) {
+  const std::vector<int> mine = allowed_cores();
+  const std::string host = host_name() + ":";
+  const auto all = communicator.all_gather(host + join(mine));
+  if (asked) return *asked;
+  if (const char* variable = std::getenv("OMP_NUM_THREADS"))
+    if (const int threads = std::atoi(variable); threads > 0) return threads;
+  double share = 0;
+  for (const int core : mine) {
+    int num_users = 0;
+    for (const auto& other : all) num_users += other.starts_with(host) && holds(other.substr(host.size()), core);
+    share += 1.0 / std::max(1, num_users);
+  }
+  return std::max(1, static_cast<int>(share + 1e-9));
+}
+
+}  // namespace spectrace

@@ -1,0 +1,239 @@
+#include "spectrace/run/pass.hpp"
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+
+#include "spectrace/core/log.hpp"
+#include "spectrace/core/stopwatch.hpp"
+#include "spectrace/measure/unembedding.hpp"
+#include "spectrace/measure/weight_spectra.hpp"
+#include "spectrace/model/forward.hpp"
+#include "spectrace/numerics/numerical_error.hpp"
+
+namespace spectrace {
+namespace {
+
+/// What a unit's work may fail of without ending the run: the checkpoint's fault, or a solver's.
+/// Returns the error's text, or nothing if all went well.
+template <typename F>
+std::optional<std::string> error_of(F&& f) {
+  try {
+    f();
+    return std::nullopt;
+  } catch (const InputError& error) {
+    return error.what();
+  } catch (const NumericalError& error) {
+    return error.what();
+  }
+}
+
+Record failed(std::string error) {
+  Record record;
+  record.error = std::move(error);
+  return record;
+}
+
+TokenBatch make_batch(const ModelPlan& plan, const Unit& unit) {
+  TokenBatch batch;
+  batch.row_start.push_back(0);
+  for (const std::size_t prompt : unit.prompts) {
+    const auto& ids = plan.sets[unit.set].prompts[prompt].token_ids;
+    batch.token_ids.insert(batch.token_ids.end(), ids.begin(), ids.end());
+    batch.row_start.push_back(batch.num_tokens());
+  }
+  return batch;
+}
+
+/// A batch of prompts on its way through the layers.
+struct BatchUnderWay {
+  BatchUnderWay(const OpenModel& model, TokenBatch tokens, std::size_t unit_index, const PromptAnalyses& analyses)
+      : unit(unit_index), batch(std::move(tokens)), measurement(model.description, batch, analyses) {}
+  BatchUnderWay(const BatchUnderWay&) = delete;
+  BatchUnderWay& operator=(const BatchUnderWay&) = delete;
+
+  std::size_t unit;
+  TokenBatch batch;  // before the measurement, which refers to it
+  PromptMeasurement measurement;
+  Tensor hidden;  // [num_tokens, hidden_size]
+  std::optional<std::string> error;
+};
+
+class Pass {
+ public:
+  Pass(const OpenModel& model, const ModelPlan& plan, const PassOptions& options, const PassEvents& events)
+      : model_(model), description_(model.description), plan_(plan), options_(options), events_(events) {}
+
+  /// One stream over the layers for the given layer units and batches.
+  bool stream(const std::vector<std::size_t>& layer_units, const std::vector<std::size_t>& prompt_units) {
+    std::vector<std::unique_ptr<BatchUnderWay>> batches;
+    for (const std::size_t unit : prompt_units) batches.push_back(start(unit));
+    for (std::int64_t layer = 0; layer < description_.num_layers; ++layer) {
+      if (events_.stop_requested()) return false;
+      std::vector<std::size_t> here;
+      for (const std::size_t unit : layer_units)
+        if (plan_.units[unit].layer == layer) here.push_back(unit);
+      do_layer(layer, here, batches);
+    }
+    for (auto& batch : batches) finish(*batch);
+    return true;
+  }
+
+  void do_unembedding(std::size_t unit) {
+    Record record;
+    const auto error = error_of([&] { record = measure_unembedding(description_, model_.store); });
+    report(unit, error ? failed(*error) : std::move(record), plan_.units[unit].flops);
+  }
+
+ private:
+  std::unique_ptr<BatchUnderWay> start(std::size_t unit) {
+    auto batch =
+        std::make_unique<BatchUnderWay>(model_, make_batch(plan_, plan_.units[unit]), unit, options_.prompt_analyses);
+    batch->error = error_of([&] {
+      batch->hidden = embed(description_, model_.store, batch->batch, options_.dtype);
+      batch->measurement.see_boundary(0, batch->hidden);
+    });
+    return batch;
+  }
+
+  void do_layer(std::int64_t layer, const std::vector<std::size_t>& layer_units,
+                std::vector<std::unique_ptr<BatchUnderWay>>& batches) {
+    const Stopwatch watch;
+    const bool any_batch = std::any_of(batches.begin(), batches.end(), [](const auto& batch) { return !batch->error; });
+    if (!any_batch && layer_units.empty()) return;
+
+    // A unit of the attention matrices must fail of these matrices only, whatever else the layer is read for.
+    std::optional<LayerWeights> weights;
+    AttentionWeights attention;
+    std::optional<std::string> layer_error, attention_error;
+    if (any_batch)
+      layer_error = error_of([&] { weights = read_layer(description_, model_.store, layer, options_.dtype); });
+    if (weights) {
+      attention = attention_weights(*weights);
+    } else if (!layer_units.empty()) {
+      attention_error =
+          error_of([&] { attention = read_attention_weights(description_, model_.store, layer, options_.dtype); });
+    }
+
+    SlicedWeights sliced;
+    std::vector<ValueSpectrum> values;
+    std::optional<std::string> values_error;
+    if (weights || (!layer_units.empty() && !attention_error)) {
+      sliced = slice_weights(description_, attention, options_.slicing);
+      if (needs_values(layer_units, batches)) values_error = error_of([&] { values = value_spectra(sliced); });
+    }
+    for (const std::size_t unit : layer_units) do_layer_unit(unit, sliced, values, attention_error, values_error);
+    for (auto& batch : batches) {
+      if (!batch->error && layer_error) batch->error = layer_error;
+      if (!batch->error && values_error && batch->measurement.needs_value_spectra()) batch->error = values_error;
+      if (!batch->error) batch->error = error_of([&] { run_batch(layer, *weights, values, *batch); });
+      progress(plan_.units[batch->unit].flops / static_cast<double>(description_.num_layers));
+    }
+    log_debug("layer {} of {}: {:.2f} s", layer, model_.folder.string(), watch.elapsed_s());
+  }
+
+  bool needs_values(const std::vector<std::size_t>& layer_units,
+                    const std::vector<std::unique_ptr<BatchUnderWay>>& batches) const {
+    return std::any_of(layer_units.begin(), layer_units.end(),
+                       [&](std::size_t unit) { return plan_.units[unit].kind == UnitKind::heads; }) ||
+           std::any_of(batches.begin(), batches.end(),
+                       [](const auto& batch) { return !batch->error && batch->measurement.needs_value_spectra(); });
+  }
+
+  void do_layer_unit(std::size_t unit, const SlicedWeights& sliced, const std::vector<ValueSpectrum>& values,
+                     const std::optional<std::string>& attention_error,
+                     const std::optional<std::string>& values_error) {
+    const bool is_heads = plan_.units[unit].kind == UnitKind::heads;
+    Record record;
+    auto error = attention_error;
+    if (!error && is_heads) error = values_error;
+    if (!error)
+      error = error_of([&] {
+        record = is_heads ? measure_heads(description_, sliced, options_.slicing, values) : measure_matrices(sliced);
+      });
+    report(unit, error ? failed(*error) : std::move(record), plan_.units[unit].flops);
+  }
+
+  void run_batch(std::int64_t layer, const LayerWeights& weights, const std::vector<ValueSpectrum>& values,
+                 BatchUnderWay& batch) {
+    AttentionObserver observe;
+    if (batch.measurement.needs_attention())
+      observe = [&](std::int64_t prompt, const Tensor& a) {
+        batch.measurement.see_attention(layer, prompt, a, values);
+      };
+    run_block(description_, layer, weights, batch.batch, batch.hidden, observe);
+    batch.measurement.see_boundary(layer + 1, batch.hidden);
+  }
+
+  void finish(BatchUnderWay& batch) {
+    Record record;
+    if (!batch.error)
+      batch.error = error_of([&] {
+        batch.measurement.see_final_norm(apply_final_norm(description_, model_.store, batch.hidden));
+        record = batch.measurement.finish();
+      });
+    batch.hidden = Tensor();
+    report(batch.unit, batch.error ? failed(*batch.error) : std::move(record), 0);
+  }
+
+  void report(std::size_t unit, Record record, double flops) {
+    if (!record.error.empty()) log_error("{}: {}", plan_.units[unit].key, record.error);
+    events_.on_done(unit, std::move(record));
+    progress(flops);
+  }
+
+  void progress(double flops) {
+    if (flops > 0) events_.on_progress(flops);
+  }
+
+  const OpenModel& model_;
+  const ModelDescription& description_;
+  const ModelPlan& plan_;
+  const PassOptions& options_;
+  const PassEvents& events_;
+};
+
+/// Cuts the batches into streams whose hidden states fit, in their order.
+std::vector<std::vector<std::size_t>> cut_into_streams(const OpenModel& model, const ModelPlan& plan,
+                                                       const std::vector<std::size_t>& prompt_units,
+                                                       const PassOptions& options) {
+  const std::int64_t bytes_per_token = model.description.hidden_size * (options.dtype == ComputeType::float64 ? 8 : 4);
+  std::vector<std::vector<std::size_t>> streams(1);
+  std::int64_t used = 0;
+  for (const std::size_t unit : prompt_units) {
+    const std::int64_t bytes = plan.units[unit].num_tokens * bytes_per_token;
+    if (options.hidden_bytes_limit > 0 && !streams.back().empty() && used + bytes > options.hidden_bytes_limit) {
+      streams.emplace_back();
+      used = 0;
+    }
+    streams.back().push_back(unit);
+    used += bytes;
+  }
+  return streams;
+}
+
+}  // namespace
+
+bool run_pass(const OpenModel& model, const ModelPlan& plan, const std::vector<std::size_t>& units,
+              const PassOptions& options, const PassEvents& events) {
+  std::vector<std::size_t> layer_units, prompt_units, unembedding_units;
+  for (const std::size_t unit : units) {
+    const UnitKind kind = plan.units[unit].kind;
+    (kind == UnitKind::prompts       ? prompt_units
+     : kind == UnitKind::unembedding ? unembedding_units
+                                     : layer_units)
+        .push_back(unit);
+  }
+  Pass pass(model, plan, options, events);
+  for (const auto& stream : cut_into_streams(model, plan, prompt_units, options)) {
+    if (!pass.stream(layer_units, stream)) return false;
+    layer_units.clear();
+  }
+  for (const std::size_t unit : unembedding_units) {
+    if (events.stop_requested()) return false;
+    pass.do_unembedding(unit);
+  }
+  return true;
+}
+
+}  // namespace spectrace

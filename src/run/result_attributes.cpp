@@ -1,0 +1,107 @@
+#include "spectrace/run/result_attributes.hpp"
+
+#include <algorithm>
+
+#include "spectrace/core/build_info.hpp"
+#include "spectrace/plan/cost.hpp"
+
+namespace spectrace {
+namespace {
+
+Attributes head_attributes(const Job& job, const ModelEntry& entry, const ResultStatus& status) {
+  return {{"Conventions", "spectrace-1"},
+          {"source", std::string("spectrace ") + program_version()},
+          {"job", job.text},
+          {"model", entry.name},
+          {"lab", entry.lab},
+          {"expected", entry.expected},
+          {"status", status.status},
+          {"error", status.error},
+          {"failed_units", status.failed_units},
+          {"slicing", std::string(name(job.slicing))},
+          {"compute_dtype", std::string(name(job.compute.dtype))}};
+}
+
+/// Type of the checkpoint's weights: that of the attention matrices.
+std::string storage_dtype(const OpenModel& model) {
+  const TensorInfo* info = model.store.find(model.description.layers.front().w_v.weight.tensor);
+  return info == nullptr ? "" : name(info->type);
+}
+
+int rank_of(const Job& job, const std::string& path) {
+  if (path == "/weights") return 0;
+  if (path == "/heads") return 1;
+  if (path == "/unembedding") return 2;
+  for (std::size_t s = 0; s < job.prompt_sets.size(); ++s) {
+    const std::string set = "/prompts/" + job.prompt_sets[s].name;
+    if (path == set) return static_cast<int>(3 + 2 * s);
+    if (path == set + "/statistics") return static_cast<int>(4 + 2 * s);
+  }
+  return static_cast<int>(3 + 2 * job.prompt_sets.size());
+}
+
+double* scalar_of(Group& group, const std::string& dataset_name) {
+  for (auto& dataset : group.datasets)
+    if (dataset.name == dataset_name) return &std::get<std::vector<double>>(dataset.values).front();
+  return nullptr;
+}
+
+}  // namespace
+
+Attributes result_attributes(const Job& job, const ModelEntry& entry, const OpenModel& model,
+                             const ResultStatus& status) {
+  Attributes attributes = head_attributes(job, entry, status);
+  const ModelDescription& description = model.description;
+  const Attributes facts = {{"architecture", description.architecture},
+                            {"num_layers", description.num_layers},
+                            {"num_heads", description.num_heads},
+                            {"num_kv_heads", description.num_kv_heads},
+                            {"head_dim", description.head_dim},
+                            {"hidden_size", description.hidden_size},
+                            {"vocab_size", description.vocab_size},
+                            {"num_parameters", num_parameters(description)},
+                            {"storage_dtype", storage_dtype(model)},
+                            {"tied_embeddings", std::int64_t{description.embedding.tied}},
+                            {"norm_placement", description.norm_placement},
+                            {"position_encoding", description.position_encoding},
+                            {"max_positions", description.max_positions}};
+  attributes.insert(attributes.end(), facts.begin(), facts.end());
+  for (const auto& [fact, value] : description.rope_facts) attributes.emplace_back("rope_" + fact, value);
+  return attributes;
+}
+
+Attributes failed_attributes(const Job& job, const ModelEntry& entry, const std::string& error) {
+  return head_attributes(job, entry, {"failed", error, 1});
+}
+
+void add_earlier_groups(const ResultTree& earlier, ResultTree& tree) {
+  for (const auto& group : earlier.groups)
+    if (tree.find(group.path) == nullptr) tree.groups.push_back(group);
+}
+
+void order_groups(const Job& job, ResultTree& tree) {
+  std::stable_sort(tree.groups.begin(), tree.groups.end(),
+                   [&](const Group& a, const Group& b) { return rank_of(job, a.path) < rank_of(job, b.path); });
+}
+
+void set_effective_amplification(ResultTree& tree) {
+  for (auto& unembedding : tree.groups) {
+    if (unembedding.path != "/unembedding") continue;
+    const double spectral_norm = *scalar_of(unembedding, "spectral_norm");
+    for (auto& group : tree.groups)
+      if (double* amplification = scalar_of(group, "effective_amplification"))
+        *amplification = spectral_norm * *scalar_of(group, "last_gain_mean");
+  }
+}
+
+Identity merged_identity(const std::optional<ResultTree>& earlier, const Identity& now) {
+  if (!earlier) return now;
+  const auto* text = earlier->find_attribute("identity");
+  Identity merged = now;
+  for (const auto& pair : identity_from_json(std::get<std::string>(*text)))
+    if (std::none_of(now.begin(), now.end(), [&](const auto& known) { return known.first == pair.first; }))
+      merged.push_back(pair);
+  return merged;
+}
+
+}  // namespace spectrace

@@ -1,0 +1,50 @@
+#include "spectrace/run/run_info.hpp"
+
+#include <sys/resource.h>
+#include <torch/headeronly/version.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "spectrace/comm/communicator.hpp"
+#include "spectrace/comm/launch.hpp"
+#include "spectrace/comm/reducer.hpp"
+#include "spectrace/core/build_info.hpp"
+#include "spectrace/store/hdf5_version.hpp"
+
+namespace spectrace {
+
+std::uint64_t peak_memory_bytes() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
+}
+
+std::string RankReport::to_json(int rank, int num_threads) const {
+  return Json{{"rank", rank},
+              {"host", host_name()},
+              {"pid", ::getpid()},
+              {"threads", num_threads},
+              {"device", "cpu"},
+              {"stopped", stopped},
+              {"units", num_units},
+              {"compute_s", compute_s},
+              {"bytes_read", bytes_read},
+              {"peak_memory_bytes", peak_memory_bytes()}}
+      .dump();
+}
+
+Json versions() {
+  return {{"spectrace", program_version()}, {"build", build_description()},   {"libtorch", TORCH_VERSION},
+          {"mpi", mpi_library_version()},   {"nccl", nccl_library_version()}, {"hdf5", hdf5_library_version()}};
+}
+
+Json slurm_ids() {
+  Json ids = Json::object();
+  for (const char* variable : {"SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_STEP_ID",
+                               "SLURM_JOB_NODELIST", "SLURM_RESTART_COUNT"})
+    if (const char* value = std::getenv(variable)) ids[variable] = value;
+  return ids;
+}
+
+}  // namespace spectrace
