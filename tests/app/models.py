@@ -1,0 +1,74 @@
+"""Small checkpoints for the tests of the program, made on the spot: random weights need no download and no torch."""
+
+import json
+
+import numpy as np
+
+
+def write_safetensors(path, tensors):
+    """float32 tensors, by the format's definition: length, JSON header, bytes."""
+    header, data = {}, b""
+    for name, array in tensors.items():
+        array = np.ascontiguousarray(array, dtype="<f4")
+        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [len(data), len(data) + array.nbytes]}
+        data += array.tobytes()
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+
+
+def llama_tensors(rng, layers=3, heads=4, kv_heads=2, head_dim=8, hidden=24, inner=40, vocab=50):
+    def normal(*shape):
+        return rng.normal(size=shape) / np.sqrt(shape[-1])
+
+    tensors = {"model.embed_tokens.weight": normal(vocab, hidden), "model.norm.weight": 1 + normal(hidden)}
+    for layer in range(layers):
+        base = f"model.layers.{layer}."
+        tensors |= {
+            base + "input_layernorm.weight": 1 + normal(hidden),
+            base + "post_attention_layernorm.weight": 1 + normal(hidden),
+            base + "self_attn.q_proj.weight": normal(heads * head_dim, hidden),
+            base + "self_attn.k_proj.weight": normal(kv_heads * head_dim, hidden),
+            base + "self_attn.v_proj.weight": normal(kv_heads * head_dim, hidden),
+            base + "self_attn.o_proj.weight": normal(hidden, heads * head_dim),
+            base + "mlp.gate_proj.weight": normal(inner, hidden),
+            base + "mlp.up_proj.weight": normal(inner, hidden),
+            base + "mlp.down_proj.weight": normal(hidden, inner),
+        }
+    tensors["lm_head.weight"] = normal(vocab, hidden)
+    return tensors
+
+
+LLAMA_CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 24,
+    "intermediate_size": 40,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "vocab_size": 50,
+    "max_position_embeddings": 64,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "hidden_act": "silu",
+    "tie_word_embeddings": False,
+    "torch_dtype": "float32",
+}
+
+
+def make_llama(folder, seed=1, config=None, change=None, layers=3):
+    """A Llama with grouped heads and head_dim != hidden / heads. `change(tensors)` may damage it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = llama_tensors(np.random.default_rng(seed), layers=layers)
+    if change is not None:
+        change(tensors)
+    write_safetensors(folder / "model.safetensors", tensors)
+    (folder / "config.json").write_text(json.dumps(LLAMA_CONFIG | {"num_hidden_layers": layers} | (config or {})))
+    return folder
+
+
+def ids_set(name="ids", count=9, seed=3, longest=17):
+    rng = np.random.default_rng(seed)
+    prompts = [{"id": f"p{i}", "input_ids": rng.integers(0, 50, rng.integers(2, longest)).tolist()} for i in range(count)]
+    return {"name": name, "prompts": prompts}

@@ -1,0 +1,44 @@
+"""Runs the program as a user would."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = Path(os.environ.get("SPECTRACE_PROGRAM", ROOT / "build" / "release" / "spectrace"))
+DEMO_MODELS = sorted(p.parent for p in (ROOT / "jobs" / "demo" / "models").glob("*/config.json"))
+
+ENVIRONMENT = dict(
+    os.environ,
+    OMPI_MCA_rmaps_base_oversubscribe="1",
+    OMPI_MCA_mpi_yield_when_idle="1",
+    OMPI_MCA_hwloc_base_binding_policy="none",
+)
+if os.geteuid() == 0:
+    ENVIRONMENT.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+
+
+def spectrace(*arguments, ranks=None, environment=None, **options):
+    """A finished process: stdout and stderr as text. `ranks`: under mpirun."""
+    command = [str(PROGRAM), *map(str, arguments)]
+    if ranks is not None:
+        command = ["mpirun", "-n", str(ranks), *command]
+    return subprocess.run(
+        command, capture_output=True, text=True, env={**ENVIRONMENT, **(environment or {})}, timeout=300, **options
+    )
+
+
+def write_job(folder, job, name="job.json"):
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_text(json.dumps(job))
+    return path
+
+
+def run_job(folder, job, *options, ranks=None, expect=0):
+    """Writes the job, runs it, returns the results folder."""
+    path = write_job(folder, job)
+    done = spectrace("run", path, *options, ranks=ranks)
+    assert done.returncode == expect, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return folder / job.get("output", job["name"])

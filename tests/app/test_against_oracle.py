@@ -1,0 +1,158 @@
+"""Results files against transformers and numpy: every quantity of every demo model, and of one case of every family."""
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from expected import MATRICES, ExpectedModel
+from program import DEMO_MODELS, ROOT, run_job
+
+PROMPTS = [
+    {"id": "one token", "input_ids": [7]},
+    {"id": "short", "input_ids": [3, 1, 4, 1, 5]},
+    {"id": "long", "input_ids": [(7 * i * i + 3 * i + 2) % 47 for i in range(19)]},
+]
+BETA = {"from": 1e-2, "to": 1e2, "count": 5}
+# float32: eps times a few hundred operations a layer; float64: the oracle's own steps in float32 (docs/numerics.md).
+TOLERANCE = {"float32": 1e-4, "float64": 2e-6}
+# Counts and shares of entries beyond a threshold: one entry more or less is a jump, not an error of the arithmetic.
+JUMPING = {"sparsity", "sparsity_mean_attention", "nullity"}
+FAMILY_CASES = sorted(p.parent for p in (ROOT / "tests" / "data" / "model").glob("*/config.json"))
+
+
+def assert_close(found, expected, tolerance, what):
+    found, expected = np.asarray(found, dtype=np.float64), np.asarray(expected, dtype=np.float64)
+    assert found.shape == expected.shape, what
+    assert np.array_equal(np.isnan(found), np.isnan(expected)), what
+    finite = np.isfinite(expected)
+    assert np.array_equal(found[~finite & ~np.isnan(expected)], expected[~finite & ~np.isnan(expected)]), what
+    scale = np.abs(expected[finite]).max() if finite.any() else 1.0
+    error = np.abs(found[finite] - expected[finite])
+    assert (error <= tolerance * np.maximum(np.abs(expected[finite]), 1e-3 * scale) + 1e-300).all(), (
+        f"{what}: largest error {error.max():.3g} at scale {scale:.3g}"
+    )
+
+
+def check_weights(file, expected, tolerance):
+    for layer, row in enumerate(expected.matrices()):
+        for m, values in enumerate(row):
+            where = f"layer {layer} {MATRICES[m]}"
+            s = values.pop("singular_values")
+            count = int(file["weights/num_singular_values"][layer, m])
+            found = file["weights/singular_values"][layer, m]
+            assert count == s.size and np.isnan(found[count:]).all()
+            # Singular values to the stored bound, plus numpy's own error.
+            bound = file["weights/singular_value_error"][layer, m] + max(expected.weights[layer][MATRICES[m]].shape) * 2.0**-52 * s[0]
+            assert np.abs(found[:count] - s).max() <= bound, where
+            for name, value in values.items():
+                if name == "condition_number":
+                    assert abs(file["weights/condition_number"][layer, m] / value - 1) <= 2 * bound / s[-1] + 1e-12, where
+                else:
+                    assert_close(file["weights"][name][layer, m], value, 1e-11, f"{name} {where}")
+    for layer, row in enumerate(expected.heads()):
+        for m, heads in enumerate(row):
+            for h, values in enumerate(heads):
+                where = f"layer {layer} {MATRICES[m]} head {h}"
+                s = values["singular_values"]
+                found = file["heads/singular_values"][layer, m, h]
+                assert_close(found[: s.size], s, 1e-11, where)
+                assert np.isnan(found[s.size :]).all(), where
+                for name in ("spectral_norm", "frobenius_norm", "effective_rank", "stable_rank"):
+                    assert_close(file["heads"][name][layer, m, h], values[name], 1e-11, f"{name} {where}")
+
+
+def check_unembedding(file, expected):
+    w = expected.unembedding
+    norms = np.linalg.norm(w, axis=1)
+    s = np.linalg.svd(w, compute_uv=False)
+    group = file["unembedding"]
+    assert np.abs(group["singular_values"][:] - s).max() <= group["singular_value_error"][()] + max(w.shape) * 2.0**-52 * s[0]
+    assert_close(group["row_norm"][:], norms, 1e-12, "row_norm")
+    assert_close(group["row_norm_mean"][()], norms.mean(), 1e-12, "row_norm_mean")
+    assert_close(group["row_norm_std"][()], norms.std(ddof=1), 1e-10, "row_norm_std")
+    assert_close(group["spectral_per_sqrt_vocab"][()], s[0] / np.sqrt(w.shape[0]), 1e-12, "spectral_per_sqrt_vocab")
+    assert_close(group["frobenius_norm"][()], np.linalg.norm(w), 1e-12, "frobenius_norm")
+
+
+def check_prompts(file, expected, name, tolerance):
+    group = file["prompts"][name]
+    betas = group["beta"][:]
+    starts, counts = group["row_start"][:], group["num_tokens"][:]
+    prompts = [group["token_ids"][s : s + c].tolist() for s, c in zip(starts, counts)]
+    per_prompt = [expected.prompt(ids, betas) for ids in prompts]
+    for quantity in per_prompt[0]:
+        values = np.stack([found[quantity] for found in per_prompt])
+        found = group[quantity][:]
+        if quantity in JUMPING:
+            n = np.array([len(ids) for ids in prompts]).reshape((-1,) + (1,) * (values.ndim - 1))
+            allowed = expected.hidden * 2 * n if quantity == "nullity" else 2 / n**2
+            assert (np.abs(found - values) <= allowed).all(), quantity
+            assert np.mean(found != values) <= 0.02, quantity
+            continue
+        assert_close(found, values, tolerance, quantity)
+        statistics = group["statistics"][quantity][:]
+        finite = np.where(np.isfinite(found), found, np.nan)
+        count = np.isfinite(found).sum(0)
+        with np.errstate(all="ignore"):
+            assert np.array_equal(statistics[0], count), quantity
+            assert np.array_equal(statistics[1], len(prompts) - count), quantity
+            some = count > 0
+            assert_close(np.where(some, statistics[2], np.nan), np.where(some, np.nansum(finite, 0) / count, np.nan), 1e-12, quantity)
+            if (count > 1).all():
+                reference = np.nanstd(finite, axis=0, ddof=1)
+                scale = np.nanmax(np.abs(finite), axis=0)
+                assert (np.abs(statistics[3] - reference) <= 1e-7 * scale + 1e-300).all(), quantity
+                assert np.array_equal(statistics[4], np.nanmin(finite, 0)) and np.array_equal(statistics[5], np.nanmax(finite, 0))
+    check_scalars(file, group, per_prompt)
+
+
+def check_scalars(file, group, per_prompt):
+    statistics = group["statistics"]
+    gain = np.mean([found["gain"][-1] for found in per_prompt])
+    assert_close(statistics["last_gain_mean"][()], gain, 1e-4, "last_gain_mean")
+    amplification = file["unembedding/spectral_norm"][()] * statistics["last_gain_mean"][()]
+    assert_close(statistics["effective_amplification"][()], amplification, 1e-15, "effective_amplification")
+    trace = group["trace_multihead"][:].mean(0)
+    assert statistics["l_star_trace"][()] == np.argmax(np.abs(np.gradient(trace)))
+    entropy = group["flat_entropy_mean_attention"][:].mean(0)
+    middle = (entropy[0] + entropy[-1]) / 2
+    reached = entropy >= middle if entropy[-1] > entropy[0] else entropy <= middle
+    assert statistics["l_star_entropy"][()] == (np.argmax(reached) if reached.any() else len(entropy) // 2)
+    turns = [l for l in range(1, len(trace) - 1) if trace[l] > trace[l - 1] and trace[l + 1] < trace[l]]
+    found = statistics["l_star_sign_change"][()]
+    assert found == turns[0] if turns else np.isnan(found)
+
+
+def check_model(tmp_path, folder, dtype, prompt_sets):
+    job = {
+        "name": "oracle",
+        "models": [{"name": "model", "path": str(folder)}],
+        "prompt_sets": prompt_sets,
+        "sheaf": {"beta": BETA},
+        "compute": {"dtype": dtype, "tokens_per_batch": 20},
+    }
+    results = run_job(tmp_path, job)
+    with h5py.File(results / "model.h5") as file:
+        assert file.attrs["status"] == "ok", file.attrs["error"]
+        expected = ExpectedModel(folder)
+        assert (file.attrs["num_heads"], file.attrs["num_kv_heads"]) == (expected.num_heads, expected.num_kv_heads)
+        check_weights(file, expected, TOLERANCE[dtype])
+        check_unembedding(file, expected)
+        for prompt_set in prompt_sets:
+            check_prompts(file, expected, prompt_set["name"], TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("folder", FAMILY_CASES, ids=lambda p: p.name)
+def test_family_case(tmp_path, folder, dtype):
+    check_model(tmp_path, folder, dtype, [{"name": "ids", "prompts": PROMPTS}])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("folder", DEMO_MODELS, ids=lambda p: p.name)
+def test_demo_model(tmp_path, folder, dtype):
+    demo = json.loads((ROOT / "jobs" / "demo" / "demo.json").read_text())
+    texts = [p for p in demo["prompt_sets"][0]["prompts"]][:3]
+    check_model(tmp_path, folder, dtype, [{"name": "code", "prompts": texts}, {"name": "ids", "prompts": PROMPTS}])

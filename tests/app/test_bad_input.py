@@ -1,0 +1,235 @@
+"""Bad models, prompts, jobs and disks: one clear error that names what is wrong, and everything else finished."""
+
+import json
+import os
+import subprocess
+import time
+
+import h5py
+import numpy as np
+import pytest
+from models import LLAMA_CONFIG, ids_set, make_llama, write_safetensors
+from program import ENVIRONMENT, PROGRAM, run_job, spectrace, write_job
+
+
+def job_with(bad, tmp_path, **changes):
+    """A bad model between two good ones."""
+    good = make_llama(tmp_path / "good", seed=9)
+    models = [("first", good), ("bad", bad), ("last", good)]
+    job = {"name": "sweep", "models": [{"name": n, "path": str(p)} for n, p in models], "prompt_sets": [ids_set(count=3)]}
+    return job | changes
+
+
+def drop(name):
+    return lambda tensors: tensors.pop(name)
+
+
+def reshape(name):
+    return lambda tensors: tensors.update({name: tensors[name][:, :-1]})
+
+
+def cut_off(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def set_config(**changes):
+    def change(folder):
+        (folder / "config.json").write_text(json.dumps(LLAMA_CONFIG | changes))
+
+    return change
+
+
+def missing_shard(folder):
+    (folder / "model.safetensors").unlink()
+    names = {"model.embed_tokens.weight": "model-00001-of-00002.safetensors", "model.norm.weight": "model-00002-of-00002.safetensors"}
+    write_safetensors(folder / "model-00001-of-00002.safetensors", {"model.embed_tokens.weight": np.ones((50, 24))})
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+
+
+V_PROJ = "model.layers.1.self_attn.v_proj.weight"
+BAD_MODELS = {
+    "absent tensor": (drop(V_PROJ), None, [V_PROJ]),
+    "wrong shape": (reshape("model.layers.0.mlp.down_proj.weight"), None, ["model.layers.0.mlp.down_proj.weight", "[24, 39]", "[24, 40]"]),
+    "cut short": (None, cut_off, ["model.safetensors", "cut short"]),
+    "missing shard": (None, missing_shard, ["model-00002-of-00002.safetensors"]),
+    "unknown family": (None, set_config(model_type="frobnicator", architectures=["Frob"]), ["frobnicator", "llama"]),
+    "mixture of experts": (None, set_config(model_type="mixtral", architectures=["MixtralForCausalLM"]), ["mixtral"]),
+    "quantized": (None, set_config(quantization_config={"quant_method": "bitsandbytes"}), ["quant", "bitsandbytes"]),
+    "no config": (None, lambda folder: (folder / "config.json").unlink(), ["config.json"]),
+    "config is not JSON": (None, lambda folder: (folder / "config.json").write_text('{"hidden_size": 24,\n oops}'), ["config.json", "line 2"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_MODELS)
+@pytest.mark.parametrize("ranks", [None, 3])
+def test_bad_model_does_not_end_the_sweep(tmp_path, case, ranks):
+    change, damage, named = BAD_MODELS[case]
+    bad = make_llama(tmp_path / "bad", change=change)
+    if damage:
+        damage(bad)
+    results = run_job(tmp_path, job_with(bad, tmp_path), ranks=ranks, expect=1)
+    with h5py.File(results / "bad.h5") as file:
+        assert file.attrs["status"] == "failed"
+        for text in named:
+            assert text in file.attrs["error"], file.attrs["error"]
+    for name in ("first", "last"):
+        with h5py.File(results / f"{name}.h5") as file:
+            assert file.attrs["status"] == "ok"
+    checked = spectrace("check", tmp_path / "job.json")
+    assert checked.returncode == 1
+    for text in named:
+        assert text in checked.stdout
+
+
+def test_missing_folder_is_named(tmp_path):
+    results = run_job(tmp_path, job_with(tmp_path / "nowhere", tmp_path), expect=1)
+    with h5py.File(results / "bad.h5") as file:
+        assert str(tmp_path / "nowhere") in file.attrs["error"]
+
+
+@pytest.mark.parametrize("ranks", [None, 2])
+def test_nan_in_a_weight(tmp_path, ranks):
+    """Spectra of the other layers are there; the prompts cannot go past it. The same bytes for any number of ranks."""
+
+    def poison(tensors):
+        tensors[V_PROJ][3, 5] = np.nan
+
+    bad = make_llama(tmp_path / "bad", change=poison)
+    results = run_job(tmp_path, job_with(bad, tmp_path), ranks=ranks, expect=1)
+    with h5py.File(results / "bad.h5") as file:
+        assert file.attrs["status"] == "partial"
+        assert V_PROJ in file.attrs["error"]
+        norms = file["weights/spectral_norm"][:]
+        assert np.isnan(norms[1]).all() and np.isfinite(norms[[0, 2]]).all()
+        assert all(V_PROJ in text for text in file["prompts/ids/prompt_error"].asstr()[:])
+        assert np.isnan(file["prompts/ids/trace"][:]).all()
+        assert (file["prompts/ids/statistics/trace"][1] == 3).all()
+    again = run_job(tmp_path / "again", job_with(bad, tmp_path), expect=1)
+    assert (again / "bad.h5").read_bytes() == (results / "bad.h5").read_bytes()
+
+
+def test_bad_prompts_are_left_out_and_counted(tmp_path):
+    model = make_llama(tmp_path / "model")
+    good = [[1, 2, 3], [4, 5, 6, 7]]
+    prompts = [
+        {"id": "good", "input_ids": good[0]},
+        {"id": "out of range", "input_ids": [1, 50]},
+        {"id": "negative", "input_ids": [-1, 2]},
+        {"id": "empty", "input_ids": []},
+        {"id": "also good", "input_ids": good[1]},
+    ]
+    job = {"name": "j", "models": [{"name": "m", "path": str(model)}], "prompt_sets": [{"name": "s", "prompts": prompts}]}
+    results = run_job(tmp_path, job, expect=1)
+    with h5py.File(results / "m.h5") as file:
+        assert file.attrs["status"] == "partial"
+        errors = file["prompts/s/prompt_error"].asstr()[:]
+        assert [bool(e) for e in errors] == [False, True, True, True, False]
+        assert "50" in errors[1] and "-1" in errors[2]
+        assert np.isnan(file["prompts/s/trace"][1:4]).all() and np.isfinite(file["prompts/s/trace"][[0, 4]]).all()
+        assert (file["prompts/s/statistics/trace"][0] == 2).all() and (file["prompts/s/statistics/trace"][1] == 3).all()
+        expected = file["prompts/s/trace"][[0, 4]].mean(0)
+        np.testing.assert_allclose(file["prompts/s/statistics/trace"][2], expected, rtol=1e-14)
+    # The same command again: nothing is computed, the exit code still says so.
+    assert spectrace("run", tmp_path / "job.json").returncode == 1
+
+
+def test_prompt_longer_than_the_position_table(tmp_path):
+    from program import ROOT
+
+    folder = ROOT / "tests" / "data" / "model" / "gpt2"
+    limit = json.loads((folder / "config.json").read_text())["n_positions"]
+    sets = [{"name": "s", "prompts": [{"id": "fits", "input_ids": [1] * limit}, {"id": "too long", "input_ids": [1] * (limit + 1)}]}]
+    job = {"name": "j", "models": [{"name": "m", "path": str(folder)}], "prompt_sets": sets}
+    results = run_job(tmp_path, job, expect=1)
+    with h5py.File(results / "m.h5") as file:
+        errors = file["prompts/s/prompt_error"].asstr()[:]
+        assert errors[0] == "" and str(limit) in errors[1] and str(limit + 1) in errors[1]
+
+
+def change_at(*path, value):
+    def change(job):
+        for key in path[:-1]:
+            job = job[key]
+        job[path[-1]] = value
+
+    return change
+
+
+BAD_JOBS = {
+    "unknown key": (change_at("modles", value=[]), ["modles", "models"]),
+    "unknown nested key": (change_at("compute", value={"dtyp": "float32"}), ["/compute", "dtyp", "dtype"]),
+    "bad dtype": (change_at("compute", value={"dtype": "float16"}), ["/compute/dtype", "float16", "float32"]),
+    "wrong type": (change_at("compute", value={"threads": "two"}), ["/compute/threads", "two", "integer"]),
+    "bad analysis": (change_at("analyses", value=["weights", "wieghts"]), ["/analyses/1", "wieghts", "weights"]),
+    "no models": (change_at("models", value=[]), ["/models"]),
+    "two models of one name": (lambda job: job["models"].append(dict(job["models"][0])), ["first", "two models"]),
+    "unknown prompt set": (change_at("models", 0, "prompt_sets", value=["nope"]), ["nope"]),
+    "beta backwards": (change_at("sheaf", value={"beta": {"from": 2, "to": 1, "count": 3}}), ["/sheaf/beta"]),
+    "prompt file missing": (change_at("prompt_sets", 0, value={"name": "f", "path": "nowhere.txt"}), ["nowhere.txt"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_JOBS)
+def test_bad_job_is_named(tmp_path, case):
+    change, named = BAD_JOBS[case]
+    job = job_with(make_llama(tmp_path / "bad"), tmp_path)
+    change(job)
+    path = write_job(tmp_path, job)
+    for command in ("run", "check"):
+        done = spectrace(command, path)
+        assert done.returncode == 2, done.stdout + done.stderr
+        for text in named:
+            assert text in done.stderr, done.stderr
+    assert not list(tmp_path.glob("sweep/*.h5"))
+
+
+def test_all_errors_of_a_job_at_once(tmp_path):
+    job = job_with(make_llama(tmp_path / "bad"), tmp_path, modles=[], compute={"dtype": "int4", "threads": 0})
+    done = spectrace("check", write_job(tmp_path, job))
+    assert done.returncode == 2
+    for text in ("3 errors", "modles", "int4", "/compute/threads"):
+        assert text in done.stderr, done.stderr
+
+
+def test_job_that_is_not_json(tmp_path):
+    path = tmp_path / "job.json"
+    path.write_text('{"name": "x",\n "models": [}')
+    done = spectrace("run", path)
+    assert done.returncode == 2
+    assert "line 2" in done.stderr and str(path) in done.stderr
+
+
+def test_unreadable_job_and_unwritable_folder(tmp_path):
+    done = spectrace("run", tmp_path / "nowhere.json")
+    assert done.returncode == 3 and "nowhere.json" in done.stderr
+    job = job_with(make_llama(tmp_path / "bad"), tmp_path)
+    (tmp_path / "file").write_text("")
+    done = spectrace("run", write_job(tmp_path, job), "-o", tmp_path / "file" / "below")
+    assert done.returncode == 3 and str(tmp_path / "file") in done.stderr
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_full_disk_keeps_what_is_finished(tmp_path, ranks):
+    """A limit on the size of files stands for the disk: writing fails in the middle, the next run goes on."""
+    job = job_with(make_llama(tmp_path / "bad", seed=4), tmp_path)
+    job["prompt_sets"] = [ids_set(count=60)]
+    path = write_job(tmp_path, job)
+    limited = f"ulimit -f 40; exec mpirun -n {ranks} {PROGRAM} run {path}"
+    began = time.monotonic()
+    done = subprocess.run(["bash", "-c", limited], env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0
+    assert "too large" in done.stderr or "File size" in done.stderr, done.stderr
+    assert time.monotonic() - began < 60
+    assert spectrace("run", path, ranks=ranks).returncode == 0
+    whole = run_job(tmp_path / "whole", job)
+    for name in ("first.h5", "bad.h5", "last.h5"):
+        assert (tmp_path / "sweep" / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_srun_without_pmi_is_refused(tmp_path):
+    """srun without a PMI would start copies that know nothing of each other: refused with the hint."""
+    job = job_with(make_llama(tmp_path / "bad"), tmp_path)
+    environment = {"SLURM_NTASKS": "4", "SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "4"}
+    done = spectrace("run", write_job(tmp_path, job), environment=environment)
+    assert done.returncode == 2 and "--mpi=pmix" in done.stderr, done.stderr

@@ -1,0 +1,168 @@
+"""Same bytes for any number of ranks and threads, any kill and restart; only what is new is computed."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import h5py
+import pytest
+from models import ids_set, make_llama
+from program import ENVIRONMENT, PROGRAM, run_job, spectrace, write_job
+
+
+def make_job(tmp_path, name="job", **changes):
+    for i in (1, 2):
+        make_llama(tmp_path / f"m{i}", seed=i, layers=2 + i)
+    job = {
+        "name": name,
+        "models": [{"name": f"m{i}", "path": str(tmp_path / f"m{i}")} for i in (1, 2)],
+        "prompt_sets": [ids_set("a", count=11), ids_set("b", count=3, seed=5)],
+        "compute": {"tokens_per_batch": 30},
+    }
+    return job | changes
+
+
+def bytes_of(results):
+    return {path.name: path.read_bytes() for path in sorted(results.glob("*.h5"))}
+
+
+def test_ranks_and_threads_same_bytes(tmp_path):
+    job = make_job(tmp_path)
+    one = bytes_of(run_job(tmp_path / "ranks1", job))
+    assert sorted(one) == ["m1.h5", "m2.h5", "summary.h5"]
+    for ranks in (1, 2, 3, 4):
+        assert bytes_of(run_job(tmp_path / f"mpi{ranks}", job, ranks=ranks)) == one, f"{ranks} ranks"
+    for threads in (1, 3):
+        threaded = make_job(tmp_path, compute={"tokens_per_batch": 30, "threads": threads})
+        results = run_job(tmp_path / f"threads{threads}", threaded)
+        for name in ("m1.h5", "m2.h5"):
+            with h5py.File(results / name) as a, h5py.File(tmp_path / "ranks1" / "job" / name) as b:
+                assert a["prompts/a/log_partition"][:].tobytes() == b["prompts/a/log_partition"][:].tobytes()
+                assert a["weights/singular_values"][:].tobytes() == b["weights/singular_values"][:].tobytes()
+
+
+def test_memory_limit_same_bytes(tmp_path):
+    """A limit that leaves room for one batch at a time: several passes over the layers, the same results."""
+    job = make_job(tmp_path)
+    one = run_job(tmp_path / "free", job)
+    tight = run_job(tmp_path / "tight", make_job(tmp_path, compute={"tokens_per_batch": 30, "max_memory_gib": 0.01}))
+    for name in ("m1.h5", "m2.h5"):
+        with h5py.File(one / name) as a, h5py.File(tight / name) as b:
+            assert a["prompts/a/trace"][:].tobytes() == b["prompts/a/trace"][:].tobytes()
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_kill_and_run_again(tmp_path, ranks):
+    """kill -9 of the whole run at several moments, with other numbers of ranks in between, then to the end."""
+    job = make_job(tmp_path)
+    whole = bytes_of(run_job(tmp_path / "whole", job))
+    path = write_job(tmp_path / "killed", job)
+    interrupted = 0
+    for attempt in range(8):
+        command = ["mpirun", "-n", str(1 + (ranks + attempt) % 3), str(PROGRAM), "run", str(path)]
+        process = subprocess.Popen(
+            command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        deadline = time.monotonic() + 60
+        # Once more of the journal is there than before: a moment in the middle of the work.
+        journal = tmp_path / "killed" / "job" / "journal"
+        before = sum(f.stat().st_size for f in journal.rglob("*") if f.is_file()) if journal.exists() else 0
+        while process.poll() is None and time.monotonic() < deadline:
+            try:
+                size = sum(f.stat().st_size for f in journal.rglob("*") if f.is_file()) if journal.exists() else 0
+            except FileNotFoundError:
+                size = before  # a file went away while we looked: the model is done
+            if size > before + 200 * (attempt + 1):
+                break
+            time.sleep(0.002)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            subprocess.run(["pkill", "-9", "-f", str(path)], check=False)  # ranks that mpirun put in sessions of their own
+            interrupted += 1
+        process.wait()
+    assert interrupted > 0
+    done = spectrace("run", path, ranks=ranks)
+    assert done.returncode == 0, done.stderr
+    assert bytes_of(tmp_path / "killed" / "job") == whole
+    assert not (tmp_path / "killed" / "job" / "journal").exists()
+
+
+def test_stop_signal_exits_75_and_goes_on(tmp_path):
+    job = make_job(tmp_path)
+    job["prompt_sets"] = [ids_set("a", count=400, longest=40)]
+    path = write_job(tmp_path, job)
+    process = subprocess.Popen([str(PROGRAM), "run", str(path)], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "job" / "progress.json").exists() and process.poll() is None:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 75, stderr
+    assert "run the same command again" in stderr
+    assert json.loads((tmp_path / "job" / "progress.json").read_text())["state"] == "stopped"
+    assert spectrace("run", path).returncode == 0
+    assert json.loads((tmp_path / "job" / "progress.json").read_text())["state"] == "done"
+    whole = run_job(tmp_path / "whole", job)
+    assert bytes_of(tmp_path / "job") == bytes_of(whole)
+
+
+def test_second_run_computes_nothing(tmp_path):
+    job = make_job(tmp_path)
+    results = run_job(tmp_path, job)
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in results.glob("m*.h5")}
+    done = spectrace("run", tmp_path / "job.json")
+    assert done.returncode == 0
+    assert done.stderr.count("results are there") == 2
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in results.glob("m*.h5")} == before
+
+
+def test_grown_job_computes_only_what_is_new(tmp_path):
+    full = make_job(tmp_path)
+    small = make_job(tmp_path, analyses=["weights", "attention", "residual"])
+    small["models"], small["prompt_sets"] = small["models"][:1], small["prompt_sets"][:1]
+    run_job(tmp_path / "grown", small)
+    results = run_job(tmp_path / "grown", full)
+    info = json.loads((results / "m1.run.json").read_text())
+    whole = run_job(tmp_path / "whole", full)
+    assert info["units"] < json.loads((whole / "m1.run.json").read_text())["units"]
+    assert bytes_of(results)["m2.h5"] == bytes_of(whole)["m2.h5"]
+    assert spectrace("diff", results, whole).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        (lambda job: job["compute"].update(dtype="float64"), "compute dtype: was float32, now float64"),
+        (lambda job: job["prompt_sets"][0]["prompts"].pop(), "prompts of the set 'a'"),
+        (lambda job: job.update(slicing="as-published"), "slicing: was correct, now as-published"),
+    ],
+)
+def test_what_no_longer_matches_is_named(tmp_path, change, named):
+    job = make_job(tmp_path)
+    results = run_job(tmp_path, job)
+    before = bytes_of(results)
+    change(job)
+    write_job(tmp_path, job)
+    done = spectrace("run", tmp_path / "job.json")
+    assert done.returncode == 2
+    assert named in done.stderr and "--fresh" in done.stderr
+    after = bytes_of(results)
+    assert after["m1.h5"] == before["m1.h5"]
+    assert spectrace("run", tmp_path / "job.json", "--fresh").returncode == 0
+
+
+def test_other_weights_are_noticed(tmp_path):
+    job = make_job(tmp_path)
+    run_job(tmp_path, job)
+    make_llama(tmp_path / "m1", seed=77)
+    done = spectrace("run", tmp_path / "job.json")
+    assert done.returncode == 2
+    assert "weights: was" in done.stderr
+
+
+def test_touched_but_equal_weights_are_the_same(tmp_path):
+    job = make_job(tmp_path)
+    run_job(tmp_path, job)
+    os.utime(tmp_path / "m1" / "model.safetensors")
+    assert spectrace("run", tmp_path / "job.json").returncode == 0

@@ -1,0 +1,198 @@
+"""The other commands: plan, inspect, tokenize, diff, completion, version; and what files people open."""
+
+import json
+import subprocess
+import warnings
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from models import ids_set, make_llama
+from program import DEMO_MODELS, run_job, spectrace, write_job
+
+
+def make_job(tmp_path):
+    model = make_llama(tmp_path / "model")
+    return {"name": "j", "models": [{"name": "m", "path": "model"}], "prompt_sets": [ids_set(count=4)]}
+
+
+def test_version_names_the_libraries():
+    done = spectrace("--version")
+    assert done.returncode == 0
+    for text in ("spectrace 0.", "libtorch", "Open MPI", "nccl", "hdf5"):
+        assert text in done.stdout
+
+
+def test_help_of_every_command():
+    top = spectrace("--help")
+    assert top.returncode == 0
+    for command in ("run", "plan", "check", "inspect", "tokenize", "diff", "completion"):
+        assert command in top.stdout
+        done = spectrace(command, "--help")
+        assert done.returncode == 0 and "Usage" in done.stdout
+
+
+def test_wrong_usage_exits_2(tmp_path):
+    assert spectrace().returncode == 2
+    assert spectrace("run").returncode == 2
+    assert spectrace("run", "job.json", "--reduce", "smoke").returncode == 2
+    assert spectrace("frobnicate").returncode == 2
+
+
+def test_plan_shares_every_unit_once(tmp_path):
+    path = write_job(tmp_path, make_job(tmp_path))
+    keys = None
+    for ranks in (1, 3, 1000):
+        done = spectrace("plan", path, "--ranks", ranks, "--json")
+        assert done.returncode == 0, done.stderr
+        (model,) = json.loads(done.stdout)["models"]
+        assert len(model["ranks"]) == ranks
+        units = sorted(key for rank in model["ranks"] for key in rank.get("unit_keys", []))
+        assert len(set(units)) == len(units) == model["units"]
+        assert keys is None or units == keys
+        keys = units
+    assert "rank" in spectrace("plan", path).stdout
+
+
+def test_inspect_describes_the_model(tmp_path):
+    def add_unused(tensors):
+        tensors["model.extra.weight"] = np.ones((3, 3))
+
+    model = make_llama(tmp_path / "model", change=add_unused)
+    described = json.loads(spectrace("inspect", model, "--json").stdout)
+    assert described["family"] == "llama"
+    assert described["kv_head_of_head"] == [0, 0, 1, 1]
+    assert described["unused_tensors"] == ["model.extra.weight"]
+    assert described["num_parameters"] == 2 * 50 * 24 + 24 + 3 * (2 * 24 + 2 * 32 * 24 + 2 * 16 * 24 + 3 * 40 * 24)
+    assert described["memory"]["float64"]["largest_layer_bytes"] == 2 * described["memory"]["float32"]["largest_layer_bytes"]
+    assert "grouped-query" in spectrace("inspect", model).stdout
+
+
+def test_tokenize_matches_tokenizers():
+    tokenizers = pytest.importorskip("tokenizers", reason="needs the oracle's packages (tools/setup --oracle)")
+    lines = ["def f(x): return x", "", "  spaces  and\ttabs", "naïve café — 東京 🦊", "for i in range(10):"]
+    for folder in DEMO_MODELS:
+        tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+        done = spectrace("tokenize", folder, input="\n".join(lines) + "\n")
+        assert done.returncode == 0, done.stderr
+        found = [[int(i) for i in line.split()] for line in done.stdout.split("\n")[:-1]]
+        assert found == [tokenizer.encode(line).ids for line in lines]
+        assert spectrace("tokenize", folder, lines[0]).stdout == " ".join(map(str, found[0])) + "\n"
+
+
+def test_diff_names_what_differs(tmp_path):
+    job = make_job(tmp_path)
+    results = run_job(tmp_path, job)
+    assert spectrace("diff", results, results).returncode == 0
+    other = tmp_path / "other.h5"
+    other.write_bytes((results / "m.h5").read_bytes())
+    with h5py.File(other, "r+") as file:
+        file["weights/spectral_norm"][1, 2] *= 1 + 1e-6
+    done = spectrace("diff", results / "m.h5", other)
+    assert done.returncode == 1
+    assert "spectral_norm" in done.stdout and "layer=1" in done.stdout and "W_V" in done.stdout
+    assert spectrace("diff", results / "m.h5", other, "--rtol", "1e-5").returncode == 0
+    assert spectrace("diff", results, tmp_path / "nowhere").returncode == 3
+
+
+def test_completion_scripts_are_valid(tmp_path):
+    for shell in ("bash", "zsh", "fish"):
+        done = spectrace("completion", shell)
+        assert done.returncode == 0
+        for text in ("tokenize", "max-memory", "nccl"):
+            assert text in done.stdout
+    script = tmp_path / "complete.bash"
+    script.write_text(spectrace("completion", "bash").stdout)
+    ask = f'source {script}; COMP_WORDS=(spectrace run --reduce ""); COMP_CWORD=3; _spectrace; echo "${{COMPREPLY[@]}}"'
+    assert subprocess.run(["bash", "-c", ask], capture_output=True, text=True).stdout.split() == ["auto", "mpi", "nccl"]
+
+
+def leaf_groups(file):
+    groups = []
+    file.visititems(lambda name, item: groups.append(name) if isinstance(item, h5py.Group) and any(isinstance(v, h5py.Dataset) for v in item.values()) else None)
+    return groups
+
+
+@pytest.mark.parametrize("engine", ["h5netcdf", "netcdf4"])
+def test_results_open_in_xarray_without_a_warning(tmp_path, engine):
+    results = run_job(tmp_path, make_job(tmp_path) | {"sheaf": {"graph_eigenvalues": True, "beta": {"from": 1, "to": 10, "count": 3}}})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in ("m.h5", "summary.h5"):
+            with h5py.File(results / name) as file:
+                groups = leaf_groups(file)
+            assert groups
+            for group in groups:
+                with xr.open_dataset(results / name, engine=engine, group=group) as data:
+                    for variable in data.variables.values():
+                        assert {"units", "long_name"} <= set(variable.attrs), variable
+                    data.load()
+        with xr.open_dataset(results / "m.h5", engine=engine, group="weights") as data:
+            assert data.spectral_norm.sel(matrix="W_V").dims == ("layer",)
+        with xr.open_dataset(results / "m.h5", engine=engine, group="prompts/ids") as data:
+            np.testing.assert_allclose(data.beta, np.geomspace(1, 10, 3), rtol=1e-15)
+            assert data.graph_eigenvalues.shape[-1] == data.num_tokens.max()
+        with xr.open_datatree(results / "m.h5", engine=engine) as tree:
+            assert "unembedding" in tree.children
+
+
+def test_results_have_the_contracts_layout(tmp_path):
+    results = run_job(tmp_path, make_job(tmp_path))
+    assert sorted(p.name for p in results.iterdir()) == ["logs", "m.h5", "m.run.json", "progress.json", "summary.h5"]
+    with h5py.File(results / "m.h5") as file:
+        for name in ("Conventions", "source", "job", "model", "lab", "expected", "status", "error", "slicing", "architecture",
+                     "num_layers", "num_heads", "num_kv_heads", "head_dim", "hidden_size", "vocab_size", "num_parameters",
+                     "storage_dtype", "compute_dtype", "tied_embeddings", "norm_placement", "position_encoding",
+                     "rope_theta", "prompt_sha256", "content_sha256"):
+            assert name in file.attrs, name
+        assert file.attrs["Conventions"] == "spectrace-1"
+        assert list(file["heads/kv_head_of_head"][:]) == [0, 0, 1, 1]
+        assert file["heads/singular_values"].shape == (3, 4, 4, 8)
+        k = file["heads/singular_values"][:, 1]
+        assert np.array_equal(k[:, 0], k[:, 1]) and not np.array_equal(k[:, 1], k[:, 2])
+        assert file["prompts/ids/statistics/log_partition"].shape == (6, 3, 4, 25)
+    with h5py.File(results / "summary.h5") as file:
+        table = pd.DataFrame({k: (v.asstr()[:] if v.dtype.kind == "O" else v[:]) for k, v in file["summary"].items()})
+        assert list(table.model) == ["m"] and list(table.status) == ["ok"] and table.mean_trace[0] > 0
+
+
+def test_as_published_slicing(tmp_path):
+    """NeoX: thirds of the fused rows; the forward pass stays right."""
+    from program import ROOT
+
+    folder = ROOT / "tests" / "data" / "model" / "gpt_neox"
+    job = {"name": "j", "models": [{"name": "m", "path": str(folder)}], "prompt_sets": [ids_set(count=2, longest=8)]}
+    right = run_job(tmp_path / "right", job)
+    published = run_job(tmp_path / "published", job | {"slicing": "as-published"})
+    with h5py.File(right / "m.h5") as a, h5py.File(published / "m.h5") as b:
+        assert b.attrs["slicing"] == "as-published"
+        assert np.array_equal(a["prompts/ids/row_entropy"][:], b["prompts/ids/row_entropy"][:])
+        heads, d, hidden = (int(a.attrs[n]) for n in ("num_heads", "head_dim", "hidden_size"))
+        from safetensors.numpy import load_file
+
+        tensors = load_file(folder / "model.safetensors")
+        fused = next(v for k, v in tensors.items() if k.endswith("layers.0.attention.query_key_value.weight")).astype(np.float64)
+        third = fused.shape[0] // 3
+        for m in range(3):
+            s = np.linalg.svd(fused[m * third : (m + 1) * third], compute_uv=False)
+            np.testing.assert_allclose(b["weights/singular_values"][0, m, : s.size], s, rtol=1e-10)
+        height = hidden // heads
+        values = fused[2 * third :]
+        norms = [np.linalg.norm(values[h * height : (h + 1) * height]) for h in range(heads)]
+        np.testing.assert_allclose(b["heads/frobenius_norm"][0, 2], norms, rtol=1e-12)
+        assert not np.allclose(a["heads/frobenius_norm"][0, 2], norms)
+
+
+def test_as_published_grouped_heads(tmp_path):
+    """v_proj of grouped heads cut in H slices of D / H rows: heads past the end are empty and count 0."""
+    job = make_job(tmp_path) | {"slicing": "as-published"}
+    results = run_job(tmp_path, job)
+    with h5py.File(results / "m.h5") as file:
+        # 16 rows of v_proj, slices of 24 / 4 = 6 rows: 6, 6, 4, 0.
+        trace = file["prompts/ids/trace"][:]
+        assert (trace[:, :, 3] == 0).all() and (trace[:, :, 2] > 0).all()
+        assert (file["heads/frobenius_norm"][:, 2, 3] == 0).all()
+        assert np.isnan(file["heads/singular_values"][:, 2, 2, 4:]).all()
+        assert np.isfinite(file["heads/singular_values"][:, 2, 2, :4]).all()
