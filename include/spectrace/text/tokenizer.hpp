@@ -14,8 +14,8 @@ namespace spectrace {
 class Tokenizer {
  public:
   /// Reads tokenizer.json of the folder, or vocab.json + merges.txt (+ tokenizer_config.json).
-  /// @throws InputError (model) naming the file and the part (a normalizer, a pre-tokenizer, ...) that is not supported,
-  /// and saying that prompts may be given as input_ids.
+  /// @throws InputError (model) naming the file and the part (a normalizer, a pre-tokenizer, ...) that is not
+  /// supported, and saying that prompts may be given as input_ids.
   static Tokenizer load(const std::filesystem::path& folder);
 
   /// Token ids of a text with the special tokens that the tokenizer's post-processor says.

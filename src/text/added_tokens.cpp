@@ -1,0 +1,133 @@
+#include "spectrace/text/added_tokens.hpp"
+
+#include <algorithm>
+
+#include "spectrace/core/checked_cast.hpp"
+#include "spectrace/text/unicode.hpp"
+#include "spectrace/text/utf8.hpp"
+#include "unsupported.hpp"
+
+namespace spectrace::text {
+namespace {
+
+bool ends_with_word(std::string_view text) { return !text.empty() && is_word(decode_before(text, text.size()).value); }
+
+bool starts_with_word(std::string_view text) { return !text.empty() && is_word(decode_at(text, 0).value); }
+
+std::size_t begin_of_trailing_space(std::string_view text) {
+  std::size_t begin = text.size();
+  while (begin > 0) {
+    const auto [c, size] = decode_before(text, begin);
+    if (!is_white_space(c)) break;
+    begin -= size;
+  }
+  return begin;
+}
+
+std::size_t end_of_leading_space(std::string_view text) {
+  std::size_t end = 0;
+  while (end < text.size()) {
+    const auto [c, size] = decode_at(text, end);
+    if (!is_white_space(c)) break;
+    end += size;
+  }
+  return end;
+}
+
+}  // namespace
+
+AddedToken read_added_token(const JsonNode& node) {
+  AddedToken token;
+  token.content = node.at("content").as_string();
+  token.single_word = node.get_bool("single_word", false);
+  token.strip_left = node.get_bool("lstrip", false);
+  token.strip_right = node.get_bool("rstrip", false);
+  token.normalized = node.get_bool("normalized", true);
+  return token;
+}
+
+AddedTokens::AddedTokens(const std::vector<AddedToken>& tokens, const TokenModel& model, const Normalizer* normalizer) {
+  std::int64_t next_id = model.vocabulary_size();
+  for (const AddedToken& token : tokens) {
+    if (token.content.empty()) continue;
+    const auto [place, is_first] = places_.emplace(token.content, checked_cast<std::int64_t>(entries_.size()));
+    if (!is_first) {  // listed twice: the later flags count
+      entries_[static_cast<std::size_t>(place->second)].token = token;
+      continue;
+    }
+    const auto model_id = model.find_id(token.content);
+    if (!model_id) ++num_new_;
+    entries_.push_back({token, model_id ? *model_id : next_id++});
+    largest_id_ = std::max(largest_id_, entries_.back().id);
+  }
+
+  std::vector<ByteTrie::Entry> raw, normalized;
+  for (std::size_t i = 0; i < entries_.size(); ++i) {
+    const AddedToken& token = entries_[i].token;
+    NormalizedText form{token.content};
+    if (token.normalized && normalizer != nullptr) normalizer->apply(form);
+    if (form.text.empty())  // PyPI tokenizers would find it between any two characters
+      throw InputError(ErrorKind::model, "the added token '" + token.content + "' is not supported",
+                       "the normalizer leaves nothing of it", input_ids_suggestion);
+    (token.normalized ? normalized : raw).push_back({std::move(form.text), checked_cast<std::int64_t>(i)});
+  }
+  raw_trie_ = ByteTrie(std::move(raw));
+  normalized_trie_ = ByteTrie(std::move(normalized));
+}
+
+std::optional<std::int64_t> AddedTokens::find_id(std::string_view content) const {
+  const auto place = places_.find(content);
+  if (place == places_.end()) return std::nullopt;
+  return entries_[static_cast<std::size_t>(place->second)].id;
+}
+
+void AddedTokens::cut(const ByteTrie& trie, const Piece& whole, std::vector<Piece>& pieces) const {
+  const std::string_view text = whole.text;
+  std::size_t done = 0;  // all before this is in pieces
+  const auto add = [&](std::size_t begin, std::size_t end, std::optional<std::int64_t> id) {
+    if (begin >= end) return;
+    const std::size_t origin_bytes = begin < whole.origin_bytes ? std::min(whole.origin_bytes, end) - begin : 0;
+    pieces.push_back({text.substr(begin, end - begin), origin_bytes, id});
+  };
+  for (std::size_t at = 0; at < text.size();) {
+    const auto match = trie.find_longest(text, at);
+    if (!match) {
+      ++at;
+      continue;
+    }
+    std::size_t begin = at, end = at + match->size_bytes;
+    at = end;  // where the search goes on, whatever becomes of this match
+    const Entry& entry = entries_[static_cast<std::size_t>(match->value)];
+    if (entry.token.single_word && (ends_with_word(text.substr(0, begin)) || starts_with_word(text.substr(end))))
+      continue;
+    if (entry.token.strip_left) begin = std::max(begin_of_trailing_space(text.substr(0, begin)), done);
+    if (entry.token.strip_right) end += end_of_leading_space(text.substr(end));
+    add(done, begin, std::nullopt);
+    add(begin, end, entry.id);
+    done = end;
+  }
+  add(done, text.size(), std::nullopt);
+}
+
+std::vector<Piece> AddedTokens::extract_and_normalize(std::string_view prompt, const Normalizer* normalizer,
+                                                      TextArena& arena) const {
+  std::vector<Piece> raw_pieces, pieces;
+  if (prompt.empty()) return pieces;
+  cut(raw_trie_, {prompt, decode_at(prompt, 0).size_bytes}, raw_pieces);
+  for (const Piece& piece : raw_pieces) {
+    if (piece.id) {
+      pieces.push_back(piece);
+      continue;
+    }
+    if (normalizer == nullptr) {
+      cut(normalized_trie_, piece, pieces);
+      continue;
+    }
+    NormalizedText text{std::string(piece.text), piece.origin_bytes};
+    normalizer->apply(text);
+    cut(normalized_trie_, {arena.keep(text.text), text.origin_bytes}, pieces);
+  }
+  return pieces;
+}
+
+}  // namespace spectrace::text

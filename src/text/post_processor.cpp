@@ -1,0 +1,87 @@
+#include "spectrace/text/post_processor.hpp"
+
+#include <algorithm>
+
+#include "unsupported.hpp"
+
+namespace spectrace::text {
+
+PostProcessor::PostProcessor() : parts_{{true, {}}} {}
+
+PostProcessor::PostProcessor(std::vector<std::int64_t> before, std::vector<std::int64_t> after) {
+  if (!before.empty()) parts_.push_back({false, std::move(before)});
+  parts_.push_back({true, {}});
+  if (!after.empty()) parts_.push_back({false, std::move(after)});
+}
+
+PostProcessor PostProcessor::read_template(const JsonNode& node) {
+  node.expect_only_keys({"type", "single", "pair", "special_tokens"});
+  const JsonNode special_tokens = node.at("special_tokens");
+  PostProcessor processor;
+  processor.parts_.clear();
+  node.at("single").for_each([&](const JsonNode& piece) {
+    piece.expect_only_keys({"Sequence", "SpecialToken"});
+    if (const auto sequence = piece.find("Sequence")) {
+      if (sequence->at("id").as_string() != "A")
+        throw sequence->error("a template for one text asks for another one", "", input_ids_suggestion);
+      processor.parts_.push_back({true, {}});
+      return;
+    }
+    Part part{false, {}};
+    const JsonNode token = special_tokens.at(piece.at("SpecialToken").at("id").as_string());
+    token.at("ids").for_each([&](const JsonNode& id) {
+      if (id.as_int() < 0) throw id.error("is no token's id");
+      part.ids.push_back(id.as_int());
+    });
+    processor.parts_.push_back(std::move(part));
+  });
+  return processor;
+}
+
+PostProcessor PostProcessor::read_sequence(const JsonNode& node) {
+  node.expect_only_keys({"type", "processors"});
+  PostProcessor processor;
+  node.at("processors").for_each([&](const JsonNode& part) {
+    PostProcessor next = read(part);
+    if (next.adds_nothing()) return;
+    if (!processor.adds_nothing())
+      throw part.error("a second post-processor that adds tokens is not supported", "", input_ids_suggestion);
+    processor = std::move(next);
+  });
+  return processor;
+}
+
+PostProcessor PostProcessor::read(const JsonNode& node) {
+  const std::string& type = node.at("type").as_string();
+  if (type == "TemplateProcessing") return read_template(node);
+  if (type == "Sequence") return read_sequence(node);
+  if (type == "ByteLevel") {  // trims offsets, which nobody asks for here
+    node.expect_only_keys({"type", "add_prefix_space", "trim_offsets", "use_regex"});
+    return PostProcessor();
+  }
+  if (type == "RobertaProcessing" || type == "BertProcessing") {
+    node.expect_only_keys({"type", "sep", "cls", "trim_offsets", "add_prefix_space"});
+    return PostProcessor({node.at("cls").element(1).as_int()}, {node.at("sep").element(1).as_int()});
+  }
+  throw unsupported_part(node, "post-processor", type,
+                         {"TemplateProcessing", "ByteLevel", "RobertaProcessing", "BertProcessing", "Sequence"});
+}
+
+std::vector<std::int64_t> PostProcessor::apply(std::vector<std::int64_t> ids) const {
+  if (adds_nothing()) return ids;
+  std::vector<std::int64_t> whole;
+  for (const Part& part : parts_) {
+    const auto& source = part.is_prompt ? ids : part.ids;
+    whole.insert(whole.end(), source.begin(), source.end());
+  }
+  return whole;
+}
+
+std::int64_t PostProcessor::largest_id() const {
+  std::int64_t largest = -1;
+  for (const Part& part : parts_)
+    for (const std::int64_t id : part.ids) largest = std::max(largest, id);
+  return largest;
+}
+
+}  // namespace spectrace::text
