@@ -10,33 +10,14 @@
 #include <string_view>
 #include <vector>
 
+#include "spectrace/checkpoint/tensor_info.hpp"
 #include "spectrace/core/file.hpp"
 #include "spectrace/core/json.hpp"
 #include "spectrace/numerics/tensor.hpp"
 
 namespace spectrace {
 
-/// Element types a checkpoint may hold. Integers are read over (buffers such as GPT-2's masks), never computed with.
-enum class StorageType { float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8, boolean, float8, other };
-
-const char* name(StorageType type);
-/// Bytes an element; 0 for `other`.
-std::int64_t element_size_bytes(StorageType type);
-bool is_floating(StorageType type);
-
-/// Where one tensor lies. A header entry: nothing of its data has been read.
-struct TensorInfo {
-  std::string name;
-  StorageType type = StorageType::other;
-  std::vector<std::int64_t> shape;
-  std::vector<std::int64_t> strides;  ///< in elements; row-major unless a .bin says otherwise
-  int file = 0;                       ///< index into TensorStore::files()
-  std::uint64_t offset = 0;           ///< of the first element, in bytes from the start of the file
-  std::uint64_t size_bytes = 0;       ///< bytes from the first to past the last element
-
-  std::int64_t num_elements() const;
-  bool is_contiguous() const;
-};
+struct RegionSource;
 
 /// How bytes come from disk. `automatic`: read on network and parallel file systems (NFS, Lustre, GPFS, FUSE, overlay),
 /// mmap on local ones.
@@ -49,9 +30,9 @@ struct CheckpointFile {
   std::int64_t modified_ns = 0;  ///< since the epoch
 };
 
-/// The tensors of one checkpoint folder: safetensors (single, or sharded by an index), else pytorch_model.bin (single or
-/// sharded). Opening reads headers only; data is read when asked for and not kept.
-/// Safe to use from several threads at once.
+/// The tensors of one checkpoint folder: safetensors (single, or sharded by an index), else pytorch_model.bin (single
+/// or sharded). Opening reads headers only; data is read when asked for and not kept. Safe to use from several threads
+/// at once.
 class TensorStore {
  public:
   /// Opens every file. @throws InputError (model) naming the file and tensor: missing shard, file cut short (sizes are
@@ -79,6 +60,9 @@ class TensorStore {
   std::uint64_t bytes_read() const { return bytes_read_->load(); }
 
  private:
+  /// @throws InputError if the tensor's type cannot be read.
+  RegionSource source_of(const TensorInfo& tensor) const;
+
   std::filesystem::path folder_;
   std::string format_;
   std::vector<CheckpointFile> files_;

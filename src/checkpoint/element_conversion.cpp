@@ -1,0 +1,140 @@
+// The loops here are written for the compiler to vectorize (no branches, no calls): they run at the speed of memory
+// with SSE2 alone, so that no instruction set has to be chosen.
+#include "spectrace/checkpoint/element_conversion.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "spectrace/core/error.hpp"
+
+namespace spectrace {
+namespace {
+
+struct Float64 {
+  using Bits = double;
+  template <typename To>
+  static To convert(double value) {
+    return static_cast<To>(value);
+  }
+};
+
+struct Float32 {
+  using Bits = float;
+  template <typename To>
+  static To convert(float value) {
+    return static_cast<To>(value);
+  }
+};
+
+/// The upper half of a float32.
+struct BFloat16 {
+  using Bits = std::uint16_t;
+  template <typename To>
+  static To convert(std::uint16_t bits) {
+    return static_cast<To>(std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16));
+  }
+};
+
+/// IEEE binary16: 5 exponent bits of bias 15, 10 mantissa bits.
+struct Float16 {
+  using Bits = std::uint16_t;
+  template <typename To>
+  static To convert(std::uint16_t bits) {
+    constexpr std::uint32_t exponent_mask = 0x1fu << 23, rebias = (127u - 15u) << 23;
+    const std::uint32_t sign = (bits & 0x8000u) << 16;
+    const std::uint32_t magnitude = (bits & 0x7fffu) << 13;
+    const std::uint32_t exponent = magnitude & exponent_mask;
+    const std::uint32_t normal = magnitude + rebias;
+    // All ones or all zeros: written as conditions these would be branches, and the loop would not be vectorized.
+    const std::uint32_t is_special = -static_cast<std::uint32_t>(exponent == exponent_mask);
+    const std::uint32_t is_subnormal = -static_cast<std::uint32_t>(exponent == 0);
+    // Infinity and NaN keep all exponent bits set.
+    const std::uint32_t not_tiny = normal + (is_special & ((128u - 16u) << 23));
+    // Subnormal m * 2^-24: as the float 2^-14 * (1 + m / 2^10), minus 2^-14. Exact, and no subnormal float32 occurs.
+    constexpr std::uint32_t one_exponent = 1u << 23;
+    const float tiny = std::bit_cast<float>(normal + one_exponent) - std::bit_cast<float>(rebias + one_exponent);
+    const std::uint32_t result = (is_subnormal & std::bit_cast<std::uint32_t>(tiny)) | (~is_subnormal & not_tiny);
+    return static_cast<To>(std::bit_cast<float>(result | sign));
+  }
+};
+
+template <typename Format>
+typename Format::Bits load(const std::byte* source, std::int64_t index) {
+  typename Format::Bits bits;
+  std::memcpy(&bits, source + static_cast<std::size_t>(index) * sizeof(bits), sizeof(bits));
+  return bits;
+}
+
+/// Calls task with the format as an empty value.
+template <typename Task>
+void with_format(StorageType type, const Task& task) {
+  switch (type) {
+    case StorageType::float64: return task(Float64{});
+    case StorageType::float32: return task(Float32{});
+    case StorageType::bfloat16: return task(BFloat16{});
+    case StorageType::float16: return task(Float16{});
+    default: SPECTRACE_ASSERT(is_floating(type));
+  }
+}
+
+constexpr std::int64_t tile_size = 32;
+
+/// @pre block.rows and block.cols <= tile_size
+/// By way of a small buffer: a transposed matrix is then read and written by whole cache lines, which need not survive
+/// in a cache (with rows of 2^k bytes they would not: all lie in one cache set).
+template <typename Format, typename To>
+void convert_tile(const std::byte* source, const ElementBlock& block, To* out) {
+  To tile[tile_size][tile_size];
+  for (std::int64_t i = 0; i < block.rows; ++i)
+    for (std::int64_t j = 0; j < block.cols; ++j)
+      tile[i][j] = Format::template convert<To>(load<Format>(source, i * block.stride_i + j * block.stride_j));
+  if (block.out_stride_i < block.out_stride_j) {
+    for (std::int64_t j = 0; j < block.cols; ++j)
+      for (std::int64_t i = 0; i < block.rows; ++i) out[i * block.out_stride_i + j * block.out_stride_j] = tile[i][j];
+  } else {
+    for (std::int64_t i = 0; i < block.rows; ++i)
+      for (std::int64_t j = 0; j < block.cols; ++j) out[i * block.out_stride_i + j * block.out_stride_j] = tile[i][j];
+  }
+}
+
+}  // namespace
+
+template <typename To>
+void convert_elements(StorageType type, const std::byte* source, std::int64_t count, To* out) {
+  with_format(type, [&]<typename Format>(Format) {
+    for (std::int64_t i = 0; i < count; ++i) out[i] = Format::template convert<To>(load<Format>(source, i));
+  });
+}
+
+template <typename To>
+void convert_block(StorageType type, const std::byte* source, const ElementBlock& block, To* out) {
+  with_format(type, [&]<typename Format>(Format) {
+    for (std::int64_t i = 0; i < block.rows; i += tile_size)
+      for (std::int64_t j = 0; j < block.cols; j += tile_size) {
+        ElementBlock part = block;
+        part.rows = std::min(tile_size, block.rows - i);
+        part.cols = std::min(tile_size, block.cols - j);
+        const std::int64_t from = i * block.stride_i + j * block.stride_j;
+        convert_tile<Format>(source + from * static_cast<std::int64_t>(sizeof(typename Format::Bits)), part,
+                             out + i * block.out_stride_i + j * block.out_stride_j);
+      }
+  });
+}
+
+template <typename To>
+std::int64_t count_non_finite(const To* values, std::int64_t count) {
+  // inf - inf and NaN - NaN are NaN, which differs from everything; all else gives 0.
+  std::int64_t found = 0;
+  for (std::int64_t i = 0; i < count; ++i) found += values[i] - values[i] != To{0};
+  return found;
+}
+
+template void convert_elements(StorageType, const std::byte*, std::int64_t, float*);
+template void convert_elements(StorageType, const std::byte*, std::int64_t, double*);
+template void convert_block(StorageType, const std::byte*, const ElementBlock&, float*);
+template void convert_block(StorageType, const std::byte*, const ElementBlock&, double*);
+template std::int64_t count_non_finite(const float*, std::int64_t);
+template std::int64_t count_non_finite(const double*, std::int64_t);
+
+}  // namespace spectrace

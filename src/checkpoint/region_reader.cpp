@@ -1,0 +1,250 @@
+#include "spectrace/checkpoint/region_reader.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "spectrace/checkpoint/element_conversion.hpp"
+#include "spectrace/core/error.hpp"
+
+namespace spectrace {
+namespace {
+
+/// Elements converted between two looks for non-finite values: input and output stay in the L1 or L2 cache.
+constexpr std::int64_t block_elements = 8192;
+/// Bytes between two wanted pieces from which on two reads beat one: about what is read in the time of a system call.
+constexpr std::int64_t worthwhile_gap_bytes = 16384;
+
+template <typename To>
+std::int64_t convert_checked(StorageType type, const std::byte* bytes, std::int64_t count, To* out) {
+  const std::int64_t size = element_size_bytes(type);
+  std::int64_t non_finite = 0;
+  for (std::int64_t i = 0; i < count; i += block_elements) {
+    const std::int64_t n = std::min(block_elements, count - i);
+    convert_elements(type, bytes + i * size, n, out + i);
+    non_finite += count_non_finite(out + i, n);
+  }
+  return non_finite;
+}
+
+/// A part of a file mapped into memory, unmapped at the end of its life so that its pages do not add up.
+class MappedRegion {
+ public:
+  MappedRegion(const FileReader& file, std::uint64_t offset, std::uint64_t size) {
+    // A page past the end of a file that shrank since it was opened would kill the process.
+    struct stat status {};
+    if (::fstat(file.descriptor(), &status) != 0 || static_cast<std::uint64_t>(status.st_size) < offset + size)
+      throw InputError(
+          ErrorKind::io, "'" + file.path().string() + "' has become shorter while it was being read",
+          "expected " + std::to_string(file.size_bytes()) + " bytes, found " + std::to_string(status.st_size));
+    static const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+    const std::uint64_t start = offset / page * page;
+    length_ = offset + size - start;
+    address_ =
+        ::mmap(nullptr, length_, PROT_READ, MAP_PRIVATE | MAP_POPULATE, file.descriptor(), static_cast<off_t>(start));
+    if (address_ == MAP_FAILED)
+      throw InputError(ErrorKind::io, "cannot map '" + file.path().string() + "' into memory", std::strerror(errno),
+                       "Use --io read.");
+    data_ = static_cast<const std::byte*>(address_) + (offset - start);
+  }
+  ~MappedRegion() { ::munmap(address_, length_); }
+  MappedRegion(const MappedRegion&) = delete;
+  MappedRegion& operator=(const MappedRegion&) = delete;
+
+  const std::byte* data() const { return data_; }
+
+ private:
+  void* address_ = nullptr;
+  std::uint64_t length_ = 0;
+  const std::byte* data_ = nullptr;
+};
+
+/// Without this a fresh tensor costs a page fault for every 4 KiB, more than the reading itself.
+void prefer_huge_pages(void* data, std::uint64_t size) {
+  constexpr std::uintptr_t huge_page = 2u << 20;
+  const auto begin = (reinterpret_cast<std::uintptr_t>(data) + huge_page - 1) / huge_page * huge_page;
+  const auto end = (reinterpret_cast<std::uintptr_t>(data) + size) / huge_page * huge_page;
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // advice: may be refused
+}
+
+template <typename To>
+std::int64_t read_contiguous(const RegionSource& source, StorageType type, std::uint64_t offset, std::int64_t count,
+                             To* out) {
+  const std::int64_t size = element_size_bytes(type);
+  const std::int64_t per_chunk = static_cast<std::int64_t>(region_chunk_bytes) / size;
+  const bool same_type = type == (std::is_same_v<To, float> ? StorageType::float32 : StorageType::float64);
+  std::unique_ptr<std::byte[]> buffer;
+  if (!source.use_mmap && !same_type)
+    buffer = std::make_unique_for_overwrite<std::byte[]>(static_cast<std::size_t>(std::min(per_chunk, count) * size));
+  std::int64_t non_finite = 0;
+  for (std::int64_t i = 0; i < count; i += per_chunk) {
+    const std::int64_t n = std::min(per_chunk, count - i);
+    const std::uint64_t at = offset + static_cast<std::uint64_t>(i * size);
+    const auto num_bytes = static_cast<std::uint64_t>(n * size);
+    if (source.use_mmap) {
+      const MappedRegion region(source.file, at, num_bytes);
+      non_finite += convert_checked(type, region.data(), n, out + i);
+    } else if (same_type) {
+      source.file.read_at(at, std::as_writable_bytes(std::span(out + i, static_cast<std::size_t>(n))));
+      non_finite += count_non_finite(out + i, n);
+    } else {
+      source.file.read_at(at, {buffer.get(), num_bytes});
+      non_finite += convert_checked(type, buffer.get(), n, out + i);
+    }
+    source.bytes_read += num_bytes;
+  }
+  return non_finite;
+}
+
+/// Bytes of a file around the place last asked for.
+class ReadWindow {
+ public:
+  /// Reads up to `end`, and past what is asked for if `ahead` bytes follow closely.
+  ReadWindow(const RegionSource& source, std::uint64_t end, std::uint64_t ahead)
+      : source_(source), end_(end), ahead_(ahead) {}
+
+  /// @pre size <= region_chunk_bytes
+  const std::byte* get(std::uint64_t offset, std::uint64_t size) {
+    SPECTRACE_ASSERT(size <= region_chunk_bytes && offset + size <= end_);
+    if (offset < begin_ || offset + size > begin_ + filled_) {
+      filled_ = std::max(size, std::min({ahead_, region_chunk_bytes, end_ - offset}));
+      buffer_.resize(std::max<std::size_t>(buffer_.size(), filled_));
+      source_.file.read_at(offset, std::span(buffer_).first(filled_));
+      source_.bytes_read += filled_;
+      begin_ = offset;
+    }
+    return buffer_.data() + (offset - begin_);
+  }
+
+ private:
+  const RegionSource& source_;
+  std::uint64_t end_, ahead_, begin_ = 0, filled_ = 0;
+  std::vector<std::byte> buffer_;
+};
+
+struct Dimension {
+  std::int64_t size, stride, out_stride;
+};
+
+/// The dimensions with more than one index, those that step farthest through the file first: visited in this order,
+/// the file is read from its start to its end whatever the tensor's own order is. At least two.
+std::vector<Dimension> file_order(const TensorInfo& tensor, std::int64_t num_rows) {
+  auto shape = tensor.shape;
+  if (!shape.empty()) shape[0] = num_rows;
+  const auto out_strides = row_major_strides(shape);
+  std::vector<Dimension> dimensions;
+  for (std::size_t d = 0; d < shape.size(); ++d)
+    if (shape[d] != 1) dimensions.push_back({shape[d], tensor.strides[d], out_strides[d]});
+  std::stable_sort(dimensions.begin(), dimensions.end(),
+                   [](const Dimension& a, const Dimension& b) { return a.stride > b.stride; });
+  while (dimensions.size() < 2) dimensions.insert(dimensions.begin(), {1, 0, 0});
+  return dimensions;
+}
+
+/// Reads the plane of the last two dimensions (in file order) in blocks that fit a chunk.
+class PlaneReader {
+ public:
+  PlaneReader(StorageType type, const Dimension& rows, const Dimension& cols)
+      : type_(type), rows_(rows), cols_(cols), element_size_(element_size_bytes(type)) {
+    const std::int64_t chunk = static_cast<std::int64_t>(region_chunk_bytes) / element_size_;
+    const std::int64_t gap = worthwhile_gap_bytes / element_size_;
+    cols_per_block_ = 1;
+    if (cols.stride <= gap)
+      cols_per_block_ = std::min(cols.size, (chunk - 1) / std::max<std::int64_t>(cols.stride, 1) + 1);
+    const std::int64_t row_extent = (cols_per_block_ - 1) * cols.stride + 1;
+    rows_per_block_ = 1;
+    if (cols_per_block_ == cols.size && rows.stride - row_extent <= gap)
+      rows_per_block_ = std::min(rows.size, (chunk - row_extent) / std::max<std::int64_t>(rows.stride, 1) + 1);
+  }
+
+  /// Whether it pays to read on into the next plane, `plane_stride` elements further.
+  bool reads_ahead(std::int64_t plane_stride) const {
+    const std::int64_t extent = (rows_.size - 1) * rows_.stride + (cols_.size - 1) * cols_.stride + 1;
+    return rows_per_block_ == rows_.size && cols_per_block_ == cols_.size &&
+           (plane_stride - extent) * element_size_ <= worthwhile_gap_bytes;
+  }
+
+  template <typename To>
+  void read(ReadWindow& window, std::uint64_t offset, To* out) const {
+    for (std::int64_t i = 0; i < rows_.size; i += rows_per_block_)
+      for (std::int64_t j = 0; j < cols_.size; j += cols_per_block_) {
+        const ElementBlock block{.rows = std::min(rows_per_block_, rows_.size - i),
+                                 .cols = std::min(cols_per_block_, cols_.size - j),
+                                 .stride_i = rows_.stride,
+                                 .stride_j = cols_.stride,
+                                 .out_stride_i = rows_.out_stride,
+                                 .out_stride_j = cols_.out_stride};
+        const std::int64_t extent = (block.rows - 1) * block.stride_i + (block.cols - 1) * block.stride_j + 1;
+        const std::byte* bytes =
+            window.get(offset + static_cast<std::uint64_t>((i * rows_.stride + j * cols_.stride) * element_size_),
+                       static_cast<std::uint64_t>(extent * element_size_));
+        convert_block(type_, bytes, block, out + i * rows_.out_stride + j * cols_.out_stride);
+      }
+  }
+
+ private:
+  StorageType type_;
+  Dimension rows_, cols_;
+  std::int64_t element_size_, cols_per_block_, rows_per_block_;
+};
+
+template <typename To>
+void read_strided(const RegionSource& source, const TensorInfo& tensor, std::int64_t first, std::int64_t num_rows,
+                  To* out) {
+  const std::int64_t element_size = element_size_bytes(tensor.type);
+  auto outer = file_order(tensor, num_rows);
+  const Dimension cols = outer.back(), rows = outer[outer.size() - 2];
+  outer.resize(outer.size() - 2);
+  const PlaneReader plane(tensor.type, rows, cols);
+  const std::int64_t first_element = tensor.shape.empty() ? 0 : first * tensor.strides[0];
+  const std::uint64_t offset = tensor.offset + static_cast<std::uint64_t>(first_element * element_size);
+  const bool ahead = !outer.empty() && plane.reads_ahead(outer.back().stride);
+  ReadWindow window(source, tensor.offset + tensor.size_bytes, ahead ? region_chunk_bytes : 0);
+
+  std::vector<std::int64_t> index(outer.size(), 0);
+  for (;;) {
+    std::int64_t from = 0, to = 0;
+    for (std::size_t d = 0; d < outer.size(); ++d) {
+      from += index[d] * outer[d].stride;
+      to += index[d] * outer[d].out_stride;
+    }
+    plane.read(window, offset + static_cast<std::uint64_t>(from * element_size), out + to);
+    std::size_t d = outer.size();
+    while (d > 0 && ++index[d - 1] == outer[d - 1].size) index[--d] = 0;
+    if (d == 0) return;
+  }
+}
+
+}  // namespace
+
+template <typename To>
+std::int64_t read_region(const RegionSource& source, const TensorInfo& tensor, std::int64_t first,
+                         std::int64_t num_rows, To* out) {
+  SPECTRACE_ASSERT(is_floating(tensor.type));
+  SPECTRACE_ASSERT(first >= 0 && num_rows >= 0);
+  SPECTRACE_ASSERT(first + num_rows <= (tensor.shape.empty() ? 1 : tensor.shape[0]));
+  std::int64_t count = num_rows;
+  for (std::size_t d = 1; d < tensor.shape.size(); ++d) count *= tensor.shape[d];
+  if (count == 0) return 0;
+  prefer_huge_pages(out, static_cast<std::uint64_t>(count) * sizeof(To));
+  if (tensor.is_contiguous()) {
+    const std::int64_t skipped = first * (count / num_rows) * element_size_bytes(tensor.type);
+    return read_contiguous(source, tensor.type, tensor.offset + static_cast<std::uint64_t>(skipped), count, out);
+  }
+  read_strided(source, tensor, first, num_rows, out);
+  return count_non_finite(out, count);
+}
+
+template std::int64_t read_region(const RegionSource&, const TensorInfo&, std::int64_t, std::int64_t, float*);
+template std::int64_t read_region(const RegionSource&, const TensorInfo&, std::int64_t, std::int64_t, double*);
+
+}  // namespace spectrace

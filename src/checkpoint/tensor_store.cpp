@@ -1,0 +1,167 @@
+#include "spectrace/checkpoint/tensor_store.hpp"
+
+#include <linux/magic.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "checkpoint_files.hpp"
+#include "spectrace/checkpoint/region_reader.hpp"
+#include "spectrace/core/error.hpp"
+
+namespace spectrace {
+namespace {
+
+/// File systems on this machine's own disks or memory. Every other one is read: a page fault there waits for a server,
+/// one small request after another (Lustre, GPFS and NFS: 8 to 50 times slower than large reads).
+bool is_local(const FileReader& file) {
+  constexpr long xfs = 0x58465342, btrfs = 0x9123683e, zfs = 0x2fc12fc1, f2fs = 0xf2f52010;
+  struct statfs status {};
+  if (::fstatfs(file.descriptor(), &status) != 0) return false;
+  const auto magic = static_cast<long>(status.f_type);
+  return magic == EXT4_SUPER_MAGIC || magic == TMPFS_MAGIC || magic == xfs || magic == btrfs || magic == zfs ||
+         magic == f2fs;
+}
+
+CheckpointFile describe(const FileReader& file) {
+  struct stat status {};
+  if (::fstat(file.descriptor(), &status) != 0)
+    throw InputError(ErrorKind::io, "cannot read the size of '" + file.path().string() + "'");
+  return {.path = file.path(),
+          .size_bytes = file.size_bytes(),
+          .modified_ns = std::int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec};
+}
+
+/// Runs task with `out`'s data as float* or double*.
+template <typename Task>
+void with_data(const Tensor& out, const Task& task) {
+  if (out.scalar_type() == at::kDouble) return task(out.mutable_data_ptr<double>());
+  SPECTRACE_ASSERT(out.scalar_type() == at::kFloat);
+  task(out.mutable_data_ptr<float>());
+}
+
+/// "[12, 3]": the place in the tensor of element `position` of the rows from `first_row` on.
+std::string place_text(const TensorInfo& tensor, std::int64_t position) {
+  std::vector<std::int64_t> index(tensor.shape.size());
+  for (std::size_t d = index.size(); d-- > 0; position /= tensor.shape[d]) index[d] = position % tensor.shape[d];
+  return shape_text(index);
+}
+
+std::int64_t row_elements(const TensorInfo& tensor) {
+  std::int64_t count = 1;
+  for (std::size_t d = 1; d < tensor.shape.size(); ++d) count *= tensor.shape[d];
+  return count;
+}
+
+/// `non_finite` of the `count` values read are not finite. Row i of them is row row_of(i) of the tensor.
+template <typename To, typename RowOf>
+[[noreturn]] void fail_non_finite(const TensorInfo& tensor, const RegionSource& source, const To* values,
+                                  std::int64_t count, std::int64_t non_finite, const RowOf& row_of) {
+  const auto* const bad = std::find_if(values, values + count, [](To value) { return !std::isfinite(value); });
+  const std::int64_t position = bad - values, per_row = row_elements(tensor);
+  const std::string place = place_text(tensor, row_of(position / per_row) * per_row + position % per_row);
+  std::string why = std::to_string(non_finite) + " of " + std::to_string(count) + " values read; the first is " +
+                    (std::isnan(*bad) ? "NaN"
+                     : *bad > 0       ? "inf"
+                                      : "-inf") +
+                    " at " + place;
+  if (tensor.type == StorageType::float64 && sizeof(To) == sizeof(float))
+    why += "; or it is too large for float32: try --dtype float64";
+  throw InputError(ErrorKind::model,
+                   "'" + source.file.path().string() + "': tensor '" + tensor.name + "' has values that are not finite",
+                   why, "The weights are damaged, or the training diverged.");
+}
+
+Tensor allocate(const TensorInfo& tensor, const std::vector<std::int64_t>& shape, ComputeType type) {
+  try {
+    return at::empty(shape, at::TensorOptions().dtype(scalar_type(type)));
+  } catch (const c10::Error&) {
+    throw InputError(ErrorKind::model,
+                     "tensor '" + tensor.name + "' of shape " + shape_text(shape) + " does not fit into memory");
+  }
+}
+
+}  // namespace
+
+IoMode parse_io_mode(const std::string& text) {
+  if (text == "auto") return IoMode::automatic;
+  if (text == "mmap") return IoMode::mmap;
+  if (text == "read") return IoMode::read;
+  throw InputError(ErrorKind::usage, "unknown way to read '" + text + "'", "allowed: auto, mmap, read");
+}
+
+TensorStore TensorStore::open(const std::filesystem::path& folder, IoMode io) {
+  auto files = open_checkpoint_files(folder);
+  TensorStore store;
+  store.folder_ = folder;
+  store.format_ = std::move(files.format);
+  store.tensors_ = std::move(files.tensors);
+  store.readers_ = std::move(files.readers);
+  for (const auto& reader : store.readers_) store.files_.push_back(describe(*reader));
+  store.use_mmap_ = io == IoMode::mmap || (io == IoMode::automatic && is_local(*store.readers_.front()));
+  return store;
+}
+
+const TensorInfo* TensorStore::find(std::string_view name) const {
+  const auto found =
+      std::lower_bound(tensors_.begin(), tensors_.end(), name,
+                       [](const TensorInfo& tensor, std::string_view wanted) { return tensor.name < wanted; });
+  return found != tensors_.end() && found->name == name ? &*found : nullptr;
+}
+
+RegionSource TensorStore::source_of(const TensorInfo& tensor) const {
+  const auto& file = *readers_[static_cast<std::size_t>(tensor.file)];
+  if (!is_floating(tensor.type))
+    throw InputError(ErrorKind::model,
+                     "'" + file.path().string() + "': tensor '" + tensor.name + "' is of type " + name(tensor.type),
+                     "only float64, float32, float16 and bfloat16 can be computed with",
+                     "Use the checkpoint in its original precision.");
+  return RegionSource{.file = file, .use_mmap = use_mmap_, .bytes_read = *bytes_read_};
+}
+
+Tensor TensorStore::read(const TensorInfo& tensor, ComputeType type) const {
+  const RegionSource source = source_of(tensor);
+  Tensor out = allocate(tensor, tensor.shape, type);
+  with_data(out, [&](auto* values) {
+    const std::int64_t num_rows = tensor.shape.empty() ? 1 : tensor.shape[0];
+    if (const auto non_finite = read_region(source, tensor, 0, num_rows, values))
+      fail_non_finite(tensor, source, values, out.numel(), non_finite, [](std::int64_t row) { return row; });
+  });
+  return out;
+}
+
+void TensorStore::read_rows(const TensorInfo& tensor, std::int64_t first, Tensor out) const {
+  SPECTRACE_ASSERT(out.is_contiguous() && out.dim() > 0 && out.dim() == static_cast<std::int64_t>(tensor.shape.size()));
+  SPECTRACE_ASSERT(std::equal(tensor.shape.begin() + 1, tensor.shape.end(), out.sizes().begin() + 1));
+  const RegionSource source = source_of(tensor);
+  with_data(out, [&](auto* values) {
+    if (const auto non_finite = read_region(source, tensor, first, out.size(0), values))
+      fail_non_finite(tensor, source, values, out.numel(), non_finite, [&](std::int64_t row) { return first + row; });
+  });
+}
+
+Tensor TensorStore::gather_rows(const TensorInfo& tensor, std::span<const std::int64_t> rows, ComputeType type) const {
+  SPECTRACE_ASSERT(!tensor.shape.empty());
+  RegionSource source = source_of(tensor);
+  source.use_mmap = false;  // a row is a few kilobytes: less than a mapping costs
+  auto shape = tensor.shape;
+  shape[0] = static_cast<std::int64_t>(rows.size());
+  Tensor out = allocate(tensor, shape, type);
+  const std::int64_t per_row = row_elements(tensor);
+  with_data(out, [&](auto* values) {
+    std::int64_t non_finite = 0;
+    for (std::size_t i = 0, n = 1; i < rows.size(); i += n) {
+      for (n = 1; i + n < rows.size() && rows[i + n] == rows[i] + static_cast<std::int64_t>(n);) ++n;
+      non_finite += read_region(source, tensor, rows[i], static_cast<std::int64_t>(n),
+                                values + static_cast<std::int64_t>(i) * per_row);
+    }
+    if (non_finite)
+      fail_non_finite(tensor, source, values, out.numel(), non_finite,
+                      [&](std::int64_t row) { return rows[static_cast<std::size_t>(row)]; });
+  });
+  return out;
+}
+
+}  // namespace spectrace

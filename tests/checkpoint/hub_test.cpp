@@ -1,0 +1,124 @@
+#include "spectrace/checkpoint/hub.hpp"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <optional>
+#include <string>
+
+#include "expect_input_error.hpp"
+#include "support/safetensors_writer.hpp"
+#include "support/temp_folder.hpp"
+
+namespace spectrace {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Sets a variable for the length of its life.
+class ScopedVariable {
+ public:
+  ScopedVariable(std::string name, const std::string& value) : name_(std::move(name)) {
+    if (const char* before = std::getenv(name_.c_str())) before_ = before;
+    ::setenv(name_.c_str(), value.c_str(), 1);
+  }
+  ~ScopedVariable() {
+    if (before_)
+      ::setenv(name_.c_str(), before_->c_str(), 1);
+    else
+      ::unsetenv(name_.c_str());
+  }
+  ScopedVariable(const ScopedVariable&) = delete;
+  ScopedVariable& operator=(const ScopedVariable&) = delete;
+
+ private:
+  std::string name_;
+  std::optional<std::string> before_;
+};
+
+class FindModelFolder : public testing::Test {
+ protected:
+  /// <cache>/models--.../snapshots/<revision>, refs/main only if asked for.
+  static fs::path add(const fs::path& cache, const std::string& model, const std::string& revision) {
+    const auto snapshot = cache / model / "snapshots" / revision;
+    fs::create_directories(snapshot);
+    return snapshot;
+  }
+  static void set_main(const fs::path& cache, const std::string& model, const std::string& revision) {
+    fs::create_directories(cache / model / "refs");
+    write_bytes(cache / model / "refs" / "main", revision);
+  }
+  fs::path find(const std::string& path, const fs::path& models_root = {}) {
+    return find_model_folder(path, base_, models_root);
+  }
+
+  TempFolder folder_;
+  fs::path base_ = folder_.path() / "job", cache_ = folder_.path() / "cache";
+  ScopedVariable hub_cache_{"HF_HUB_CACHE", cache_.string()};
+  ScopedVariable hf_home_{"HF_HOME", (folder_.path() / "hf_home").string()};
+  ScopedVariable home_{"HOME", (folder_.path() / "home").string()};
+};
+
+TEST_F(FindModelFolder, folders_relative_and_absolute) {
+  fs::create_directories(base_ / "tiny");
+  fs::create_directories(folder_.path() / "sibling");
+  EXPECT_EQ(find("tiny"), base_ / "tiny");
+  EXPECT_EQ(find("./tiny"), base_ / "tiny");
+  EXPECT_EQ(find("../sibling"), folder_.path() / "sibling");
+  EXPECT_EQ(find((base_ / "tiny").string()), base_ / "tiny");
+}
+
+TEST_F(FindModelFolder, models_root_comes_before_the_cache) {
+  const auto snapshot = add(cache_, "models--org--name", "abc");
+  EXPECT_EQ(find("org/name"), snapshot);
+  fs::create_directories(folder_.path() / "models" / "org" / "name");
+  EXPECT_EQ(find("org/name", folder_.path() / "models"), folder_.path() / "models" / "org" / "name");
+  EXPECT_EQ(find("org/name", "../models"), folder_.path() / "models" / "org" / "name");
+}
+
+TEST_F(FindModelFolder, revision_of_main) {
+  const auto first = add(cache_, "models--gpt2", "aaa"), second = add(cache_, "models--gpt2", "bbb");
+  set_main(cache_, "models--gpt2", "aaa\n");
+  EXPECT_EQ(find("gpt2"), first);
+  set_main(cache_, "models--gpt2", "bbb");
+  EXPECT_EQ(find("gpt2"), second);
+}
+
+TEST_F(FindModelFolder, newest_snapshot_without_main) {
+  const auto a = add(cache_, "models--org--name", "aaa"), b = add(cache_, "models--org--name", "bbb");
+  const auto now = fs::last_write_time(a);
+  fs::last_write_time(b, now - std::chrono::hours(1));
+  EXPECT_EQ(find("org/name"), a);
+  fs::last_write_time(a, now - std::chrono::hours(2));
+  EXPECT_EQ(find("org/name"), b);
+  set_main(cache_, "models--org--name", "../../elsewhere");
+  EXPECT_EQ(find("org/name"), b);
+}
+
+TEST_F(FindModelFolder, every_cache_in_order) {
+  const auto home = add(folder_.path() / "home/.cache/huggingface/hub", "models--m", "r");
+  EXPECT_EQ(find("m"), home);
+  const auto hf_home = add(folder_.path() / "hf_home/hub", "models--m", "r");
+  EXPECT_EQ(find("m"), hf_home);
+  EXPECT_EQ(find("m"), hf_home);
+  const auto named = add(cache_, "models--m", "r");
+  EXPECT_EQ(find("m"), named);
+}
+
+TEST_F(FindModelFolder, says_where_it_looked) {
+  fs::create_directories(cache_ / "models--org--name" / "snapshots");
+  expect_input_error(
+      ErrorKind::model,
+      {"'org/name'", (base_ / "org/name").string(), (folder_.path() / "models/org/name").string(),
+       (cache_ / "models--org--name").string(), (folder_.path() / "hf_home/hub/models--org--name").string(),
+       (folder_.path() / "home/.cache/huggingface/hub/models--org--name").string()},
+      [&] { find("org/name", folder_.path() / "models"); });
+  expect_input_error(ErrorKind::model, {"empty"}, [&] { find(""); });
+  fs::create_directories(base_);
+  write_bytes(base_ / "model.safetensors", "x");
+  expect_input_error(ErrorKind::model, {"it is a file"}, [&] { find("model.safetensors"); });
+}
+
+}  // namespace
+}  // namespace spectrace
