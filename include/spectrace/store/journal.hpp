@@ -20,8 +20,9 @@ struct JournalEntry {
   std::uint64_t size_bytes = 0;
 };
 
-/// Finished units on disk: one append-only file a rank and start, each record with its key, length and XXH3 checksum. A kill at any
-/// moment costs at most the record being written: reading stops at the first one that is cut short or damaged.
+/// Finished units on disk: one append-only file a rank and start, each record with its key, length and XXH3 checksum. A
+/// kill at any moment costs at most the record being written: reading stops at the first one that is cut short or
+/// damaged.
 class JournalWriter {
  public:
   /// Creates a new file in the folder, under a name no other rank or earlier start has used.

@@ -8,12 +8,16 @@
 namespace spectrace {
 
 /// Writes a results file: under another name, flushed to disk, renamed. The same tree gives the same bytes.
-/// Adds the attribute content_sha256 (over everything else that the tree holds, see docs/file-format.md).
+/// Adds the attribute content_sha256 (over everything else that the tree holds, see docs/file-format.md), and on groups
+/// NeXus's NX_class, signal and axes, by which viewers such as h5web know what to plot: these are no part of the tree.
+/// Groups are given as a walk over the file finds them: each after its parent, before its parent's next neighbour.
+/// Bytes that are not UTF-8 are written as U+FFFD. The whole file is made in memory first.
 /// @throws InputError (io) naming the file and the system's reason; the old file, if any, is then still there.
 void write_result_file(const std::filesystem::path& path, const ResultTree& tree);
 
 /// Reads a file that write_result_file wrote back into the tree it was given (content_sha256 included as an attribute),
-/// so that writing it again gives the same bytes. @throws InputError (io) if it cannot be read or is no results file.
+/// so that writing it again gives the same bytes. Contents that no longer match content_sha256 are logged as a warning.
+/// @throws InputError (io) if it cannot be read or is no results file.
 ResultTree read_result_file(const std::filesystem::path& path);
 
 /// SHA-256 over names, shapes, attributes and values of a tree; content_sha256 itself left out.

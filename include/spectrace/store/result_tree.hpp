@@ -18,7 +18,7 @@ using Coordinate = std::variant<std::vector<std::int64_t>, std::vector<double>, 
 struct Dimension {
   std::string name;
   Coordinate values;
-  std::string units;      ///< "1" for counts and names
+  std::string units;  ///< "1" for counts and names
   std::string long_name;
   std::size_t size() const;
 };
@@ -31,7 +31,7 @@ struct Dataset {
   std::vector<std::string> dims;  ///< names of dimensions of the same group; empty for a scalar
   std::string units;
   std::string long_name;
-  DatasetValues values;           ///< row-major
+  DatasetValues values;  ///< row-major
 };
 
 /// A leaf group of a results file: every dataset has all its dimensions in the same group, as xarray asks for.

@@ -1,0 +1,233 @@
+#include "spectrace/store/journal.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <random>
+#include <string_view>
+
+#include "spectrace/core/error.hpp"
+#include "spectrace/core/file.hpp"
+#include "spectrace/core/hash.hpp"
+#include "spectrace/core/log.hpp"
+
+namespace spectrace {
+namespace {
+
+namespace fs = std::filesystem;
+
+static_assert(std::endian::native == std::endian::little, "numbers are written as they lie in memory");
+
+constexpr std::string_view kExtension = ".journal";
+constexpr std::uint64_t kRecordMark = 0x4c4e524a43505331;  // "1SPCJRNL": a record of version 1
+
+/// In front of a record's key and encoded record.
+struct RecordHeader {
+  std::uint64_t mark = kRecordMark;
+  std::uint64_t key_bytes = 0;
+  std::uint64_t record_bytes = 0;
+  std::uint64_t checksum = 0;  ///< XXH3 of the two lengths, the key and the record
+};
+static_assert(sizeof(RecordHeader) == 32);
+
+/// A record as it lies in a file: header, key, encoded record.
+class RecordBytes {
+ public:
+  static RecordBytes make(const std::string& key, const std::string& record) {
+    RecordBytes made;
+    RecordHeader header;
+    header.key_bytes = key.size();
+    header.record_bytes = record.size();
+    made.bytes_.reserve(sizeof header + key.size() + record.size());
+    made.bytes_.resize(sizeof header);
+    made.bytes_ += key;
+    made.bytes_ += record;
+    made.put(header);
+    header.checksum = made.checksum();
+    made.put(header);
+    return made;
+  }
+
+  /// The record at the offset; why there is none goes to `damage`.
+  static std::optional<RecordBytes> read(const FileReader& file, std::uint64_t offset, std::string& damage) {
+    const std::uint64_t left = file.size_bytes() - offset;
+    RecordBytes read;
+    read.bytes_.resize(sizeof(RecordHeader));
+    if (left < sizeof(RecordHeader)) {
+      damage = "a record's header is cut short";
+      return std::nullopt;
+    }
+    file.read_at(offset, std::as_writable_bytes(std::span(read.bytes_)));
+    const RecordHeader header = read.header();
+    const std::uint64_t room = left - sizeof header;
+    if (header.mark != kRecordMark) {
+      damage = "no record begins here";
+    } else if (header.key_bytes > room || header.record_bytes > room - header.key_bytes) {
+      damage = "a record is cut short";
+    } else {
+      read.bytes_.resize(sizeof header + header.key_bytes + header.record_bytes);
+      file.read_at(offset + sizeof header, std::as_writable_bytes(std::span(read.bytes_)).subspan(sizeof header));
+      if (read.checksum() == header.checksum) return read;
+      damage = "a record's checksum is wrong";
+    }
+    return std::nullopt;
+  }
+
+  std::string key() const { return bytes_.substr(sizeof(RecordHeader), header().key_bytes); }
+  std::span<const std::byte> record() const {
+    return std::as_bytes(std::span(bytes_)).subspan(sizeof(RecordHeader) + header().key_bytes);
+  }
+  const std::string& bytes() const { return bytes_; }
+
+ private:
+  RecordHeader header() const {
+    RecordHeader header;
+    std::memcpy(&header, bytes_.data(), sizeof header);
+    return header;
+  }
+  void put(const RecordHeader& header) { std::memcpy(bytes_.data(), &header, sizeof header); }
+  /// Of everything but the mark and the checksum itself.
+  std::uint64_t checksum() const {
+    const RecordHeader fields = header();
+    const auto bytes = std::as_bytes(std::span(bytes_));
+    const std::uint64_t parts[] = {fields.key_bytes, fields.record_bytes, xxh3_64(bytes.subspan(sizeof(RecordHeader)))};
+    return xxh3_64(std::as_bytes(std::span(parts)));
+  }
+
+  std::string bytes_;
+};
+
+[[noreturn]] void fail(const std::string& what, const fs::path& path, int error_number) {
+  const bool is_full = error_number == ENOSPC || error_number == EDQUOT;
+  throw InputError(ErrorKind::io, what + " the journal '" + path.string() + "'", std::strerror(error_number),
+                   is_full ? "Free some space and run the same command again." : "");
+}
+
+/// The folder's journal files in the order of their names; none if the folder is absent.
+std::vector<fs::path> journal_files(const fs::path& folder) {
+  std::vector<fs::path> files;
+  std::error_code error;
+  for (fs::directory_iterator place(folder, error), end; !error && place != end; place.increment(error))
+    if (place->path().extension() == kExtension) files.push_back(place->path());
+  if (error && error != std::errc::no_such_file_or_directory) fail("cannot list", folder, error.value());
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+/// "rank-00003-start-0002-8f3a01c2d4e5b697.journal": starts of a rank in their order, and a random end, since two jobs
+/// on different hosts may believe to be the same start.
+std::string new_name(const fs::path& folder, int rank) {
+  char prefix[32];
+  std::snprintf(prefix, sizeof prefix, "rank-%05d-start-", rank);
+  int last_start = 0;
+  for (const auto& file : journal_files(folder)) {
+    const std::string name = file.filename().string();
+    if (name.starts_with(prefix)) last_start = std::max(last_start, std::atoi(name.c_str() + std::strlen(prefix)));
+  }
+  std::random_device random;
+  char end[32];
+  std::snprintf(end, sizeof end, "%04d-%08x%08x", last_start + 1, random(), random());
+  return std::string(prefix) + end + std::string(kExtension);
+}
+
+void flush_folder(const fs::path& folder) {
+  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) fail("cannot open the folder of", folder, errno);
+  const int reason = ::fsync(descriptor) == 0 || errno == EINVAL ? 0 : errno;
+  ::close(descriptor);
+  if (reason != 0) fail("cannot flush the folder of", folder, reason);
+}
+
+}  // namespace
+
+JournalWriter::JournalWriter(const fs::path& folder, int rank) {
+  create_folders(folder);
+  do {
+    path_ = folder / new_name(folder, rank);
+    descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  } while (descriptor_ < 0 && errno == EEXIST);
+  if (descriptor_ < 0) fail("cannot create", path_, errno);
+  try {
+    flush_folder(folder);
+  } catch (...) {
+    ::close(descriptor_);
+    throw;
+  }
+}
+
+JournalWriter::~JournalWriter() { ::close(descriptor_); }
+
+JournalEntry JournalWriter::append(const std::string& key, const Record& record) {
+  const RecordBytes made = RecordBytes::make(key, encode_record(record));
+  const std::string& bytes = made.bytes();
+  const std::lock_guard lock(mutex_);
+  int reason = 0;
+  for (std::size_t done = 0; done < bytes.size() && reason == 0;) {
+    const ssize_t wrote =
+        ::pwrite(descriptor_, bytes.data() + done, bytes.size() - done, static_cast<off_t>(size_bytes_ + done));
+    if (wrote >= 0)
+      done += static_cast<std::size_t>(wrote);
+    else if (errno != EINTR)
+      reason = errno;
+  }
+  if (reason == 0 && ::fsync(descriptor_) != 0) reason = errno;
+  if (reason != 0) {
+    // Takes the torn record back, so that a later one does not end up behind it, where no reader would find it. If this
+    // fails too, the next append writes over it.
+    static_cast<void>(!::ftruncate(descriptor_, static_cast<off_t>(size_bytes_)));
+    fail("cannot write", path_, reason);
+  }
+  const JournalEntry entry{path_, size_bytes_, bytes.size()};
+  size_bytes_ += bytes.size();
+  return entry;
+}
+
+std::map<std::string, JournalEntry> read_journal_index(const fs::path& folder) {
+  std::map<std::string, JournalEntry> index;
+  for (const auto& path : journal_files(folder)) {
+    const FileReader file(path);
+    for (std::uint64_t offset = 0; offset < file.size_bytes();) {
+      std::string damage;
+      const auto record = RecordBytes::read(file, offset, damage);
+      if (!record) {
+        log_warning("journal '{}', byte {}: {}; what comes from there on is computed again", path.string(), offset,
+                    damage);
+        break;
+      }
+      index.try_emplace(record->key(), JournalEntry{path, offset, record->bytes().size()});
+      offset += record->bytes().size();
+    }
+  }
+  return index;
+}
+
+Record read_journal_record(const JournalEntry& entry) {
+  const FileReader file(entry.file);
+  std::string damage = "the file is shorter than it was";
+  const bool is_there = entry.offset <= file.size_bytes() && entry.size_bytes <= file.size_bytes() - entry.offset;
+  const auto bytes = is_there ? RecordBytes::read(file, entry.offset, damage) : std::nullopt;
+  const std::string place = "cannot read the record at byte " + std::to_string(entry.offset) + " of the journal '" +
+                            entry.file.string() + "'";
+  const std::string suggestion = "Run the same command again: the unit is then computed anew.";
+  if (!bytes) throw InputError(ErrorKind::io, place, damage, suggestion);
+  try {
+    return decode_record(bytes->record());
+  } catch (const std::runtime_error& error) {
+    throw InputError(ErrorKind::io, place, error.what(), suggestion);
+  }
+}
+
+void remove_journal(const fs::path& folder) {
+  for (const auto& path : journal_files(folder))
+    if (::unlink(path.c_str()) != 0 && errno != ENOENT) fail("cannot remove", path, errno);
+  // Something else in the folder (a network file system's leftovers of open files) is not ours to remove.
+  if (::rmdir(folder.c_str()) != 0 && errno != ENOENT && errno != ENOTEMPTY && errno != EEXIST)
+    fail("cannot remove the folder of", folder, errno);
+}
+
+}  // namespace spectrace

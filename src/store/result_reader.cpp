@@ -1,0 +1,165 @@
+#include <new>
+
+#include "h5.hpp"
+#include "result_layout.hpp"
+#include "spectrace/core/error.hpp"
+#include "spectrace/core/file.hpp"
+#include "spectrace/core/log.hpp"
+#include "spectrace/store/result_file.hpp"
+
+namespace spectrace {
+namespace {
+
+using h5::Handle;
+
+/// Deeper than any results file; a group that links to itself would never end.
+constexpr int kMostNesting = 8;
+
+std::vector<std::pair<std::string, AttributeValue>> read_attributes(hid_t object) {
+  std::vector<std::pair<std::string, AttributeValue>> attributes;
+  for (const auto& name : h5::attribute_names(object)) {
+    if (is_reserved_attribute(name)) continue;
+    const Handle attribute(SPECTRACE_H5(H5Aopen, object, name.c_str(), H5P_DEFAULT), H5Aclose);
+    const Handle type(SPECTRACE_H5(H5Aget_type, attribute.get()), H5Tclose);
+    switch (h5::kind_of(type.get())) {
+      case h5::Kind::text: attributes.emplace_back(name, h5::read_text_attribute(attribute.get())); break;
+      case h5::Kind::integer: attributes.emplace_back(name, h5::read_integer_attribute(attribute.get())); break;
+      case h5::Kind::number: attributes.emplace_back(name, h5::read_number_attribute(attribute.get())); break;
+      case h5::Kind::other: throw h5::Error("the attribute '" + name + "' is neither a text nor a number");
+    }
+  }
+  return attributes;
+}
+
+DatasetValues read_values(hid_t dataset) {
+  const Handle type(SPECTRACE_H5(H5Dget_type, dataset), H5Tclose);
+  switch (h5::kind_of(type.get())) {
+    case h5::Kind::text: return h5::read_texts(dataset);
+    case h5::Kind::integer: return h5::read_integers(dataset);
+    case h5::Kind::number: return h5::read_numbers(dataset);
+    case h5::Kind::other: break;
+  }
+  throw h5::Error("a dataset holds neither texts nor numbers");
+}
+
+std::string scale_name(hid_t scale) {
+  const auto length = SPECTRACE_H5(H5DSget_scale_name, scale, nullptr, 0);
+  std::string name(static_cast<std::size_t>(length) + 1, '\0');
+  SPECTRACE_H5(H5DSget_scale_name, scale, name.data(), name.size());
+  name.resize(static_cast<std::size_t>(length));
+  return name;
+}
+
+/// Takes the scale and stops. No exception may pass through HDF5.
+herr_t keep_scale_name(hid_t, unsigned, hid_t scale, void* name) {
+  try {
+    *static_cast<std::string*>(name) = scale_name(scale);
+    return 1;
+  } catch (const std::exception&) {
+    return -1;
+  }
+}
+
+std::vector<std::string> read_dims(hid_t dataset, const std::string& place) {
+  const Handle space(SPECTRACE_H5(H5Dget_space, dataset), H5Sclose);
+  const int rank = SPECTRACE_H5(H5Sget_simple_extent_ndims, space.get());
+  std::vector<std::string> dims(static_cast<std::size_t>(rank));
+  for (unsigned axis = 0; axis < dims.size(); ++axis) {
+    SPECTRACE_H5(H5DSiterate_scales, dataset, axis, nullptr, keep_scale_name, &dims[axis]);
+    if (dims[axis].empty()) throw h5::Error(place + " has no dimension scale on axis " + std::to_string(axis));
+  }
+  return dims;
+}
+
+Coordinate to_coordinate(DatasetValues values) {
+  return std::visit([](auto& list) { return Coordinate(std::move(list)); }, values);
+}
+
+void read_dataset(hid_t object, const std::string& name, Group& group) {
+  std::string units = h5::read_text_attribute(object, "units");
+  std::string long_name = h5::read_text_attribute(object, "long_name");
+  DatasetValues values = read_values(object);
+  if (SPECTRACE_H5(H5DSis_scale, object) > 0) {
+    group.dimensions.push_back({name, to_coordinate(std::move(values)), std::move(units), std::move(long_name)});
+    return;
+  }
+  group.datasets.push_back(
+      {name, read_dims(object, group.path + "/" + name), std::move(units), std::move(long_name), std::move(values)});
+}
+
+/// Appends the group and, after it, those in it.
+void read_groups(hid_t object, const std::string& path, int nesting, ResultTree& tree) {
+  if (nesting > kMostNesting) throw h5::Error("its groups are nested too deeply");
+  Group group;
+  group.path = path;
+  if (path != "/") group.attributes = read_attributes(object);
+  std::vector<std::string> child_names;
+  for (const auto& name : h5::member_names(object)) {
+    const Handle member(SPECTRACE_H5(H5Oopen, object, name.c_str(), H5P_DEFAULT), H5Oclose);
+    const auto type = H5Iget_type(member.get());
+    if (type == H5I_GROUP)
+      child_names.push_back(name);
+    else if (type == H5I_DATASET)
+      read_dataset(member.get(), name, group);
+    else
+      throw h5::Error("'" + name + "' is neither a group nor a dataset");
+  }
+  if (const std::string problem = find_inconsistency(group); !problem.empty()) throw h5::Error(problem);
+  const bool holds_something = !group.attributes.empty() || !group.dimensions.empty() || !group.datasets.empty();
+  // A group that only leads to others ("/prompts") is no part of the tree.
+  if (holds_something || (child_names.empty() && path != "/")) tree.groups.push_back(std::move(group));
+  for (const auto& name : child_names) {
+    const Handle child(SPECTRACE_H5(H5Gopen2, object, name.c_str(), H5P_DEFAULT), H5Gclose);
+    read_groups(child.get(), path == "/" ? "/" + name : path + "/" + name, nesting + 1, tree);
+  }
+}
+
+Handle open_for_reading(const std::filesystem::path& path) {
+  const Handle access = h5::property_list(H5P_FILE_ACCESS);
+  // Locks fail on many network file systems, and a file that has its final name never changes. Older HDF5 knows only
+  // the environment variable HDF5_USE_FILE_LOCKING.
+#if H5_VERSION_GE(1, 12, 1) || (H5_VERSION_GE(1, 10, 7) && !H5_VERSION_GE(1, 12, 0))
+  SPECTRACE_H5(H5Pset_file_locking, access.get(), false, true);
+#endif
+  return {SPECTRACE_H5(H5Fopen, path.c_str(), H5F_ACC_RDONLY, access.get()), H5Fclose};
+}
+
+ResultTree read_tree(const std::filesystem::path& path) {
+  const h5::Session session;
+  const Handle file = open_for_reading(path);
+  const Handle root(SPECTRACE_H5(H5Gopen2, file.get(), "/", H5P_DEFAULT), H5Gclose);
+  if (SPECTRACE_H5(H5Aexists, root.get(), kDigestAttribute) == 0)
+    throw h5::Error(std::string("it has no attribute ") + kDigestAttribute);
+  ResultTree tree;
+  tree.attributes = read_attributes(root.get());
+  read_groups(root.get(), "/", 0, tree);
+  return tree;
+}
+
+}  // namespace
+
+ResultTree read_result_file(const std::filesystem::path& path) {
+  // Reasons of the system first: HDF5 tells a missing file, a folder and a cut one apart less well.
+  static_cast<void>(FileReader(path));
+  const auto fail = [&](const std::string& why) {
+    return InputError(ErrorKind::io, "cannot read the results file '" + path.string() + "'", why,
+                      "Is it a results file of spectrace, copied whole?");
+  };
+  ResultTree tree;
+  try {
+    tree = read_tree(path);
+  } catch (const h5::Error& error) {
+    throw fail(error.what());
+  } catch (const std::bad_alloc&) {
+    throw fail("it says it holds more than fits in memory");
+  } catch (const std::length_error&) {
+    throw fail("it says it holds more than fits in memory");
+  }
+  const auto* digest = std::get_if<std::string>(tree.find_attribute(kDigestAttribute));
+  if (digest == nullptr || *digest != digest_tree(tree))
+    log_warning("the contents of '{}' do not match its {}: was it changed after it was written?", path.string(),
+                kDigestAttribute);
+  return tree;
+}
+
+}  // namespace spectrace

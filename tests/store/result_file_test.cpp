@@ -1,0 +1,299 @@
+#include "spectrace/store/result_file.hpp"
+
+#include <gtest/gtest.h>
+#include <hdf5.h>
+#include <malloc.h>
+
+#include <bit>
+#include <chrono>
+#include <cstring>
+#include <fstream>
+#include <thread>
+
+#include "sample_tree.hpp"
+#include "spectrace/core/error.hpp"
+#include "spectrace/core/file.hpp"
+#include "support/file_size_limit.hpp"
+#include "support/temporary_folder.hpp"
+
+namespace spectrace {
+namespace {
+
+using test::sample_tree;
+using test::TemporaryFolder;
+
+template <typename T>
+bool same_bits(const T& a, const T& b) {
+  if constexpr (std::is_same_v<T, std::vector<double>>)
+    return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
+  else
+    return a == b;
+}
+
+template <typename Variant>
+bool same_values(const Variant& a, const Variant& b) {
+  return a.index() == b.index() &&
+         std::visit([&](const auto& values) { return same_bits(values, std::get<std::decay_t<decltype(values)>>(b)); },
+                    a);
+}
+
+/// Everything but content_sha256, which the writer adds.
+void expect_same_tree(ResultTree a, ResultTree b) {
+  const auto is_digest = [](const auto& attribute) { return attribute.first == "content_sha256"; };
+  std::erase_if(a.attributes, is_digest);
+  std::erase_if(b.attributes, is_digest);
+  EXPECT_EQ(a.attributes, b.attributes);
+  ASSERT_EQ(a.groups.size(), b.groups.size());
+  for (std::size_t g = 0; g < a.groups.size(); ++g) {
+    const Group &x = a.groups[g], &y = b.groups[g];
+    EXPECT_EQ(x.path, y.path);
+    EXPECT_EQ(x.attributes, y.attributes) << x.path;
+    ASSERT_EQ(x.dimensions.size(), y.dimensions.size()) << x.path;
+    for (std::size_t i = 0; i < x.dimensions.size(); ++i) {
+      EXPECT_EQ(x.dimensions[i].name, y.dimensions[i].name);
+      EXPECT_EQ(x.dimensions[i].units, y.dimensions[i].units);
+      EXPECT_EQ(x.dimensions[i].long_name, y.dimensions[i].long_name);
+      EXPECT_TRUE(same_values(x.dimensions[i].values, y.dimensions[i].values)) << x.path << "/" << x.dimensions[i].name;
+    }
+    ASSERT_EQ(x.datasets.size(), y.datasets.size()) << x.path;
+    for (std::size_t i = 0; i < x.datasets.size(); ++i) {
+      EXPECT_EQ(x.datasets[i].name, y.datasets[i].name);
+      EXPECT_EQ(x.datasets[i].dims, y.datasets[i].dims);
+      EXPECT_EQ(x.datasets[i].units, y.datasets[i].units);
+      EXPECT_EQ(x.datasets[i].long_name, y.datasets[i].long_name);
+      EXPECT_TRUE(same_values(x.datasets[i].values, y.datasets[i].values)) << x.path << "/" << x.datasets[i].name;
+    }
+  }
+}
+
+std::size_t num_entries(const std::filesystem::path& folder) {
+  return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(folder), {}));
+}
+
+/// The error's text; empty if there was none.
+template <typename Action>
+std::string io_error_of(const Action& action) {
+  try {
+    action();
+    return {};
+  } catch (const InputError& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::io) << error.what();
+    return error.what();
+  }
+}
+
+TEST(result_file, reads_back_what_was_written) {
+  const TemporaryFolder folder;
+  for (const auto& tree : {sample_tree(), test::failed_tree(), ResultTree{}}) {
+    write_result_file(folder / "a.h5", tree);
+    const ResultTree read = read_result_file(folder / "a.h5");
+    expect_same_tree(tree, read);
+    const auto* digest = read.find_attribute("content_sha256");
+    ASSERT_NE(digest, nullptr);
+    EXPECT_EQ(std::get<std::string>(*digest), digest_tree(tree));
+    EXPECT_EQ(digest_tree(read), digest_tree(tree));
+    EXPECT_EQ(num_entries(folder.path()), 1u) << "something was left behind";
+  }
+}
+
+// Other times, names, folders and memory contents; and once more through reading.
+TEST(result_file, same_tree_same_bytes) {
+  const TemporaryFolder folder;
+  std::filesystem::create_directory(folder / "elsewhere");
+  mallopt(M_PERTURB, 0x55);
+  write_result_file(folder / "first.h5", sample_tree());
+  std::this_thread::sleep_for(std::chrono::milliseconds(1100));  // HDF5's times count seconds
+  mallopt(M_PERTURB, 0xaa);
+  write_result_file(folder / "elsewhere" / "second.h5", sample_tree());
+  mallopt(M_PERTURB, 0);
+  write_result_file(folder / "third.h5", read_result_file(folder / "first.h5"));
+  const std::string first = read_text_file(folder / "first.h5");
+  EXPECT_TRUE(first == read_text_file(folder / "elsewhere" / "second.h5"));
+  EXPECT_TRUE(first == read_text_file(folder / "third.h5"));
+}
+
+TEST(result_file, old_file_is_replaced) {
+  const TemporaryFolder folder;
+  write_result_file(folder / "a.h5", sample_tree());
+  write_result_file(folder / "a.h5", test::failed_tree());
+  expect_same_tree(test::failed_tree(), read_result_file(folder / "a.h5"));
+}
+
+TEST(result_file, root_may_hold_datasets) {
+  const TemporaryFolder folder;
+  ResultTree tree;
+  tree.attributes = {{"Conventions", std::string("spectrace-1")}};
+  tree.groups = {{"/",
+                  {},
+                  {{"row", std::vector<std::int64_t>{0, 1}, "1", "Row"}},
+                  {{"model", {"row"}, "1", "Model", std::vector<std::string>{"a", "b"}},
+                   {"mean_trace", {"row"}, "1", "Mean trace", std::vector<double>{1.5, 2.5}}}}};
+  write_result_file(folder / "summary.h5", tree);
+  expect_same_tree(tree, read_result_file(folder / "summary.h5"));
+}
+
+// The 64 KiB limit of HDF5's attributes does not hold for texts of variable length; a job's JSON may be long.
+TEST(result_file, long_texts_survive) {
+  const TemporaryFolder folder;
+  ResultTree tree = sample_tree();
+  std::string text;
+  while (text.size() < 3'000'000) text += std::to_string(text.size()) + ",";
+  tree.attributes.emplace_back("long", text);
+  tree.groups[0].attributes.emplace_back("long", text);
+  std::get<std::vector<std::string>>(tree.groups[3].datasets[0].values)[1] = text;
+  write_result_file(folder / "a.h5", tree);
+  expect_same_tree(tree, read_result_file(folder / "a.h5"));
+}
+
+TEST(result_file, bytes_that_are_no_text_are_replaced) {
+  const TemporaryFolder folder;
+  ResultTree tree = test::failed_tree();
+  std::get<std::string>(tree.attributes[2].second) = std::string("nul \0 latin-1 \xfc end", 19);
+  write_result_file(folder / "a.h5", tree);
+  const ResultTree read = read_result_file(folder / "a.h5");
+  EXPECT_EQ(std::get<std::string>(*read.find_attribute("error")), "nul \xEF\xBF\xBD latin-1 \xEF\xBF\xBD end");
+  EXPECT_EQ(digest_tree(read), digest_tree(tree));
+}
+
+TEST(result_file, large_numbers_are_chunked_checksummed_and_compressed) {
+  const TemporaryFolder folder;
+  write_result_file(folder / "a.h5", sample_tree());
+  const hid_t file = H5Fopen((folder / "a.h5").c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
+  ASSERT_GE(file, 0);
+  const hid_t dataset = H5Dopen2(file, "/unembedding/row_norm", H5P_DEFAULT);
+  const hid_t list = H5Dget_create_plist(dataset);
+  hsize_t chunk = 0;
+  EXPECT_EQ(H5Pget_chunk(list, 1, &chunk), 1);
+  EXPECT_EQ(chunk, 45'000u);  // 90000 numbers do not fit 512 KiB: two equal parts
+  ASSERT_EQ(H5Pget_nfilters(list), 3);
+  const H5Z_filter_t expected[] = {H5Z_FILTER_SHUFFLE, H5Z_FILTER_DEFLATE, H5Z_FILTER_FLETCHER32};
+  for (unsigned i = 0; i < 3; ++i) {
+    unsigned flags = 0, level = 0, config = 0;
+    std::size_t num_values = 1;
+    EXPECT_EQ(H5Pget_filter2(list, i, &flags, &num_values, &level, 0, nullptr, &config), expected[i]);
+    EXPECT_TRUE(expected[i] != H5Z_FILTER_DEFLATE || level == 4);
+  }
+  EXPECT_LT(H5Dget_storage_size(dataset), 90'000u * 8);
+  H5Pclose(list);
+  H5Dclose(dataset);
+  H5Fclose(file);
+}
+
+// As on a full disk. The child also ends in the usual way: HDF5 must have nothing left to write.
+TEST(result_file, full_disk_is_an_error_and_leaves_the_old_file) {
+  const TemporaryFolder folder;
+  write_result_file(folder / "a.h5", test::failed_tree());
+  EXPECT_EXIT(
+      {
+        {
+          const test::FileSizeLimit limit(100'000);
+          const std::string text = io_error_of([&] { write_result_file(folder / "a.h5", sample_tree()); });
+          if (text.find("a.h5") == std::string::npos || text.find(std::strerror(EFBIG)) == std::string::npos) {
+            std::fprintf(stderr, "unexpected: '%s'\n", text.c_str());
+            std::_Exit(1);
+          }
+        }
+        if (num_entries(folder.path()) != 1) std::_Exit(2);
+        expect_same_tree(test::failed_tree(), read_result_file(folder / "a.h5"));
+        write_result_file(folder / "b.h5", sample_tree());
+        expect_same_tree(sample_tree(), read_result_file(folder / "b.h5"));
+        std::exit(testing::Test::HasFailure() ? 3 : 0);
+      },
+      testing::ExitedWithCode(0), "");
+}
+
+TEST(result_file, unwritable_place_is_named) {
+  const TemporaryFolder folder;
+  const std::string text = io_error_of([&] { write_result_file(folder / "absent" / "a.h5", sample_tree()); });
+  EXPECT_NE(text.find("absent/a.h5"), std::string::npos) << text;
+  EXPECT_NE(text.find("No such file or directory"), std::string::npos) << text;
+  EXPECT_EQ(num_entries(folder.path()), 0u);
+}
+
+TEST(result_file, what_is_no_results_file_is_refused) {
+  const TemporaryFolder folder;
+  EXPECT_NE(io_error_of([&] { read_result_file(folder / "absent.h5"); }).find("No such file"), std::string::npos);
+  EXPECT_NE(io_error_of([&] { read_result_file(folder.path()); }), "");
+  std::ofstream(folder / "text.h5") << "not HDF5 at all, just some text";
+  EXPECT_NE(io_error_of([&] { read_result_file(folder / "text.h5"); }).find("text.h5"), std::string::npos);
+  std::ofstream(folder / "empty.h5").close();
+  EXPECT_NE(io_error_of([&] { read_result_file(folder / "empty.h5"); }), "");
+  // HDF5, but not ours.
+  H5Fclose(H5Fcreate((folder / "other.h5").c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT));
+  EXPECT_NE(io_error_of([&] { read_result_file(folder / "other.h5"); }).find("content_sha256"), std::string::npos);
+}
+
+TEST(result_file, every_cut_is_refused) {
+  const TemporaryFolder folder;
+  write_result_file(folder / "whole.h5", test::failed_tree());
+  const std::string whole = read_text_file(folder / "whole.h5");
+  for (std::size_t size = 0; size < whole.size(); size += 1 + whole.size() / 50) {
+    std::ofstream(folder / "cut.h5", std::ios::binary | std::ios::trunc) << whole.substr(0, size);
+    EXPECT_NE(io_error_of([&] { read_result_file(folder / "cut.h5"); }), "")
+        << "cut at " << size << " of " << whole.size();
+  }
+}
+
+TEST(result_file, changed_number_is_noticed) {
+  const TemporaryFolder folder;
+  write_result_file(folder / "a.h5", sample_tree());
+  const hid_t file = H5Fopen((folder / "a.h5").c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
+  const hid_t dataset = H5Dopen2(file, "/unembedding/spectral_norm", H5P_DEFAULT);
+  const double other = 13;
+  EXPECT_GE(H5Dwrite(dataset, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, &other), 0);
+  H5Dclose(dataset);
+  H5Fclose(file);
+  testing::internal::CaptureStderr();
+  const ResultTree read = read_result_file(folder / "a.h5");
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("content_sha256"), std::string::npos);
+  EXPECT_EQ(std::get<std::vector<double>>(read.find("/unembedding")->find("spectral_norm")->values)[0], 13);
+}
+
+TEST(result_file, datasets_that_do_not_fit_their_dimensions_are_our_bug) {
+  const TemporaryFolder folder;
+  ResultTree tree = sample_tree();
+  std::get<std::vector<double>>(tree.groups[0].datasets[0].values).pop_back();
+  EXPECT_THROW(write_result_file(folder / "a.h5", tree), std::logic_error);
+  tree = sample_tree();
+  tree.groups[0].datasets[0].dims[1] = "absent";
+  EXPECT_THROW(write_result_file(folder / "a.h5", tree), std::logic_error);
+  tree = sample_tree();
+  tree.groups[0].attributes = {{"signal", std::string("x")}};
+  EXPECT_THROW(write_result_file(folder / "a.h5", tree), std::logic_error);
+  EXPECT_EQ(num_entries(folder.path()), 0u);
+}
+
+TEST(result_file, names_that_hdf5_cannot_hold_are_refused) {
+  const TemporaryFolder folder;
+  for (const std::string name : {"", ".", "..", "a//b"}) {
+    ResultTree tree = sample_tree();
+    tree.groups[0].path = "/prompts/" + name;
+    EXPECT_THROW(write_result_file(folder / "a.h5", tree), InputError) << "'" << name << "'";
+  }
+}
+
+TEST(result_file, digest_sees_every_kind_of_change_and_no_order) {
+  const std::string digest = digest_tree(sample_tree());
+  EXPECT_EQ(digest.size(), 64u);
+  const auto changed = [&](const auto& change) {
+    ResultTree tree = sample_tree();
+    change(tree);
+    return digest_tree(tree);
+  };
+  EXPECT_NE(digest, changed([](ResultTree& t) { std::get<std::int64_t>(t.attributes[2].second) = 4; }));
+  EXPECT_NE(digest, changed([](ResultTree& t) { t.groups[0].path = "/weight"; }));
+  EXPECT_NE(digest, changed([](ResultTree& t) { t.groups[0].dimensions[0].units = "m"; }));
+  EXPECT_NE(digest, changed([](ResultTree& t) { t.groups[0].datasets[0].long_name += "."; }));
+  EXPECT_NE(digest, changed([](ResultTree& t) {
+              std::swap(t.groups[0].datasets[0].dims[0], t.groups[0].datasets[0].dims[1]);
+            }));
+  EXPECT_NE(digest, changed([](ResultTree& t) {
+              auto& values = std::get<std::vector<double>>(t.groups[0].datasets[0].values);
+              std::swap(values[0], values[1]);
+            }));
+  EXPECT_EQ(digest, changed([](ResultTree& t) { std::swap(t.groups[0].datasets[0], t.groups[0].datasets[1]); }));
+  EXPECT_EQ(digest, changed([](ResultTree& t) { t.attributes.emplace_back("content_sha256", std::string("x")); }));
+}
+
+}  // namespace
+}  // namespace spectrace
