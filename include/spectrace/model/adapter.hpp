@@ -17,10 +17,10 @@ struct Adapter {
   ModelDescription (*describe)(const JsonNode& config, const TensorStore& store);
 };
 
-/// Describes the model: picks the adapter by model_type (else by architectures), refuses quantized checkpoints, and holds
-/// every source against the checkpoint's header.
-/// @throws InputError (model): unknown family (with the list of those known), absent tensor, wrong shape ("tensor 'x' has
-/// shape [3072, 767], expected [3072, 768] (from config.json ffn_dim, hidden_size)"), several in one message.
+/// Describes the model: picks the adapter by model_type (else by architectures), refuses quantized checkpoints, and
+/// holds every source against the checkpoint's header.
+/// @throws InputError (model): unknown family (with the list of those known), absent tensor, wrong shape ("tensor 'x'
+/// has shape [3072, 767], expected [3072, 768] (from config.json ffn_dim, hidden_size)"), several in one message.
 ModelDescription describe_model(const JsonNode& config, const TensorStore& store);
 
 /// model_type of every family that there is an adapter for.

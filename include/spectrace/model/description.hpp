@@ -6,8 +6,6 @@
 #include <utility>
 #include <vector>
 
-#include "spectrace/numerics/tensor.hpp"
-
 namespace spectrace {
 
 /// A query head and a key/value head do not share a bare int.
@@ -27,28 +25,41 @@ enum class Activation { relu, gelu, gelu_tanh, silu };
 
 /// Rotary embedding of one layer. The tables are what the model was trained with: angles in float32 (docs/numerics.md).
 struct RotarySpec {
-  std::int64_t rotary_dim = 0;            ///< leading dimensions of a head that are turned
-  bool interleaved = false;               ///< pairs (0,1),(2,3),… (GPT-J) instead of (i, i + rotary_dim / 2)
-  std::vector<float> inverse_frequencies; ///< [rotary_dim / 2], scaling applied
-  double attention_factor = 1.0;          ///< scales cos and sin (yarn, longrope)
+  std::int64_t rotary_dim = 0;             ///< leading dimensions of a head that are turned
+  bool interleaved = false;                ///< pairs (0,1),(2,3),… (GPT-J) instead of (i, i + rotary_dim / 2)
+  std::vector<float> inverse_frequencies;  ///< [rotary_dim / 2], scaling applied
+  double attention_factor = 1.0;           ///< scales cos and sin (yarn, longrope)
+
+  /// Prompts of more tokens than this turn at other frequencies: `long_inverse_frequencies` if there are any
+  /// (longrope), else the theta that grows with the length (dynamic NTK). 0: the same for all lengths.
+  std::int64_t long_threshold = 0;
+  std::vector<float> long_inverse_frequencies;  ///< [rotary_dim / 2]
+  double dynamic_theta = 0.0, dynamic_factor = 1.0;
 };
+
+/// The frequencies at which a prompt of `num_tokens` tokens turns: [rotary_dim / 2].
+std::vector<float> inverse_frequencies(const RotarySpec& rotary, std::int64_t num_tokens);
 
 /// Attention of one layer.
 struct AttentionSpec {
-  double score_scale = 1.0;                       ///< scores are scale * q k^T
-  std::optional<double> score_softcap;            ///< cap * tanh(score / cap)
-  std::optional<std::int64_t> sliding_window;     ///< a token sees itself and the window - 1 before it
+  double score_scale = 1.0;                    ///< scores are scale * q k^T
+  std::optional<double> score_softcap;         ///< cap * tanh(score / cap)
+  std::optional<std::int64_t> sliding_window;  ///< a token sees itself and the window - 1 before it
   std::optional<RotarySpec> rotary;
-  std::vector<double> alibi_slopes;               ///< [num_heads], or empty
+  std::vector<double> alibi_slopes;  ///< [num_heads], or empty; key j adds slope * j to the scores
+  double alibi_scale = 1.0;          ///< of what ALiBi adds (Falcon: score_scale; BLOOM: 1)
+  bool alibi_in_bfloat16 = false;    ///< slope * j is rounded to bfloat16, as Falcon was trained
 };
 
 /// The block: norm, attention, residual, norm, MLP, residual. Which norms there are is told by the weights' sources.
 struct BlockSpec {
-  bool parallel_residual = false;  ///< x + attention(norm(x)) + mlp(norm'(x)), instead of one after the other
+  bool parallel_residual = false;    ///< x + attention(norm(x)) + mlp(norm'(x)), instead of one after the other
   bool norm_after_residual = false;  ///< post-norm: x = norm(x + f(x)) (OPT-350m), instead of pre-norm
   NormSpec norm;
   Activation activation = Activation::gelu;
-  bool gated_mlp = false;          ///< down(act(gate(x)) * up(x))
+  bool gated_mlp = false;  ///< down(act(gate(x)) * up(x))
+  bool residual_from_norm =
+      false;  ///< the residual is norm(x), not x (BLOOM's apply_residual_connection_post_layernorm)
 };
 
 /// Rows [first, first + count) of a canonical (out, in) matrix as it is stored.
@@ -58,10 +69,12 @@ struct RowRange {
 
 /// Where a matrix W of y = W x, or a vector, lies in the checkpoint.
 struct TensorSource {
-  std::string tensor;                  ///< name in the checkpoint, prefix included
-  std::vector<std::int64_t> shape;     ///< as stored; checked before reading
-  bool transposed = false;             ///< stored (in, out), as GPT-2's Conv1D
-  std::vector<RowRange> rows;          ///< of the (out, in) matrix (or the vector), in this order; empty: all
+  std::string tensor;                ///< name in the checkpoint, prefix included
+  std::vector<std::int64_t> shape;   ///< as stored; checked before reading
+  std::string config_keys;           ///< the config fields that the shape follows from: "ffn_dim, hidden_size"
+  bool transposed = false;           ///< stored (in, out), as GPT-2's Conv1D
+  std::vector<RowRange> rows;        ///< of the (out, in) matrix (or the vector), in this order; empty: all
+  std::vector<std::string> stacked;  ///< further vectors of that shape: the rows of a matrix (StableLM: a norm a head)
 
   /// (out, in) or (out) after taking the rows
   std::vector<std::int64_t> canonical_shape() const;
@@ -73,57 +86,58 @@ struct LinearSource {
 };
 
 struct NormSource {
-  TensorSource weight;
+  std::optional<TensorSource> weight;  ///< absent in OPT without layer_norm_elementwise_affine (Galactica)
   std::optional<TensorSource> bias;
 };
 
 /// Sources of one layer, canonical: W_Q is (H d, D), W_K and W_V are (K d, D), W_O is (D, H d).
 struct LayerSources {
   LinearSource w_q, w_k, w_v, w_o;
-  std::optional<NormSource> query_norm, key_norm;            ///< on the head vectors (or all of q) before rotary
-  std::optional<NormSource> attention_input_norm;            ///< before attention (post-norm: after its residual)
-  std::optional<NormSource> attention_output_norm;           ///< on attention's output, before the residual (Gemma-2)
-  std::optional<NormSource> mlp_input_norm;                  ///< before the MLP; absent with parallel residual: shares the attention's
+  std::optional<NormSource> query_norm, key_norm;  ///< on the head vectors (or all of q) before rotary
+  std::optional<NormSource>
+      attention_input_norm;  ///< before attention (post-norm: after its residual); absent in OLMo-2
+  std::optional<NormSource> attention_output_norm;  ///< on attention's output, before the residual (Gemma-2)
+  std::optional<NormSource> mlp_input_norm;  ///< before the MLP; absent: parallel residual shares the attention's
   std::optional<NormSource> mlp_output_norm;
-  std::optional<LinearSource> mlp_gate;                      ///< gated MLPs only
+  std::optional<LinearSource> mlp_gate;  ///< gated MLPs only
   LinearSource mlp_up, mlp_down;
 };
 
 /// What comes before block 0 and after the last.
 struct EmbeddingSources {
-  TensorSource token;                          // (V, E)
-  std::optional<TensorSource> position;        // (P, D)
-  std::int64_t position_offset = 0;            ///< row of position 0 (OPT: 2)
-  double scale = 1.0;                          ///< of token embeddings (Gemma: sqrt(D), rounded as the model does)
-  std::optional<NormSource> norm;              ///< BLOOM
-  std::optional<LinearSource> project_in;      ///< OPT-350m: (D, E)
-  std::optional<NormSource> final_norm;        ///< after the last block
-  TensorSource unembedding;                    // (V, D or E)
+  TensorSource token;                            // (V, E)
+  std::optional<TensorSource> position;          // (P, D)
+  std::int64_t position_offset = 0;              ///< row of position 0 (OPT: 2)
+  double scale = 1.0;                            ///< of token embeddings (Gemma: sqrt(D), rounded as the model does)
+  std::optional<NormSource> norm;                ///< BLOOM
+  std::optional<LinearSource> project_in;        ///< OPT-350m: (D, E)
+  std::optional<NormSource> final_norm;          ///< after the last block
+  std::optional<LinearSource> project_out;       ///< OPT-350m: (E, D), between the final norm and the unembedding
+  std::optional<TensorSource> unembedding_bias;  ///< GPT-J; no spectrum sees it
+  TensorSource unembedding;                      // (V, D or E)
   bool tied = false;
 };
 
-/// A model, whole: sizes, the block, where each weight lies. Made by an adapter from the config and the tensor names; no tensor
-/// data is read for it.
+/// A model, whole: sizes, the block, where each weight lies. Made by an adapter from the config and the tensor names;
+/// no tensor data is read for it.
 struct ModelDescription {
-  std::string family;               ///< "gpt2", "gpt_neox", …
-  std::string architecture;         ///< class name in config.json: "GPT2LMHeadModel"
+  std::string family;        ///< "gpt2", "gpt_neox", …
+  std::string architecture;  ///< class name in config.json: "GPT2LMHeadModel"
   std::int64_t num_layers = 0, num_heads = 0, num_kv_heads = 0, head_dim = 0, hidden_size = 0, vocab_size = 0;
   std::int64_t intermediate_size = 0;
-  std::int64_t max_positions = 0;   ///< rows of the position table, or the config's context length
+  std::int64_t max_positions = 0;      ///< rows of the position table, or the config's context length
   bool positions_are_limited = false;  ///< a learned table: longer prompts are an error; rotary: allowed
   BlockSpec block;
   std::vector<AttentionSpec> attention;  // [num_layers]
   std::vector<LayerSources> layers;      // [num_layers]
   EmbeddingSources embedding;
-  bool fused_qkv_per_head = false;       ///< NeoX and BLOOM: what "as-published" slicing cuts in thirds
-  std::string norm_placement;            ///< "pre", "post", "pre+post", for the results' attributes
-  std::string position_encoding;         ///< "learned", "rotary", "alibi"
+  bool fused_qkv_per_head = false;  ///< NeoX and BLOOM: what "as-published" slicing cuts in thirds
+  std::string norm_placement;       ///< "pre", "post", "pre+post", for the results' attributes
+  std::string position_encoding;    ///< "learned", "rotary", "alibi"
   /// RoPE facts for the results' attributes and `inspect`: theta, scaling fields, max positions; numbers as text.
   std::vector<std::pair<std::string, std::string>> rope_facts;
 
-  KvHead kv_head_of(QueryHead head) const {
-    return KvHead{static_cast<std::int64_t>(head) * num_kv_heads / num_heads};
-  }
+  KvHead kv_head_of(QueryHead head) const { return KvHead{static_cast<std::int64_t>(head) * num_kv_heads / num_heads}; }
   /// Every source, once, in a fixed order: to check shapes from headers, and to know what is unused.
   std::vector<const TensorSource*> all_sources() const;
 };

@@ -11,8 +11,8 @@ namespace spectrace {
 
 /// Prompts that go through the model together: their tokens lie one after the other, nothing is padded.
 struct TokenBatch {
-  std::vector<std::int64_t> token_ids;   // [num_tokens]
-  std::vector<std::int64_t> row_start;   // [num_prompts + 1]: prompt p is rows [row_start[p], row_start[p + 1])
+  std::vector<std::int64_t> token_ids;  // [num_tokens]
+  std::vector<std::int64_t> row_start;  // [num_prompts + 1]: prompt p is rows [row_start[p], row_start[p + 1])
 
   std::int64_t num_prompts() const { return static_cast<std::int64_t>(row_start.size()) - 1; }
   std::int64_t num_tokens() const { return static_cast<std::int64_t>(token_ids.size()); }
@@ -27,8 +27,8 @@ using AttentionObserver = std::function<void(std::int64_t prompt, const Tensor& 
 Tensor embed(const ModelDescription& model, const TensorStore& store, const TokenBatch& batch,
              ComputeType type);  // [num_tokens, hidden_size]
 
-/// Runs block `layer` over the batch, in place. `hidden` is [num_tokens, hidden_size], what enters the block; on return what
-/// leaves it. The bits depend on the batch and the weights alone, never on threads.
+/// Runs block `layer` over the batch, in place. `hidden` is [num_tokens, hidden_size], what enters the block; on return
+/// what leaves it. The bits depend on the batch and the weights alone, never on threads.
 void run_block(const ModelDescription& model, std::int64_t layer, const LayerWeights& weights, const TokenBatch& batch,
                Tensor& hidden, const AttentionObserver& observe);
 

@@ -8,13 +8,13 @@
 namespace spectrace {
 
 struct Norm {
-  Tensor weight;                 // [hidden] or [head_dim]
+  std::optional<Tensor> weight;  // [hidden], [head_dim] or [heads, head_dim]
   std::optional<Tensor> bias;    // like weight
 };
 
 struct Linear {
-  Tensor weight;                 // [out, in]; may be a transposed view of what is stored (GPT-2)
-  std::optional<Tensor> bias;    // [out]
+  Tensor weight;               // [out, in]; may be a transposed view of what is stored (GPT-2)
+  std::optional<Tensor> bias;  // [out]
 };
 
 /// One layer, canonical, in the compute type. Slices of heads are views: W_V[h] = w_v.weight.narrow(0, g(h) * d, d).

@@ -1,0 +1,31 @@
+#include "gemma_like.hpp"
+
+namespace spectrace {
+
+/// Gemma (2024, arXiv:2403.08295): Llama with norm weights 1 + w, embeddings times sqrt(D), heads of 256, one key/value
+/// head in the 2B model.
+ModelDescription describe_gemma(const JsonNode& config, const TensorStore& store) {
+  ConfigFields fields(config, "gemma");
+  LlamaLike llama = read_llama_like(fields, {.num_kv_heads = 16,
+                                             .head_dim = 256,
+                                             .activation = "gelu_pytorch_tanh",
+                                             .norm_weight_offset = 1.0,
+                                             .max_positions = 8192});
+  // The first releases say "gelu" and mean its tanh form.
+  if (llama.model.block.activation == Activation::gelu) llama.model.block.activation = Activation::gelu_tanh;
+  set_attention(llama, read_rope(fields, {}, llama.model.head_dim, llama.model.max_positions));
+  fields.refuse_if_set("use_bidirectional_attention", "only causal attention is supported");
+  LlamaBiases biases;
+  if (fields.flag("attention_bias", false)) biases.qkv = biases.output = Bias::yes;
+  const bool tied = fields.flag("tie_word_embeddings", true);
+  fields.expect_understood();
+
+  const SourceNames names = llama_names(store);
+  for (std::int64_t i = 0; i < llama.model.num_layers; ++i)
+    llama.model.layers.push_back(llama_layer(llama, names, i, biases));
+  set_llama_embedding(llama, names, tied);
+  llama.model.embedding.scale = gemma_embedding_scale(llama.model.hidden_size);
+  return llama.model;
+}
+
+}  // namespace spectrace

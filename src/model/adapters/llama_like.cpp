@@ -1,0 +1,75 @@
+#include "llama_like.hpp"
+
+#include <cmath>
+
+namespace spectrace {
+
+LlamaLike read_llama_like(ConfigFields& fields, const LlamaDefaults& defaults) {
+  LlamaLike llama;
+  ModelDescription& model = llama.model;
+  llama.hidden = {fields.size({"hidden_size"}), "hidden_size"};
+  llama.vocab = {fields.size({"vocab_size"}), "vocab_size"};
+  llama.inner = {fields.size({"intermediate_size"}), "intermediate_size"};
+  model.num_layers = fields.size({"num_hidden_layers"});
+  model.num_heads = fields.size({"num_attention_heads"});
+  const bool all_heads = defaults.num_kv_heads == 0 || fields.is_null("num_key_value_heads");
+  model.num_kv_heads = fields.size_or({"num_key_value_heads"}, all_heads ? model.num_heads : defaults.num_kv_heads);
+  fields.check_heads(model.num_heads, model.num_kv_heads, "num_key_value_heads");
+  model.head_dim = fields.size_or({"head_dim"}, defaults.head_dim);
+  if (model.head_dim == 0) model.head_dim = fields.divided_head_dim(llama.hidden.size, model.num_heads);
+
+  const Dim head{model.head_dim, "head_dim"};
+  llama.queries = Dim{model.num_heads, "num_attention_heads"} * head;
+  llama.keys = Dim{model.num_kv_heads, "num_key_value_heads"} * head;
+  model.hidden_size = llama.hidden.size;
+  model.vocab_size = llama.vocab.size;
+  model.intermediate_size = llama.inner.size;
+  model.max_positions = fields.size_or({"max_position_embeddings"}, defaults.max_positions);
+  model.norm_placement = "pre";
+  model.position_encoding = "rotary";
+  model.block.norm = {defaults.norm, fields.epsilon(defaults.epsilon_field, defaults.epsilon),
+                      defaults.norm_weight_offset};
+  model.block.activation = fields.activation({defaults.activation_field}, defaults.activation);
+  model.block.gated_mlp = true;
+  return llama;
+}
+
+void set_attention(LlamaLike& llama, const RopeReading& rope) {
+  AttentionSpec attention;
+  attention.score_scale = 1.0 / std::sqrt(static_cast<double>(llama.model.head_dim));
+  attention.rotary = rope.rotary;
+  llama.model.attention.assign(static_cast<std::size_t>(llama.model.num_layers), attention);
+  llama.model.rope_facts = rope.facts;
+}
+
+void set_sliding_window(LlamaLike& llama, std::int64_t window, const std::optional<std::vector<bool>>& sliding) {
+  for (std::size_t i = 0; i < llama.model.attention.size(); ++i)
+    if (!sliding || (*sliding)[i]) llama.model.attention[i].sliding_window = window;
+}
+
+SourceNames llama_names(const TensorStore& store) { return {store, {"model.", ""}, "embed_tokens.weight"}; }
+
+LayerSources llama_layer(const LlamaLike& llama, const SourceNames& names, std::int64_t layer,
+                         const LlamaBiases& biases) {
+  const std::string base = "layers." + std::to_string(layer) + ".";
+  LayerSources sources;
+  sources.w_q = names.linear(base + "self_attn.q_proj", llama.queries, llama.hidden, biases.qkv);
+  sources.w_k = names.linear(base + "self_attn.k_proj", llama.keys, llama.hidden, biases.qkv);
+  sources.w_v = names.linear(base + "self_attn.v_proj", llama.keys, llama.hidden, biases.qkv);
+  sources.w_o = names.linear(base + "self_attn.o_proj", llama.hidden, llama.queries, biases.output);
+  sources.attention_input_norm = names.norm(base + "input_layernorm", llama.hidden, biases.norm);
+  sources.mlp_input_norm = names.norm(base + "post_attention_layernorm", llama.hidden, biases.norm);
+  sources.mlp_gate = names.linear(base + "mlp.gate_proj", llama.inner, llama.hidden, biases.mlp);
+  sources.mlp_up = names.linear(base + "mlp.up_proj", llama.inner, llama.hidden, biases.mlp);
+  sources.mlp_down = names.linear(base + "mlp.down_proj", llama.hidden, llama.inner, biases.mlp);
+  return sources;
+}
+
+void set_llama_embedding(LlamaLike& llama, const SourceNames& names, bool tied, Bias norm_bias) {
+  EmbeddingSources& embedding = llama.model.embedding;
+  embedding.token = names.matrix("embed_tokens.weight", llama.vocab, llama.hidden);
+  embedding.final_norm = names.norm("norm", llama.hidden, norm_bias);
+  names.unembedding(embedding, {"lm_head.weight"}, tied, llama.vocab, llama.hidden);
+}
+
+}  // namespace spectrace

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <string>
+
+#include "../config_fields.hpp"
+#include "../rope.hpp"
+#include "../sources.hpp"
+
+namespace spectrace {
+
+/// What Llama and its many relatives share: sizes, tensor names, a gated MLP, rotary positions.
+struct LlamaLike {
+  ModelDescription model;                   ///< sizes filled in; the rest is the family's
+  Dim hidden, vocab, inner, queries, keys;  ///< queries: H d, keys: K d
+};
+
+/// What a family's config class puts in the place of absent fields. 0: from the other fields (H, D / H).
+struct LlamaDefaults {
+  std::int64_t num_kv_heads = 0;
+  std::int64_t head_dim = 0;
+  const char* activation_field = "hidden_act";
+  const char* activation = "silu";
+  NormKind norm = NormKind::rms_norm;
+  const char* epsilon_field = "rms_norm_eps";
+  double epsilon = 1e-6;
+  double norm_weight_offset = 0.0;
+  std::int64_t max_positions = 2048;
+};
+
+struct LlamaBiases {
+  Bias qkv = Bias::no, output = Bias::no, mlp = Bias::no, norm = Bias::no;
+};
+
+LlamaLike read_llama_like(ConfigFields& fields, const LlamaDefaults& defaults);
+
+/// 1 / sqrt(head_dim), rotary if given; for every layer.
+void set_attention(LlamaLike& llama, const RopeReading& rope);
+/// The window for the layers marked (all, if there are no marks).
+void set_sliding_window(LlamaLike& llama, std::int64_t window, const std::optional<std::vector<bool>>& sliding);
+
+SourceNames llama_names(const TensorStore& store);
+
+/// q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, input_layernorm, post_attention_layernorm.
+LayerSources llama_layer(const LlamaLike& llama, const SourceNames& names, std::int64_t layer,
+                         const LlamaBiases& biases);
+void set_llama_embedding(LlamaLike& llama, const SourceNames& names, bool tied, Bias norm_bias = Bias::no);
+
+}  // namespace spectrace

@@ -1,0 +1,77 @@
+#include <cmath>
+
+#include "../config_fields.hpp"
+#include "../sources.hpp"
+
+namespace spectrace {
+namespace {
+
+/// A norm whose weights the config may leave out (Galactica).
+NormSource opt_norm(const SourceNames& names, const std::string& base, const Dim& size, bool affine) {
+  return affine ? names.norm(base, size, Bias::yes) : NormSource{};
+}
+
+}  // namespace
+
+/// OPT (Zhang et al. 2022, arXiv:2205.01068): learned positions from row 2 on. The 350m model is post-norm, embeds in
+/// fewer dimensions than it works in, and has no final norm. Galactica is OPT without biases.
+ModelDescription describe_opt(const JsonNode& config, const TensorStore& store) {
+  constexpr std::int64_t kPositionOffset = 2;
+  ConfigFields fields(config, "opt");
+  const Dim hidden{fields.size({"hidden_size"}), "hidden_size"};
+  const Dim vocab{fields.size({"vocab_size"}), "vocab_size"};
+  const Dim inner{fields.size({"ffn_dim"}), "ffn_dim"};
+  const Dim word{fields.size_or({"word_embed_proj_dim"}, hidden.size), "word_embed_proj_dim"};
+  const Dim table{fields.size({"max_position_embeddings"}) + kPositionOffset, "max_position_embeddings"};
+
+  ModelDescription model;
+  model.num_layers = fields.size({"num_hidden_layers"});
+  model.num_heads = model.num_kv_heads = fields.size({"num_attention_heads"});
+  model.head_dim = fields.divided_head_dim(hidden.size, model.num_heads);
+  model.hidden_size = hidden.size;
+  model.vocab_size = vocab.size;
+  model.intermediate_size = inner.size;
+  model.max_positions = table.size - kPositionOffset;
+  model.positions_are_limited = true;
+  model.position_encoding = "learned";
+  const bool pre_norm = fields.flag("do_layer_norm_before", true);
+  model.norm_placement = pre_norm ? "pre" : "post";
+  model.block.norm = {NormKind::layer_norm, 1e-5, 0.0};  // torch's default: OPT has no field for it
+  model.block.activation = fields.activation({"activation_function"}, "relu");
+  model.block.norm_after_residual = !pre_norm;
+  const bool removed_final_norm = fields.flag("_remove_final_layer_norm", false);
+  const Bias bias = fields.flag("enable_bias", true) ? Bias::yes : Bias::no;
+  const bool affine = fields.flag("layer_norm_elementwise_affine", true);
+  const bool tied = fields.flag("tie_word_embeddings", true);
+  fields.expect_understood();
+
+  const SourceNames names(store, {"model.decoder.", "decoder.", ""}, "embed_tokens.weight");
+  AttentionSpec attention;
+  attention.score_scale = 1.0 / std::sqrt(static_cast<double>(model.head_dim));
+  model.attention.assign(static_cast<std::size_t>(model.num_layers), attention);
+  for (std::int64_t i = 0; i < model.num_layers; ++i) {
+    const std::string base = "layers." + std::to_string(i) + ".";
+    LayerSources layer;
+    layer.w_q = names.linear(base + "self_attn.q_proj", hidden, hidden, bias);
+    layer.w_k = names.linear(base + "self_attn.k_proj", hidden, hidden, bias);
+    layer.w_v = names.linear(base + "self_attn.v_proj", hidden, hidden, bias);
+    layer.w_o = names.linear(base + "self_attn.out_proj", hidden, hidden, bias);
+    layer.attention_input_norm = opt_norm(names, base + "self_attn_layer_norm", hidden, affine);
+    layer.mlp_input_norm = opt_norm(names, base + "final_layer_norm", hidden, affine);
+    layer.mlp_up = names.linear(base + "fc1", inner, hidden, bias);
+    layer.mlp_down = names.linear(base + "fc2", hidden, inner, bias);
+    model.layers.push_back(layer);
+  }
+  model.embedding.token = names.matrix("embed_tokens.weight", vocab, word);
+  model.embedding.position = names.matrix("embed_positions.weight", table, hidden);
+  model.embedding.position_offset = kPositionOffset;
+  if (word.size != hidden.size) {
+    model.embedding.project_in = names.linear("project_in", hidden, word, Bias::no);
+    model.embedding.project_out = names.linear("project_out", word, hidden, Bias::no);
+  }
+  if (pre_norm && !removed_final_norm) model.embedding.final_norm = opt_norm(names, "final_layer_norm", hidden, affine);
+  names.unembedding(model.embedding, {"lm_head.weight"}, tied, vocab, word);
+  return model;
+}
+
+}  // namespace spectrace

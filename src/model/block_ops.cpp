@@ -1,0 +1,87 @@
+#include "block_ops.hpp"
+
+#include <ATen/ATen.h>
+#include <c10/core/InferenceMode.h>
+
+#include <algorithm>
+
+#include "spectrace/core/parallel.hpp"
+
+namespace spectrace {
+
+void for_row_chunks(std::int64_t num_rows, const std::function<void(std::int64_t, std::int64_t)>& part) {
+  const std::int64_t num_chunks = (num_rows + kRowsPerChunk - 1) / kRowsPerChunk;
+  parallel_for(num_chunks, [&](std::int64_t chunk) {
+    const c10::InferenceMode no_autograd;
+    const std::int64_t first = chunk * kRowsPerChunk;
+    part(first, std::min(kRowsPerChunk, num_rows - first));
+  });
+}
+
+Tensor apply_linear(const Linear& linear, const Tensor& x) {
+  return linear.bias ? at::addmm(*linear.bias, x, linear.weight.t()) : at::mm(x, linear.weight.t());
+}
+
+void apply_linear_into(const Linear& linear, const Tensor& x, Tensor out) {
+  if (linear.bias)
+    at::addmm_out(out, *linear.bias, x, linear.weight.t());
+  else
+    at::mm_out(out, x, linear.weight.t());
+}
+
+Tensor apply_norm(const NormSpec& spec, const Norm& norm, const Tensor& x) {
+  const std::int64_t size = x.size(-1);
+  Tensor result;
+  if (spec.kind == NormKind::layer_norm) {
+    if (norm.weight && norm.weight->dim() == 1) return at::layer_norm(x, {size}, norm.weight, norm.bias, spec.epsilon);
+    result = at::layer_norm(x, {size}, {}, {}, spec.epsilon);
+  } else {
+    // One number a row: 1 / sqrt(mean(x^2) + epsilon).
+    const Tensor root = at::linalg_vector_norm(x, 2, at::IntArrayRef({-1}), /*keepdim=*/true);
+    result = x * at::rsqrt_(root.square_().div_(size).add_(spec.epsilon));
+  }
+  if (norm.weight) result.mul_(spec.weight_offset == 0.0 ? *norm.weight : *norm.weight + spec.weight_offset);
+  if (norm.bias) result.add_(*norm.bias);
+  return result;
+}
+
+void activate(Activation activation, Tensor& x) {
+  switch (activation) {
+    case Activation::relu: at::relu_(x); break;
+    case Activation::gelu: at::gelu_(x); break;
+    case Activation::gelu_tanh: at::gelu_(x, "tanh"); break;
+    case Activation::silu: at::silu_(x); break;
+  }
+}
+
+RotaryTables make_rotary_tables(const RotarySpec& rotary, const TokenBatch& batch, ComputeType type) {
+  const c10::InferenceMode no_autograd;
+  const std::int64_t half = rotary.rotary_dim / 2;
+  const Tensor angles = at::empty({batch.num_tokens(), half}, at::kFloat);
+  for (std::int64_t prompt = 0; prompt < batch.num_prompts(); ++prompt) {
+    const std::int64_t first = batch.row_start[static_cast<std::size_t>(prompt)];
+    const std::int64_t count = batch.row_start[static_cast<std::size_t>(prompt) + 1] - first;
+    const Tensor frequencies = at::tensor(inverse_frequencies(rotary, count), at::kFloat);
+    Tensor part = angles.narrow(0, first, count);
+    at::mul_out(part, at::arange(count, at::kFloat).unsqueeze(1), frequencies);
+  }
+  const auto table = [&](const Tensor& values) {
+    return (values * rotary.attention_factor).to(scalar_type(type)).unsqueeze(1);
+  };
+  return {table(angles.cos()), table(angles.sin())};
+}
+
+void apply_rotary(const RotarySpec& rotary, const RotaryTables& tables, std::int64_t first_row, Tensor heads) {
+  const std::int64_t half = rotary.rotary_dim / 2;
+  if (half == 0) return;
+  const Tensor cos = tables.cos.narrow(0, first_row, heads.size(0));
+  const Tensor sin = tables.sin.narrow(0, first_row, heads.size(0));
+  const Tensor turned = heads.narrow(2, 0, rotary.rotary_dim);
+  Tensor x = rotary.interleaved ? turned.slice(2, 0, std::nullopt, 2) : turned.narrow(2, 0, half);
+  Tensor y = rotary.interleaved ? turned.slice(2, 1, std::nullopt, 2) : turned.narrow(2, half, half);
+  const Tensor x_sin = x * sin;
+  x.mul_(cos).addcmul_(y, sin, -1);
+  y.mul_(cos).add_(x_sin);
+}
+
+}  // namespace spectrace

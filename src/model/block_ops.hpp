@@ -1,0 +1,52 @@
+#pragma once
+
+#include <functional>
+#include <optional>
+
+#include "spectrace/model/forward.hpp"
+
+namespace spectrace {
+
+/// Calls part(first, count) for pieces of at most 256 rows, as tasks of parallel_for. The pieces follow from the number
+/// of rows alone, so the bits do not depend on threads; a piece is big enough for the matrix product to run at full
+/// speed and small enough that nothing of [all tokens, intermediate size] is ever held.
+void for_row_chunks(std::int64_t num_rows, const std::function<void(std::int64_t first, std::int64_t count)>& part);
+/// Rows of the largest piece.
+constexpr std::int64_t kRowsPerChunk = 256;
+
+/// @pre x is [rows, in]. Returns [rows, out].
+Tensor apply_linear(const Linear& linear, const Tensor& x);
+/// The same into `out`, [rows, out].
+void apply_linear_into(const Linear& linear, const Tensor& x, Tensor out);
+
+/// LayerNorm (Ba et al. 2016, arXiv:1607.06450) or RMSNorm (Zhang & Sennrich 2019, arXiv:1910.07467) over the last
+/// dimension; weights broadcast from the right.
+Tensor apply_norm(const NormSpec& spec, const Norm& norm, const Tensor& x);
+
+void activate(Activation activation, Tensor& x);
+
+/// cos and sin of position times frequency for every row of a batch. [num_tokens, 1, rotary_dim / 2]
+struct RotaryTables {
+  Tensor cos, sin;
+};
+RotaryTables make_rotary_tables(const RotarySpec& rotary, const TokenBatch& batch, ComputeType type);
+
+/// Turns the leading rotary_dim dimensions of every head, in place (Su et al. 2021, arXiv:2104.09864).
+/// @pre heads is [rows, num_heads, head_dim]; tables hold the same rows.
+void apply_rotary(const RotarySpec& rotary, const RotaryTables& tables, std::int64_t first_row, Tensor heads);
+
+/// Queries, keys and values of a batch, after norms and rotary. Attention leaves its output in `queries`.
+struct Projections {
+  Tensor queries;  // [num_tokens, num_heads, head_dim]
+  Tensor keys;     // [num_tokens, num_kv_heads, head_dim]
+  Tensor values;   // [num_tokens, num_kv_heads, head_dim]
+};
+
+/// softmax(scale q k^T + mask) v for every prompt; the result takes the place of the queries.
+void attend(const AttentionSpec& spec, const TokenBatch& batch, Projections& projections,
+            const AttentionObserver& observe);
+/// Peak bytes of attend besides the projections.
+std::int64_t attention_workspace_bytes(std::int64_t num_heads, std::int64_t num_prompt_tokens,
+                                       std::int64_t element_bytes);
+
+}  // namespace spectrace

@@ -1,0 +1,67 @@
+#include "spectrace/model/description.hpp"
+
+#include <numeric>
+#include <set>
+
+namespace spectrace {
+namespace {
+
+class Collector {
+ public:
+  void add(const std::optional<TensorSource>& source) {
+    if (source) add(*source);
+  }
+  void add(const TensorSource& source) { sources_.push_back(&source); }
+  void add(const std::optional<LinearSource>& source) {
+    if (source) add(*source);
+  }
+  void add(const LinearSource& source) {
+    add(source.weight);
+    add(source.bias);
+  }
+  void add(const std::optional<NormSource>& source) {
+    if (!source) return;
+    add(source->weight);
+    add(source->bias);
+  }
+  std::vector<const TensorSource*> take() { return std::move(sources_); }
+
+ private:
+  std::vector<const TensorSource*> sources_;
+};
+
+}  // namespace
+
+std::vector<std::int64_t> TensorSource::canonical_shape() const {
+  auto canonical = shape;
+  if (transposed) std::swap(canonical[0], canonical[1]);
+  if (!rows.empty())
+    canonical[0] = std::accumulate(rows.begin(), rows.end(), std::int64_t{0},
+                                   [](std::int64_t sum, const RowRange& range) { return sum + range.count; });
+  if (!stacked.empty()) canonical.insert(canonical.begin(), static_cast<std::int64_t>(stacked.size()) + 1);
+  return canonical;
+}
+
+std::vector<const TensorSource*> ModelDescription::all_sources() const {
+  Collector collector;
+  collector.add(embedding.token);
+  collector.add(embedding.position);
+  collector.add(embedding.norm);
+  collector.add(embedding.project_in);
+  for (const LayerSources& layer : layers) {
+    for (const auto* linear : {&layer.w_q, &layer.w_k, &layer.w_v, &layer.w_o}) collector.add(*linear);
+    for (const auto* norm : {&layer.query_norm, &layer.key_norm, &layer.attention_input_norm,
+                             &layer.attention_output_norm, &layer.mlp_input_norm, &layer.mlp_output_norm})
+      collector.add(*norm);
+    collector.add(layer.mlp_gate);
+    collector.add(layer.mlp_up);
+    collector.add(layer.mlp_down);
+  }
+  collector.add(embedding.final_norm);
+  collector.add(embedding.project_out);
+  collector.add(embedding.unembedding_bias);
+  collector.add(embedding.unembedding);
+  return collector.take();
+}
+
+}  // namespace spectrace

@@ -1,0 +1,194 @@
+#include "spectrace/model/forward.hpp"
+
+#include <ATen/ATen.h>
+#include <c10/core/InferenceMode.h>
+
+#include <algorithm>
+
+#include "block_ops.hpp"
+#include "spectrace/core/parallel.hpp"
+#include "weight_reader.hpp"
+
+namespace spectrace {
+namespace {
+
+ComputeType compute_type(const Tensor& tensor) {
+  return tensor.scalar_type() == at::kDouble ? ComputeType::float64 : ComputeType::float32;
+}
+
+Tensor normed(const NormSpec& spec, const std::optional<Norm>& norm, const Tensor& x) {
+  return norm ? apply_norm(spec, *norm, x) : x;
+}
+
+/// q, k or v heads: projection, norm. The norm runs over a head, or over all of them (OLMo-2), as its weight is long.
+void project(const NormSpec& spec, const Linear& linear, const std::optional<Norm>& norm, const Tensor& x,
+             Tensor heads) {
+  const Tensor flat = heads.flatten(1);
+  apply_linear_into(linear, x, flat);
+  if (!norm) return;
+  const bool over_all_heads = norm->weight->dim() == 1 && norm->weight->size(0) == flat.size(1);
+  const Tensor& what = over_all_heads ? flat : heads;
+  what.copy_(apply_norm(spec, *norm, what));
+}
+
+/// Runs the block's two halves around attention on some rows.
+class BlockRows {
+ public:
+  BlockRows(const BlockSpec& spec, const AttentionSpec& attention, const LayerWeights& weights)
+      : spec_(spec), attention_(attention), weights_(weights) {}
+
+  /// Norm, q k v, rotary: what attention needs of the rows x.
+  void before_attention(const Tensor& x, const RotaryTables& rotary, std::int64_t first, Projections& out) const {
+    const Tensor input = attention_input(x);
+    const auto rows = [&](const Tensor& all) { return all.narrow(0, first, x.size(0)); };
+    project(spec_.norm, weights_.w_q, weights_.query_norm, input, rows(out.queries));
+    project(spec_.norm, weights_.w_k, weights_.key_norm, input, rows(out.keys));
+    project(spec_.norm, weights_.w_v, std::nullopt, input, rows(out.values));
+    if (!attention_.rotary) return;
+    apply_rotary(*attention_.rotary, rotary, first, rows(out.queries));
+    apply_rotary(*attention_.rotary, rotary, first, rows(out.keys));
+  }
+
+  /// Output projection, residual, MLP, residual: in place. `context` is attention's output for the rows x.
+  void after_attention(Tensor x, const Tensor& context) const {
+    const Tensor attended =
+        normed(spec_.norm, weights_.attention_output_norm, apply_linear(weights_.w_o, context.flatten(1)));
+    if (spec_.parallel_residual)
+      parallel(x, attended);
+    else if (spec_.norm_after_residual)
+      post_norm(x, attended);
+    else
+      pre_norm(x, attended);
+  }
+
+ private:
+  Tensor attention_input(const Tensor& x) const {
+    return spec_.norm_after_residual ? x : normed(spec_.norm, weights_.attention_input_norm, x);
+  }
+
+  void pre_norm(Tensor x, const Tensor& attended) const {
+    if (spec_.residual_from_norm) x.copy_(attention_input(x));
+    x.add_(attended);
+    const Tensor input = normed(spec_.norm, weights_.mlp_input_norm, x);
+    if (spec_.residual_from_norm) x.copy_(input);
+    x.add_(normed(spec_.norm, weights_.mlp_output_norm, mlp(input)));
+  }
+
+  void parallel(Tensor x, const Tensor& attended) const {
+    const Tensor input =
+        weights_.mlp_input_norm ? apply_norm(spec_.norm, *weights_.mlp_input_norm, x) : attention_input(x);
+    x.add_(attended).add_(mlp(input));
+  }
+
+  void post_norm(Tensor x, const Tensor& attended) const {
+    x.add_(attended);
+    x.copy_(normed(spec_.norm, weights_.attention_input_norm, x));
+    x.add_(mlp(x));
+    x.copy_(normed(spec_.norm, weights_.mlp_input_norm, x));
+  }
+
+  Tensor mlp(const Tensor& x) const {
+    Tensor inner = apply_linear(weights_.mlp_gate ? *weights_.mlp_gate : weights_.mlp_up, x);
+    activate(spec_.activation, inner);
+    if (weights_.mlp_gate) inner.mul_(apply_linear(weights_.mlp_up, x));
+    return apply_linear(weights_.mlp_down, inner);
+  }
+
+  const BlockSpec& spec_;
+  const AttentionSpec& attention_;
+  const LayerWeights& weights_;
+};
+
+std::vector<std::int64_t> positions(const TokenBatch& batch) {
+  std::vector<std::int64_t> rows;
+  rows.reserve(batch.token_ids.size());
+  for (std::size_t i = 0; i + 1 < batch.row_start.size(); ++i)
+    for (std::int64_t p = 0; p < batch.row_start[i + 1] - batch.row_start[i]; ++p) rows.push_back(p);
+  return rows;
+}
+
+/// The tensor of a source that was checked against the checkpoint.
+const TensorInfo& checked_info(const TensorStore& store, const TensorSource& source) {
+  const TensorInfo* info = store.find(source.tensor);
+  if (!info) throw InputError(ErrorKind::model, "tensor '" + source.tensor + "' is not in the checkpoint");
+  return *info;
+}
+
+}  // namespace
+
+Tensor embed(const ModelDescription& model, const TensorStore& store, const TokenBatch& batch, ComputeType type) {
+  const EmbeddingSources& sources = model.embedding;
+  WeightReader reader(store, type);
+  Tensor hidden = store.gather_rows(checked_info(store, sources.token), batch.token_ids, type);
+  if (sources.scale != 1.0) hidden.mul_(sources.scale);
+  if (sources.project_in) hidden = apply_linear(reader.read(*sources.project_in), hidden);
+  if (sources.position) {
+    auto rows = positions(batch);
+    for (auto& row : rows) row += sources.position_offset;
+    hidden.add_(store.gather_rows(checked_info(store, *sources.position), rows, type));
+  }
+  if (sources.norm) hidden = apply_norm(model.block.norm, reader.read(*sources.norm), hidden);
+  return hidden;
+}
+
+void run_block(const ModelDescription& model, std::int64_t layer, const LayerWeights& weights, const TokenBatch& batch,
+               Tensor& hidden, const AttentionObserver& observe) {
+  const AttentionSpec& attention = model.attention.at(static_cast<std::size_t>(layer));
+  const BlockRows block(model.block, attention, weights);
+  const std::int64_t num_tokens = batch.num_tokens();
+  const auto heads = [&](std::int64_t count) {
+    return at::empty({num_tokens, count, model.head_dim}, hidden.options());
+  };
+  Projections projections{heads(model.num_heads), heads(model.num_kv_heads), heads(model.num_kv_heads)};
+  RotaryTables rotary;
+  if (attention.rotary) rotary = make_rotary_tables(*attention.rotary, batch, compute_type(hidden));
+
+  for_row_chunks(num_tokens, [&](std::int64_t first, std::int64_t count) {
+    block.before_attention(hidden.narrow(0, first, count), rotary, first, projections);
+  });
+  attend(attention, batch, projections, observe);
+  for_row_chunks(num_tokens, [&](std::int64_t first, std::int64_t count) {
+    block.after_attention(hidden.narrow(0, first, count), projections.queries.narrow(0, first, count));
+  });
+}
+
+Tensor apply_final_norm(const ModelDescription& model, const TensorStore& store, const Tensor& hidden) {
+  if (!model.embedding.final_norm) return hidden;
+  WeightReader reader(store, compute_type(hidden));
+  const Norm norm = reader.read(*model.embedding.final_norm);
+  Tensor result = at::empty_like(hidden);
+  for_row_chunks(hidden.size(0), [&](std::int64_t first, std::int64_t count) {
+    result.narrow(0, first, count).copy_(apply_norm(model.block.norm, norm, hidden.narrow(0, first, count)));
+  });
+  return result;
+}
+
+std::string check_tokens(const ModelDescription& model, std::span<const std::int64_t> token_ids) {
+  if (token_ids.empty()) return "the prompt has no tokens";
+  for (std::size_t i = 0; i < token_ids.size(); ++i)
+    if (token_ids[i] < 0 || token_ids[i] >= model.vocab_size)
+      return "token id " + std::to_string(token_ids[i]) + " at position " + std::to_string(i) +
+             " is not in the vocabulary of " + std::to_string(model.vocab_size) + " tokens";
+  if (model.positions_are_limited && std::cmp_greater(token_ids.size(), model.max_positions))
+    return "the prompt has " + std::to_string(token_ids.size()) + " tokens, more than the " +
+           std::to_string(model.max_positions) + " of the model's position table";
+  return {};
+}
+
+std::int64_t block_workspace_bytes(const ModelDescription& model, std::int64_t num_tokens, std::int64_t longest_prompt,
+                                   ComputeType type) {
+  const std::int64_t element = type == ComputeType::float64 ? 8 : 4;
+  const std::int64_t queries = model.num_heads * model.head_dim, keys = model.num_kv_heads * model.head_dim;
+  std::int64_t rotary_dim = 0;
+  for (const AttentionSpec& attention : model.attention)
+    if (attention.rotary) rotary_dim = std::max(rotary_dim, attention.rotary->rotary_dim);
+  // Tables: two of half the rotary dimensions in the compute type, and the angles and one function of them in float32.
+  const std::int64_t tables = num_tokens * rotary_dim * (element + 4);
+  const std::int64_t projections = num_tokens * (queries + 2 * keys) * element;
+  const std::int64_t chunk_row =
+      4 * model.hidden_size + queries + (model.block.gated_mlp ? 2 : 1) * model.intermediate_size;
+  const std::int64_t chunks = std::min(num_tokens, kRowsPerChunk * num_threads()) * chunk_row * element;
+  return tables + projections + std::max(chunks, attention_workspace_bytes(model.num_heads, longest_prompt, element));
+}
+
+}  // namespace spectrace

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "spectrace/model/layer_weights.hpp"
+
+namespace spectrace {
+
+/// Reads sources in canonical form. The tensor read last is kept, so that q, k and v are views of one fused tensor.
+class WeightReader {
+ public:
+  WeightReader(const TensorStore& store, ComputeType type) : store_(store), type_(type) {}
+
+  Tensor read(const TensorSource& source);  // [canonical_shape()]
+  Linear read(const LinearSource& source);
+  Norm read(const NormSource& source);
+  std::optional<Norm> read_optional(const std::optional<NormSource>& source) {
+    return source ? std::optional<Norm>(read(*source)) : std::nullopt;
+  }
+
+ private:
+  Tensor read_stored(const std::string& name) const;
+
+  const TensorStore& store_;
+  const ComputeType type_;
+  std::string last_name_;
+  Tensor last_;
+};
+
+}  // namespace spectrace

@@ -1,0 +1,240 @@
+#!/usr/bin/env python3
+"""Makes small random checkpoints of every supported family, in the hub's formats, with what the oracle finds in them.
+
+    make_checkpoints.py --fixed tests/data/model        the committed cases
+    make_checkpoints.py --fixed DIR --only gpt2 opt      some of them
+
+A case is a folder: config.json, model.safetensors, expected.safetensors (per prompt p: attentions.p, boundaries.p,
+final_norm.p; per layer and matrix: W_Q.0, …) and prompts.json. Every weight is random, biases and norms too, no two
+heads are alike, and settings lie away from their defaults: a wrong slice or a forgotten bias shows.
+"""
+
+import argparse
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import safetensors.torch
+import torch
+import transformers
+
+import oracle
+
+VOCAB = 43
+PROMPT_LENGTHS = (6, 1, 11, 3)
+
+
+def small(kind, **settings):
+    """A config of `kind` with the fields that all families share."""
+    common = dict(vocab_size=VOCAB, bos_token_id=1, eos_token_id=2, pad_token_id=None)
+    return transformers.AutoConfig.for_model(kind, **(common | settings))
+
+
+def llama_sizes(**more):
+    return dict(hidden_size=20, intermediate_size=28, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+                head_dim=8, max_position_embeddings=64) | more
+
+
+def divided_sizes(**more):
+    """For families whose head size is hidden_size / num_attention_heads."""
+    sizes = llama_sizes(hidden_size=24) | more
+    del sizes["head_dim"]
+    return sizes
+
+
+LLAMA3 = dict(rope_type="llama3", rope_theta=500.0, factor=4.0, low_freq_factor=1.0, high_freq_factor=3.0,
+              original_max_position_embeddings=16)
+
+# name -> (config, changes of config.json, prefix taken off the tensor names, dtype on disk)
+CASES = {
+    "gpt2": lambda: (small("gpt2", n_embd=15, n_layer=3, n_head=3, n_inner=20, n_positions=16, layer_norm_epsilon=3e-4,
+                           activation_function="gelu_new", scale_attn_by_inverse_layer_idx=True), {}, "", "float16"),
+    "gpt2_bare": lambda: (small("gpt2", n_embd=16, n_layer=2, n_head=2, n_positions=16, activation_function="relu",
+                                scale_attn_weights=False, tie_word_embeddings=True), {}, "transformer.", "float32"),
+    "gpt_neox": lambda: (small("gpt_neox", hidden_size=24, intermediate_size=28, num_hidden_layers=2, num_attention_heads=3,
+                               max_position_embeddings=64, layer_norm_eps=2e-4, use_parallel_residual=True,
+                               rope_parameters=dict(rope_type="default", rope_theta=300.0, partial_rotary_factor=0.5)),
+                         {"rope_parameters": None, "rotary_emb_base": 300, "rotary_pct": 0.5}, "", "float16"),
+    "gpt_neox_serial": lambda: (small("gpt_neox", hidden_size=24, intermediate_size=32, num_hidden_layers=2,
+                                      num_attention_heads=2, max_position_embeddings=8, use_parallel_residual=False,
+                                      hidden_act="gelu_new", attention_bias=False, tie_word_embeddings=True,
+                                      rope_parameters=dict(rope_type="dynamic", rope_theta=300.0, factor=3.0,
+                                                           partial_rotary_factor=1.0)), {}, "", "bfloat16"),
+    "opt": lambda: (small("opt", hidden_size=24, ffn_dim=28, num_hidden_layers=2, num_attention_heads=3,
+                          max_position_embeddings=16, word_embed_proj_dim=24), {}, "", "float16"),
+    "opt_350m": lambda: (small("opt", hidden_size=24, ffn_dim=28, num_hidden_layers=2, num_attention_heads=2,
+                               max_position_embeddings=16, word_embed_proj_dim=16, do_layer_norm_before=False),
+                         {}, "model.", "float16"),
+    "opt_galactica": lambda: (small("opt", hidden_size=24, ffn_dim=28, num_hidden_layers=2, num_attention_heads=2,
+                                    max_position_embeddings=16, word_embed_proj_dim=24, enable_bias=False,
+                                    layer_norm_elementwise_affine=False, activation_function="gelu"), {}, "", "float16"),
+    "llama": lambda: (small("llama", **llama_sizes(rms_norm_eps=3e-4, attention_bias=True, mlp_bias=True,
+                            rope_parameters=dict(rope_type="default", rope_theta=700.0))),
+                      {"rope_parameters": None, "rope_theta": 700.0, "rope_scaling": None}, "", "float16"),
+    "llama3": lambda: (small("llama", **llama_sizes(head_dim=12, num_key_value_heads=1, tie_word_embeddings=True,
+                                                    rope_parameters=LLAMA3)),
+                       {"rope_parameters": None, "rope_theta": 500.0,
+                        "rope_scaling": {k: v for k, v in LLAMA3.items() if k != "rope_theta"}}, "model.", "bfloat16"),
+    "llama_linear": lambda: (small("llama", **llama_sizes(rope_parameters=dict(rope_type="linear", rope_theta=700.0,
+                                                                               factor=3.0))),
+                             {"rope_parameters": None, "rope_theta": 700.0,
+                              "rope_scaling": {"type": "linear", "factor": 3.0}}, "", "float16"),
+    "llama_yarn": lambda: (small("llama", **llama_sizes(rope_parameters=dict(
+        rope_type="yarn", rope_theta=700.0, factor=4.0, original_max_position_embeddings=16, beta_fast=2.0,
+        beta_slow=0.5))), {}, "", "bfloat16"),
+    "llama_dynamic": lambda: (small("llama", **llama_sizes(max_position_embeddings=8, rope_parameters=dict(
+        rope_type="dynamic", rope_theta=700.0, factor=3.0))), {}, "", "bfloat16"),
+    "mistral": lambda: (small("mistral", **llama_sizes(sliding_window=4, rms_norm_eps=2e-4,
+                              rope_parameters=dict(rope_type="default", rope_theta=900.0))),
+                        {"rope_parameters": None, "rope_theta": 900.0}, "", "float16"),
+    "gemma2": lambda: (small("gemma2", **llama_sizes(num_hidden_layers=3, hidden_size=16, head_dim=6, query_pre_attn_scalar=20,
+                             sliding_window=4, attn_logit_softcapping=2.0, final_logit_softcapping=3.0,
+                             rms_norm_eps=2e-4, rope_parameters=dict(rope_type="default", rope_theta=900.0))),
+                       {"rope_parameters": None, "rope_theta": 900.0, "layer_types": None}, "", "float16"),
+}
+
+def default_rope(theta, **more):
+    return dict(rope_type="default", rope_theta=theta) | more
+
+
+# Issue 4's families.
+CASES |= {
+    "gemma": lambda: (small("gemma", **llama_sizes(head_dim=6, num_key_value_heads=1, rms_norm_eps=2e-4,
+                                                   rope_parameters=default_rope(900.0))),
+                      {"rope_parameters": None, "rope_theta": 900.0, "hidden_act": "gelu"}, "", "float16"),
+    "gemma3_text": lambda: (small("gemma3_text", **llama_sizes(
+        num_hidden_layers=3, hidden_size=16, head_dim=6, query_pre_attn_scalar=20, sliding_window=4, rms_norm_eps=2e-4,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        rope_parameters=dict(full_attention=dict(rope_type="linear", rope_theta=5000.0, factor=8.0),
+                             sliding_attention=default_rope(300.0)))),
+        {"rope_parameters": None, "rope_theta": 5000.0, "rope_local_base_freq": 300.0, "layer_types": None,
+         "sliding_window_pattern": 2, "rope_scaling": {"rope_type": "linear", "factor": 8.0}}, "", "float16"),
+    "qwen2": lambda: (small("qwen2", **divided_sizes(use_sliding_window=True, sliding_window=4, max_window_layers=1,
+                                                     rope_parameters=default_rope(900.0))),
+                      {"layer_types": None}, "", "bfloat16"),
+    "qwen3": lambda: (small("qwen3", **llama_sizes(attention_bias=True, tie_word_embeddings=True, rms_norm_eps=2e-4,
+                                                   rope_parameters=default_rope(900.0))), {}, "", "bfloat16"),
+    "phi3": lambda: (small("phi3", **divided_sizes(sliding_window=4, rope_parameters=default_rope(900.0))),
+                     {}, "", "float16"),
+    "phi3_longrope": lambda: (small("phi3", **divided_sizes(
+        original_max_position_embeddings=8, rope_parameters=default_rope(
+            900.0, rope_type="longrope", short_factor=[1.1, 1.7], long_factor=[1.9, 4.0], partial_rotary_factor=0.7))),
+        {"rope_parameters": None, "rope_theta": 900.0, "partial_rotary_factor": 0.7,
+         "rope_scaling": {"type": "longrope", "short_factor": [1.1, 1.7], "long_factor": [1.9, 4.0]}}, "", "float16"),
+    "gpt_neo": lambda: (small("gpt_neo", hidden_size=18, num_layers=2, num_heads=3, intermediate_size=28,
+                              max_position_embeddings=16, attention_types=[[["global", "local"], 1]], window_size=4,
+                              layer_norm_epsilon=2e-4), {}, "", "float16"),
+    "gptj": lambda: (small("gptj", n_embd=18, n_layer=2, n_head=3, n_inner=28, n_positions=16, rotary_dim=4,
+                           layer_norm_epsilon=2e-4), {}, "", "float16"),
+    "bloom": lambda: (small("bloom", hidden_size=18, n_layer=2, n_head=3, layer_norm_epsilon=2e-4), {}, "transformer.",
+                      "float16"),
+    "bloom_post": lambda: (small("bloom", hidden_size=16, n_layer=2, n_head=2,
+                                 apply_residual_connection_post_layernorm=True), {}, "", "float16"),
+    "falcon_7b": lambda: (small("falcon", hidden_size=24, num_hidden_layers=2, num_attention_heads=4, ffn_hidden_size=28,
+                                multi_query=True, parallel_attn=True, rope_parameters=default_rope(900.0)),
+                          {"rope_parameters": None, "rope_theta": 900.0}, "", "bfloat16"),
+    "falcon_40b": lambda: (small("falcon", hidden_size=24, num_hidden_layers=2, num_attention_heads=4, num_kv_heads=2,
+                                 ffn_hidden_size=28, new_decoder_architecture=True, bias=True,
+                                 tie_word_embeddings=False, rope_parameters=default_rope(900.0)), {}, "", "bfloat16"),
+    "falcon_rw": lambda: (small("falcon", hidden_size=18, num_hidden_layers=2, num_attention_heads=3, ffn_hidden_size=28,
+                                multi_query=False, parallel_attn=False, bias=True, alibi=True), {}, "", "bfloat16"),
+    "olmo2": lambda: (small("olmo2", **divided_sizes(attention_bias=True, rms_norm_eps=2e-4,
+                                                     rope_parameters=default_rope(900.0))), {}, "", "bfloat16"),
+    "stablelm": lambda: (small("stablelm", **divided_sizes(
+        num_attention_heads=3, num_key_value_heads=1, use_qkv_bias=True, qk_layernorm=True, layer_norm_eps=2e-4,
+        rope_parameters=default_rope(900.0, partial_rotary_factor=0.5))),
+        {"rope_parameters": None, "rope_theta": 900.0, "partial_rotary_factor": 0.5}, "", "float16"),
+    "stablelm_parallel": lambda: (small("stablelm", **divided_sizes(
+        num_attention_heads=3, num_key_value_heads=3, use_parallel_residual=True,
+        rope_parameters=default_rope(900.0, partial_rotary_factor=0.25))), {}, "", "bfloat16"),
+}
+
+
+def randomize(model, seed):
+    """Random weights of a size that keeps attention far from uniform and from one-hot, and norms away from 1."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        if parameter.dim() == 1:
+            centre = 0.8 if "norm" in name.lower() or ".ln_" in name else 0.0
+            centre = centre if name.endswith("weight") else 0.1
+            parameter.copy_(centre + 0.3 * noise)
+        elif "embed" in name or ".wte." in name or ".wpe." in name:
+            parameter.copy_(0.9 * noise)
+        else:
+            scale = 1.6 if any(part in name for part in ("q_proj", "k_proj", "c_attn", "query_key_value", "qkv")) else 1.0
+            parameter.copy_(scale * noise / parameter.shape[-1] ** 0.5)
+
+
+def prompts_of(seed, vocab, lengths):
+    generator = np.random.default_rng(seed)
+    return [generator.integers(0, vocab, size=n).tolist() for n in lengths]
+
+
+def change_config(folder, changes):
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    for key, value in changes.items():
+        config.pop(key, None) if value is None else config.update({key: value})
+    path.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+
+
+def strip_prefix(folder, prefix):
+    path = folder / "model.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    renamed = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    safetensors.torch.save_file(renamed, path, metadata={"format": "pt"})
+
+
+def save_checkpoint(config, folder, seed, changes=None, prefix="", dtype="float16"):
+    """Saves a random model of this config as the hub would; returns nothing."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    torch.manual_seed(seed)
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    randomize(model, seed)
+    model.to(getattr(torch, dtype)).save_pretrained(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    change_config(folder, changes or {})
+    if prefix:
+        strip_prefix(folder, prefix)
+
+
+def save_expected(folder, prompts, exact=False):
+    """What the oracle finds, beside the checkpoint."""
+    expected = {}
+    for index, forward in enumerate(oracle.oracle_forward(folder, prompts, exact)):
+        expected[f"attentions.{index}"] = forward.attentions
+        expected[f"boundaries.{index}"] = forward.boundaries
+        expected[f"final_norm.{index}"] = forward.final_norm
+    expected = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in expected.items()}
+    stored = next(iter(safetensors.torch.load_file(folder / "model.safetensors").values())).dtype
+    for index, matrices in enumerate(oracle.attention_weights(folder)):
+        for name, matrix in matrices.items():
+            expected[f"{name}.{index}"] = torch.from_numpy(matrix.copy()).to(stored)  # exact: that is what was stored
+    safetensors.torch.save_file(expected, folder / "expected.safetensors")
+    (folder / "prompts.json").write_text(json.dumps(prompts) + "\n")
+
+
+def make_case(name, folder, seed):
+    config, changes, prefix, dtype = CASES[name]()
+    save_checkpoint(config, folder, seed, changes, prefix, dtype)
+    save_expected(folder, prompts_of(seed, VOCAB, PROMPT_LENGTHS))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fixed", type=pathlib.Path, required=True, metavar="DIR")
+    parser.add_argument("--only", nargs="*", default=None, choices=sorted(CASES))
+    arguments = parser.parse_args()
+    for seed, name in enumerate(CASES):
+        if arguments.only and name not in arguments.only:
+            continue
+        make_case(name, arguments.fixed / name, seed)
+        size = sum(path.stat().st_size for path in (arguments.fixed / name).iterdir())
+        print(f"{name}: {size} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""The independent implementation: transformers' own classes, eager attention, float64.
+
+    oracle_forward(folder, prompts) -> list of Forward, one a prompt
+
+The folder is loaded in float32 and then turned to float64, so that rotary tables and Gemma's sqrt(D) keep the values
+that they have in float32. transformers computes rotary angles in float32 always, and softmax and RMSNorm in float32 in
+most families; `exact=True` lifts the last two to float64, which leaves rounding of the rotary tables alone.
+"""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+import torch
+import transformers
+
+torch.set_grad_enabled(False)
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+
+
+@dataclasses.dataclass
+class Forward:
+    """One prompt of n tokens, in float64."""
+
+    attentions: np.ndarray  # [layers, heads, n, n]
+    boundaries: np.ndarray  # [layers + 1, n, hidden]: what enters block 0, then the raw output of each block
+    final_norm: np.ndarray  # [n, hidden]: after the final norm (the last block's output where there is none)
+
+
+def load_model(folder, dtype=torch.float64):
+    """The model of a folder, loaded in float32 and then converted, without randomness and without dropout."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", local_files_only=True
+    )
+    return model.to(dtype).eval()
+
+
+def find_blocks(model):
+    """The list of the model's blocks: the longest ModuleList of equal modules."""
+    lists = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len({type(b) for b in m}) == 1]
+    count = model.config.num_hidden_layers
+    blocks = [m for m in lists if len(m) == count and any("ttention" in type(c).__name__ for c in m[0].modules())]
+    assert len(blocks) == 1, f"{len(blocks)} lists of {count} blocks in {type(model).__name__}"
+    return blocks[0]
+
+
+def find_final_norm(model, blocks):
+    """The norm that follows the blocks, or None (OPT-350m)."""
+    owner = next(m for m in model.modules() if any(c is blocks for c in m.children()))
+    norms = [(name, m) for name, m in owner.named_children() if name in ("ln_f", "norm", "final_layer_norm")]
+    return norms[0][1] if norms and norms[0][1] is not None else None
+
+
+@contextlib.contextmanager
+def float64_steps(model, exact):
+    """Where `exact`: softmax and `.to(float32)` of float64 tensors stay in float64, but inside rotary embeddings."""
+    if not exact:
+        yield
+        return
+    functional, tensor = torch.nn.functional, torch.Tensor
+    softmax, to, to_float, type_ = functional.softmax, tensor.to, tensor.float, tensor.type
+    inside_rotary = [0]
+
+    def keeps(x):
+        return x.dtype == torch.float64 and inside_rotary[0] == 0
+
+    def exact_softmax(x, dim=None, dtype=None, **kwargs):
+        return softmax(x, dim=dim, dtype=None if keeps(x) else dtype, **kwargs)
+
+    def exact_to(x, *args, **kwargs):
+        wants_float = torch.float32 in args or kwargs.get("dtype") == torch.float32
+        return x if keeps(x) and wants_float else to(x, *args, **kwargs)
+
+    def exact_float(x, *args, **kwargs):
+        return x if keeps(x) else to_float(x, *args, **kwargs)
+
+    def step(change):
+        def hook(*_):
+            inside_rotary[0] += change
+
+        return hook
+
+    handles = []
+    for module in model.modules():
+        if "RotaryEmbedding" in type(module).__name__:
+            handles.append(module.register_forward_pre_hook(step(+1)))
+            handles.append(module.register_forward_hook(step(-1)))
+    functional.softmax, tensor.to, tensor.float = exact_softmax, exact_to, exact_float
+    try:
+        yield
+    finally:
+        functional.softmax, tensor.to, tensor.float, tensor.type = softmax, to, to_float, type_
+        for handle in handles:
+            handle.remove()
+
+
+def run_prompt(model, ids, exact=False):
+    """Forward of one prompt through a model of load_model."""
+    blocks = find_blocks(model)
+    norm = find_final_norm(model, blocks)
+    inputs, outputs, final = {}, {}, {}
+
+    def before(index):
+        def hook(_, args, kwargs):
+            inputs[index] = (args[0] if args else kwargs["hidden_states"]).clone()
+
+        return hook
+
+    def after(index):
+        def hook(_, __, output):
+            outputs[index] = (output[0] if isinstance(output, tuple) else output).clone()
+
+        return hook
+
+    handles = [blocks[0].register_forward_pre_hook(before(0), with_kwargs=True)]
+    handles += [block.register_forward_hook(after(i)) for i, block in enumerate(blocks)]
+    if norm is not None:
+        handles.append(norm.register_forward_hook(lambda _, __, output: final.update(norm=output.clone())))
+    try:
+        with float64_steps(model, exact):
+            result = model(input_ids=torch.tensor([list(ids)]), output_attentions=True, use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    boundaries = [inputs[0]] + [outputs[i] for i in range(len(blocks))]
+    boundaries = [b.reshape(1, len(ids), -1) for b in boundaries]
+    return Forward(
+        attentions=torch.stack([a[0] for a in result.attentions]).double().numpy(),
+        boundaries=torch.stack([b[0] for b in boundaries]).double().numpy(),
+        final_norm=final.get("norm", boundaries[-1])[0].double().numpy(),
+    )
+
+
+def oracle_forward(folder, prompts, exact=False):
+    """Forward of each prompt (a list of token ids), alone, in a freshly loaded model: dynamic rope keeps no memory."""
+    results = []
+    for ids in prompts:
+        results.append(run_prompt(load_model(folder), ids, exact))
+    return results
+
+
+def attention_weights(folder):
+    """W_Q, W_K, W_V, W_O of every layer, canonical: (H d, D), (K d, D), (K d, D), (D, H d). Float64 arrays.
+
+    Sliced from the loaded modules by the rules of each family's modelling code, not by names in the file.
+    """
+    model = load_model(folder)
+    config = model.config.get_text_config()
+    return [split_attention(config, block) for block in find_blocks(model)]
+
+
+def split_attention(config, block):
+    weight = {name: p.double() for name, p in block.named_parameters()}
+    kind = config.model_type
+    heads = config.num_attention_heads
+
+    def find(ending):
+        return next(w for name, w in weight.items() if name.endswith(ending))
+
+    if kind == "gpt2":
+        q, k, v = find("attn.c_attn.weight").T.chunk(3, dim=0)
+        o = find("attn.c_proj.weight").T
+    elif kind in ("gpt_neox", "bloom", "falcon"):
+        fused = find("query_key_value.weight")
+        hidden = fused.shape[1]
+        d = hidden // heads
+        if kind == "falcon" and config.new_decoder_architecture:
+            groups = fused.view(config.num_kv_heads, heads // config.num_kv_heads + 2, d, hidden)
+            q, k, v = groups[:, :-2].reshape(-1, hidden), groups[:, -2].reshape(-1, hidden), groups[:, -1].reshape(-1, hidden)
+        elif kind == "falcon" and config.multi_query:
+            rows = fused.view(heads + 2, d, hidden)
+            q, k, v = rows[:-2].reshape(-1, hidden), rows[-2], rows[-1]
+        else:
+            q, k, v = (part.reshape(-1, hidden) for part in fused.view(heads, 3, d, hidden).unbind(1))
+        o = find("dense.weight") if kind != "gpt_neox" else find("attention.dense.weight")
+        if kind in ("bloom", "falcon"):
+            o = find("self_attention.dense.weight")
+    elif kind == "phi3":
+        fused = find("qkv_proj.weight")
+        d = config.hidden_size // heads
+        kv = config.num_key_value_heads * d
+        q, k, v = fused[: heads * d], fused[heads * d : heads * d + kv], fused[heads * d + kv :]
+        o = find("o_proj.weight")
+    else:
+        q, k, v = find("q_proj.weight"), find("k_proj.weight"), find("v_proj.weight")
+        o = next(w for name, w in weight.items() if name.endswith(("o_proj.weight", "out_proj.weight")))
+    return {"W_Q": q.numpy(), "W_K": k.numpy(), "W_V": v.numpy(), "W_O": o.numpy()}
+
+
+def relative_error(found, expected):
+    """Largest difference over the largest expected value."""
+    found, expected = np.asarray(found, dtype=np.float64), np.asarray(expected, dtype=np.float64)
+    assert found.shape == expected.shape, (found.shape, expected.shape)
+    return float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-300))
+
+
+if __name__ == "__main__":
+    import sys
+
+    folder, prompts = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2])
+    for ids, forward in zip(prompts, oracle_forward(folder, prompts)):
+        norms = np.linalg.norm(forward.boundaries[:, -1], axis=-1)
+        print(len(ids), "tokens, last token's norm at each boundary:", " ".join(f"{n:.6g}" for n in norms))
