@@ -9,10 +9,10 @@ namespace spectrace {
 /// Spectrum of the sheaf Laplacian Delta_F = L_G (x) W_V^T W_V of one head, from its two factors: its eigenvalues are
 /// the products mu_a sigma_b^2 and nothing of size n D is built (docs/quantities.md, section 4).
 struct SheafSummary {
-  double lambda_max = 0;             ///< mu_n sigma_1^2
-  double spectral_gap = 0;           ///< smallest non-zero eigenvalue; NaN if there is none
-  double nullity = 0;                ///< n D - rank
-  double spectral_entropy = 0;       ///< -sum p ln p, p = lambda / Tr; 0 if the trace is 0
+  double lambda_max = 0;              ///< mu_n sigma_1^2
+  double spectral_gap = 0;            ///< smallest non-zero eigenvalue; NaN if there is none
+  double nullity = 0;                 ///< n D - rank
+  double spectral_entropy = 0;        ///< -sum p ln p, p = lambda / Tr; 0 if the trace is 0
   std::vector<double> log_partition;  ///< ln sum exp(-beta lambda) over all n D eigenvalues; one a beta
 };
 

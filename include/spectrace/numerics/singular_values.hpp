@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "spectrace/numerics/numerical_error.hpp"
 #include "spectrace/numerics/tensor.hpp"
 
 namespace spectrace {
@@ -10,12 +11,13 @@ namespace spectrace {
 /// All singular values of one matrix and how far each can be from the exact ones of the stored entries.
 struct SingularValues {
   std::vector<double> values;  // [min(m, n)], descending, >= 0
-  double error_bound = 0.0;    ///< absolute, holds for every value: |computed - exact| <= error_bound
+  double error_bound = 0.0;    ///< absolute, for every value: |computed - exact| <= error_bound (docs/numerics.md)
 };
 
 /// Singular values in float64 of a matrix of any real type. The matrix may be any strided view (transposed too).
-/// Throws std::runtime_error-derived NumericalError if LAPACK does not converge on any route.
-/// @pre w is [m, n], finite. m or n may be 0: no values.
+/// Memory: two float64 copies while LAPACK runs; where one side is 1.5 times the other or more, O(short side^2).
+/// @throws NumericalError if an entry is not finite, or LAPACK does not converge on any route.
+/// @pre w is [m, n]. m or n may be 0: no values.
 SingularValues singular_values(const Tensor& w);
 
 /// Singular values of a tall matrix that comes in blocks of rows and is never held whole: an R factor is updated by QR
@@ -24,14 +26,32 @@ SingularValues singular_values(const Tensor& w);
 class TallSingularValues {
  public:
   explicit TallSingularValues(std::int64_t num_columns);
-  /// @pre block is [any, num_columns], finite. The bits depend on how rows are cut into blocks: callers fix that.
+  /// @pre block is [any, num_columns]. How rows are cut into blocks has no effect on the bits of the result.
+  /// @throws NumericalError if an entry is not finite.
   void add_rows(const Tensor& block);
+  /// Call once. @throws NumericalError if LAPACK does not converge on any route.
   SingularValues finish();
 
  private:
-  std::int64_t num_columns_, num_rows_ = 0;
-  Tensor r_;        // [<= num_columns, num_columns] float64
-  Tensor pending_;  // rows waiting for the next factorization
+  friend SingularValues singular_values(const Tensor& w);
+  TallSingularValues(std::int64_t num_columns, std::int64_t max_rows);
+
+  void append(const Tensor& rows);
+  void rescale(double largest);
+  void factorize();
+  Tensor reduced();
+  double relative_error(const Tensor& a) const;
+
+  std::int64_t num_columns_;
+  std::int64_t num_rows_ = 0;        // added so far
+  std::int64_t num_reflectors_ = 0;  // of all factorizations so far; 0: none was made
+  std::int64_t max_height_ = 0;      // rows of the highest one
+  std::int64_t num_filled_ = 0;      // rows of work_ in use; the first num_columns_ are R once one was made
+  Tensor work_;                      // [capacity, num_columns] float64, column-major
+  Tensor tile_;                      // [kTileRows, num_columns] float64, row-major
+  double sum_of_squares_ = 0;        // of the scaled entries
+  int exponent_ = 0;                 // work_ holds the entries times 2^exponent_
+  bool is_scaled_ = false;
 };
 
 }  // namespace spectrace

@@ -29,8 +29,8 @@ EntryMoments entry_moments(const Tensor& w);
 
 /// @pre singular_values descending. An all-zero matrix has ranks NaN and condition number inf.
 /// An empty one (as-published slices past the end) has norms 0 and the rest NaN.
-SpectralSummary summarize_spectrum(std::span<const double> singular_values, double frobenius_norm, std::int64_t num_rows,
-                                   std::int64_t num_columns);
+SpectralSummary summarize_spectrum(std::span<const double> singular_values, double frobenius_norm,
+                                   std::int64_t num_rows, std::int64_t num_columns);
 
 /// Euclidean norm of every row, float64. @pre w is [m, n].
 std::vector<double> row_norms(const Tensor& w);

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <vector>
+
+#include "spectrace/numerics/tensor.hpp"
+
+namespace spectrace {
+
+/// Ways to the singular values of a dense float64 matrix; each is backward stable, so one error bound serves all.
+enum class SvdRoute {
+  direct,          ///< LAPACK dgesdd without vectors: bidiagonalization, then dqds
+  transposed,      ///< the same of the transpose: other roundings, where the first does not converge
+  jordan_wielandt  ///< the positive eigenvalues of [0 A; A^T 0] by dsyevd: another algorithm, four times the memory
+};
+
+/// Singular values of a, descending, >= 0. Empty if LAPACK does not converge.
+/// @pre a is [m, n] float64, finite, its entries far from overflow and underflow.
+std::vector<double> dense_singular_values(const Tensor& a, SvdRoute route);
+
+/// Takes the routes in their order until one converges to values whose 2-norm is the given Frobenius norm up to
+/// `tolerance` (a wrong answer without an error code is known of vendor libraries). @throws NumericalError if none
+/// does.
+std::vector<double> checked_singular_values(const Tensor& a, double frobenius_norm, double tolerance);
+
+}  // namespace spectrace

@@ -1,0 +1,97 @@
+#include "spectrace/numerics/attention_statistics.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "pairwise_sum.hpp"
+#include "spectrace/core/error.hpp"
+
+namespace spectrace {
+namespace {
+
+constexpr std::int64_t kBlockEntries = 1 << 14;  // entries and their logarithms stay in the L2 cache
+
+struct Sums {
+  double entropy = 0;       // -sum a ln a over all entries
+  double flat_entropy = 0;  // the same over the entries > 1e-10
+  double flat_sum = 0;      // their sum
+  std::int64_t flat_count = 0;
+  std::int64_t num_sparse = 0;
+};
+
+/// The thresholds are rounded to the type of the entries, as comparing a float32 array with 0.01 does in numpy and
+/// torch: 1/100 in float32 (a uniform row of 100 tokens) lies below the float64 number 0.01.
+template <typename Real>
+class Accumulator {
+ public:
+  explicit Accumulator(std::int64_t capacity)
+      : entries_(at::empty({capacity}, at::TensorOptions(at::kDouble))), logs_(at::empty_like(entries_)) {}
+
+  /// @pre count <= capacity
+  void add(const Real* a, std::int64_t count) {
+    constexpr auto kSparse = static_cast<Real>(0.01);
+    constexpr auto kFlat = static_cast<Real>(1e-10);
+    double* const x = entries_.mutable_data_ptr<double>();
+    // What is not zero moves up (the half above the diagonal is zero); zeros add nothing to any sum but num_sparse.
+    std::int64_t size = 0;
+    for (std::int64_t i = 0; i < count; ++i) {
+      x[size] = static_cast<double>(a[i]);
+      size += a[i] != Real{0} ? 1 : 0;
+      sums_.num_sparse += a[i] < kSparse ? 1 : 0;
+    }
+    Tensor logs = logs_.narrow(0, 0, size);
+    at::log_out(logs, entries_.narrow(0, 0, size));
+    const double* const ln = logs_.const_data_ptr<double>();
+    const auto is_flat = [=](std::int64_t i) { return x[i] > static_cast<double>(kFlat); };
+    sums_.entropy -= pairwise_sum(0, size, [=](std::int64_t i) { return x[i] * ln[i]; });
+    sums_.flat_entropy -= pairwise_sum(0, size, [=](std::int64_t i) { return is_flat(i) ? x[i] * ln[i] : 0.0; });
+    sums_.flat_sum += pairwise_sum(0, size, [=](std::int64_t i) { return is_flat(i) ? x[i] : 0.0; });
+    for (std::int64_t i = 0; i < size; ++i) sums_.flat_count += is_flat(i) ? 1 : 0;
+  }
+
+  const Sums& sums() const { return sums_; }
+
+ private:
+  Tensor entries_, logs_;  // [capacity] float64
+  Sums sums_;
+};
+
+template <typename Real>
+Sums accumulate(const Tensor& a) {
+  const std::int64_t n = a.size(0), stride = a.stride(0);
+  const Real* const data = a.const_data_ptr<Real>();
+  // Rows of a dense matrix follow one another: all entries as one row.
+  const bool is_dense = stride == n;
+  const std::int64_t num_runs = is_dense ? 1 : n, run = is_dense ? n * n : n;
+  Accumulator<Real> accumulator(std::min(kBlockEntries, run));
+  for (std::int64_t row = 0; row < num_runs; ++row)
+    for (std::int64_t begin = 0; begin < run; begin += kBlockEntries)
+      accumulator.add(data + row * stride + begin, std::min(kBlockEntries, run - begin));
+  return accumulator.sums();
+}
+
+}  // namespace
+
+AttentionStatistics attention_statistics(const Tensor& a) {
+  SPECTRACE_ASSERT(a.dim() == 2 && a.size(0) == a.size(1) && a.size(0) > 0 && (a.size(1) == 1 || a.stride(1) == 1));
+  SPECTRACE_ASSERT(a.scalar_type() == at::kFloat || a.scalar_type() == at::kDouble);
+  const Sums sums = a.scalar_type() == at::kFloat ? accumulate<float>(a) : accumulate<double>(a);
+  // A NaN or infinite entry makes a ln a so; a comparison alone would take it for an ordinary number.
+  if (!std::isfinite(sums.entropy)) {
+    constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+    return {nan, nan, nan};
+  }
+  const auto n = static_cast<double>(a.size(0));
+  AttentionStatistics result;
+  result.row_entropy = sums.entropy / n;
+  result.sparsity = static_cast<double>(sums.num_sparse) / (n * n);
+  // With p = a / S: -sum p ln p = ln S - (sum a ln a) / S.
+  if (sums.flat_count >= 2) {
+    const double entropy = std::log(sums.flat_sum) + sums.flat_entropy / sums.flat_sum;
+    result.flat_entropy = entropy / std::log(static_cast<double>(sums.flat_count));
+  }
+  return result;
+}
+
+}  // namespace spectrace

@@ -1,0 +1,139 @@
+#include "spectrace/numerics/exact_sum.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include "big_natural.hpp"
+#include "spectrace/core/error.hpp"
+
+namespace spectrace {
+namespace {
+
+__extension__ typedef unsigned __int128 Uint128;
+
+constexpr int kLowestExponent = -1074;  // of the smallest subnormal
+constexpr int kMaxAdds = 1 << 20;       // 2^30 would fit; a carry every million adds costs nothing either
+constexpr std::uint64_t kLowHalf = 0xffffffffu;
+
+/// |x| as mantissa * 2^(position - 1074), an integer at a place of the fixed-point number.
+struct FixedPoint {
+  std::uint64_t mantissa;
+  int position;
+};
+
+FixedPoint fixed_point(double x) {
+  const auto bits = std::bit_cast<std::uint64_t>(x);
+  const int exponent = static_cast<int>(bits >> 52) & 0x7ff;
+  const std::uint64_t fraction = bits & ((std::uint64_t{1} << 52) - 1);
+  SPECTRACE_ASSERT(exponent != 0x7ff);
+  if (exponent == 0) return {fraction, 0};
+  return {fraction | (std::uint64_t{1} << 52), exponent - 1};
+}
+
+/// Adds +-word * 2^shift to the number whose lowest chunk is chunks[0]. @pre shift < 32.
+void add_word(std::int64_t* chunks, std::uint64_t word, int shift, bool negative) {
+  const Uint128 wide = static_cast<Uint128>(word) << shift;
+  for (int i = 0; i < 3; ++i) {
+    const auto part = static_cast<std::int64_t>(static_cast<std::uint64_t>(wide >> (32 * i)) & kLowHalf);
+    chunks[i] += negative ? -part : part;
+  }
+}
+
+/// Carries upwards: every chunk but the top one ends in [0, 2^32).
+void propagate(std::span<std::int64_t> chunks) {
+  for (std::size_t i = 0; i + 1 < chunks.size(); ++i) {
+    chunks[i + 1] += chunks[i] >> 32;
+    chunks[i] &= static_cast<std::int64_t>(kLowHalf);
+  }
+}
+
+struct SignedNumber {
+  BigNatural magnitude;
+  bool negative = false;
+};
+
+template <int kScale>
+SignedNumber exact_value(const ExactSum<kScale>& sum) {
+  std::array<std::int64_t, ExactSum<kScale>::kNumChunks> chunks{};
+  std::copy(sum.chunks().begin(), sum.chunks().end(), chunks.begin());
+  propagate(chunks);
+  // Below the top chunk all are >= 0 and together less than one unit of it: its sign is the sign of the sum.
+  const bool negative = chunks.back() < 0;
+  if (negative) {
+    for (auto& chunk : chunks) chunk = -chunk;
+    propagate(chunks);
+  }
+  return {BigNatural::from_chunks(chunks), negative};
+}
+
+double with_sign(double magnitude, bool negative) { return negative ? -magnitude : magnitude; }
+
+/// sqrt(number * 2^exponent), within 1 ulp.
+double square_root(const BigNatural& number, std::int64_t exponent) {
+  if (number.is_zero()) return 0.0;
+  const BigNatural::Leading leading = number.leading();
+  exponent += leading.exponent;
+  const int odd = static_cast<int>(exponent & 1);
+  const double root = std::sqrt(std::ldexp(static_cast<double>(leading.mantissa), odd));
+  return std::ldexp(root, static_cast<int>((exponent - odd) / 2));
+}
+
+}  // namespace
+
+template <int kScale>
+void ExactSum<kScale>::add(double x) {
+  if (num_adds_ == kMaxAdds) normalize();
+  ++num_adds_;
+  const auto [mantissa, position] = fixed_point(x);
+  if constexpr (kScale == 1) {
+    add_word(&chunks_[static_cast<std::size_t>(position / 32)], mantissa, position % 32, std::signbit(x));
+  } else {
+    const Uint128 square = static_cast<Uint128>(mantissa) * mantissa;
+    std::int64_t* const lowest = &chunks_[static_cast<std::size_t>(2 * position / 32)];
+    const int shift = 2 * position % 32;
+    add_word(lowest, static_cast<std::uint64_t>(square), shift, false);
+    add_word(lowest + 2, static_cast<std::uint64_t>(square >> 64), shift, false);
+  }
+}
+
+template <int kScale>
+double ExactSum<kScale>::round() const {
+  const SignedNumber value = exact_value(*this);
+  return with_sign(nearest_double(value.magnitude, kScale * kLowestExponent), value.negative);
+}
+
+template <int kScale>
+void ExactSum<kScale>::normalize() {
+  propagate(chunks_);
+  num_adds_ = 0;
+}
+
+template class ExactSum<1>;
+template class ExactSum<2>;
+
+Moments moments(std::int64_t count, const ExactSum<1>& sum, const ExactSum<2>& sum_of_squares) {
+  constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+  if (count <= 0) return {nan, nan};
+  const auto n = static_cast<std::uint64_t>(count);
+  const SignedNumber total = exact_value(sum);
+
+  // One limb below 2^-1074 holds the bits that decide the rounding of a quotient, what is left over the rest of it.
+  BigNatural quotient = total.magnitude.shifted_left(1);
+  const bool more = quotient.divide(n);
+  Moments result;
+  result.mean = with_sign(nearest_double(quotient, kLowestExponent - 32, more), total.negative);
+  if (count < 2) return {result.mean, nan};
+
+  // Cauchy-Schwarz: the difference of the exact numbers is never negative.
+  const BigNatural squares = exact_value(sum_of_squares).magnitude;
+  constexpr int kNumGuardLimbs = 6;  // so that dividing by up to 2^126 leaves 64 bits of the smallest variance
+  BigNatural variance = squares.times(n).minus(total.magnitude.squared()).shifted_left(kNumGuardLimbs);
+  variance.divide(n);
+  variance.divide(n - 1);
+  result.std = square_root(variance, 2 * kLowestExponent - 32 * kNumGuardLimbs);
+  return result;
+}
+
+}  // namespace spectrace

@@ -1,0 +1,175 @@
+#include "spectrace/numerics/singular_values.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include "pairwise_sum.hpp"
+#include "spectrace/core/error.hpp"
+#include "spectrace/numerics/dense_svd.hpp"
+
+namespace spectrace {
+namespace {
+
+constexpr std::int64_t kTileEntries = 1 << 16;    // 512 KiB: one conversion and its transposition stay in the cache
+constexpr std::int64_t kWorkBytes = 400ll << 20;  // a block above four times the width is not worth more than this
+constexpr std::int64_t kMinBlockRows = 2048;      // narrow matrices: calls of LAPACK would cost more than its work
+constexpr double kConstant = 8;                   // of the error bound, see relative_error
+constexpr double kGrowth = 2;
+constexpr double kUnitRoundoff = 0x1p-53;
+constexpr int kSafeExponent = 400;  // squares of entries up to 2^400, and sums of them, are far from overflow
+
+std::int64_t tile_rows(std::int64_t num_columns) { return std::max<std::int64_t>(1, kTileEntries / num_columns); }
+
+/// Rows of a block that is stacked under R. The rows of R are factored again with every block, which costs a share of
+/// num_columns / block: 4 is near the best, less where that much memory is not to be had.
+std::int64_t block_rows(std::int64_t num_columns) {
+  for (const std::int64_t multiple : {4, 2}) {
+    if ((multiple + 1) * num_columns * num_columns * 8 <= kWorkBytes)
+      return std::max(kMinBlockRows, multiple * num_columns);
+  }
+  return std::max(kMinBlockRows, num_columns);
+}
+
+double max_abs(const double* data, std::int64_t count) {
+  double largest = 0.0;
+  double poison = 0.0;  // x * 0 is NaN where x is not finite, which a maximum would pass over
+  for (std::int64_t i = 0; i < count; ++i) {
+    largest = std::max(largest, std::abs(data[i]));
+    poison += data[i] * 0.0;
+  }
+  return poison == 0.0 ? largest : std::numeric_limits<double>::quiet_NaN();
+}
+
+}  // namespace
+
+TallSingularValues::TallSingularValues(std::int64_t num_columns)
+    : TallSingularValues(num_columns, std::numeric_limits<std::int64_t>::max()) {}
+
+TallSingularValues::TallSingularValues(std::int64_t num_columns, std::int64_t max_rows) : num_columns_(num_columns) {
+  SPECTRACE_ASSERT(num_columns >= 0);
+  if (num_columns == 0) return;
+  const auto options = at::TensorOptions(at::kDouble);
+  // Up to 1.5 times as high as wide, reducing to R first costs more than it saves.
+  const bool is_small = max_rows <= num_columns + num_columns / 2;
+  const std::int64_t capacity = is_small ? max_rows : std::min(max_rows, num_columns + block_rows(num_columns));
+  work_ = at::empty({num_columns, capacity}, options).t();
+  tile_ = at::empty({std::min(capacity, tile_rows(num_columns)), num_columns}, options);
+}
+
+void TallSingularValues::add_rows(const Tensor& block) {
+  SPECTRACE_ASSERT(block.dim() == 2 && block.size(1) == num_columns_);
+  const std::int64_t num_rows = block.size(0);
+  if (num_columns_ == 0 || num_rows == 0) {
+    num_rows_ += num_rows;
+    return;
+  }
+  for (std::int64_t row = 0; row < num_rows;) {
+    if (num_filled_ == work_.size(0)) factorize();
+    const std::int64_t count = std::min({num_rows - row, tile_.size(0), work_.size(0) - num_filled_});
+    append(block.narrow(0, row, count));
+    row += count;
+  }
+}
+
+/// Converts rows and puts them under those that are there.
+void TallSingularValues::append(const Tensor& rows) {
+  const std::int64_t count = rows.size(0);
+  Tensor tile = tile_.narrow(0, 0, count);
+  tile.copy_(rows);
+  const double* data = tile.const_data_ptr<double>();
+  const double largest = max_abs(data, tile.numel());
+  if (!std::isfinite(largest)) throw NumericalError("an entry of the matrix is not finite");
+  rescale(largest);
+  if (exponent_ != 0) tile.mul_(std::ldexp(1.0, exponent_));
+  for (std::int64_t row = 0; row < count; ++row) {
+    const double* entries = data + row * num_columns_;
+    sum_of_squares_ += pairwise_sum(0, num_columns_, [=](std::int64_t i) { return entries[i] * entries[i]; });
+  }
+  work_.narrow(0, num_filled_, count).copy_(tile);
+  num_filled_ += count;
+  num_rows_ += count;
+}
+
+/// Keeps the largest entry within 2^(+-kSafeExponent): a power of two changes no bit of an entry. Only float64 entries
+/// come near the ends of the range.
+void TallSingularValues::rescale(double largest) {
+  if (largest == 0.0) return;
+  const int magnitude = std::ilogb(largest) + exponent_;
+  if (magnitude <= kSafeExponent && (is_scaled_ || magnitude >= -kSafeExponent)) {
+    is_scaled_ = true;
+    return;
+  }
+  const int exponent = std::clamp(-std::ilogb(largest), -1000, 1000);
+  const int change = exponent - exponent_;
+  if (num_filled_ > 0) {
+    work_.narrow(0, 0, num_filled_).mul_(std::ldexp(1.0, change));
+    sum_of_squares_ = std::ldexp(sum_of_squares_, 2 * change);
+  }
+  exponent_ = exponent;
+  is_scaled_ = true;
+}
+
+/// Replaces the rows in work_ by their R factor.
+void TallSingularValues::factorize() {
+  Tensor tau = at::empty({std::min(work_.size(0), num_columns_)}, work_.options());
+  at::geqrf_out(work_, tau, work_);  // in place: dgeqrf overwrites its input
+  work_.narrow(0, 0, num_columns_).triu_();
+  num_reflectors_ += num_columns_;
+  max_height_ = std::max(max_height_, num_filled_);
+  num_filled_ = num_columns_;
+}
+
+/// A matrix with the singular values of all rows, at most 1.5 times as high as wide; gives up work_.
+Tensor TallSingularValues::reduced() {
+  const bool has_r = num_reflectors_ > 0;
+  if (has_r ? num_filled_ > num_columns_ : num_filled_ > num_columns_ + num_columns_ / 2) {
+    if (2 * num_filled_ > work_.size(0)) {
+      // Rows of zeros change nothing: cheaper than the memory of a copy.
+      work_.narrow(0, num_filled_, work_.size(0) - num_filled_).zero_();
+    } else {
+      work_ = work_.narrow(0, 0, num_filled_).t().contiguous().t();
+    }
+    factorize();
+  }
+  if (num_filled_ < work_.size(0)) work_ = work_.narrow(0, 0, num_filled_).t().contiguous().t();
+  tile_ = Tensor();
+  return std::move(work_);
+}
+
+SingularValues TallSingularValues::finish() {
+  if (num_columns_ == 0 || num_rows_ == 0) return {};
+  const Tensor a = reduced();
+  SingularValues result;
+  const double norm = std::sqrt(sum_of_squares_);
+  // How far the 2-norm of the values may lie from the norm of the entries: an error of each value, and that of the sum.
+  const double tolerance = (std::sqrt(static_cast<double>(std::min(a.size(0), a.size(1)))) * relative_error(a) +
+                            static_cast<double>(num_rows_ + num_columns_) * kUnitRoundoff) *
+                           norm;
+  result.values = checked_singular_values(a, norm, tolerance);
+  result.error_bound = relative_error(a) * result.values.front();
+  for (double& value : result.values) value = std::ldexp(value, -exponent_);
+  // Scaling back is exact but for subnormal results.
+  result.error_bound = std::ldexp(result.error_bound, -exponent_);
+  if (exponent_ > 0) result.error_bound += std::numeric_limits<double>::denorm_min();
+  return result;
+}
+
+/// Of the largest singular value; derivation in docs/numerics.md, "Singular values".
+double TallSingularValues::relative_error(const Tensor& a) const {
+  const std::int64_t num_reflectors = num_reflectors_ + 2 * std::min(a.size(0), a.size(1));
+  const std::int64_t height = std::max({max_height_, a.size(0), a.size(1)});
+  return kUnitRoundoff *
+         (kConstant + kGrowth * std::sqrt(static_cast<double>(num_reflectors) * static_cast<double>(height)));
+}
+
+SingularValues singular_values(const Tensor& w) {
+  SPECTRACE_ASSERT(w.dim() == 2);
+  const Tensor tall = w.size(0) >= w.size(1) ? w : w.t();
+  TallSingularValues solver(tall.size(1), tall.size(0));
+  solver.add_rows(tall);
+  return solver.finish();
+}
+
+}  // namespace spectrace

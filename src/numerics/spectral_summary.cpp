@@ -1,0 +1,124 @@
+#include "spectrace/numerics/spectral_summary.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+
+#include "pairwise_sum.hpp"
+#include "spectrace/core/error.hpp"
+#include "spectrace/core/parallel.hpp"
+
+namespace spectrace {
+namespace {
+
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+constexpr std::int64_t kBlockEntries = 1 << 17;  // 1 MiB of float64 at a time, however large the matrix
+
+/// Exponent of a power of two that brings float64 entries to where squares neither overflow nor vanish; 0 for all
+/// else, which has room enough.
+int scaling_exponent(const Tensor& w) {
+  if (w.scalar_type() != at::kDouble || w.numel() == 0) return 0;
+  const double largest = at::linalg_vector_norm(w, std::numeric_limits<double>::infinity()).item<double>();
+  if (!std::isfinite(largest) || largest == 0.0) return 0;
+  const int exponent = std::ilogb(largest);
+  return std::abs(exponent) <= 400 ? 0 : std::clamp(-exponent, -1000, 1000);
+}
+
+/// Calls visit(row, entries) for every row of w * 2^exponent in float64, row by row on any thread.
+void for_each_row(const Tensor& w, int exponent, const std::function<void(std::int64_t, const double*)>& visit) {
+  const std::int64_t num_rows = w.size(0), num_columns = w.size(1);
+  const std::int64_t block = std::max<std::int64_t>(1, kBlockEntries / std::max<std::int64_t>(1, num_columns));
+  parallel_for((num_rows + block - 1) / block, [&](std::int64_t i) {
+    const std::int64_t begin = i * block, count = std::min(block, num_rows - begin);
+    Tensor rows = at::empty({count, num_columns}, at::TensorOptions(at::kDouble));
+    rows.copy_(w.narrow(0, begin, count));
+    if (exponent != 0) rows.mul_(std::ldexp(1.0, exponent));
+    const double* data = rows.const_data_ptr<double>();
+    for (std::int64_t row = 0; row < count; ++row) visit(begin + row, data + row * num_columns);
+  });
+}
+
+double sum_of(const std::vector<double>& values) {
+  return pairwise_sum(0, static_cast<std::int64_t>(values.size()),
+                      [&](std::int64_t i) { return values[static_cast<std::size_t>(i)]; });
+}
+
+double square(double x) { return x * x; }
+
+}  // namespace
+
+EntryMoments entry_moments(const Tensor& w) {
+  SPECTRACE_ASSERT(w.dim() == 2);
+  if (w.numel() == 0) return {0.0, kNan, kNan};
+  const auto num_rows = static_cast<std::size_t>(w.size(0));
+  const std::int64_t num_columns = w.size(1);
+  const auto rows = static_cast<double>(num_rows), columns = static_cast<double>(num_columns);
+  const int exponent = scaling_exponent(w);
+
+  // A row's mean is kept as rounded mean + residual: differences of means keep their digits where all are far from 0.
+  std::vector<double> means(num_rows), residuals(num_rows), squares(num_rows), deviations(num_rows);
+  for_each_row(w, exponent, [&](std::int64_t index, const double* x) {
+    const auto row = static_cast<std::size_t>(index);
+    const double mean = pairwise_sum(0, num_columns, [=](std::int64_t i) { return x[i]; }) / columns;
+    means[row] = mean;
+    residuals[row] = pairwise_sum(0, num_columns, [=](std::int64_t i) { return x[i] - mean; }) / columns;
+    squares[row] = pairwise_sum(0, num_columns, [=](std::int64_t i) { return square(x[i]); });
+    deviations[row] = pairwise_sum(0, num_columns, [=](std::int64_t i) { return square(x[i] - mean); });
+  });
+
+  // Within rows and between rows (Chan, Golub, LeVeque 1983): sums of squares, so nothing cancels.
+  std::vector<double> offsets(num_rows), between(num_rows);
+  for (std::size_t row = 0; row < num_rows; ++row) offsets[row] = (means[row] - means[0]) + residuals[row];
+  const double offset = sum_of(offsets) / rows;
+  for (std::size_t row = 0; row < num_rows; ++row)
+    between[row] = columns * (square(offsets[row] - offset) - square(residuals[row]));
+  const double count = rows * columns;
+  const double variance = (sum_of(deviations) + sum_of(between)) / (count - 1.0);
+  EntryMoments result;
+  result.frobenius_norm = std::ldexp(std::sqrt(sum_of(squares)), -exponent);
+  result.mean = std::ldexp(means[0] + offset, -exponent);
+  result.std = count < 2.0 ? kNan : std::ldexp(std::sqrt(variance < 0.0 ? 0.0 : variance), -exponent);  // keeps NaN
+  return result;
+}
+
+SpectralSummary summarize_spectrum(std::span<const double> singular_values, double frobenius_norm,
+                                   std::int64_t num_rows, std::int64_t num_columns) {
+  if (singular_values.empty()) return {0.0, 0.0, kNan, kNan, kNan, kNan};
+  const auto size = static_cast<std::int64_t>(singular_values.size());
+  const auto sigma = [&](std::int64_t i) { return singular_values[static_cast<std::size_t>(i)]; };
+  const double largest = sigma(0), smallest = sigma(size - 1);
+  if (std::any_of(singular_values.begin(), singular_values.end(), [](double s) { return std::isnan(s); }))
+    return {kNan, frobenius_norm, kNan, kNan, kNan, kNan};
+
+  SpectralSummary result;
+  result.spectral_norm = largest;
+  result.frobenius_norm = frobenius_norm;
+  // Divided by the largest first: a sum of values near the end of the range would overflow.
+  const double total = pairwise_sum(0, size, [&](std::int64_t i) { return sigma(i) / largest; });
+  const double entropy = -pairwise_sum(0, size, [&](std::int64_t i) {
+    const double p = sigma(i) / largest / total;
+    return p == 0.0 ? 0.0 : p * std::log(p);
+  });
+  result.effective_rank = std::exp(entropy);
+  result.stable_rank = square(frobenius_norm / largest);
+  result.condition_number = smallest == 0.0 ? std::numeric_limits<double>::infinity() : largest / smallest;
+  const double threshold = largest * static_cast<double>(std::max(num_rows, num_columns)) * 0x1p-23;
+  result.numerical_rank = static_cast<double>(
+      std::count_if(singular_values.begin(), singular_values.end(), [=](double s) { return s > threshold; }));
+  return result;
+}
+
+std::vector<double> row_norms(const Tensor& w) {
+  SPECTRACE_ASSERT(w.dim() == 2);
+  const std::int64_t num_columns = w.size(1);
+  const int exponent = scaling_exponent(w);
+  std::vector<double> norms(static_cast<std::size_t>(w.size(0)));
+  for_each_row(w, exponent, [&](std::int64_t row, const double* x) {
+    const double sum = pairwise_sum(0, num_columns, [=](std::int64_t i) { return square(x[i]); });
+    norms[static_cast<std::size_t>(row)] = std::ldexp(std::sqrt(sum), -exponent);
+  });
+  return norms;
+}
+
+}  // namespace spectrace

@@ -1,0 +1,69 @@
+#include "spectrace/numerics/attention_statistics.hpp"
+
+#include <gtest/gtest.h>
+
+#include "numerics/golden.hpp"
+
+namespace spectrace {
+namespace {
+
+constexpr double kUnitRoundoff = 0x1p-53;
+
+Tensor attention(const JsonNode& node) {
+  const std::int64_t n = node.at("n").as_int();
+  return at::tensor(golden_numbers(node.at("entries")), at::kDouble).reshape({n, n});
+}
+
+TEST(AttentionStatistics, agree_with_numpy) {
+  golden("attention.json").for_each([](const JsonNode& node) {
+    SCOPED_TRACE(node.at("name").as_string());
+    const Tensor a = attention(node);
+    const double n = static_cast<double>(a.size(0));
+    const auto check = [&](const Tensor& entries) {
+      const AttentionStatistics result = attention_statistics(entries);
+      // Each term a ln a is at most 1/e, n of them in a row; ln S of the flat entropy is at most ln n.
+      EXPECT_NEAR(node.at("row_entropy").as_double(), result.row_entropy, 4 * n * kUnitRoundoff);
+      EXPECT_EQ(node.at("sparsity").as_double(), result.sparsity);
+      EXPECT_NEAR(node.at("flat_entropy").as_double(), result.flat_entropy, 8 * n * kUnitRoundoff);
+    };
+    check(a);
+    const Tensor wider = at::full({a.size(0), a.size(1) + 3}, 0.5, at::kDouble);
+    wider.narrow(1, 0, a.size(1)).copy_(a);
+    check(wider.narrow(1, 0, a.size(1)));
+    if (at::equal(a.to(at::kFloat).to(at::kDouble), a)) check(a.to(at::kFloat));
+  });
+}
+
+TEST(AttentionStatistics, of_uniform_rows_of_many_tokens) {
+  // Row i has i + 1 entries 1 / (i + 1): entropy ln(i + 1). 200^2 entries are more than one block.
+  const std::int64_t n = 200;
+  const Tensor a = at::ones({n, n}, at::kDouble).tril().div(at::arange(1, n + 1, at::kDouble).unsqueeze(1));
+  double entropy = 0, flat_sum = 0;
+  for (std::int64_t i = 1; i <= n; ++i) {
+    const auto size = static_cast<double>(i);
+    entropy += std::log(size) / static_cast<double>(n);
+    flat_sum += std::log(size * static_cast<double>(n)) / static_cast<double>(n);
+  }
+  const double num_entries = static_cast<double>(n * (n + 1) / 2);
+  const AttentionStatistics result = attention_statistics(a);
+  EXPECT_NEAR(entropy, result.row_entropy, 64 * kUnitRoundoff * entropy);
+  EXPECT_NEAR(flat_sum / std::log(num_entries), result.flat_entropy, 64 * kUnitRoundoff);
+  const double num_zeros = static_cast<double>(n * n) - num_entries;
+  double num_small = 0;
+  for (std::int64_t i = 101; i <= n; ++i) num_small += static_cast<double>(i);
+  EXPECT_EQ((num_zeros + num_small) / static_cast<double>(n * n), result.sparsity);
+  // 1/100 is not below 0.01 in float32 either.
+  EXPECT_EQ(result.sparsity, attention_statistics(a.to(at::kFloat)).sparsity);
+}
+
+TEST(AttentionStatistics, of_what_is_not_finite_are_nan) {
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), HUGE_VALF}) {
+    Tensor a = at::eye(4, at::kFloat);
+    a[3][1] = bad;
+    const AttentionStatistics result = attention_statistics(a);
+    EXPECT_TRUE(std::isnan(result.row_entropy) && std::isnan(result.sparsity) && std::isnan(result.flat_entropy));
+  }
+}
+
+}  // namespace
+}  // namespace spectrace

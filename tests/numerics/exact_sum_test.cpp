@@ -1,0 +1,156 @@
+#include "spectrace/numerics/exact_sum.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <bit>
+#include <random>
+#include <vector>
+
+#include "numerics/golden.hpp"
+
+namespace spectrace {
+namespace {
+
+__extension__ typedef __int128 Int128;
+
+template <int kScale>
+ExactSum<kScale> sum_of(const std::vector<double>& terms) {
+  ExactSum<kScale> sum;
+  for (const double term : terms) sum.add(term);
+  return sum;
+}
+
+template <int kScale>
+void add_chunks(ExactSum<kScale>& to, const ExactSum<kScale>& from) {
+  for (std::size_t i = 0; i < to.chunks().size(); ++i) to.chunks()[i] += from.chunks()[i];
+}
+
+/// Bits, but one NaN is as good as another and the sign of zero is not kept.
+void expect_same(double expected, double actual) {
+  if (std::isnan(expected))
+    EXPECT_TRUE(std::isnan(actual)) << actual;
+  else
+    EXPECT_EQ(expected, actual);
+}
+
+std::vector<double> numbers_of_all_sizes(int count, std::uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<double> numbers;
+  for (int i = 0; i < count; ++i) {
+    const double mantissa = std::ldexp(static_cast<double>(random()) - 0x1p31, -32);
+    numbers.push_back(std::ldexp(mantissa, static_cast<int>(random() % 2090) - 1073));
+  }
+  return numbers;
+}
+
+TEST(ExactSum, agrees_with_rational_arithmetic) {
+  golden("exact_sums.json").for_each([](const JsonNode& node) {
+    SCOPED_TRACE(node.at("name").as_string());
+    const std::vector<double> terms = golden_numbers(node.at("terms"));
+    const auto sum = sum_of<1>(terms);
+    const auto squares = sum_of<2>(terms);
+    expect_same(golden_number(node.at("sum")), sum.round());
+    expect_same(golden_number(node.at("sum_of_squares")), squares.round());
+    const Moments result = moments(static_cast<std::int64_t>(terms.size()), sum, squares);
+    expect_same(golden_number(node.at("mean")), result.mean);
+    const double std = golden_number(node.at("std"));
+    if (!std::isfinite(std) || std == 0.0)
+      expect_same(std, result.std);
+    else
+      EXPECT_NEAR(std, result.std, ulp(std));
+  });
+}
+
+TEST(ExactSum, rounds_as_a_long_integer_does) {
+  std::mt19937_64 random(7);
+  for (int repeat = 0; repeat < 200; ++repeat) {
+    ExactSum<1> sum;
+    Int128 exact = 0;
+    for (int i = 0; i < 50; ++i) {
+      const auto term = static_cast<std::int64_t>(random()) >> 11;  // 53 bits
+      const int shift = static_cast<int>(random() % 60);
+      sum.add(std::ldexp(static_cast<double>(term), shift));
+      exact += static_cast<Int128>(term) * (static_cast<Int128>(1) << shift);
+    }
+    EXPECT_EQ(static_cast<double>(exact), sum.round());
+  }
+}
+
+TEST(ExactSum, order_and_split_leave_no_trace) {
+  std::vector<double> terms = numbers_of_all_sizes(1000, 3);
+  ExactSum<1> whole = sum_of<1>(terms);
+  ExactSum<2> whole_squares = sum_of<2>(terms);
+  whole.normalize();
+  whole_squares.normalize();
+  std::mt19937 random(5);
+  for (const std::size_t num_parts : {1, 2, 3, 7, 1000}) {
+    std::shuffle(terms.begin(), terms.end(), random);
+    ExactSum<1> sum;
+    ExactSum<2> squares;
+    for (std::size_t part = 0; part < num_parts; ++part) {
+      ExactSum<1> part_sum;
+      ExactSum<2> part_squares;
+      for (std::size_t i = part; i < terms.size(); i += num_parts) {
+        part_sum.add(terms[i]);
+        part_squares.add(terms[i]);
+      }
+      part_sum.normalize();
+      part_squares.normalize();
+      add_chunks(sum, part_sum);
+      add_chunks(squares, part_squares);
+    }
+    sum.normalize();
+    squares.normalize();
+    EXPECT_TRUE(std::ranges::equal(whole.chunks(), sum.chunks())) << num_parts << " parts";
+    EXPECT_TRUE(std::ranges::equal(whole_squares.chunks(), squares.chunks())) << num_parts << " parts";
+    EXPECT_EQ(whole.round(), sum.round());
+  }
+}
+
+TEST(ExactSum, has_room_for_two_to_31_normalized_sums) {
+  // The most that a chunk below the top one can hold after normalize: all ones.
+  for (const double sign : {1.0, -1.0}) {
+    ExactSum<1> sum;
+    double expected = 0;
+    for (int exponent = -200; exponent < 200; exponent += 50) {
+      const double term = sign * std::ldexp(0x1p53 - 1, exponent);
+      sum.add(term);
+      expected = term;
+    }
+    const double once = sum.round();
+    sum.normalize();
+    for (auto& chunk : sum.chunks()) chunk *= std::int64_t{1} << 31;
+    EXPECT_EQ(once * 0x1p31, sum.round());
+    EXPECT_NEAR(expected, once, std::abs(expected) * 0x1p-40);
+  }
+}
+
+TEST(ExactSum, carries_over_many_adds) {
+  ExactSum<1> sum;
+  ExactSum<2> squares;
+  const double term = -(0x1p53 - 1);
+  const int count = (1 << 21) + 5;  // past the point where chunks are normalized on the way
+  for (int i = 0; i < count; ++i) {
+    sum.add(term);
+    squares.add(term);
+  }
+  const auto exact = static_cast<Int128>((std::int64_t{1} << 53) - 1) * count;
+  EXPECT_EQ(-static_cast<double>(exact), sum.round());
+  const Moments result = moments(count, sum, squares);
+  EXPECT_EQ(term, result.mean);
+  EXPECT_EQ(0.0, result.std);
+}
+
+TEST(ExactSum, moments_need_enough_numbers) {
+  ExactSum<1> sum;
+  ExactSum<2> squares;
+  EXPECT_TRUE(std::isnan(moments(0, sum, squares).mean));
+  sum.add(2.5);
+  squares.add(2.5);
+  EXPECT_EQ(2.5, moments(1, sum, squares).mean);
+  EXPECT_TRUE(std::isnan(moments(1, sum, squares).std));
+}
+
+}  // namespace
+}  // namespace spectrace

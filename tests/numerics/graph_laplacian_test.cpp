@@ -1,0 +1,85 @@
+#include "spectrace/numerics/graph_laplacian.hpp"
+
+#include <gtest/gtest.h>
+
+#include <numbers>
+
+#include "numerics/golden.hpp"
+#include "spectrace/core/parallel.hpp"
+
+namespace spectrace {
+namespace {
+
+constexpr double kUnitRoundoff = 0x1p-53;
+
+void expect_spectrum(const std::vector<double>& expected, const GraphSpectrum& actual) {
+  ASSERT_EQ(expected.size(), actual.eigenvalues.size());
+  const double tolerance = 16 * static_cast<double>(expected.size()) * kUnitRoundoff * std::max(1.0, expected.back());
+  for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(expected[i], actual.eigenvalues[i], tolerance);
+}
+
+TEST(GraphSpectra, agree_with_numpy) {
+  golden("attention.json").for_each([](const JsonNode& node) {
+    SCOPED_TRACE(node.at("name").as_string());
+    const std::int64_t n = node.at("n").as_int();
+    const Tensor a = at::tensor(golden_numbers(node.at("entries")), at::kDouble).reshape({1, n, n});
+    const std::vector<double> expected = golden_numbers(node.at("graph_eigenvalues"));
+    const double sum = node.at("off_diagonal_sum").as_double();
+    for (const Tensor& view : {a, a.mT().contiguous().mT(), a.mT()}) {  // symmetric weights: A^T gives the same graph
+      const auto spectra = graph_spectra(view);
+      expect_spectrum(expected, spectra.at(0));
+      EXPECT_NEAR(sum, spectra[0].off_diagonal_sum, static_cast<double>(n) * kUnitRoundoff * std::max(1.0, sum));
+    }
+  });
+}
+
+TEST(GraphSpectra, of_a_ring_are_known) {
+  // a_{i, i+1} = 1: w = 1/2 to both neighbours, mu_k = 1 - cos(2 pi k / n).
+  const std::int64_t n = 11;
+  const Tensor ring = at::eye(n, at::kFloat).roll(1, 1).unsqueeze(0);
+  std::vector<double> expected;
+  for (std::int64_t k = 0; k < n; ++k)
+    expected.push_back(1.0 - std::cos(2.0 * std::numbers::pi * static_cast<double>(k) / static_cast<double>(n)));
+  std::sort(expected.begin(), expected.end());
+  expect_spectrum(expected, graph_spectra(ring).at(0));
+}
+
+TEST(GraphSpectra, heads_do_not_mix_and_nan_stays_in_its_head) {
+  const std::int64_t heads = 5, n = 9;
+  Tensor a = at::arange(heads * n * n, at::kDouble).mul(0.37).sin().abs().reshape({heads, n, n});
+  const auto clean = graph_spectra(a);
+  a[2][4][3] = std::numeric_limits<double>::quiet_NaN();
+  a[3][1][2] = HUGE_VAL;
+  const auto spectra = graph_spectra(a);
+  ASSERT_EQ(5u, spectra.size());
+  for (std::size_t head = 0; head < 5; ++head) {
+    const GraphSpectrum alone = graph_spectra(a.narrow(0, static_cast<std::int64_t>(head), 1)).at(0);
+    if (head == 2 || head == 3) {
+      EXPECT_FALSE(std::isfinite(spectra[head].off_diagonal_sum));
+      for (const double mu : spectra[head].eigenvalues) EXPECT_TRUE(std::isnan(mu));
+    } else {
+      EXPECT_EQ(clean[head].eigenvalues, spectra[head].eigenvalues);
+      EXPECT_EQ(clean[head].eigenvalues, alone.eigenvalues);
+      EXPECT_EQ(clean[head].off_diagonal_sum, spectra[head].off_diagonal_sum);
+    }
+  }
+}
+
+TEST(GraphSpectra, of_many_heads) {
+  // More than one batch. Star graphs of weight c have eigenvalues 0, c (n - 2 times), c n.
+  const std::int64_t heads = 70, n = 128;
+  Tensor a = at::zeros({heads, n, n}, at::kFloat);
+  a.select(2, 0).copy_(2.0 * at::arange(1, heads + 1, at::kFloat).unsqueeze(1));
+  const auto spectra = graph_spectra(a);
+  for (std::size_t head = 0; head < static_cast<std::size_t>(heads); ++head) {
+    const auto c = static_cast<double>(head + 1);
+    std::vector<double> expected(static_cast<std::size_t>(n), c);
+    expected.front() = 0.0;
+    expected.back() = c * static_cast<double>(n);
+    expect_spectrum(expected, spectra[head]);
+    EXPECT_EQ(2.0 * c * static_cast<double>(n - 1), spectra[head].off_diagonal_sum);
+  }
+}
+
+}  // namespace
+}  // namespace spectrace
