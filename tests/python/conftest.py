@@ -1,0 +1,24 @@
+import pathlib
+
+import pytest
+from fake_results import FakeModel, write_folder
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def root() -> pathlib.Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture
+def folder(tmp_path) -> pathlib.Path:
+    """Two models that went well, one with a failed prompt, one that failed; the job's order is not the alphabet's."""
+    sets = {"test": ["a", "b", "c"], "facts": ["x", "y"]}
+    return write_folder(tmp_path / "sweep", [
+        FakeModel("zebra", num_layers=5, scale=2.0, sets=sets),
+        FakeModel("ant", num_layers=4, sets=sets),
+        FakeModel("mole", num_layers=6, scale=0.5, sets=sets, failed_prompts=("b",)),
+        FakeModel("bat", error="config.json is missing (no such file). Is the path right?"),
+    ])

@@ -1,0 +1,84 @@
+import copy
+import json
+
+import jsonschema
+import pytest
+
+JOB = {
+    "name": "h4-v2-extended",
+    "models": [{"name": "mistral-7b", "path": "mistralai/Mistral-7B-v0.1", "lab": "Mistral", "expected": "EXPAND",
+                "prompt_sets": ["test"]}],
+    "models_root": "checkpoints",
+    "prompt_sets": [{"name": "test", "prompts": ["The capital of France is Paris.", {"id": "ids", "input_ids": [1, 2]}]},
+                    {"name": "facts", "path": "facts.jsonl"}],
+    "analyses": ["weights", "heads", "unembedding", "attention", "sheaf", "residual"],
+    "sheaf": {"beta": {"from": 1e-3, "to": 1e3, "count": 25}, "graph_eigenvalues": True},
+    "compute": {"dtype": "float32", "device": "auto", "tokens_per_batch": 4096, "max_memory_gib": 20, "stages": "auto",
+                "threads": 2},
+    "slicing": "correct",
+    "output": "h4-v2-extended",
+}
+
+
+@pytest.fixture(scope="module")
+def validator():
+    import pathlib
+
+    schema = json.loads((pathlib.Path(__file__).resolve().parents[2] / "jobs" / "job.schema.json").read_text())
+    jsonschema.Draft7Validator.check_schema(schema)
+    return jsonschema.Draft7Validator(schema)
+
+
+def test_jobs_of_the_repository_are_valid(validator, root):
+    jobs = [path for path in root.glob("jobs/**/*.json") if "results" not in path.parts and "models" not in path.parts
+            and path.name != "job.schema.json"]
+    assert jobs
+    for path in jobs:
+        job = json.loads(path.read_text())
+        assert not [f"{path}: {error.json_path}: {error.message}" for error in validator.iter_errors(job)]
+        for prompt_set in job["prompt_sets"]:
+            assert "path" not in prompt_set or (path.parent / prompt_set["path"]).is_file()
+
+
+def test_a_job_with_every_key_and_one_with_the_fewest_are_valid(validator):
+    validator.validate(JOB)
+    validator.validate({"name": "weights", "models": [{"name": "m", "path": "m"}], "prompt_sets": [], "analyses": ["weights"]})
+
+
+def test_every_key_of_the_schema_is_in_the_full_job(validator):
+    """So that the test above misses no key."""
+    properties = validator.schema["properties"]
+    assert set(properties) - {"$schema"} == set(JOB)
+    for part in ("compute", "sheaf"):
+        assert set(properties[part]["properties"]) == set(JOB[part])
+
+
+# Path to a value of JOB, and what to put there; None as value: take the key away
+BAD = [
+    (["nmae"], "x"), (["models", 0, "lap"], "x"), (["compute", "batch"], 1), (["sheaf", "betas"], {}),
+    (["sheaf", "beta", "steps"], 1), (["prompt_sets", 0, "text"], "x"), (["prompt_sets", 0, "prompts", 1, "tokens"], [1]),
+    (["name"], None), (["models"], None), (["prompt_sets"], None), (["models", 0, "path"], None),
+    (["models"], []), (["name"], ""), (["name"], "a/b"), (["models", 0, "name"], "../up"), (["models", 0, "name"], 3),
+    (["prompt_sets", 0, "prompts"], []), (["prompt_sets", 0, "prompts", 0], ""), (["prompt_sets", 0, "path"], "both.txt"),
+    (["prompt_sets", 1, "path"], None), (["prompt_sets", 0, "prompts", 1, "input_ids"], [-1]),
+    (["prompt_sets", 0, "prompts", 1, "input_ids"], []), (["prompt_sets", 0, "prompts", 1, "input_ids"], None),
+    (["analyses"], []), (["analyses", 0], "weigths"), (["analyses"], ["heads", "heads"]),
+    (["sheaf", "beta", "from"], 0), (["sheaf", "beta", "count"], 0), (["sheaf", "beta", "count"], 2.5),
+    (["sheaf", "beta", "to"], None), (["sheaf", "graph_eigenvalues"], "yes"),
+    (["compute", "dtype"], "float16"), (["compute", "device"], "gpu"), (["compute", "tokens_per_batch"], 0),
+    (["compute", "max_memory_gib"], 0), (["compute", "stages"], 0), (["compute", "stages"], "all"),
+    (["compute", "threads"], 0), (["slicing"], "published"), (["output"], ""),
+]
+
+
+@pytest.mark.parametrize("path, value", BAD, ids=lambda part: json.dumps(part))
+def test_bad_values_are_refused(validator, path, value):
+    job = copy.deepcopy(JOB)
+    place = job
+    for key in path[:-1]:
+        place = place[key]
+    if value is None:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = value
+    assert list(validator.iter_errors(job))

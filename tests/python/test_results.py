@@ -1,0 +1,92 @@
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+import spectrace
+import xarray as xr
+from fake_results import FakeModel, gains, spectral_norms, traces, write_folder
+
+
+def test_models_come_in_the_order_of_the_job(folder):
+    with spectrace.open_results(folder) as results:
+        assert list(results) == ["zebra", "ant", "mole", "bat"]
+        assert results.prompt_sets() == ["test", "facts"]
+        assert results.prompt_sets("bat") == []
+
+
+def test_values_read_back_with_their_coordinates(folder):
+    model = FakeModel("ant")
+    with spectrace.open_results(folder) as results:
+        trace = results["ant"]["prompts/test"]["trace"]
+        assert trace.dims == ("prompt", "layer", "head")
+        np.testing.assert_array_equal(trace.values, traces(model, 3))
+        weights = results["ant"]["weights"]
+        np.testing.assert_array_equal(weights["spectral_norm"].sel(matrix="W_V").values, spectral_norms(model)[:, 2])
+        assert weights["singular_values"].sel(matrix="W_V", layer=1).isel(index=6).isnull()
+
+
+@pytest.mark.parametrize("engine", ["h5netcdf", "netcdf4"])
+def test_both_engines_open_without_a_warning(folder, engine):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with xr.open_datatree(folder / "ant.h5", engine=engine) as tree:
+            assert tree["prompts/facts/statistics"]["trace"].dims == ("statistic", "layer", "head")
+
+
+def test_summary_has_a_row_a_model_and_prompt_set(folder):
+    with spectrace.open_results(folder) as results:
+        summary = results.summary.set_index(["model", "prompt_set"])
+    assert list(summary.index) == [("zebra", "test"), ("zebra", "facts"), ("ant", "test"), ("ant", "facts"),
+                                   ("mole", "test"), ("mole", "facts"), ("bat", "")]
+    ant = FakeModel("ant")
+    row = summary.loc[("ant", "facts")]
+    assert row["num_prompts"] == 2
+    assert row["trace_multihead_mean"] == pytest.approx(traces(ant, 2).sum(axis=2).mean(), rel=1e-14)
+    assert row["last_gain_mean"] == pytest.approx(gains(ant, 2)[:, -1].mean(), rel=1e-14)
+    assert row["W_O_spectral_norm_mean"] == pytest.approx(spectral_norms(ant)[:, 3].mean(), rel=1e-14)
+    assert summary.loc[("bat", ""), "status"] == "failed"
+    assert np.isnan(summary.loc[("bat", ""), "trace_multihead_mean"])
+
+
+def test_errors_name_models_and_prompts(folder):
+    with spectrace.open_results(folder) as results:
+        errors = results.errors
+        assert results.summary.set_index(["model", "prompt_set"]).loc[("mole", "test"), "num_prompts_failed"] == 1
+    assert list(errors[["model", "prompt_set", "prompt"]].itertuples(index=False, name=None)) == [
+        ("mole", "test", "b"), ("bat", "", "")]
+    assert "config.json is missing" in errors.iloc[1]["error"]
+
+
+def test_one_file_opens_alone(folder):
+    with spectrace.open_results(folder / "zebra.h5") as results:
+        assert list(results) == ["zebra"]
+
+
+def test_other_files_in_the_folder_are_left_out(folder):
+    xr.Dataset({"value": ("row", [1.0, 2.0])}).to_netcdf(folder / "summary.h5", engine="h5netcdf")
+    with spectrace.open_results(folder) as results:
+        assert "summary" not in results and len(results) == 4
+
+
+def test_a_model_in_two_files_is_an_error(folder):
+    shutil.copy(folder / "ant.h5", folder / "ant-copy.h5")
+    with pytest.raises(spectrace.ResultsError, match="model 'ant'"):
+        spectrace.open_results(folder)
+
+
+def test_nothing_to_read_is_an_error_that_says_what(tmp_path):
+    with pytest.raises(spectrace.ResultsError, match="no such file or folder"):
+        spectrace.open_results(tmp_path / "absent")
+    with pytest.raises(spectrace.ResultsError, match="no results"):
+        spectrace.open_results(tmp_path)
+    (tmp_path / "broken.h5").write_bytes(b"\x89HDF\r\n\x1a\nand no more")
+    with pytest.raises(spectrace.ResultsError, match="broken.h5"):
+        spectrace.open_results(tmp_path)
+
+
+def test_a_job_without_prompts_has_a_row_a_model(tmp_path):
+    with spectrace.open_results(write_folder(tmp_path / "weights", [FakeModel("one", sets={})])) as results:
+        summary = results.summary
+    assert list(summary["prompt_set"]) == [""]
+    assert summary.loc[0, "W_V_spectral_norm_mean"] == pytest.approx(spectral_norms(FakeModel("one"))[:, 2].mean(), rel=1e-14)

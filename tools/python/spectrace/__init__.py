@@ -1,0 +1,11 @@
+"""Results of spectrace sweeps in Python.
+
+>>> results = spectrace.open_results("jobs/demo/results")
+>>> results.summary                                     # pandas: a row a model and prompt set
+>>> results["gpt2-tiny"]["prompts/facts"]["trace"]      # xarray: (prompt, layer, head)
+>>> results["gpt2-tiny"]["weights"]["spectral_norm"].sel(matrix="W_V")
+"""
+
+from spectrace.results import Results, ResultsError, open_results
+
+__all__ = ["Results", "ResultsError", "open_results"]
