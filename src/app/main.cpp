@@ -36,6 +36,7 @@ int run(const CommandLine& line, int& argc, char**& argv) {
     log_error("{}. This is a bug in spectrace, or the machine is out of memory.", error.what());
     flush_log();
     communicator->abort(kNothingReadOrWritten);
+    return kNothingReadOrWritten;  // not reached
   }
 }
 

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <numbers>
 
+#include "spectrace/numerics/tensor.hpp"
 #include "spectrace/core/json.hpp"
 
 namespace spectrace {

@@ -75,7 +75,7 @@ PartitionFunction::PartitionFunction(std::vector<double> mu, std::vector<double>
   if (num_zeros_ == 0.0) smallest_ = mu_.front() * s_.front();
   cutoff_ = std::log(static_cast<double>(mu_.size() * s_.size())) + 56.0 * std::log(2.0);
   std::vector<double> powers(s_.size(), 1.0), ratios;
-  for (const double s : s_) ratios.push_back(s / s_.back());
+  for (const double value : s_) ratios.push_back(value / s_.back());
   double factorial = 1.0;
   for (std::size_t k = 0; k < kNumTerms; ++k) {
     coefficients_[k] = sum_of(powers) / factorial;

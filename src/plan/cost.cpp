@@ -17,7 +17,7 @@ std::int64_t num_elements(const LinearSource& source) {
 
 std::int64_t num_elements(const std::optional<NormSource>& source) {
   if (!source) return 0;
-  return num_elements(source->weight) + (source->bias ? num_elements(*source->bias) : 0);
+  return (source->weight ? num_elements(*source->weight) : 0) + (source->bias ? num_elements(*source->bias) : 0);
 }
 
 }  // namespace

@@ -143,7 +143,6 @@ void Assembly::start_layer_group(Group& group, const std::vector<DatasetSpec>& s
   if (has_heads) group.dimensions.push_back(counted_dimension("head", model_.num_heads));
   group.dimensions.push_back(counted_dimension("index", index_size));
   for (const auto& spec : schema) add_empty(group, spec);
-  group.attributes = {{"signal", "spectral_norm"}, {"axes", has_heads ? "layer,matrix,head" : "layer,matrix"}};
 }
 
 void Assembly::start_set(std::size_t s) {
@@ -219,7 +218,6 @@ void Assembly::add(std::size_t index, const Record& record) {
       unembedding_.dimensions.push_back(counted_dimension("token", size_of("row_norm")));
       for (const auto& spec : unembedding_schema())
         unembedding_.datasets.push_back(make_dataset(spec, record.arrays.at(spec.name).values));
-      unembedding_.attributes = {{"signal", "singular_values"}, {"axes", "index"}};
       return;
     }
     case UnitKind::prompts: {

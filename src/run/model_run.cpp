@@ -34,6 +34,7 @@ auto alone(const RunContext& context, F&& f) {
               error.what(), context.communicator.rank(), host_name());
     flush_log();
     context.communicator.abort(kNothingReadOrWritten);
+    throw;  // not reached
   }
 }
 

@@ -1,6 +1,7 @@
 #include "spectrace/store/diff.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>

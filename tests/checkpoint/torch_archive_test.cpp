@@ -172,15 +172,15 @@ std::string tensor_of(const std::string& place_shape_strides) {
 }
 
 TEST_F(TorchArchive, hand_made_tensor_is_read) {
-  write(dict_of(tensor_of("K\0K\2K\3\x86K\3K\1\x86")));
+  write(dict_of(tensor_of("K\0K\2K\3\x86K\3K\1\x86"s)));
   const auto tensors = read_torch_archive(FileReader(path_), 0);
   ASSERT_EQ(tensors.size(), 1u);
   EXPECT_EQ(tensors[0].shape, (std::vector<std::int64_t>{2, 3}));
   EXPECT_EQ(tensors[0].size_bytes, 24u);
   // Views that end at the storage's last element
-  write(dict_of(tensor_of("K\1K\5\x85K\1\x85")));
+  write(dict_of(tensor_of("K\1K\5\x85K\1\x85"s)));
   EXPECT_EQ(read_torch_archive(FileReader(path_), 0)[0].size_bytes, 20u);
-  write(dict_of(tensor_of("K\6K\0\x85K\1\x85")));
+  write(dict_of(tensor_of("K\6K\0\x85K\1\x85"s)));
   EXPECT_EQ(read_torch_archive(FileReader(path_), 0)[0].size_bytes, 0u);
 }
 
@@ -193,8 +193,8 @@ TEST_F(TorchArchive, refuses_tensors_beyond_their_storage) {
   expect_pickle_refused(dict_of(tensor_of("K\0K\2\x85J\xff\xff\xff\xff\x85"s)), "tensor 'w': its strides");
   expect_pickle_refused(dict_of(tensor_of("K\0J\xff\xff\xff\xff\x85K\1\x85"s)), "tensor 'w': its shape");
   const std::string huge = "\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f"s;
-  expect_pickle_refused(dict_of(tensor_of("K\0" + huge + "\x85K\1\x85")), "tensor 'w': its shape");
-  expect_pickle_refused(dict_of(tensor_of("K\0K\3\x85" + huge + "\x85")), "tensor 'w': its strides");
+  expect_pickle_refused(dict_of(tensor_of("K\0"s + huge + "\x85K\1\x85")), "tensor 'w': its shape");
+  expect_pickle_refused(dict_of(tensor_of("K\0K\3\x85"s + huge + "\x85")), "tensor 'w': its strides");
   expect_pickle_refused(dict_of(tensor_of(huge + "K\3\x85K\1\x85")), beyond);
 }
 

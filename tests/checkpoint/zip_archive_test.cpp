@@ -4,7 +4,6 @@
 
 #include "archive_builder.hpp"
 #include "expect_input_error.hpp"
-#include "support/safetensors_writer.hpp"
 #include "support/temp_folder.hpp"
 
 namespace spectrace {

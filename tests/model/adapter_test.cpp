@@ -170,7 +170,7 @@ TEST(LayerSizeTest, is_the_size_of_what_is_read) {
 }
 
 TEST(LayerWeightsTest, contiguous_parts_of_a_fused_matrix_are_views) {
-  const Model model(case_folder "gpt2");
+  const Model model(case_folder("gpt2"));
   const AttentionWeights w = read_attention_weights(model.description, model.store, 0, ComputeType::float32);
   EXPECT_EQ(w.w_q.storage().data(), w.w_k.storage().data());
   EXPECT_EQ(w.w_q.storage().data(), w.w_v.storage().data());

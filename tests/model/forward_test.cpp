@@ -73,7 +73,7 @@ TEST_P(ForwardTest, prompts_do_not_see_each_other) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, ForwardTest, ::testing::Values("gpt2", "gpt_neox", "opt_350m", "llama", "gemma2"),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& test) { return test.param; });
 
 // 4 heads of 1100 x 1100 entries: past the size from which a prompt's attention is cut into heads and blocks of rows.
 constexpr std::int64_t kLongPrompt = 1100;

@@ -104,7 +104,7 @@ TEST_P(OracleTest, uses_every_tensor) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, OracleTest, ::testing::ValuesIn(case_names()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& test) { return test.param; });
 
 TEST(OracleTestData, covers_every_family) {
   std::set<std::string> families;

@@ -35,7 +35,28 @@ def load_model(folder, dtype=torch.float64):
     model = transformers.AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", local_files_only=True
     )
-    return model.to(dtype).eval()
+    return count_falcon_alibi_once(model.to(dtype).eval())
+
+
+def count_falcon_alibi_once(model):
+    """transformers 5.23 puts Falcon's ALiBi into the causal mask, for sdpa, and its eager attention adds it once more.
+
+    Takes it out of the mask again: the scores are (q k + alibi) / sqrt(d), as in the original code and as sdpa does it.
+    """
+    if model.config.model_type == "falcon" and model.config.alibi:
+        for block in model.transformer.h:
+            attention = block.self_attention
+            attention.forward = mask_without_alibi(attention.forward)
+    return model
+
+
+def mask_without_alibi(forward):
+    def wrapped(*args, attention_mask, **kwargs):
+        lowest = torch.finfo(attention_mask.dtype).min
+        plain = torch.zeros_like(attention_mask).masked_fill(attention_mask == lowest, lowest)
+        return forward(*args, attention_mask=plain, **kwargs)
+
+    return wrapped
 
 
 def find_blocks(model):

@@ -154,7 +154,7 @@ def check_file(filename):
     xr.open_datatree(filename, engine="h5netcdf").close()
     xr.open_datatree(filename, engine="netcdf4").close()
     if shutil.which("h5dump"):
-        subprocess.run(["h5dump", filename], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["h5dump", "-H", filename], check=True, stdout=subprocess.DEVNULL)
     print(f"{filename}: {len(paths)} groups with {num_variables} variables open with both engines")
 
 

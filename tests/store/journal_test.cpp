@@ -10,12 +10,10 @@
 #include "spectrace/core/file.hpp"
 #include "spectrace/core/log.hpp"
 #include "support/file_size_limit.hpp"
-#include "support/temporary_folder.hpp"
+#include "support/temp_folder.hpp"
 
 namespace spectrace {
 namespace {
-
-using test::TemporaryFolder;
 
 /// A record that tells which it is.
 Record record_of(int number) {
@@ -32,10 +30,6 @@ std::filesystem::path only_file(const std::filesystem::path& folder) {
   return std::filesystem::directory_iterator(folder)->path();
 }
 
-void write_bytes(const std::filesystem::path& path, const std::string& bytes) {
-  std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
-}
-
 /// No warnings on the screen from the many damaged files that tests make.
 class journal : public testing::Test {
  protected:
@@ -44,15 +38,15 @@ class journal : public testing::Test {
 };
 
 TEST_F(journal, records_are_found_again_by_key) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   JournalEntry second;
   {
-    JournalWriter writer(folder / "journal", 3);
+    JournalWriter writer(folder.path() / "journal", 3);
     writer.append("a", record_of(1));
     second = writer.append("b", record_of(2));
     writer.append("", record_of(3));
   }
-  const auto index = read_journal_index(folder / "journal");
+  const auto index = read_journal_index(folder.path() / "journal");
   ASSERT_EQ(index.size(), 3u);
   EXPECT_EQ(number_of(read_journal_record(index.at("a"))), 1);
   EXPECT_EQ(number_of(read_journal_record(index.at(""))), 3);
@@ -61,14 +55,14 @@ TEST_F(journal, records_are_found_again_by_key) {
 }
 
 TEST_F(journal, absent_folder_holds_none_and_foreign_files_are_ignored) {
-  const TemporaryFolder folder;
-  EXPECT_TRUE(read_journal_index(folder / "absent").empty());
-  write_bytes(folder / "notes.txt", "not a journal");
+  const TempFolder folder;
+  EXPECT_TRUE(read_journal_index(folder.path() / "absent").empty());
+  write_bytes(folder.path() / "notes.txt", "not a journal");
   EXPECT_TRUE(read_journal_index(folder.path()).empty());
 }
 
 TEST_F(journal, every_start_and_rank_has_its_own_file) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   for (int start = 0; start < 3; ++start)
     for (int rank = 0; rank < 3; ++rank)
       JournalWriter(folder.path(), rank).append(std::to_string(start) + std::to_string(rank), record_of(start));
@@ -81,7 +75,7 @@ TEST_F(journal, every_start_and_rank_has_its_own_file) {
 }
 
 TEST_F(journal, first_of_several_records_with_one_key_counts) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   JournalWriter first(folder.path(), 0);
   JournalWriter second(folder.path(), 0);  // a later start: its file's name comes later
   second.append("key", record_of(3));
@@ -92,7 +86,7 @@ TEST_F(journal, first_of_several_records_with_one_key_counts) {
 
 // A kill leaves any part of the last record.
 TEST_F(journal, a_cut_at_any_byte_costs_the_last_record_only) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   JournalEntry last;
   {
     JournalWriter writer(folder.path(), 0);
@@ -112,7 +106,7 @@ TEST_F(journal, a_cut_at_any_byte_costs_the_last_record_only) {
 }
 
 TEST_F(journal, a_flipped_bit_in_any_byte_is_detected) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   JournalEntry first, second;
   {
     JournalWriter writer(folder.path(), 0);
@@ -135,7 +129,7 @@ TEST_F(journal, a_flipped_bit_in_any_byte_is_detected) {
 }
 
 TEST_F(journal, damage_in_one_file_leaves_the_others) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   JournalWriter(folder.path(), 0).append("lost", record_of(0));
   write_bytes(only_file(folder.path()), "rubbish that is longer than a record's header is");
   JournalWriter(folder.path(), 1).append("kept", record_of(1));
@@ -150,7 +144,7 @@ TEST_F(journal, damage_in_one_file_leaves_the_others) {
 }
 
 TEST_F(journal, a_full_disk_is_an_error_and_later_records_are_still_found) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   JournalWriter writer(folder.path(), 0);
   writer.append("small", record_of(1));
   Record large;
@@ -173,7 +167,7 @@ TEST_F(journal, a_full_disk_is_an_error_and_later_records_are_still_found) {
 }
 
 TEST_F(journal, threads_append_whole_records) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   {
     JournalWriter writer(folder.path(), 0);
     std::vector<std::thread> threads;
@@ -189,10 +183,10 @@ TEST_F(journal, threads_append_whole_records) {
 }
 
 TEST_F(journal, folder_that_cannot_be_made_is_named) {
-  const TemporaryFolder folder;
-  write_bytes(folder / "file", "");
+  const TempFolder folder;
+  write_bytes(folder.path() / "file", "");
   try {
-    JournalWriter(folder / "file", 0);
+    JournalWriter(folder.path() / "file", 0);
     FAIL() << "created";
   } catch (const InputError& error) {
     EXPECT_EQ(error.kind(), ErrorKind::io);
@@ -201,16 +195,16 @@ TEST_F(journal, folder_that_cannot_be_made_is_named) {
 }
 
 TEST_F(journal, removal_takes_the_files_and_the_folder) {
-  const TemporaryFolder folder;
-  JournalWriter(folder / "journal", 0).append("a", record_of(1));
-  remove_journal(folder / "journal");
-  EXPECT_FALSE(std::filesystem::exists(folder / "journal"));
-  remove_journal(folder / "journal");  // absent: nothing to do
+  const TempFolder folder;
+  JournalWriter(folder.path() / "journal", 0).append("a", record_of(1));
+  remove_journal(folder.path() / "journal");
+  EXPECT_FALSE(std::filesystem::exists(folder.path() / "journal"));
+  remove_journal(folder.path() / "journal");  // absent: nothing to do
   // What is not a journal is not ours to remove.
-  JournalWriter(folder / "journal", 0).append("a", record_of(1));
-  write_bytes(folder / "journal" / "notes.txt", "mine");
-  remove_journal(folder / "journal");
-  EXPECT_EQ(only_file(folder / "journal").filename(), "notes.txt");
+  JournalWriter(folder.path() / "journal", 0).append("a", record_of(1));
+  write_bytes(folder.path() / "journal" / "notes.txt", "mine");
+  remove_journal(folder.path() / "journal");
+  EXPECT_EQ(only_file(folder.path() / "journal").filename(), "notes.txt");
 }
 
 }  // namespace

@@ -14,13 +14,12 @@
 #include "spectrace/core/error.hpp"
 #include "spectrace/core/file.hpp"
 #include "support/file_size_limit.hpp"
-#include "support/temporary_folder.hpp"
+#include "support/temp_folder.hpp"
 
 namespace spectrace {
 namespace {
 
 using test::sample_tree;
-using test::TemporaryFolder;
 
 template <typename T>
 bool same_bits(const T& a, const T& b) {
@@ -83,10 +82,10 @@ std::string io_error_of(const Action& action) {
 }
 
 TEST(result_file, reads_back_what_was_written) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   for (const auto& tree : {sample_tree(), test::failed_tree(), ResultTree{}}) {
-    write_result_file(folder / "a.h5", tree);
-    const ResultTree read = read_result_file(folder / "a.h5");
+    write_result_file(folder.path() / "a.h5", tree);
+    const ResultTree read = read_result_file(folder.path() / "a.h5");
     expect_same_tree(tree, read);
     const auto* digest = read.find_attribute("content_sha256");
     ASSERT_NE(digest, nullptr);
@@ -98,29 +97,29 @@ TEST(result_file, reads_back_what_was_written) {
 
 // Other times, names, folders and memory contents; and once more through reading.
 TEST(result_file, same_tree_same_bytes) {
-  const TemporaryFolder folder;
-  std::filesystem::create_directory(folder / "elsewhere");
+  const TempFolder folder;
+  std::filesystem::create_directory(folder.path() / "elsewhere");
   mallopt(M_PERTURB, 0x55);
-  write_result_file(folder / "first.h5", sample_tree());
+  write_result_file(folder.path() / "first.h5", sample_tree());
   std::this_thread::sleep_for(std::chrono::milliseconds(1100));  // HDF5's times count seconds
   mallopt(M_PERTURB, 0xaa);
-  write_result_file(folder / "elsewhere" / "second.h5", sample_tree());
+  write_result_file(folder.path() / "elsewhere" / "second.h5", sample_tree());
   mallopt(M_PERTURB, 0);
-  write_result_file(folder / "third.h5", read_result_file(folder / "first.h5"));
-  const std::string first = read_text_file(folder / "first.h5");
-  EXPECT_TRUE(first == read_text_file(folder / "elsewhere" / "second.h5"));
-  EXPECT_TRUE(first == read_text_file(folder / "third.h5"));
+  write_result_file(folder.path() / "third.h5", read_result_file(folder.path() / "first.h5"));
+  const std::string first = read_text_file(folder.path() / "first.h5");
+  EXPECT_TRUE(first == read_text_file(folder.path() / "elsewhere" / "second.h5"));
+  EXPECT_TRUE(first == read_text_file(folder.path() / "third.h5"));
 }
 
 TEST(result_file, old_file_is_replaced) {
-  const TemporaryFolder folder;
-  write_result_file(folder / "a.h5", sample_tree());
-  write_result_file(folder / "a.h5", test::failed_tree());
-  expect_same_tree(test::failed_tree(), read_result_file(folder / "a.h5"));
+  const TempFolder folder;
+  write_result_file(folder.path() / "a.h5", sample_tree());
+  write_result_file(folder.path() / "a.h5", test::failed_tree());
+  expect_same_tree(test::failed_tree(), read_result_file(folder.path() / "a.h5"));
 }
 
 TEST(result_file, root_may_hold_datasets) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   ResultTree tree;
   tree.attributes = {{"Conventions", std::string("spectrace-1")}};
   tree.groups = {{"/",
@@ -128,37 +127,37 @@ TEST(result_file, root_may_hold_datasets) {
                   {{"row", std::vector<std::int64_t>{0, 1}, "1", "Row"}},
                   {{"model", {"row"}, "1", "Model", std::vector<std::string>{"a", "b"}},
                    {"mean_trace", {"row"}, "1", "Mean trace", std::vector<double>{1.5, 2.5}}}}};
-  write_result_file(folder / "summary.h5", tree);
-  expect_same_tree(tree, read_result_file(folder / "summary.h5"));
+  write_result_file(folder.path() / "summary.h5", tree);
+  expect_same_tree(tree, read_result_file(folder.path() / "summary.h5"));
 }
 
 // The 64 KiB limit of HDF5's attributes does not hold for texts of variable length; a job's JSON may be long.
 TEST(result_file, long_texts_survive) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   ResultTree tree = sample_tree();
   std::string text;
   while (text.size() < 3'000'000) text += std::to_string(text.size()) + ",";
   tree.attributes.emplace_back("long", text);
   tree.groups[0].attributes.emplace_back("long", text);
   std::get<std::vector<std::string>>(tree.groups[3].datasets[0].values)[1] = text;
-  write_result_file(folder / "a.h5", tree);
-  expect_same_tree(tree, read_result_file(folder / "a.h5"));
+  write_result_file(folder.path() / "a.h5", tree);
+  expect_same_tree(tree, read_result_file(folder.path() / "a.h5"));
 }
 
 TEST(result_file, bytes_that_are_no_text_are_replaced) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   ResultTree tree = test::failed_tree();
   std::get<std::string>(tree.attributes[2].second) = std::string("nul \0 latin-1 \xfc end", 19);
-  write_result_file(folder / "a.h5", tree);
-  const ResultTree read = read_result_file(folder / "a.h5");
+  write_result_file(folder.path() / "a.h5", tree);
+  const ResultTree read = read_result_file(folder.path() / "a.h5");
   EXPECT_EQ(std::get<std::string>(*read.find_attribute("error")), "nul \xEF\xBF\xBD latin-1 \xEF\xBF\xBD end");
   EXPECT_EQ(digest_tree(read), digest_tree(tree));
 }
 
 TEST(result_file, large_numbers_are_chunked_checksummed_and_compressed) {
-  const TemporaryFolder folder;
-  write_result_file(folder / "a.h5", sample_tree());
-  const hid_t file = H5Fopen((folder / "a.h5").c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
+  const TempFolder folder;
+  write_result_file(folder.path() / "a.h5", sample_tree());
+  const hid_t file = H5Fopen((folder.path() / "a.h5").c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
   ASSERT_GE(file, 0);
   const hid_t dataset = H5Dopen2(file, "/unembedding/row_norm", H5P_DEFAULT);
   const hid_t list = H5Dget_create_plist(dataset);
@@ -181,94 +180,96 @@ TEST(result_file, large_numbers_are_chunked_checksummed_and_compressed) {
 
 // As on a full disk. The child also ends in the usual way: HDF5 must have nothing left to write.
 TEST(result_file, full_disk_is_an_error_and_leaves_the_old_file) {
-  const TemporaryFolder folder;
-  write_result_file(folder / "a.h5", test::failed_tree());
+  const TempFolder folder;
+  write_result_file(folder.path() / "a.h5", test::failed_tree());
   EXPECT_EXIT(
       {
         {
           const test::FileSizeLimit limit(100'000);
-          const std::string text = io_error_of([&] { write_result_file(folder / "a.h5", sample_tree()); });
+          const std::string text = io_error_of([&] { write_result_file(folder.path() / "a.h5", sample_tree()); });
           if (text.find("a.h5") == std::string::npos || text.find(std::strerror(EFBIG)) == std::string::npos) {
             std::fprintf(stderr, "unexpected: '%s'\n", text.c_str());
             std::_Exit(1);
           }
         }
         if (num_entries(folder.path()) != 1) std::_Exit(2);
-        expect_same_tree(test::failed_tree(), read_result_file(folder / "a.h5"));
-        write_result_file(folder / "b.h5", sample_tree());
-        expect_same_tree(sample_tree(), read_result_file(folder / "b.h5"));
+        expect_same_tree(test::failed_tree(), read_result_file(folder.path() / "a.h5"));
+        write_result_file(folder.path() / "b.h5", sample_tree());
+        expect_same_tree(sample_tree(), read_result_file(folder.path() / "b.h5"));
         std::exit(testing::Test::HasFailure() ? 3 : 0);
       },
       testing::ExitedWithCode(0), "");
 }
 
 TEST(result_file, unwritable_place_is_named) {
-  const TemporaryFolder folder;
-  const std::string text = io_error_of([&] { write_result_file(folder / "absent" / "a.h5", sample_tree()); });
+  const TempFolder folder;
+  const std::string text = io_error_of([&] { write_result_file(folder.path() / "absent" / "a.h5", sample_tree()); });
   EXPECT_NE(text.find("absent/a.h5"), std::string::npos) << text;
   EXPECT_NE(text.find("No such file or directory"), std::string::npos) << text;
   EXPECT_EQ(num_entries(folder.path()), 0u);
 }
 
 TEST(result_file, what_is_no_results_file_is_refused) {
-  const TemporaryFolder folder;
-  EXPECT_NE(io_error_of([&] { read_result_file(folder / "absent.h5"); }).find("No such file"), std::string::npos);
+  const TempFolder folder;
+  EXPECT_NE(io_error_of([&] { read_result_file(folder.path() / "absent.h5"); }).find("No such file"),
+            std::string::npos);
   EXPECT_NE(io_error_of([&] { read_result_file(folder.path()); }), "");
-  std::ofstream(folder / "text.h5") << "not HDF5 at all, just some text";
-  EXPECT_NE(io_error_of([&] { read_result_file(folder / "text.h5"); }).find("text.h5"), std::string::npos);
-  std::ofstream(folder / "empty.h5").close();
-  EXPECT_NE(io_error_of([&] { read_result_file(folder / "empty.h5"); }), "");
+  std::ofstream(folder.path() / "text.h5") << "not HDF5 at all, just some text";
+  EXPECT_NE(io_error_of([&] { read_result_file(folder.path() / "text.h5"); }).find("text.h5"), std::string::npos);
+  std::ofstream(folder.path() / "empty.h5").close();
+  EXPECT_NE(io_error_of([&] { read_result_file(folder.path() / "empty.h5"); }), "");
   // HDF5, but not ours.
-  H5Fclose(H5Fcreate((folder / "other.h5").c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT));
-  EXPECT_NE(io_error_of([&] { read_result_file(folder / "other.h5"); }).find("content_sha256"), std::string::npos);
+  H5Fclose(H5Fcreate((folder.path() / "other.h5").c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT));
+  EXPECT_NE(io_error_of([&] { read_result_file(folder.path() / "other.h5"); }).find("content_sha256"),
+            std::string::npos);
 }
 
 TEST(result_file, every_cut_is_refused) {
-  const TemporaryFolder folder;
-  write_result_file(folder / "whole.h5", test::failed_tree());
-  const std::string whole = read_text_file(folder / "whole.h5");
+  const TempFolder folder;
+  write_result_file(folder.path() / "whole.h5", test::failed_tree());
+  const std::string whole = read_text_file(folder.path() / "whole.h5");
   for (std::size_t size = 0; size < whole.size(); size += 1 + whole.size() / 50) {
-    std::ofstream(folder / "cut.h5", std::ios::binary | std::ios::trunc) << whole.substr(0, size);
-    EXPECT_NE(io_error_of([&] { read_result_file(folder / "cut.h5"); }), "")
+    std::ofstream(folder.path() / "cut.h5", std::ios::binary | std::ios::trunc) << whole.substr(0, size);
+    EXPECT_NE(io_error_of([&] { read_result_file(folder.path() / "cut.h5"); }), "")
         << "cut at " << size << " of " << whole.size();
   }
 }
 
 TEST(result_file, changed_number_is_noticed) {
-  const TemporaryFolder folder;
-  write_result_file(folder / "a.h5", sample_tree());
-  const hid_t file = H5Fopen((folder / "a.h5").c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
+  const TempFolder folder;
+  write_result_file(folder.path() / "a.h5", sample_tree());
+  const hid_t file = H5Fopen((folder.path() / "a.h5").c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
   const hid_t dataset = H5Dopen2(file, "/unembedding/spectral_norm", H5P_DEFAULT);
   const double other = 13;
   EXPECT_GE(H5Dwrite(dataset, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, &other), 0);
   H5Dclose(dataset);
   H5Fclose(file);
   testing::internal::CaptureStderr();
-  const ResultTree read = read_result_file(folder / "a.h5");
+  const ResultTree read = read_result_file(folder.path() / "a.h5");
   EXPECT_NE(testing::internal::GetCapturedStderr().find("content_sha256"), std::string::npos);
   EXPECT_EQ(std::get<std::vector<double>>(read.find("/unembedding")->find("spectral_norm")->values)[0], 13);
 }
 
 TEST(result_file, datasets_that_do_not_fit_their_dimensions_are_our_bug) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   ResultTree tree = sample_tree();
   std::get<std::vector<double>>(tree.groups[0].datasets[0].values).pop_back();
-  EXPECT_THROW(write_result_file(folder / "a.h5", tree), std::logic_error);
+  EXPECT_THROW(write_result_file(folder.path() / "a.h5", tree), std::logic_error);
   tree = sample_tree();
   tree.groups[0].datasets[0].dims[1] = "absent";
-  EXPECT_THROW(write_result_file(folder / "a.h5", tree), std::logic_error);
+  EXPECT_THROW(write_result_file(folder.path() / "a.h5", tree), std::logic_error);
   tree = sample_tree();
   tree.groups[0].attributes = {{"signal", std::string("x")}};
-  EXPECT_THROW(write_result_file(folder / "a.h5", tree), std::logic_error);
+  EXPECT_THROW(write_result_file(folder.path() / "a.h5", tree), std::logic_error);
   EXPECT_EQ(num_entries(folder.path()), 0u);
 }
 
 TEST(result_file, names_that_hdf5_cannot_hold_are_refused) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   for (const std::string name : {"", ".", "..", "a//b"}) {
     ResultTree tree = sample_tree();
     tree.groups[0].path = "/prompts/" + name;
-    EXPECT_THROW(write_result_file(folder / "a.h5", tree), InputError) << "'" << name << "'";
+    EXPECT_THROW(write_result_file(folder.path() / "a.h5", tree), InputError) << "'" << name << "'";
   }
 }
 

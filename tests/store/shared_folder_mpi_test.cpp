@@ -6,7 +6,7 @@
 #include "spectrace/core/file.hpp"
 #include "spectrace/store/journal.hpp"
 #include "spectrace/store/result_file.hpp"
-#include "support/temporary_folder.hpp"
+#include "support/temp_folder.hpp"
 
 namespace spectrace {
 namespace {
@@ -15,7 +15,7 @@ namespace {
 class shared_folder : public testing::Test {
  protected:
   void SetUp() override {
-    if (communicator_->is_root()) owned_ = std::make_unique<test::TemporaryFolder>();
+    if (communicator_->is_root()) owned_ = std::make_unique<TempFolder>();
     std::string path = owned_ ? owned_->path().string() : "";
     communicator_->broadcast(path, 0);
     folder_ = path;
@@ -23,7 +23,7 @@ class shared_folder : public testing::Test {
   void TearDown() override { communicator_->barrier(); }
 
   std::unique_ptr<Communicator> communicator_ = Communicator::world();
-  std::unique_ptr<test::TemporaryFolder> owned_;
+  std::unique_ptr<TempFolder> owned_;
   std::filesystem::path folder_;
 };
 

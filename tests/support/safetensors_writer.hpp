@@ -4,13 +4,13 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "spectrace/core/json.hpp"
+#include "support/temp_folder.hpp"
 
 namespace spectrace {
 
@@ -28,12 +28,6 @@ inline const char* safetensors_code(at::ScalarType type) {
     case at::kBool: return "BOOL";
     default: throw std::invalid_argument("no safetensors dtype for this tensor");
   }
-}
-
-inline void write_bytes(const std::filesystem::path& path, const std::string& bytes) {
-  std::ofstream file(path, std::ios::binary);
-  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  if (!file.flush()) throw std::runtime_error("cannot write " + path.string());
 }
 
 /// The bytes of a safetensors file: 8 bytes of length, `header`, `data`.

@@ -240,7 +240,7 @@ TEST(Tokenizer, long_lines_take_seconds) {
     const Tokenizer tokenizer = Tokenizer::load(data_folder / kind);
     for (const std::string* text : {&line, &marks}) {
       const Stopwatch stopwatch;
-      EXPECT_GT(tokenizer.encode(*text).size(), 1u);
+      EXPECT_GT(tokenizer.encode(*text).size(), 0u);
       EXPECT_LT(stopwatch.elapsed_s(), 60) << kind;
     }
   }

@@ -26,7 +26,8 @@ if(NOT SPECTRACE_TORCH_DIR)
 endif()
 add_library(spectrace_libtorch INTERFACE)
 add_library(spectrace::libtorch ALIAS spectrace_libtorch)
-target_include_directories(spectrace_libtorch SYSTEM INTERFACE ${SPECTRACE_TORCH_DIR}/include)
+# Searched after the system's headers: the wheel brings an fmt of its own there, which is not the one that is linked.
+target_compile_options(spectrace_libtorch INTERFACE "SHELL:-idirafter ${SPECTRACE_TORCH_DIR}/include")
 target_link_libraries(spectrace_libtorch INTERFACE ${SPECTRACE_TORCH_DIR}/lib/libtorch_cpu.so ${SPECTRACE_TORCH_DIR}/lib/libc10.so)
 # The wheel's CUDA parts that libtorch_cpu.so needs lie beside it; its own rpath finds them at run time.
 target_link_options(spectrace_libtorch INTERFACE LINKER:--allow-shlib-undefined)
@@ -63,6 +64,11 @@ if(NOT SPECTRACE_CORE_ONLY)
 
   find_package(CLI11 2.1 REQUIRED)
 endif()
+
+# libtorch's headers, parsed once for all sources: they cost ten seconds each time otherwise.
+add_library(spectrace_pch OBJECT ${CMAKE_SOURCE_DIR}/tools/cmake/precompiled.cpp)
+target_link_libraries(spectrace_pch PRIVATE spectrace::libtorch spectrace_options)
+target_precompile_headers(spectrace_pch PRIVATE <ATen/ATen.h>)
 
 if(SPECTRACE_TESTS)
   find_package(GTest REQUIRED)

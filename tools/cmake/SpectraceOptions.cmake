@@ -6,13 +6,13 @@ endif()
 find_program(SPECTRACE_CCACHE ccache)
 if(SPECTRACE_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   # base_dir: builds of two clones share what is cached; the rpath carries no source path into objects.
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=pch_defines,time_macros
       CCACHE_DIR=${CMAKE_SOURCE_DIR}/.cache/ccache ${SPECTRACE_CCACHE})
 endif()
 
 add_library(spectrace_options INTERFACE)
 target_compile_features(spectrace_options INTERFACE cxx_std_20)
-target_compile_options(spectrace_options INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wno-psabi)
+target_compile_options(spectrace_options INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wno-psabi -Winvalid-pch -fpch-preprocess)
 if(SPECTRACE_WERROR)
   target_compile_options(spectrace_options INTERFACE -Werror)
 endif()
