@@ -56,7 +56,7 @@ JsonNode JsonNode::parse_file(const std::filesystem::path& path, ErrorKind kind)
 JsonNode JsonNode::parse_text(std::string_view text, std::string document, ErrorKind kind) {
   try {
     auto parsed = std::make_shared<const Document>(
-        Document{std::move(document), kind, Json::parse(text, nullptr, true, /*ignore_comments=*/true)});
+        Document{document, kind, Json::parse(text, nullptr, true, /*ignore_comments=*/true)});
     const Json* root = &parsed->root;
     return JsonNode(std::move(parsed), root);
   } catch (const Json::parse_error& error) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "pairwise_sum.hpp"
 #include "spectrace/core/error.hpp"
@@ -26,23 +27,22 @@ template <typename Real>
 class Accumulator {
  public:
   explicit Accumulator(std::int64_t capacity)
-      : entries_(at::empty({capacity}, at::TensorOptions(at::kDouble))), logs_(at::empty_like(entries_)) {}
+      : entries_(static_cast<std::size_t>(capacity)), logs_(at::empty({capacity}, at::TensorOptions(at::kDouble))) {}
 
   /// @pre count <= capacity
   void add(const Real* a, std::int64_t count) {
     constexpr auto kSparse = static_cast<Real>(0.01);
     constexpr auto kFlat = static_cast<Real>(1e-10);
-    double* const x = entries_.mutable_data_ptr<double>();
+    double* const x = entries_.data();
+    double* const ln = logs_.mutable_data_ptr<double>();
     // What is not zero moves up (the half above the diagonal is zero); zeros add nothing to any sum but num_sparse.
     std::int64_t size = 0;
     for (std::int64_t i = 0; i < count; ++i) {
-      x[size] = static_cast<double>(a[i]);
+      x[size] = ln[size] = static_cast<double>(a[i]);
       size += a[i] != Real{0} ? 1 : 0;
       sums_.num_sparse += a[i] < kSparse ? 1 : 0;
     }
-    Tensor logs = logs_.narrow(0, 0, size);
-    at::log_out(logs, entries_.narrow(0, 0, size));
-    const double* const ln = logs_.const_data_ptr<double>();
+    logs_.narrow(0, 0, size).log_();
     const auto is_flat = [=](std::int64_t i) { return x[i] > static_cast<double>(kFlat); };
     sums_.entropy -= pairwise_sum(0, size, [=](std::int64_t i) { return x[i] * ln[i]; });
     sums_.flat_entropy -= pairwise_sum(0, size, [=](std::int64_t i) { return is_flat(i) ? x[i] * ln[i] : 0.0; });
@@ -53,7 +53,8 @@ class Accumulator {
   const Sums& sums() const { return sums_; }
 
  private:
-  Tensor entries_, logs_;  // [capacity] float64
+  std::vector<double> entries_;
+  Tensor logs_;  // [capacity] float64
   Sums sums_;
 };
 

@@ -41,17 +41,26 @@ double entropy(std::span<const double> values) {
   });
 }
 
-/// ln Z of the eigenvalues mu_a s_b and a number of zeros, for one beta after the other.
+/// ln Z of the eigenvalues mu_a s_b and a number of zeros, for each beta. What needs an exp waits in one buffer for all
+/// beta: a call of libtorch costs as much as a thousand exponentials.
 class PartitionFunction {
  public:
-  /// @pre mu and s are ascending, > 0; both empty or none. num_zeros > 0 where they are.
+  /// @pre mu and s are ascending, > 0, not empty.
   PartitionFunction(std::vector<double> mu, std::vector<double> s, double num_zeros);
 
-  double log_partition(double beta);
+  std::vector<double> log_partition(std::span<const double> beta);
 
  private:
-  /// A row is the terms of one mu. The sum of rows [0, num_rows) with beta mu s_max <= 1, from the power sums of s.
+  /// Terms of one beta in buffer_.
+  struct Segment {
+    std::size_t beta_index;
+    std::int64_t begin, end;
+  };
+  /// A row is the terms of one mu. The sum of rows [0, num_rows), where beta mu s_max <= 1, from the power sums of s.
   double series_rows(double beta, std::size_t num_rows);
+  /// Buffers the exponents of the rows from first_row on.
+  void buffer_rows(double beta, std::size_t beta_index, std::size_t first_row);
+  /// Adds the exponentials of what is buffered to the sums of their beta.
   void flush();
 
   // exp(-x) for x <= 1 to 20 terms: the first one left out is below 1/20! = 4e-19 of a sum >= e^-1.
@@ -60,30 +69,32 @@ class PartitionFunction {
 
   const std::vector<double> mu_, s_;
   const double num_zeros_;
-  double smallest_ = 0.0;                         // smallest of all eigenvalues
-  double cutoff_ = 0.0;                           // see log_partition
+  const double smallest_;                         // of all eigenvalues
+  const double cutoff_;                           // see buffer_rows
   std::array<double, kNumTerms> coefficients_{};  // (-1)^k / k! sum_b (s_b / s_max)^k
   std::vector<double> arguments_, row_sums_;      // [mu], scratch
-  Tensor buffer_;                                 // [kBufferSize] float64, exponents waiting for exp
+  Tensor buffer_;                                 // [>= kBufferSize] float64, exponents waiting for exp
   std::int64_t num_buffered_ = 0;
-  double sum_ = 0.0;
+  std::vector<Segment> segments_;
+  std::vector<double> sums_;  // [beta] Z e^(beta smallest) without the zeros
 };
 
 PartitionFunction::PartitionFunction(std::vector<double> mu, std::vector<double> s, double num_zeros)
-    : mu_(std::move(mu)), s_(std::move(s)), num_zeros_(num_zeros) {
-  if (mu_.empty()) return;
-  if (num_zeros_ == 0.0) smallest_ = mu_.front() * s_.front();
-  cutoff_ = std::log(static_cast<double>(mu_.size() * s_.size())) + 56.0 * std::log(2.0);
+    : mu_(std::move(mu)),
+      s_(std::move(s)),
+      num_zeros_(num_zeros),
+      smallest_(num_zeros > 0.0 ? 0.0 : mu_.front() * s_.front()),
+      cutoff_(std::log(static_cast<double>(mu_.size() * s_.size())) + 56.0 * std::log(2.0)),
+      arguments_(mu_.size()),
+      row_sums_(mu_.size()) {
   std::vector<double> powers(s_.size(), 1.0), ratios;
-  for (const double value : s_) ratios.push_back(value / s_.back());
+  for (const double x : s_) ratios.push_back(x / s_.back());
   double factorial = 1.0;
   for (std::size_t k = 0; k < kNumTerms; ++k) {
     coefficients_[k] = sum_of(powers) / factorial;
     for (std::size_t b = 0; b < s_.size(); ++b) powers[b] *= ratios[b];
     factorial *= -static_cast<double>(k + 1);
   }
-  arguments_.resize(mu_.size());
-  row_sums_.resize(mu_.size());
   const auto capacity = std::max<std::int64_t>(kBufferSize, static_cast<std::int64_t>(s_.size()));
   buffer_ = at::empty({capacity}, at::TensorOptions(at::kDouble));
 }
@@ -99,42 +110,61 @@ double PartitionFunction::series_rows(double beta, std::size_t num_rows) {
   return sum_of(std::span(row_sums_).first(num_rows));
 }
 
-void PartitionFunction::flush() {
-  if (num_buffered_ == 0) return;
-  Tensor used = buffer_.narrow(0, 0, num_buffered_);
-  used.exp_();
-  const double* const terms = used.const_data_ptr<double>();
-  sum_ += pairwise_sum(0, num_buffered_, [=](std::int64_t i) { return terms[i]; });
-  num_buffered_ = 0;
-}
-
-double PartitionFunction::log_partition(double beta) {
-  if (mu_.empty()) return std::log(num_zeros_);
+void PartitionFunction::buffer_rows(double beta, std::size_t beta_index, std::size_t first_row) {
   // With x = beta (lambda - smallest), Z e^(beta smallest) = num_zeros + sum e^-x >= 1, as the smallest eigenvalue adds
   // 1. Fewer than N = |mu| |s| terms with x > ln N + 56 ln 2 = cutoff add less than N e^-cutoff = 2^-56 to that: an
   // eighth of the rounding error of the sum itself. They are left out; mu and s ascend, so they lie at the ends.
-  const double shift = beta * smallest_;
-  const double largest_argument = cutoff_ + shift;
-  const auto num_series = static_cast<std::size_t>(
-      std::partition_point(mu_.begin(), mu_.end(), [&](double mu) { return beta * mu * s_.back() <= 1.0; }) -
-      mu_.begin());
-  sum_ = series_rows(beta, num_series) * std::exp(shift);  // shift <= 1 wherever there is such a row
-  for (std::size_t a = num_series; a < mu_.size(); ++a) {
+  const double shift = beta * smallest_, largest_argument = cutoff_ + shift;
+  // All terms of a beta in one piece where that is possible: how they are summed must not depend on the other beta.
+  const auto most = static_cast<std::int64_t>((mu_.size() - first_row) * s_.size());
+  if (num_buffered_ + most > buffer_.size(0)) flush();
+  std::int64_t begin = num_buffered_;
+  double* const exponents = buffer_.mutable_data_ptr<double>();
+  for (std::size_t a = first_row; a < mu_.size(); ++a) {
     const double rate = beta * mu_[a];
     if (rate * s_.front() > largest_argument) break;
-    const auto count = static_cast<std::int64_t>(
-        std::partition_point(s_.begin(), s_.end(), [&](double s) { return rate * s <= largest_argument; }) -
-        s_.begin());
-    if (num_buffered_ + count > buffer_.size(0)) flush();
-    double* const exponents = buffer_.mutable_data_ptr<double>() + num_buffered_;
-    for (std::int64_t b = 0; b < count; ++b) exponents[b] = shift - rate * s_[static_cast<std::size_t>(b)];
+    const auto end = std::partition_point(s_.begin(), s_.end(), [=](double s) { return rate * s <= largest_argument; });
+    const auto count = static_cast<std::int64_t>(end - s_.begin());
+    if (num_buffered_ + count > buffer_.size(0)) {
+      segments_.push_back({beta_index, begin, num_buffered_});
+      flush();
+      begin = 0;
+    }
+    for (std::int64_t b = 0; b < count; ++b)
+      exponents[num_buffered_ + b] = shift - rate * s_[static_cast<std::size_t>(b)];
     num_buffered_ += count;
   }
+  segments_.push_back({beta_index, begin, num_buffered_});
+}
+
+void PartitionFunction::flush() {
+  if (num_buffered_ > 0) buffer_.narrow(0, 0, num_buffered_).exp_();
+  const double* const terms = buffer_.const_data_ptr<double>();
+  for (const Segment& segment : segments_)
+    sums_[segment.beta_index] += pairwise_sum(segment.begin, segment.end, [=](std::int64_t i) { return terms[i]; });
+  segments_.clear();
+  num_buffered_ = 0;
+}
+
+std::vector<double> PartitionFunction::log_partition(std::span<const double> beta) {
+  sums_.assign(beta.size(), 0.0);
+  for (std::size_t i = 0; i < beta.size(); ++i) {
+    const auto first =
+        std::partition_point(mu_.begin(), mu_.end(), [&](double mu) { return beta[i] * mu * s_.back() <= 1.0; });
+    const auto num_series = static_cast<std::size_t>(first - mu_.begin());
+    // beta smallest <= 1 wherever there is such a row
+    if (num_series > 0) sums_[i] = series_rows(beta[i], num_series) * std::exp(beta[i] * smallest_);
+    if (num_series < mu_.size()) buffer_rows(beta[i], i, num_series);
+  }
   flush();
-  // log1p keeps the digits of a sum that is small beside the zeros.
-  const double log_sum =
-      sum_ < num_zeros_ ? std::log(num_zeros_) + std::log1p(sum_ / num_zeros_) : std::log(num_zeros_ + sum_);
-  return log_sum - shift;
+  std::vector<double> result;
+  for (std::size_t i = 0; i < beta.size(); ++i) {
+    // log1p keeps the digits of a sum that is small beside the zeros.
+    const double log_sum = sums_[i] < num_zeros_ ? std::log(num_zeros_) + std::log1p(sums_[i] / num_zeros_)
+                                                 : std::log(num_zeros_ + sums_[i]);
+    result.push_back(log_sum - beta[i] * smallest_);
+  }
+  return result;
 }
 
 }  // namespace
@@ -143,30 +173,22 @@ SheafSummary summarize_sheaf(std::span<const double> graph_eigenvalues, std::spa
                              std::int64_t hidden_size, std::span<const double> beta) {
   SPECTRACE_ASSERT(!graph_eigenvalues.empty() && static_cast<std::int64_t>(singular_values.size()) <= hidden_size);
   const auto num_tokens = static_cast<std::int64_t>(graph_eigenvalues.size());
-  SheafSummary result;
-  if (!all_finite(graph_eigenvalues) || !all_finite(singular_values)) {
-    result = {kNan, kNan, kNan, kNan, std::vector<double>(beta.size(), kNan)};
-    return result;
-  }
+  if (!all_finite(graph_eigenvalues) || !all_finite(singular_values))
+    return {kNan, kNan, kNan, kNan, std::vector<double>(beta.size(), kNan)};
   const double threshold = static_cast<double>(std::max(num_tokens, hidden_size)) * 0x1p-52;
   std::vector<double> mu = non_zero({graph_eigenvalues.begin(), graph_eigenvalues.end()}, threshold);
   std::vector<double> squares(singular_values.begin(), singular_values.end());
   for (double& s : squares) s *= s;
   squares = non_zero(std::move(squares), threshold);
-  if (mu.empty() || squares.empty()) {
-    mu.clear();
-    squares.clear();
-  }
-
   // Both counts are below 2^53: exact as double.
   const auto size = static_cast<double>(num_tokens) * static_cast<double>(hidden_size);
+  if (mu.empty() || squares.empty()) return {0.0, kNan, size, 0.0, std::vector<double>(beta.size(), std::log(size))};
+  SheafSummary result;
   result.nullity = size - static_cast<double>(mu.size()) * static_cast<double>(squares.size());
-  result.lambda_max = mu.empty() ? 0.0 : mu.back() * squares.back();
-  result.spectral_gap = mu.empty() ? kNan : mu.front() * squares.front();
-  result.spectral_entropy = mu.empty() ? 0.0 : entropy(mu) + entropy(squares);
-  PartitionFunction partition(std::move(mu), std::move(squares), result.nullity);
-  result.log_partition.reserve(beta.size());
-  for (const double b : beta) result.log_partition.push_back(partition.log_partition(b));
+  result.lambda_max = mu.back() * squares.back();
+  result.spectral_gap = mu.front() * squares.front();
+  result.spectral_entropy = entropy(mu) + entropy(squares);
+  result.log_partition = PartitionFunction(std::move(mu), std::move(squares), result.nullity).log_partition(beta);
   return result;
 }
 

@@ -39,11 +39,28 @@ const Json& resolve_reference(const Json& schema, const Json& root) {
   return root.at(Json::json_pointer(it->get<std::string>().substr(1)));
 }
 
+/// Of alternatives, the one that is meant for a value of this type.
+const Json& choose_alternative(const Json& schema, const Json& value, const Json& root) {
+  for (const char* key : {"oneOf", "anyOf"}) {
+    const auto alternatives = schema.find(key);
+    if (alternatives == schema.end()) continue;
+    for (const auto& alternative : *alternatives) {
+      const Json& candidate = resolve_reference(alternative, root);
+      const auto type = candidate.find("type");
+      if (type != candidate.end() && *type == (value.is_object() ? "object" : value.type_name())) return candidate;
+    }
+  }
+  return schema;
+}
+
 /// The part of the schema that governs the value at the path; nullptr where alternatives leave it open.
-const Json* schema_at(const Json& root, const std::vector<std::string>& path) {
+const Json* schema_at(const Json& root, const Json& document, const std::vector<std::string>& path) {
   const Json* schema = &root;
+  const Json* value = &document;
   for (const auto& key : path) {
-    schema = &resolve_reference(*schema, root);
+    schema = &choose_alternative(resolve_reference(*schema, root), *value, root);
+    value = follow(value, {key});
+    if (value == nullptr) return nullptr;
     const auto properties = schema->find("properties");
     if (properties != schema->end() && properties->contains(key)) {
       schema = &properties->at(key);
@@ -53,7 +70,7 @@ const Json* schema_at(const Json& root, const std::vector<std::string>& path) {
       return nullptr;
     }
   }
-  return &resolve_reference(*schema, root);
+  return &choose_alternative(resolve_reference(*schema, root), *value, root);
 }
 
 std::string allowed_by(const Json& schema) {
@@ -128,7 +145,8 @@ std::vector<std::string> schema_errors(const JsonNode& job) {
                                std::equal(path.begin(), path.end(), places[i + 1].begin());
     std::string place;
     for (const auto& key : path) place += "/" + key;
-    auto explained = explain(place.empty() ? "/" : place, follow(&job.json(), path), schema_at(schema_json, path));
+    auto explained =
+        explain(place.empty() ? "/" : place, follow(&job.json(), path), schema_at(schema_json, job.json(), path));
     // An enclosing value is worth a line of its own only for keys: unknown or missing.
     if (encloses_next)
       std::erase_if(explained, [](const std::string& line) {

@@ -23,8 +23,8 @@ namespace {
 
 constexpr int kTagRequest = 201, kTagRecord = 202;
 
-/// Does what one rank does alone. An exception there would leave the others waiting for it in the next collective: it ends
-/// the run on all ranks, with everything journalled kept.
+/// Does what one rank does alone. An exception there would leave the others waiting for it in the next collective: it
+/// ends the run on all ranks, with everything journalled kept.
 template <typename F>
 auto alone(const RunContext& context, F&& f) {
   try {
@@ -228,7 +228,7 @@ class ModelWork {
                                  identity_to_json(merged_identity(preparation_.earlier, preparation_.identity)));
     write_result_file(context_.result_path(entry_), tree);
     write_run_info();
-    remove_journal(context_.journal_folder(entry_));
+    drop_journal(context_, entry_);
     return Json{{"status", static_cast<int>(status)}, {"error", error}}.dump(-1, ' ', false,
                                                                              Json::error_handler_t::replace);
   }

@@ -14,6 +14,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// What the journal's records depend on, beside them.
+fs::path identity_note(const RunContext& context, const ModelEntry& entry) {
+  return context.journal_folder(entry) / "identity.json";
+}
+
 /// Sizes and times of the checkpoint's files: as long as they stay, the digest of the weights is still good.
 std::string describe_files(const TensorStore& store) {
   Json files = Json::array();
@@ -114,7 +119,7 @@ void leave_out_finished(const ResultTree& earlier, const Job& job, Preparation& 
 /// prompts.
 void open_journal(const RunContext& context, const ModelEntry& entry, const std::string& files,
                   Preparation& preparation) {
-  const fs::path folder = context.journal_folder(entry), note = folder / "identity.json";
+  const fs::path folder = context.journal_folder(entry), note = identity_note(context, entry);
   if (fs::exists(note)) {
     const JsonNode noted = JsonNode::parse_file(note, ErrorKind::io);
     expect_same(identity_from_json(noted.at("identity").as_string()), preparation.identity, folder);
@@ -141,7 +146,7 @@ std::pair<Preparation, std::string> read_model(const RunContext& context, const 
   const Stopwatch watch;
   std::string files = describe_files(model.store);
   auto weights_sha256 = noted_digest(context.run_info_path(entry), files);
-  if (!weights_sha256) weights_sha256 = noted_digest(context.journal_folder(entry) / "identity.json", files);
+  if (!weights_sha256) weights_sha256 = noted_digest(identity_note(context, entry), files);
   if (!weights_sha256) weights_sha256 = digest_weights(model.store);
   preparation.digest_s = watch.elapsed_s();
   preparation.identity = make_identity(context, model, *weights_sha256, preparation.sets);
@@ -192,7 +197,7 @@ Preparation prepare_model(const RunContext& context, const ModelEntry& entry) {
   preparation.prompt_sha256 = sha256_hex(digests);
 
   if (context.fresh) {
-    remove_journal(context.journal_folder(entry));
+    drop_journal(context, entry);
   } else {
     preparation.earlier = earlier_results(context.result_path(entry));
     if (preparation.earlier) {
@@ -206,6 +211,14 @@ Preparation prepare_model(const RunContext& context, const ModelEntry& entry) {
       preparation.earlier && !left.weights && !left.heads && !left.unembedding && !left.any_of_prompts();
   if (!preparation.complete) open_journal(context, entry, files, preparation);
   return preparation;
+}
+
+void drop_journal(const RunContext& context, const ModelEntry& entry) {
+  std::error_code error;
+  fs::remove(identity_note(context, entry), error);
+  if (error)
+    throw InputError(ErrorKind::io, "cannot remove '" + identity_note(context, entry).string() + "'", error.message());
+  remove_journal(context.journal_folder(entry));
 }
 
 }  // namespace spectrace

@@ -9,9 +9,9 @@
 #include "spectrace/core/log.hpp"
 #include "spectrace/core/stopwatch.hpp"
 #include "spectrace/run/model_run.hpp"
+#include "spectrace/run/preparation.hpp"
 #include "spectrace/run/share.hpp"
 #include "spectrace/run/summary.hpp"
-#include "spectrace/store/journal.hpp"
 
 namespace spectrace {
 namespace {
@@ -53,6 +53,14 @@ void report_outcome(const ModelEntry& entry, const ModelOutcome& outcome) {
     log_error("{}: {}: {}", entry.name, name(outcome.status), outcome.error);
 }
 
+/// Journals of models that are through; the folder goes with the last of them.
+void remove_finished_journals(const RunContext& context, const std::vector<ModelOutcome>& outcomes) {
+  for (std::size_t m = 0; m < outcomes.size(); ++m)
+    if (outcomes[m].status != ModelStatus::mismatch) drop_journal(context, context.job.models[m]);
+  std::error_code not_empty;
+  std::filesystem::remove(context.job.output / "journal", not_empty);
+}
+
 }  // namespace
 
 int run_job(const RunOptions& options, Communicator& communicator) {
@@ -87,7 +95,7 @@ int run_job(const RunOptions& options, Communicator& communicator) {
     }
     const auto rows = summarize(job, outcomes);
     write_summary_file(job.output / "summary.h5", rows);
-    if (exit_code != kWrongUsage) remove_journal(job.output / "journal");
+    remove_finished_journals(context, outcomes);
     progress.finish_run(exit_code == kAllDone ? "done" : "done with errors");
     fmt::print("{}results: {}\n", summary_table(rows), job.output.string());
     std::fflush(stdout);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "serde_number.hpp"
 #include "spectrace/core/checked_cast.hpp"
 #include "spectrace/core/error.hpp"
 #include "spectrace/text/utf8.hpp"
@@ -131,7 +132,7 @@ std::unique_ptr<const TokenModel> read_unigram(const JsonNode& model) {
   for (const Json& piece : vocab.json()) {  // the plain values: there may be a quarter of a million
     if (!piece.is_array() || piece.size() != 2 || !piece[0].is_string() || !piece[1].is_number())
       throw vocab.error("the entry " + piece.dump() + " is not [token, score]");
-    pieces.push_back({piece[0].get<std::string>(), piece[1].get<double>()});
+    pieces.push_back({piece[0].get<std::string>(), as_serde_json_reads(piece[1].get<double>())});
   }
   std::optional<std::size_t> unknown_id;
   if (const auto id = model.find("unk_id")) {

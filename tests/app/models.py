@@ -68,7 +68,7 @@ def make_llama(folder, seed=1, config=None, change=None, layers=3):
     return folder
 
 
-def ids_set(name="ids", count=9, seed=3, longest=17):
+def ids_set(name="ids", count=9, seed=3, longest=17, vocab=50):
     rng = np.random.default_rng(seed)
-    prompts = [{"id": f"p{i}", "input_ids": rng.integers(0, 50, rng.integers(2, longest)).tolist()} for i in range(count)]
+    prompts = [{"id": f"p{i}", "input_ids": rng.integers(0, vocab, rng.integers(2, longest)).tolist()} for i in range(count)]
     return {"name": name, "prompts": prompts}

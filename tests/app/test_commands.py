@@ -163,7 +163,7 @@ def test_as_published_slicing(tmp_path):
     from program import ROOT
 
     folder = ROOT / "tests" / "data" / "model" / "gpt_neox"
-    job = {"name": "j", "models": [{"name": "m", "path": str(folder)}], "prompt_sets": [ids_set(count=2, longest=8)]}
+    job = {"name": "j", "models": [{"name": "m", "path": str(folder)}], "prompt_sets": [ids_set(count=2, longest=8, vocab=43)]}
     right = run_job(tmp_path / "right", job)
     published = run_job(tmp_path / "published", job | {"slicing": "as-published"})
     with h5py.File(right / "m.h5") as a, h5py.File(published / "m.h5") as b:

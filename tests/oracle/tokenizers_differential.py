@@ -49,7 +49,8 @@ Tất cả mọi người sinh ra đều được tự do và bình đẳng về
 ∀x∈ℝ: ⌈x⌉ = −⌊−x⌋, α ∧ ¬β, ½ + ¼ = ¾, x² + y³, H₂O, ﬁne ﬂour, ℡ ™ № ㎏ ㍿ ① Ⅻ
 don't I'll we've they're IT'S You'D 'tis o'clock 'S 'ſ 'ST 's't're
 if x==1:\n\treturn  foo(bar[0],\r\n    baz)   # 3.14159e-10 0xDEADBEEF\n\n\n\ttrailing   \n
-https://example.org/a?b=c&d=%20#e <div class="x">&nbsp;</div> {"k": [1, 22, 333, 4444, 55555]} ```py\nx\n```""".split("\n")
+https://example.org/a?b=c&d=%20#e <div class="x">&nbsp;</div> {"k": [1, 22, 333, 4444, 55555]} ```py\nx\n```
+# ---------------------------------------------------------------- ============================= ########### ............""".split("\n")
 SENTENCES = [s.encode().decode("unicode_escape").encode("latin-1").decode() if "\\n" in s else s for s in SENTENCES]
 
 SPACES = " \t\n\r\v\f\x85\xa0\u1680\u180e\u2000\u2002\u2003\u2009\u200a\u200b\u2028\u2029\u202f\u205f\u3000\ufeff\u2581"
@@ -166,6 +167,8 @@ def strings(spec, count, rng, lines):
             yield cut(rng.choice(lines))
         elif kind == 1:
             yield cut(rng.choice(SENTENCES))
+        elif kind == 2 and i % 4 == 0:  # rows of one character: ties between segmentations
+            yield "".join(rng.choice("-=#* ._\"0aeé漢") * rng.randrange(1, 90) for _ in range(rng.randrange(1, 4)))
         elif kind == 2:
             begin = rng.randrange(len(lines) - 6)
             yield "".join(lines[begin : begin + rng.randrange(2, 6)])

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -16,7 +17,7 @@ namespace spectrace {
 namespace {
 
 constexpr double kPatienceSeconds = 60.0;
-constexpr int kVerdictTag = 1;
+constexpr int kVerdictTag = 1, kGoOnTag = 2;
 
 class RankListener : public testing::EmptyTestEventListener {
  public:
@@ -32,40 +33,55 @@ class RankListener : public testing::EmptyTestEventListener {
   void OnTestEnd(const testing::TestInfo& test) override {
     const std::string name = std::string(test.test_suite_name()) + "." + test.name();
     const bool failed_here = test.result()->Failed();
-    if (!communicator_.is_root()) {
-      communicator_.send(0, kVerdictTag, failed_here ? "failed" : "passed");
-      communicator_.barrier();
-      return;
-    }
-    std::string failed_ranks = failed_here ? " 0" : "";
-    collect_verdicts(name, failed_ranks);
-    communicator_.barrier();
-    if (failed_ranks.empty()) return;
-    any_failed_ = true;
-    std::fprintf(stderr, "[  FAILED  ] %s on rank%s\n", name.c_str(), failed_ranks.c_str());
+    if (communicator_.is_root())
+      judge(name, failed_here);
+    else
+      report(name, failed_here);
   }
 
   bool any_failed() const { return any_failed_; }
 
  private:
-  void collect_verdicts(const std::string& name, std::string& failed_ranks) {
+  /// Rank 0: takes every rank's verdict, says which ranks failed, lets all go on.
+  void judge(const std::string& name, bool failed_here) {
+    std::string failed_ranks = failed_here ? " 0" : "";
     std::vector<bool> is_back(static_cast<std::size_t>(communicator_.size()), false);
-    const Stopwatch stopwatch;
-    for (int num_left = communicator_.size() - 1; num_left > 0;) {
-      if (const auto message = communicator_.try_receive(kVerdictTag)) {
+    is_back[0] = true;
+    for (int num_left = communicator_.size() - 1; num_left > 0; --num_left) {
+      const auto message = wait_for(kVerdictTag);
+      if (!message) {
+        for (int rank = 1; rank < communicator_.size(); ++rank)
+          if (!is_back[static_cast<std::size_t>(rank)]) give_up(rank, name);
+      } else {
         is_back[static_cast<std::size_t>(message->source)] = true;
         if (message->bytes != "passed") failed_ranks += " " + std::to_string(message->source);
-        --num_left;
-      } else if (stopwatch.elapsed_s() > kPatienceSeconds) {
-        for (int rank = 1; rank < communicator_.size(); ++rank)
-          if (!is_back[static_cast<std::size_t>(rank)])
-            std::fprintf(stderr, "[  FAILED  ] rank %d did not come back from %s within %.0f s\n", rank, name.c_str(),
-                         kPatienceSeconds);
-        communicator_.abort(1);
-      } else {
-        std::this_thread::sleep_for(std::chrono::microseconds(200));
       }
     }
+    for (int rank = 1; rank < communicator_.size(); ++rank) communicator_.send(rank, kGoOnTag, "");
+    if (failed_ranks.empty()) return;
+    any_failed_ = true;
+    std::fprintf(stderr, "[  FAILED  ] %s on rank%s\n", name.c_str(), failed_ranks.c_str());
+  }
+
+  void report(const std::string& name, bool failed_here) {
+    communicator_.send(0, kVerdictTag, failed_here ? "failed" : "passed");
+    if (!wait_for(kGoOnTag)) give_up(0, name);
+  }
+
+  /// Polls instead of blocking: the other side may hang in a collective that will never end.
+  std::optional<Message> wait_for(int tag) {
+    const Stopwatch stopwatch;
+    while (stopwatch.elapsed_s() < kPatienceSeconds) {
+      if (auto message = communicator_.try_receive(tag)) return message;
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
+    }
+    return std::nullopt;
+  }
+
+  void give_up(int missing_rank, const std::string& name) {
+    std::fprintf(stderr, "[  FAILED  ] rank %d waits: rank %d did not come back from %s within %.0f s\n",
+                 communicator_.rank(), missing_rank, name.c_str(), kPatienceSeconds);
+    communicator_.abort(1);
   }
 
   Communicator& communicator_;

@@ -37,4 +37,7 @@ struct Preparation {
 /// @throws InputError (model) if the model cannot be opened, (usage) if what is there does not match.
 Preparation prepare_model(const RunContext& context, const ModelEntry& entry);
 
+/// Root only: the model's results are written, or shall be made anew: its journal goes, the note beside it too.
+void drop_journal(const RunContext& context, const ModelEntry& entry);
+
 }  // namespace spectrace
