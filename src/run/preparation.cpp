@@ -214,11 +214,18 @@ Preparation prepare_model(const RunContext& context, const ModelEntry& entry) {
 }
 
 void drop_journal(const RunContext& context, const ModelEntry& entry) {
-  std::error_code error;
-  fs::remove(identity_note(context, entry), error);
-  if (error)
-    throw InputError(ErrorKind::io, "cannot remove '" + identity_note(context, entry).string() + "'", error.message());
+  remove_leftovers(context.journal_folder(entry), "identity.json");
   remove_journal(context.journal_folder(entry));
+}
+
+void remove_leftovers(const fs::path& folder, const std::string& prefix) {
+  std::error_code error;
+  for (const auto& file : fs::directory_iterator(folder, error)) {
+    const std::string name = file.path().filename().string();
+    if (!name.starts_with(prefix) || (prefix.empty() && name.find(".part") == std::string::npos)) continue;
+    fs::remove(file.path(), error);
+    if (error) throw InputError(ErrorKind::io, "cannot remove '" + file.path().string() + "'", error.message());
+  }
 }
 
 }  // namespace spectrace

@@ -1,6 +1,7 @@
 #include "spectrace/run/result_attributes.hpp"
 
 #include <algorithm>
+#include <charconv>
 
 #include "spectrace/core/build_info.hpp"
 #include "spectrace/plan/cost.hpp"
@@ -26,6 +27,18 @@ Attributes head_attributes(const Job& job, const ModelEntry& entry, const Result
 std::string storage_dtype(const OpenModel& model) {
   const TensorInfo* info = model.store.find(model.description.layers.front().w_v.weight.tensor);
   return info == nullptr ? "" : name(info->type);
+}
+
+/// RoPE facts come as text; a number is kept as one.
+AttributeValue number_or_text(const std::string& text) {
+  const char* end = text.data() + text.size();
+  std::int64_t integer = 0;
+  if (const auto read = std::from_chars(text.data(), end, integer); read.ec == std::errc() && read.ptr == end)
+    return integer;
+  double number = 0;
+  if (const auto read = std::from_chars(text.data(), end, number); read.ec == std::errc() && read.ptr == end)
+    return number;
+  return text;
 }
 
 int rank_of(const Job& job, const std::string& path) {
@@ -66,7 +79,7 @@ Attributes result_attributes(const Job& job, const ModelEntry& entry, const Open
                             {"position_encoding", description.position_encoding},
                             {"max_positions", description.max_positions}};
   attributes.insert(attributes.end(), facts.begin(), facts.end());
-  for (const auto& [fact, value] : description.rope_facts) attributes.emplace_back("rope_" + fact, value);
+  for (const auto& [fact, value] : description.rope_facts) attributes.emplace_back(fact, number_or_text(value));
   return attributes;
 }
 

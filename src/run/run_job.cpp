@@ -39,6 +39,7 @@ Job share_job(const RunOptions& options, Communicator& communicator) {
     on_root = read_job(options.job_path, options.overrides);
     expect_supported_device(on_root->compute.device);
     create_folders(on_root->output / "logs");
+    remove_leftovers(on_root->output, "");
     return resolve_job(*on_root);
   });
   return parse_resolved_job(text);

@@ -119,7 +119,7 @@ TEST(DescribeModelTest, bad_values_are_named_with_their_place) {
   EXPECT_TRUE(holds(error("llama", "rope_scaling", Json{{"rope_type", "linear"}, {"factor", 2.0}, {"twist", 1}}),
                     "unknown key 'twist'"));
   EXPECT_TRUE(holds(error("llama", "rope_scaling", Json{{"rope_type", "linear"}}), "'factor' is missing"));
-  EXPECT_TRUE(holds(error("gpt2", "n_head", 5), "not a multiple of the 5 heads"));
+  EXPECT_TRUE(holds(error("gpt2", "n_head", 4), "not a multiple of the 4 heads"));
   EXPECT_TRUE(holds(error("gemma2", "layer_types", Json{"full_attention"}), "has 1 entries for 3 layers"));
   EXPECT_TRUE(holds(error("gemma2", "layer_types", Json{"full_attention", "chunked_attention", "full_attention"}),
                     "unknown kind of layer 'chunked_attention'"));

@@ -40,4 +40,8 @@ Preparation prepare_model(const RunContext& context, const ModelEntry& entry);
 /// Root only: the model's results are written, or shall be made anew: its journal goes, the note beside it too.
 void drop_journal(const RunContext& context, const ModelEntry& entry);
 
+/// Root only: removes the folder's files of a prefix; with an empty one, the half-written files (*.part*) that a killed
+/// run left.
+void remove_leftovers(const std::filesystem::path& folder, const std::string& prefix);
+
 }  // namespace spectrace
