@@ -27,7 +27,8 @@ struct EntryMoments {
 /// Sums in float64, pairwise over rows. @pre w is [m, n] of any real type.
 EntryMoments entry_moments(const Tensor& w);
 
-/// @pre singular_values descending. An all-zero matrix has ranks NaN and condition number inf.
+/// @pre singular_values descending. An all-zero matrix has effective and stable rank NaN, numerical rank 0
+/// and condition number inf.
 /// An empty one (as-published slices past the end) has norms 0 and the rest NaN.
 SpectralSummary summarize_spectrum(std::span<const double> singular_values, double frobenius_norm,
                                    std::int64_t num_rows, std::int64_t num_columns);
