@@ -2,10 +2,11 @@
 //
 // Runs every prompt of a JSON list of lists of token ids through a checkpoint, in one batch, and writes attentions.p
 // [layers, heads, n, n], boundaries.p [layers + 1, n, hidden] and final_norm.p [n, hidden] of each prompt p, in
-// float64: what tests/oracle/differential.py holds against transformers. With "-" as OUT only the time is printed.
+// float64: what tests/oracle/differential.py holds against transformers. With "-" as OUT only the times are printed.
 #include <ATen/ATen.h>
 
 #include <cstdio>
+#include <ctime>
 #include <exception>
 #include <string>
 
@@ -52,20 +53,23 @@ void dump(const std::string& folder, const std::string& prompts, const std::stri
   const TokenBatch batch = read_batch(prompts);
   std::vector<std::vector<Tensor>> attentions(static_cast<std::size_t>(batch.num_prompts()));
   std::vector<Tensor> boundaries;
-  double block_s = 0;
+  double block_s = 0, block_cpu_s = 0;
   Tensor hidden = embed(model, store, batch, type);
   boundaries.push_back(hidden.clone());
   for (std::int64_t layer = 0; layer < model.num_layers; ++layer) {
     const LayerWeights weights = read_layer(model, store, layer, type);
     const Stopwatch watch;
+    const std::clock_t cpu_start = std::clock();
     run_block(model, layer, weights, batch, hidden, [&](std::int64_t prompt, const Tensor& a) {
       if (out != "-") attentions[static_cast<std::size_t>(prompt)].push_back(a.to(at::kDouble, false, /*copy=*/true));
     });
     block_s += watch.elapsed_s();
+    block_cpu_s += static_cast<double>(std::clock() - cpu_start) / CLOCKS_PER_SEC;
     boundaries.push_back(hidden.clone());
   }
   const Tensor final_norm = apply_final_norm(model, store, hidden);
-  std::printf("%lld tokens, blocks %.3f s\n", static_cast<long long>(batch.num_tokens()), block_s);
+  std::printf("%lld tokens, blocks %.3f s, %.3f s of processor time\n", static_cast<long long>(batch.num_tokens()),
+              block_s, block_cpu_s);
   if (out == "-") return;
   std::vector<Named> tensors;
   for (std::int64_t p = 0; p < batch.num_prompts(); ++p) {

@@ -1,0 +1,53 @@
+#include "spectrace/core/parallel.hpp"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <stdexcept>
+#include <vector>
+
+namespace spectrace {
+namespace {
+
+TEST(ParallelFor, every_task_once_for_any_number_of_threads) {
+  for (const int threads : {1, 2, 5}) {
+    set_num_threads(threads);
+    EXPECT_EQ(num_threads(), threads);
+    for (const std::int64_t num_tasks : {0, 1, 3, 1000}) {
+      std::vector<std::atomic<int>> calls(static_cast<std::size_t>(num_tasks));
+      parallel_for(num_tasks, [&](std::int64_t i) { ++calls[static_cast<std::size_t>(i)]; });
+      for (const auto& count : calls) EXPECT_EQ(count, 1);
+    }
+  }
+  set_num_threads(1);
+}
+
+TEST(ParallelFor, lowest_failing_task_is_rethrown_after_all_ran) {
+  for (const int threads : {1, 3}) {
+    set_num_threads(threads);
+    std::atomic<int> num_run = 0;
+    try {
+      parallel_for(100, [&](std::int64_t i) {
+        ++num_run;
+        if (i % 10 == 7) throw std::runtime_error(std::to_string(i));
+      });
+      FAIL() << "nothing was thrown";
+    } catch (const std::runtime_error& error) {
+      EXPECT_STREQ(error.what(), "7");
+    }
+    EXPECT_EQ(num_run, 100);
+  }
+  set_num_threads(1);
+}
+
+TEST(ParallelFor, nested_loops_run_inside_their_task) {
+  set_num_threads(3);
+  std::atomic<int> sum = 0;
+  parallel_for(4,
+               [&](std::int64_t i) { parallel_for(5, [&](std::int64_t j) { sum += static_cast<int>(10 * i + j); }); });
+  EXPECT_EQ(sum, 10 * (0 + 1 + 2 + 3) * 5 + (0 + 1 + 2 + 3 + 4) * 4);
+  set_num_threads(1);
+}
+
+}  // namespace
+}  // namespace spectrace

@@ -1,0 +1,68 @@
+#include "spectrace/plan/model_plan.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <numeric>
+#include <set>
+
+namespace spectrace {
+namespace {
+
+PreparedSet set_of_lengths(const std::vector<std::size_t>& lengths) {
+  PreparedSet set{"s", {}};
+  for (const std::size_t length : lengths)
+    set.prompts.push_back({std::to_string(set.prompts.size()), std::vector<std::int64_t>(length, 1), ""});
+  return set;
+}
+
+TEST(MakeBatches, prompts_in_order_up_to_the_limit) {
+  using Batches = std::vector<std::vector<std::size_t>>;
+  EXPECT_EQ(make_batches(set_of_lengths({4, 4, 2, 1, 8}), 10), (Batches{{0, 1, 2}, {3, 4}}));
+  EXPECT_EQ(make_batches(set_of_lengths({20, 1, 20}), 10), (Batches{{0}, {1}, {2}}));
+  PreparedSet with_error = set_of_lengths({3, 3, 3});
+  with_error.prompts[1].error = "too long";
+  EXPECT_EQ(make_batches(with_error, 10), (Batches{{0, 2}}));
+  EXPECT_TRUE(make_batches(set_of_lengths({}), 10).empty());
+}
+
+TEST(AssignUnits, every_open_unit_once_and_loads_within_the_longest_unit) {
+  std::vector<Unit> units(50);
+  for (std::size_t i = 0; i < units.size(); ++i) units[i].flops = static_cast<double>((i * 37) % 23 + 1);
+  std::vector<std::size_t> open;
+  for (std::size_t i = 0; i < units.size(); i += i % 3 == 0 ? 2 : 1) open.push_back(i);
+  for (const int ranks : {1, 2, 3, 7, 100}) {
+    const auto shares = assign_units(units, open, ranks);
+    ASSERT_EQ(shares.size(), static_cast<std::size_t>(ranks));
+    std::multiset<std::size_t> seen;
+    double lowest = 1e9, highest = 0;
+    for (const auto& share : shares) {
+      double load = 0;
+      for (const std::size_t unit : share) load += units[unit].flops;
+      seen.insert(share.begin(), share.end());
+      lowest = std::min(lowest, load);
+      highest = std::max(highest, load);
+    }
+    EXPECT_EQ(seen, std::multiset<std::size_t>(open.begin(), open.end()));
+    EXPECT_LE(highest - lowest, 23.0);
+  }
+}
+
+TEST(Identity, differences_are_named_and_new_names_are_none) {
+  const Identity before = {{"weights", "aa"}, {"slicing", "correct"}, {"beta grid", "[1]"}};
+  const Identity now = {{"weights", "bb"}, {"slicing", "correct"}, {"prompts of the set 'x'", "cc"}};
+  EXPECT_EQ(identity_differences(before, now), std::vector<std::string>{"weights: was aa, now bb"});
+  EXPECT_EQ(identity_from_json(identity_to_json(before)), before);
+}
+
+TEST(BetaGrid, ends_are_exact_and_steps_even_in_the_logarithm) {
+  const auto grid = BetaGrid{1e-3, 1e3, 25}.values();
+  ASSERT_EQ(grid.size(), 25u);
+  EXPECT_EQ(grid.front(), 1e-3);
+  EXPECT_EQ(grid.back(), 1e3);
+  for (std::size_t i = 1; i < grid.size(); ++i) EXPECT_NEAR(grid[i] / grid[i - 1], std::pow(10.0, 0.25), 1e-14);
+  EXPECT_EQ((BetaGrid{2.0, 2.0, 1}.values()), std::vector<double>{2.0});
+}
+
+}  // namespace
+}  // namespace spectrace
