@@ -33,7 +33,7 @@ class Results(Mapping):
         self._trees: dict[str, xr.DataTree] = {}
         for file in _result_files(self.path):
             tree = _open_tree(file)
-            if tree.attrs.get("Conventions") != CONVENTIONS:
+            if tree.attrs.get("Conventions") != CONVENTIONS or "model" not in tree.attrs:
                 tree.close()
                 continue  # summary.h5, or a file of another program
             name = tree.attrs["model"]
