@@ -76,8 +76,8 @@ FileReader& FileReader::operator=(FileReader&& other) noexcept {
 void FileReader::read_at(std::uint64_t offset, std::span<std::byte> destination) const {
   std::size_t done = 0;
   while (done < destination.size()) {
-    const ssize_t got = ::pread(descriptor_, destination.data() + done, destination.size() - done,
-                                static_cast<off_t>(offset + done));
+    const ssize_t got =
+        ::pread(descriptor_, destination.data() + done, destination.size() - done, static_cast<off_t>(offset + done));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) fail("cannot read", path_, errno);
     if (got == 0)

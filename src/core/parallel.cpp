@@ -64,8 +64,7 @@ class Pool {
     for (auto& worker : workers_) worker.join();
     workers_.clear();
     stopping_ = false;
-    for (int i = 1; i < num_threads; ++i)
-      workers_.emplace_back([this, seen = generation_] { serve(seen); });
+    for (int i = 1; i < num_threads; ++i) workers_.emplace_back([this, seen = generation_] { serve(seen); });
   }
 
   void run(Loop& loop) {

@@ -6,8 +6,8 @@
 #include <cstring>
 #include <numbers>
 
-#include "spectrace/numerics/tensor.hpp"
 #include "spectrace/core/json.hpp"
+#include "spectrace/numerics/tensor.hpp"
 
 namespace spectrace {
 namespace {

@@ -22,7 +22,8 @@ using Json = nlohmann::json;
 /// else than it expects throws an InputError that names the document, the place ("/compute/dtype") and what is allowed.
 class JsonNode {
  public:
-  /// Parses a file. Comments are allowed. @throws InputError (io) if unreadable, (kind) with line and column if not JSON.
+  /// Parses a file. Comments are allowed. @throws InputError (io) if unreadable, (kind) with line and column if not
+  /// JSON.
   static JsonNode parse_file(const std::filesystem::path& path, ErrorKind kind);
   /// Parses text; `document` is what errors call it.
   static JsonNode parse_text(std::string_view text, std::string document, ErrorKind kind);
