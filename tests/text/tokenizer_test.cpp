@@ -3,13 +3,13 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <ctime>
 #include <filesystem>
 #include <thread>
 
 #include "spectrace/core/error.hpp"
 #include "spectrace/core/file.hpp"
 #include "spectrace/core/json.hpp"
-#include "spectrace/core/stopwatch.hpp"
 
 namespace spectrace {
 namespace {
@@ -239,9 +239,9 @@ TEST(Tokenizer, long_lines_take_seconds) {
   for (const char* kind : {"gpt2", "llama2", "t5", "metaspace_first_normalized", "unigram_nfkc", "kimi"}) {
     const Tokenizer tokenizer = Tokenizer::load(data_folder / kind);
     for (const std::string* text : {&line, &marks}) {
-      const Stopwatch stopwatch;
+      const std::clock_t start = std::clock();  // processor time: other work on the machine does not count
       EXPECT_GT(tokenizer.encode(*text).size(), 0u);
-      EXPECT_LT(stopwatch.elapsed_s(), 60) << kind;
+      EXPECT_LT(static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC, 30) << kind;
     }
   }
 }
