@@ -53,6 +53,14 @@ def test_every_key_of_the_schema_is_in_the_full_job(validator):
         assert set(properties[part]["properties"]) == set(JOB[part])
 
 
+@pytest.mark.parametrize("prompt", ["", {"text": ""}, {"input_ids": []}, {"input_ids": [-1]}], ids=json.dumps)
+def test_a_bad_prompt_is_left_to_the_run(validator, prompt):
+    """It is an error of this prompt alone, not of the job."""
+    job = copy.deepcopy(JOB)
+    job["prompt_sets"][0]["prompts"].append(prompt)
+    validator.validate(job)
+
+
 # Path to a value of JOB, and what to put there; None as value: take the key away
 BAD = [
     (["nmae"], "x"), (["models", 0, "lap"], "x"), (["compute", "batch"], 1), (["sheaf", "betas"], {}),

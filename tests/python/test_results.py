@@ -63,8 +63,10 @@ def test_one_file_opens_alone(folder):
         assert list(results) == ["zebra"]
 
 
-def test_other_files_in_the_folder_are_left_out(folder):
-    xr.Dataset({"value": ("row", [1.0, 2.0])}).to_netcdf(folder / "summary.h5", engine="h5netcdf")
+@pytest.mark.parametrize("attributes", [{}, {"Conventions": "spectrace-1", "source": "spectrace"}])
+def test_other_files_in_the_folder_are_left_out(folder, attributes):
+    """The sweep's summary.h5 follows the same conventions, but is of no model."""
+    xr.Dataset({"value": ("row", [1.0, 2.0])}, attrs=attributes).to_netcdf(folder / "summary.h5", engine="h5netcdf")
     with spectrace.open_results(folder) as results:
         assert "summary" not in results and len(results) == 4
 
