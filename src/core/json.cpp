@@ -27,10 +27,13 @@ bool find_place(const Json& root, const Json* wanted, std::string& place) {
   return false;
 }
 
-/// nlohmann's text without its "[json.exception.parse_error.101] parse error at line 1, column 2: " head.
-std::string plain_reason(const std::string& what) {
-  const auto colon = what.find(": ");
-  return colon == std::string::npos ? what : what.substr(colon + 2);
+/// nlohmann's text without its heads "[json.exception.parse_error.101] " and "parse error at line 1, column 2: ".
+std::string plain_reason(std::string text) {
+  if (const auto bracket = text.find("] "); text.starts_with("[") && bracket != std::string::npos)
+    text.erase(0, bracket + 2);
+  if (const auto colon = text.find(": "); text.starts_with("parse error") && colon != std::string::npos)
+    text.erase(0, colon + 2);
+  return text;
 }
 
 std::string line_and_column(std::string_view text, std::size_t byte) {
@@ -62,6 +65,8 @@ JsonNode JsonNode::parse_text(std::string_view text, std::string document, Error
   } catch (const Json::parse_error& error) {
     throw InputError(kind, document + ": is not JSON at " + line_and_column(text, error.byte),
                      plain_reason(error.what()), "Correct that place in the file.");
+  } catch (const Json::exception& error) {  // a number that no double holds
+    throw InputError(kind, document + ": cannot be read as JSON", plain_reason(error.what()));
   }
 }
 

@@ -43,6 +43,11 @@ TEST(JsonNode, numbers_are_checked) {
   EXPECT_EQ(root.get_int("none", 7), 7);
 }
 
+TEST(JsonNode, number_out_of_range_is_an_input_error) {
+  const std::string error = error_of([] { parse(R"({"theta": 1e999})"); });
+  EXPECT_NE(error.find("doc: cannot be read as JSON (number overflow"), std::string::npos) << error;
+}
+
 TEST(JsonNode, comments_are_allowed) { EXPECT_EQ(parse("// why\n{\"a\": /* here */ 3}").at("a").as_int(), 3); }
 
 }  // namespace
