@@ -100,19 +100,20 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view c
   temporary += ".part" + std::to_string(::getpid());
   Descriptor descriptor(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
   if (descriptor.value() < 0) fail("cannot create", temporary, errno);
-  std::size_t done = 0;
-  while (done < content.size()) {
-    const ssize_t wrote = ::write(descriptor.value(), content.data() + done, content.size() - done);
-    if (wrote < 0 && errno == EINTR) continue;
-    if (wrote < 0) {
-      const int reason = errno;
-      ::unlink(temporary.c_str());
-      fail("cannot write", path, reason);
+  try {
+    std::size_t done = 0;
+    while (done < content.size()) {
+      const ssize_t wrote = ::write(descriptor.value(), content.data() + done, content.size() - done);
+      if (wrote < 0 && errno == EINTR) continue;
+      if (wrote < 0) fail("cannot write", path, errno);
+      done += static_cast<std::size_t>(wrote);
     }
-    done += static_cast<std::size_t>(wrote);
+    if (::close(descriptor.release()) != 0) fail("cannot write", path, errno);
+    commit_file(temporary, path);
+  } catch (...) {
+    ::unlink(temporary.c_str());
+    throw;
   }
-  if (::close(descriptor.release()) != 0) fail("cannot write", path, errno);
-  commit_file(temporary, path);
 }
 
 void commit_file(const std::filesystem::path& temporary, const std::filesystem::path& final_path) {

@@ -44,7 +44,7 @@ std::vector<double> dense_singular_values(const Tensor& a, SvdRoute route) {
   return {};
 }
 
-std::vector<double> checked_singular_values(const Tensor& a, double frobenius_norm, double tolerance) {
+CheckedSingularValues checked_singular_values(const Tensor& a, double frobenius_norm, double tolerance) {
   if (a.numel() == 0) return {};
   for (const SvdRoute route : {SvdRoute::direct, SvdRoute::transposed, SvdRoute::jordan_wielandt}) {
     std::vector<double> values = dense_singular_values(a, route);
@@ -53,8 +53,8 @@ std::vector<double> checked_singular_values(const Tensor& a, double frobenius_no
       const double value = values[static_cast<std::size_t>(i)];
       return value * value;
     });
-    // A NaN fails this, too.
-    if (std::abs(std::sqrt(sum_of_squares) - frobenius_norm) <= tolerance) return values;
+    const double drift = std::abs(std::sqrt(sum_of_squares) - frobenius_norm);
+    if (drift <= tolerance) return {std::move(values), drift};  // a NaN fails this, too
   }
   throw NumericalError("the singular values of a " + std::to_string(a.size(0)) + " x " + std::to_string(a.size(1)) +
                        " matrix did not converge (dgesdd of it and of its transpose, dsyevd of [0 A; A^T 0])");

@@ -17,6 +17,7 @@ constexpr std::int64_t kWorkBytes = 400ll << 20;  // a block above four times th
 constexpr std::int64_t kMinBlockRows = 2048;      // narrow matrices: calls of LAPACK would cost more than its work
 constexpr double kConstant = 8;                   // of the error bound, see relative_error
 constexpr double kGrowth = 2;
+constexpr double kDriftFactor = 2;
 constexpr double kUnitRoundoff = 0x1p-53;
 constexpr int kSafeExponent = 400;  // squares of entries up to 2^400, and sums of them, are far from overflow
 
@@ -147,8 +148,9 @@ SingularValues TallSingularValues::finish() {
   const double tolerance = (std::sqrt(static_cast<double>(std::min(a.size(0), a.size(1)))) * relative_error(a) +
                             static_cast<double>(num_rows_ + num_columns_) * kUnitRoundoff) *
                            norm;
-  result.values = checked_singular_values(a, norm, tolerance);
-  result.error_bound = relative_error(a) * result.values.front();
+  CheckedSingularValues checked = checked_singular_values(a, norm, tolerance);
+  result.values = std::move(checked.values);
+  result.error_bound = relative_error(a) * result.values.front() + kDriftFactor * checked.norm_drift;
   for (double& value : result.values) value = std::ldexp(value, -exponent_);
   // Scaling back is exact but for subnormal results.
   result.error_bound = std::ldexp(result.error_bound, -exponent_);

@@ -2,10 +2,19 @@
 
 #include <ATen/Parallel.h>
 
+#include <cstdlib>
+
 #include "spectrace/core/error.hpp"
 #include "spectrace/core/parallel.hpp"
 
 namespace spectrace {
+namespace {
+
+/// Without this the bits of MKL's results depend on where in memory a matrix starts (seen: the eigenvalues of one head,
+/// alone and among others). MKL reads the variable at its first call; a value that the user has set stays.
+const int cbwr_was_set = ::setenv("MKL_CBWR", "AUTO", /*overwrite=*/0);
+
+}  // namespace
 
 at::ScalarType scalar_type(ComputeType type) { return type == ComputeType::float64 ? at::kDouble : at::kFloat; }
 

@@ -1,13 +1,11 @@
 // Runs a fuzz target without libFuzzer: PROGRAM COUNT FILE... mutates each file COUNT times, the same way every time.
-#include <cstddef>
-#include <cstdint>
+// Some mutations have to be taken and some refused, or they are too weak or too strong to try anything.
 #include <cstdio>
 #include <cstdlib>
 
 #include "fuzz/mutator.hpp"
+#include "fuzz/target.hpp"
 #include "spectrace/core/file.hpp"
-
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
 
 int main(int num_arguments, char** arguments) {
   if (num_arguments < 3) {
@@ -15,13 +13,17 @@ int main(int num_arguments, char** arguments) {
     return 2;
   }
   const long count = std::atol(arguments[1]);
+  int code = 0;
   for (int i = 2; i < num_arguments; ++i) {
     const std::string seed = spectrace::read_text_file(arguments[i]);
+    const std::string refusal = spectrace::fuzz::take(seed);
     spectrace::Mutator mutator(static_cast<std::uint64_t>(i));
-    for (long k = 0; k < count; ++k) {
-      const std::string bytes = mutator.mutate(seed);
-      LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
-    }
-    std::printf("%s: %ld mutations\n", arguments[i], count);
+    long taken = 0;
+    for (long k = 0; k < count; ++k) taken += spectrace::fuzz::take(mutator.mutate(seed)).empty();
+    const bool good = refusal.empty() && taken > 0 && taken < count;
+    std::printf("%s: %ld of %ld mutations taken%s\n", arguments[i], taken, count, good ? "" : " (FAILED)");
+    if (!refusal.empty()) std::printf("the file itself is refused: %s\n", refusal.c_str());
+    if (!good) code = 1;
   }
+  return code;
 }

@@ -1,9 +1,3 @@
-#include <cstddef>
-#include <cstdint>
+#include "fuzz/checkpoint.hpp"
 
-#include "fuzz/checkpoint_target.hpp"
-
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  spectrace::open_as_checkpoint({reinterpret_cast<const char*>(data), size}, "model.safetensors");
-  return 0;
-}
+std::string spectrace::fuzz::take(std::string_view bytes) { return take_checkpoint(bytes, "model.safetensors"); }

@@ -17,9 +17,14 @@ enum class SvdRoute {
 /// @pre a is [m, n] float64, finite, its entries far from overflow and underflow.
 std::vector<double> dense_singular_values(const Tensor& a, SvdRoute route);
 
+struct CheckedSingularValues {
+  std::vector<double> values;  // descending, >= 0
+  double norm_drift = 0.0;     ///< |2-norm of the values - Frobenius norm|: what roundings of one sign add up to
+};
+
 /// Takes the routes in their order until one converges to values whose 2-norm is the given Frobenius norm up to
 /// `tolerance` (a wrong answer without an error code is known of vendor libraries). @throws NumericalError if none
 /// does.
-std::vector<double> checked_singular_values(const Tensor& a, double frobenius_norm, double tolerance);
+CheckedSingularValues checked_singular_values(const Tensor& a, double frobenius_norm, double tolerance);
 
 }  // namespace spectrace
