@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <map>
@@ -14,13 +15,26 @@
 namespace spectrace {
 namespace {
 
+/// "sliding window 4096", "sliding window 4096 in layers 0, 2, 4"; nothing if no layer has one.
+std::string windows(const ModelDescription& model) {
+  std::map<std::int64_t, std::vector<std::size_t>> layers_of;
+  for (std::size_t layer = 0; layer < model.attention.size(); ++layer)
+    if (model.attention[layer].sliding_window) layers_of[*model.attention[layer].sliding_window].push_back(layer);
+  std::string text;
+  for (const auto& [window, layers] : layers_of) {
+    text += fmt::format(", sliding window {}", window);
+    if (layers.size() < model.attention.size()) text += fmt::format(" in layers {}", fmt::join(layers, ", "));
+  }
+  return text;
+}
+
 std::string attention_kind(const ModelDescription& model) {
   std::string kind = model.num_kv_heads == model.num_heads ? "multi-head"
                      : model.num_kv_heads == 1             ? "multi-query"
                                                            : "grouped-query";
-  const auto any = [&](auto has) { return std::any_of(model.attention.begin(), model.attention.end(), has); };
-  if (any([](const AttentionSpec& a) { return a.sliding_window.has_value(); })) kind += ", sliding window";
-  if (any([](const AttentionSpec& a) { return a.score_softcap.has_value(); })) kind += ", soft-capped scores";
+  kind += windows(model);
+  const AttentionSpec& first = model.attention.front();
+  if (first.score_softcap) kind += fmt::format(", scores capped at {}", *first.score_softcap);
   if (model.layers.front().query_norm) kind += ", query and key norm";
   if (model.fused_qkv_per_head) kind += ", stored fused per head";
   return kind;
@@ -44,7 +58,7 @@ Json norms(const ModelDescription& model) {
           {"where", found}};
 }
 
-/// Memory of one rank that runs prompts of 2048 tokens in all, MiB: libraries, the largest layer, work on it.
+/// Bytes that one rank needs beside its libraries: the largest layer, and work on prompts of 2048 tokens in all.
 Json memory_needed(const ModelDescription& model) {
   Json needed;
   for (const auto type : {ComputeType::float32, ComputeType::float64}) {
@@ -56,18 +70,18 @@ Json memory_needed(const ModelDescription& model) {
   return needed;
 }
 
-Json describe(const OpenModel& model) {
-  const ModelDescription& d = model.description;
+Json describe(const std::filesystem::path& folder, const TensorStore& store, const ModelDescription& d) {
   std::map<std::string, std::int64_t> bytes_by_type;
   std::uint64_t file_bytes = 0;
-  for (const auto& tensor : model.store.tensors())
+  for (const auto& tensor : store.tensors())
     bytes_by_type[name(tensor.type)] += static_cast<std::int64_t>(tensor.size_bytes);
-  for (const auto& file : model.store.files()) file_bytes += file.size_bytes;
+  for (const auto& file : store.files()) file_bytes += file.size_bytes;
   Json heads = Json::array();
   for (std::int64_t h = 0; h < d.num_heads; ++h) heads.push_back(static_cast<std::int64_t>(d.kv_head_of(QueryHead{h})));
   Json rope = Json::object();
   for (const auto& [fact, value] : d.rope_facts) rope[fact] = value;
-  Json json = {{"folder", model.folder.string()},
+  const SourceProblems problems = source_problems(d, store);
+  Json json = {{"folder", folder.string()},
                {"family", d.family},
                {"architecture", d.architecture},
                {"num_layers", d.num_layers},
@@ -86,16 +100,17 @@ Json describe(const OpenModel& model) {
                {"position_encoding", d.position_encoding},
                {"rope", rope},
                {"tied_embeddings", d.embedding.tied},
-               {"format", model.store.format()},
-               {"num_files", model.store.files().size()},
+               {"format", store.format()},
+               {"num_files", store.files().size()},
                {"file_bytes", file_bytes},
-               {"num_tensors", model.store.tensors().size()},
+               {"num_tensors", store.tensors().size()},
                {"storage_bytes_by_type", bytes_by_type},
-               {"unused_tensors", unused_tensors(d, model.store)},
-               {"missing_tensors", Json::array()},
+               {"unused_tensors", unused_tensors(d, store)},
+               {"missing_tensors", problems.missing},
+               {"unusable_tensors", problems.unusable},
                {"memory", memory_needed(d)}};
   try {
-    json["tokenizer"] = Tokenizer::load(model.folder).description();
+    json["tokenizer"] = Tokenizer::load(folder).description();
   } catch (const InputError& error) {
     json["tokenizer_error"] = error.what();
   }
@@ -123,10 +138,12 @@ std::string shown(const Json& value) {
 
 int command_inspect(const CommandLine& line) {
   const auto folder = find_model_folder(line.target, std::filesystem::current_path(), {});
-  const Json json = describe(open_model_folder(folder, IoMode::automatic));
+  const ModelFiles files = open_model_files(folder, IoMode::automatic);
+  const Json json = describe(folder, files.store, read_description(files.config, files.store));
+  const int code = json["missing_tensors"].empty() && json["unusable_tensors"].empty() ? 0 : 1;
   if (line.as_json) {
     fmt::print("{}\n", json.dump(2));
-    return 0;
+    return code;
   }
   for (const char* key : {"folder",
                           "family",
@@ -153,12 +170,13 @@ int command_inspect(const CommandLine& line) {
                           "num_tensors",
                           "storage_bytes_by_type",
                           "missing_tensors",
+                          "unusable_tensors",
                           "unused_tensors",
                           "memory",
                           "tokenizer",
                           "tokenizer_error"})
     if (json.contains(key)) fmt::print("{:<22} {}\n", key, shown(json[key]));
-  return 0;
+  return code;
 }
 
 }  // namespace spectrace

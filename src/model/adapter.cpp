@@ -2,46 +2,24 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <set>
+#include <string>
 #include <utility>
-
-// A new family: its file under adapters/, and its line here (model_type, and how its class names begin).
-#define SPECTRACE_FAMILIES(X) \
-  X(bloom, "Bloom")           \
-  X(falcon, "Falcon")         \
-  X(gemma, "Gemma")           \
-  X(gemma2, "Gemma2")         \
-  X(gemma3_text, "Gemma3")    \
-  X(gpt2, "GPT2")             \
-  X(gpt_neo, "GPTNeo")        \
-  X(gpt_neox, "GPTNeoX")      \
-  X(gptj, "GPTJ")             \
-  X(llama, "Llama")           \
-  X(mistral, "Mistral")       \
-  X(olmo2, "Olmo2")           \
-  X(opt, "OPT")               \
-  X(phi3, "Phi3")             \
-  X(qwen2, "Qwen2")           \
-  X(qwen3, "Qwen3")           \
-  X(stablelm, "StableLm")
 
 namespace spectrace {
 
-#define SPECTRACE_DECLARE(family, prefix) ModelDescription describe_##family(const JsonNode&, const TensorStore&);
-SPECTRACE_FAMILIES(SPECTRACE_DECLARE)
-#undef SPECTRACE_DECLARE
+// families.inc has a line SPECTRACE_FAMILY(name) for each file of src/model/adapters; the build writes it.
+#define SPECTRACE_FAMILY(family) ModelDescription describe_##family(const JsonNode&, const TensorStore&);
+#include "families.inc"
+#undef SPECTRACE_FAMILY
 
 namespace {
 
-struct Family {
-  Adapter adapter;
-  const char* class_prefix;
-};
-
-constexpr Family kFamilies[] = {
-#define SPECTRACE_ENTRY(family, prefix) Family{{#family, &describe_##family}, prefix},
-    SPECTRACE_FAMILIES(SPECTRACE_ENTRY)
-#undef SPECTRACE_ENTRY
+constexpr Adapter kFamilies[] = {
+#define SPECTRACE_FAMILY(family) Adapter{#family, &describe_##family},
+#include "families.inc"
+#undef SPECTRACE_FAMILY
 };
 
 constexpr std::array kMixturesOfExperts = {
@@ -77,12 +55,19 @@ std::string first_architecture(const JsonNode& config) {
   return classes && classes->is_array() && classes->size() > 0 ? classes->element(0).as_string() : std::string();
 }
 
-/// "GPT2LMHeadModel" of the prefix "GPT2": the prefix, then a word of its own ("GPTNeo" must not catch
-/// "GPTNeoXForCausalLM").
-bool is_class_of(const std::string& class_name, const std::string& prefix) {
-  for (const char* suffix : {"LMHeadModel", "ForCausalLM", "Model"})
-    if (class_name == prefix + suffix) return true;
-  return false;
+/// "GPTNeoXForCausalLM" is a class of "gpt_neox", and "Gemma3ForCausalLM" one of "gemma3_text"; "GPTNeoForCausalLM" is
+/// not one of "gpt_neox".
+bool is_class_of(std::string class_name, std::string model_type) {
+  const auto cut = [](std::string& text, const std::string& ending) {
+    if (!text.ends_with(ending)) return false;
+    text.resize(text.size() - ending.size());
+    return true;
+  };
+  if (!cut(class_name, "LMHeadModel") && !cut(class_name, "ForCausalLM") && !cut(class_name, "Model")) return false;
+  cut(model_type, "_text");
+  std::erase(model_type, '_');
+  return std::equal(class_name.begin(), class_name.end(), model_type.begin(), model_type.end(),
+                    [](char a, char b) { return std::tolower(static_cast<unsigned char>(a)) == b; });
 }
 
 std::string why_unknown(const std::string& type, const JsonNode& config) {
@@ -98,14 +83,14 @@ std::string why_unknown(const std::string& type, const JsonNode& config) {
   return "known: " + quoted_list(known_families());
 }
 
-const Family& find_family(const JsonNode& config) {
+const Adapter& find_family(const JsonNode& config) {
   std::string type = config.get_string("model_type", "");
   const std::string class_name = first_architecture(config);
-  for (const Family& family : kFamilies)
-    if (type == family.adapter.model_type) return family;
+  for (const Adapter& family : kFamilies)
+    if (type == family.model_type) return family;
   if (type.empty()) {
-    for (const Family& family : kFamilies)
-      if (is_class_of(class_name, family.class_prefix)) return family;
+    for (const Adapter& family : kFamilies)
+      if (is_class_of(class_name, family.model_type)) return family;
   }
   if (type.empty() && class_name.empty())
     throw config.error("names no model_type and no architectures", why_unknown(type, config),
@@ -120,31 +105,23 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
   return text + "]";
 }
 
-std::string check_source(const TensorStore& store, const TensorSource& source, const std::string& name) {
-  const TensorInfo* info = store.find(name);
-  if (!info) return "tensor '" + name + "' is absent";
-  if (info->shape != source.shape)
-    return "tensor '" + name + "' has shape " + shape_text(info->shape) + ", expected " + shape_text(source.shape) +
+/// What is wrong with a tensor that the description needs; nothing if all is well. @pre it is not absent.
+std::string problem_of(const TensorInfo& info, const TensorSource& source) {
+  if (info.shape != source.shape)
+    return "tensor '" + info.name + "' has shape " + shape_text(info.shape) + ", expected " + shape_text(source.shape) +
            " (from config.json " + source.config_keys + ")";
-  if (!is_floating(info->type) || info->type == StorageType::float8)
-    return "tensor '" + name + "' holds " + spectrace::name(info->type) + ", expected floating numbers";
+  if (!is_floating(info.type))
+    return "tensor '" + info.name + "' holds " + spectrace::name(info.type) + ", expected floating numbers";
   return {};
 }
 
 /// @throws InputError with every absent or misshapen tensor (the first of them, if there are many).
 void check_sources(const ModelDescription& model, const TensorStore& store) {
   constexpr std::size_t kMostShown = 8;
+  const SourceProblems found = source_problems(model, store);
   std::vector<std::string> problems;
-  std::set<std::string> seen;
-  for (const TensorSource* source : model.all_sources()) {
-    auto names = source->stacked;
-    names.insert(names.begin(), source->tensor);
-    for (const auto& name : names) {
-      if (!seen.insert(name).second) continue;
-      auto problem = check_source(store, *source, name);
-      if (!problem.empty()) problems.push_back(std::move(problem));
-    }
-  }
+  for (const auto& name : found.missing) problems.push_back("tensor '" + name + "' is absent");
+  problems.insert(problems.end(), found.unusable.begin(), found.unusable.end());
   if (problems.empty()) return;
   std::string text;
   for (std::size_t i = 0; i < std::min(problems.size(), kMostShown); ++i) text += (i == 0 ? "" : "; ") + problems[i];
@@ -159,20 +136,44 @@ bool ends_with_any(const std::string& name, std::initializer_list<const char*> e
 
 }  // namespace
 
-ModelDescription describe_model(const JsonNode& config, const TensorStore& store) {
+ModelDescription read_description(const JsonNode& config, const TensorStore& store) {
   if (!config.is_object()) throw config.error("is not a JSON object");
-  const Family& family = find_family(config);
+  const Adapter& family = find_family(config);
   refuse_quantized(store, config);
-  ModelDescription model = family.adapter.describe(config, store);
-  model.family = family.adapter.model_type;
+  ModelDescription model = family.describe(config, store);
+  model.family = family.model_type;
   model.architecture = first_architecture(config);
+  return model;
+}
+
+SourceProblems source_problems(const ModelDescription& model, const TensorStore& store) {
+  SourceProblems problems;
+  std::set<std::string> seen;
+  for (const TensorSource* source : model.all_sources()) {
+    auto names = source->stacked;
+    names.insert(names.begin(), source->tensor);
+    for (const auto& name : names) {
+      if (!seen.insert(name).second) continue;
+      const TensorInfo* info = store.find(name);
+      if (!info) {
+        problems.missing.push_back(name);
+      } else if (auto problem = problem_of(*info, *source); !problem.empty()) {
+        problems.unusable.push_back(std::move(problem));
+      }
+    }
+  }
+  return problems;
+}
+
+ModelDescription describe_model(const JsonNode& config, const TensorStore& store) {
+  ModelDescription model = read_description(config, store);
   check_sources(model, store);
   return model;
 }
 
 std::vector<std::string> known_families() {
   std::vector<std::string> names;
-  for (const Family& family : kFamilies) names.emplace_back(family.adapter.model_type);
+  for (const Adapter& family : kFamilies) names.emplace_back(family.model_type);
   return names;
 }
 

@@ -10,15 +10,19 @@
 
 namespace spectrace {
 
-OpenModel open_model_folder(const std::filesystem::path& folder, IoMode io) {
+ModelFiles open_model_files(const std::filesystem::path& folder, IoMode io) {
   const auto config_path = folder / "config.json";
   if (!std::filesystem::exists(config_path))
     throw InputError(ErrorKind::model, "'" + folder.string() + "' has no config.json",
                      "a model folder holds config.json and safetensors or .bin files", "Is it the right folder?");
   JsonNode config = JsonNode::parse_file(config_path, ErrorKind::model);
-  TensorStore store = TensorStore::open(folder, io);
-  ModelDescription description = describe_model(config, store);
-  return {folder, std::move(config), std::move(store), std::move(description)};
+  return {std::move(config), TensorStore::open(folder, io)};
+}
+
+OpenModel open_model_folder(const std::filesystem::path& folder, IoMode io) {
+  ModelFiles files = open_model_files(folder, io);
+  ModelDescription description = describe_model(files.config, files.store);
+  return {folder, std::move(files.config), std::move(files.store), std::move(description)};
 }
 
 OpenModel open_model(const ModelEntry& entry, const Job& job, IoMode io) {

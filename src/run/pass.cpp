@@ -14,17 +14,17 @@
 namespace spectrace {
 namespace {
 
-/// What a unit's work may fail of without ending the run: the checkpoint's fault, or a solver's.
-/// Returns the error's text, or nothing if all went well.
+/// What a unit's work may fail of without ending the run: the checkpoint's fault, or a solver's on the matrices that
+/// `what` names. Returns the error's text, or nothing if all went well.
 template <typename F>
-std::optional<std::string> error_of(F&& f) {
+std::optional<std::string> error_of(const std::string& what, F&& f) {
   try {
     f();
     return std::nullopt;
   } catch (const InputError& error) {
     return error.what();
   } catch (const NumericalError& error) {
-    return error.what();
+    return what + ": " + error.what();
   }
 }
 
@@ -81,7 +81,7 @@ class Pass {
 
   void do_unembedding(std::size_t unit) {
     Record record;
-    const auto error = error_of([&] { record = measure_unembedding(description_, model_.store); });
+    const auto error = error_of("the unembedding", [&] { record = measure_unembedding(description_, model_.store); });
     report(unit, error ? failed(*error) : std::move(record), plan_.units[unit].flops);
   }
 
@@ -89,7 +89,7 @@ class Pass {
   std::unique_ptr<BatchUnderWay> start(std::size_t unit) {
     auto batch =
         std::make_unique<BatchUnderWay>(model_, make_batch(plan_, plan_.units[unit]), unit, options_.prompt_analyses);
-    batch->error = error_of([&] {
+    batch->error = error_of("the embedding", [&] {
       batch->hidden = embed(description_, model_.store, batch->batch, options_.dtype);
       batch->measurement.see_boundary(0, batch->hidden);
     });
@@ -102,17 +102,18 @@ class Pass {
     const bool any_batch = std::any_of(batches.begin(), batches.end(), [](const auto& batch) { return !batch->error; });
     if (!any_batch && layer_units.empty()) return;
 
+    const std::string here = "layer " + std::to_string(layer);
     // A unit of the attention matrices must fail of these matrices only, whatever else the layer is read for.
     std::optional<LayerWeights> weights;
     AttentionWeights attention;
     std::optional<std::string> layer_error, attention_error;
     if (any_batch)
-      layer_error = error_of([&] { weights = read_layer(description_, model_.store, layer, options_.dtype); });
+      layer_error = error_of(here, [&] { weights = read_layer(description_, model_.store, layer, options_.dtype); });
     if (weights) {
       attention = attention_weights(*weights);
     } else if (!layer_units.empty()) {
-      attention_error =
-          error_of([&] { attention = read_attention_weights(description_, model_.store, layer, options_.dtype); });
+      attention_error = error_of(
+          here, [&] { attention = read_attention_weights(description_, model_.store, layer, options_.dtype); });
     }
 
     SlicedWeights sliced;
@@ -120,13 +121,14 @@ class Pass {
     std::optional<std::string> values_error;
     if (weights || (!layer_units.empty() && !attention_error)) {
       sliced = slice_weights(description_, attention, options_.slicing);
-      if (needs_values(layer_units, batches)) values_error = error_of([&] { values = value_spectra(sliced); });
+      if (needs_values(layer_units, batches))
+        values_error = error_of(here + ", W_V of a head", [&] { values = value_spectra(sliced); });
     }
     for (const std::size_t unit : layer_units) do_layer_unit(unit, sliced, values, attention_error, values_error);
     for (auto& batch : batches) {
       if (!batch->error && layer_error) batch->error = layer_error;
       if (!batch->error && values_error && batch->measurement.needs_value_spectra()) batch->error = values_error;
-      if (!batch->error) batch->error = error_of([&] { run_batch(layer, *weights, values, *batch); });
+      if (!batch->error) batch->error = error_of(here, [&] { run_batch(layer, *weights, values, *batch); });
       progress(plan_.units[batch->unit].flops / static_cast<double>(description_.num_layers));
     }
     log_debug("layer {} of {}: {:.2f} s", layer, model_.folder.string(), watch.elapsed_s());
@@ -148,7 +150,7 @@ class Pass {
     auto error = attention_error;
     if (!error && is_heads) error = values_error;
     if (!error)
-      error = error_of([&] {
+      error = error_of("layer " + std::to_string(plan_.units[unit].layer), [&] {
         record = is_heads ? measure_heads(description_, sliced, options_.slicing, values) : measure_matrices(sliced);
       });
     report(unit, error ? failed(*error) : std::move(record), plan_.units[unit].flops);
@@ -168,7 +170,7 @@ class Pass {
   void finish(BatchUnderWay& batch) {
     Record record;
     if (!batch.error)
-      batch.error = error_of([&] {
+      batch.error = error_of("the final norm", [&] {
         batch.measurement.see_final_norm(apply_final_norm(description_, model_.store, batch.hidden));
         record = batch.measurement.finish();
       });

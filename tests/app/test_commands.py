@@ -70,6 +70,18 @@ def test_inspect_describes_the_model(tmp_path):
     assert "grouped-query" in spectrace("inspect", model).stdout
 
 
+def test_inspect_lists_missing_and_misshapen_tensors(tmp_path):
+    def damage(tensors):
+        del tensors["model.norm.weight"]
+        tensors["model.layers.1.self_attn.o_proj.weight"] = np.ones((24, 31))
+
+    result = spectrace("inspect", make_llama(tmp_path / "model", change=damage), "--json")
+    assert result.returncode == 1, result.stderr
+    described = json.loads(result.stdout)
+    assert described["missing_tensors"] == ["model.norm.weight"]
+    assert len(described["unusable_tensors"]) == 1 and "[24, 31], expected [24, 32]" in described["unusable_tensors"][0]
+
+
 def test_tokenize_matches_tokenizers():
     tokenizers = pytest.importorskip("tokenizers", reason="needs the oracle's packages (tools/setup --oracle)")
     lines = ["def f(x): return x", "", "  spaces  and\ttabs", "naïve café — 東京 🦊", "for i in range(10):"]

@@ -9,7 +9,8 @@
 
 namespace spectrace {
 
-/// One family of models. A new family is one file under src/model/adapters and one line in src/model/adapter.cpp.
+/// One family of models: the file src/model/adapters/<model_type>.cpp, which defines describe_<model_type>. There is
+/// nothing else to do for a new one but its cases for the tests (docs/manual.md, "Adding a family").
 /// Reads config.json (old and new style of the hub) and the tensor names. A config field that would change the
 /// mathematics and is not understood is an InputError that names it.
 struct Adapter {
@@ -17,10 +18,20 @@ struct Adapter {
   ModelDescription (*describe)(const JsonNode& config, const TensorStore& store);
 };
 
-/// Describes the model: picks the adapter by model_type (else by architectures), refuses quantized checkpoints, and
-/// holds every source against the checkpoint's header.
-/// @throws InputError (model): unknown family (with the list of those known), absent tensor, wrong shape ("tensor 'x'
-/// has shape [3072, 767], expected [3072, 768] (from config.json ffn_dim, hidden_size)"), several in one message.
+/// Describes the model by its config and the names of its tensors: picks the adapter by model_type (else by
+/// architectures), refuses quantized checkpoints. Whether the tensors are there is not looked at.
+/// @throws InputError (model): unknown family (with the list of those known), a field that is not understood.
+ModelDescription read_description(const JsonNode& config, const TensorStore& store);
+
+/// What a checkpoint lacks of what its description names.
+struct SourceProblems {
+  std::vector<std::string> missing;  ///< names of tensors
+  std::vector<std::string> unusable;  ///< "tensor 'x' has shape [3072, 767], expected [3072, 768] (from config.json …)"
+};
+SourceProblems source_problems(const ModelDescription& description, const TensorStore& store);
+
+/// read_description, every source held against the checkpoint's header.
+/// @throws InputError (model) as read_description does, and where there are source_problems: several in one message.
 ModelDescription describe_model(const JsonNode& config, const TensorStore& store);
 
 /// model_type of every family that there is an adapter for.

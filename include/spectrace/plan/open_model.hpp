@@ -11,6 +11,15 @@
 
 namespace spectrace {
 
+/// A model folder's config.json and the headers of its checkpoint.
+struct ModelFiles {
+  JsonNode config;
+  TensorStore store;
+};
+
+/// @throws InputError (model, io) if one of them is absent or unreadable.
+ModelFiles open_model_files(const std::filesystem::path& folder, IoMode io);
+
 /// A model whose headers have been read: nothing of its data.
 struct OpenModel {
   std::filesystem::path folder;

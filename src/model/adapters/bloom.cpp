@@ -1,8 +1,8 @@
 #include <cmath>
 
 #include "../config_fields.hpp"
+#include "../parts/alibi.hpp"
 #include "../sources.hpp"
-#include "alibi.hpp"
 
 namespace spectrace {
 
@@ -25,7 +25,7 @@ ModelDescription describe_bloom(const JsonNode& config, const TensorStore& store
   model.position_encoding = "alibi";
   model.fused_qkv_per_head = true;
   model.block.norm = {NormKind::layer_norm, fields.epsilon("layer_norm_epsilon", 1e-5), 0.0};
-  model.block.activation = Activation::gelu_tanh;  // no field of the config
+  model.block.activation = Activation::gelu_tanh_short;  // no field of the config
   model.block.residual_from_norm = fields.flag("apply_residual_connection_post_layernorm", false);
   const bool tied = fields.flag("tie_word_embeddings", true);
   fields.expect_understood();

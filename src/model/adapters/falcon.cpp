@@ -1,9 +1,9 @@
 #include <cmath>
 
 #include "../config_fields.hpp"
+#include "../parts/alibi.hpp"
 #include "../rope.hpp"
 #include "../sources.hpp"
-#include "alibi.hpp"
 
 namespace spectrace {
 namespace {

@@ -1,4 +1,4 @@
-#include "gemma_like.hpp"
+#include "../parts/gemma_like.hpp"
 
 namespace spectrace {
 

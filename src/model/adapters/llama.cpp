@@ -1,4 +1,4 @@
-#include "llama_like.hpp"
+#include "../parts/llama_like.hpp"
 
 namespace spectrace {
 

@@ -1,4 +1,4 @@
-#include "qwen_like.hpp"
+#include "../parts/qwen_like.hpp"
 
 namespace spectrace {
 
