@@ -50,6 +50,11 @@ void activate(Activation activation, Tensor& x) {
     case Activation::relu: at::relu_(x); break;
     case Activation::gelu: at::gelu_(x); break;
     case Activation::gelu_tanh: at::gelu_(x, "tanh"); break;
+    case Activation::gelu_tanh_short: {
+      const Tensor inner = x.square().mul_(0.044715).add_(1).mul_(x).mul_(0.79788456);
+      x.mul_(inner.tanh_().add_(1).mul_(0.5));
+      break;
+    }
     case Activation::silu: at::silu_(x); break;
   }
 }

@@ -185,8 +185,8 @@ std::int64_t block_workspace_bytes(const ModelDescription& model, std::int64_t n
   // Tables: two of half the rotary dimensions in the compute type, and the angles and one function of them in float32.
   const std::int64_t tables = num_tokens * rotary_dim * (element + 4);
   const std::int64_t projections = num_tokens * (queries + 2 * keys) * element;
-  const std::int64_t chunk_row =
-      4 * model.hidden_size + queries + (model.block.gated_mlp ? 2 : 1) * model.intermediate_size;
+  const bool two_inner = model.block.gated_mlp || model.block.activation == Activation::gelu_tanh_short;
+  const std::int64_t chunk_row = 4 * model.hidden_size + queries + (two_inner ? 2 : 1) * model.intermediate_size;
   const std::int64_t chunks = std::min(num_tokens, kRowsPerChunk * num_threads()) * chunk_row * element;
   return tables + projections + std::max(chunks, attention_workspace_bytes(model.num_heads, longest_prompt, element));
 }

@@ -21,7 +21,8 @@ struct NormSpec {
   double weight_offset = 0.0;  ///< 1 for Gemma: (1 + w) x
 };
 
-enum class Activation { relu, gelu, gelu_tanh, silu };
+/// gelu_tanh_short: the tanh form with sqrt(2 / pi) cut to 0.79788456, as Megatron and so BLOOM write it.
+enum class Activation { relu, gelu, gelu_tanh, gelu_tanh_short, silu };
 
 /// Rotary embedding of one layer. The tables are what the model was trained with: angles in float32 (docs/numerics.md).
 struct RotarySpec {
