@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt  # noqa: E402  (the backend comes first)
 import numpy as np  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.lines import Line2D  # noqa: E402
-from matplotlib.ticker import MaxNLocator  # noqa: E402
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter  # noqa: E402
 
 from spectrace.results import Results  # noqa: E402
 
@@ -20,7 +20,7 @@ LAYER_COLORS = "viridis"
 SPECTRA_PER_ROW = 4
 
 STYLE = {
-    "figure.facecolor": "white", "figure.dpi": 110, "savefig.dpi": 150, "font.size": 9.5, "axes.titlesize": 10.5,
+    "figure.facecolor": "white", "figure.dpi": 150, "font.size": 9.5, "axes.titlesize": 10.5,
     "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
     "axes.grid": True, "grid.color": "#e6e6e6", "grid.linewidth": 0.7, "axes.axisbelow": True, "axes.edgecolor": "#888888",
     "xtick.color": "#444444", "ytick.color": "#444444", "axes.labelcolor": "#333333", "legend.frameon": False,
@@ -59,10 +59,13 @@ def _finish_layers(axes, title: str, label: str) -> None:
 
 
 def _log_if_wide(axes, values: list[np.ndarray]) -> None:
-    """A logarithmic axis where the values span more than a factor of 30."""
+    """A logarithmic axis, its numbers written out, where the values span more than a factor of 10."""
     every = np.concatenate([v[np.isfinite(v)] for v in values]) if values else np.array([])
-    if every.size and every.min() > 0 and every.max() > 30 * every.min():
+    if every.size and every.min() > 0 and every.max() > 10 * every.min():
         axes.set_yscale("log", nonpositive="clip")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def draw_by_layer(axes, results: Results, styles: ModelStyle, prompt_set: str, name: str, transition: str | None = None) -> bool:
@@ -90,14 +93,14 @@ def draw_by_layer(axes, results: Results, styles: ModelStyle, prompt_set: str, n
 
 def draw_trace(axes, results: Results, styles: ModelStyle, prompt_set: str) -> bool:
     found = draw_by_layer(axes, results, styles, prompt_set, "trace_multihead", "l_star_trace")
-    _finish_layers(axes, "Trace of the sheaf Laplacian, all heads", r"$\sum_h \mathrm{Tr}\,\Delta_F$")
+    _finish_layers(axes, "Trace of the sheaf Laplacian", r"$\sum_h \mathrm{Tr}\,\Delta_F$")
     return found
 
 
 def draw_gain(axes, results: Results, styles: ModelStyle, prompt_set: str) -> bool:
     axes.axhline(1, color="#999999", linewidth=1)
     found = draw_by_layer(axes, results, styles, prompt_set, "gain")
-    _finish_layers(axes, "Gain of the residual stream", "norm after / before the layer")
+    _finish_layers(axes, "Gain of the residual stream", "norm after / norm before")
     return found
 
 
