@@ -68,14 +68,6 @@ class MappedRegion {
   const std::byte* data_ = nullptr;
 };
 
-/// Without this a fresh tensor costs a page fault for every 4 KiB, more than the reading itself.
-void prefer_huge_pages(void* data, std::uint64_t size) {
-  constexpr std::uintptr_t huge_page = 2u << 20;
-  const auto begin = (reinterpret_cast<std::uintptr_t>(data) + huge_page - 1) / huge_page * huge_page;
-  const auto end = (reinterpret_cast<std::uintptr_t>(data) + size) / huge_page * huge_page;
-  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // advice: may be refused
-}
-
 template <typename To>
 std::int64_t read_contiguous(const RegionSource& source, StorageType type, std::uint64_t offset, std::int64_t count,
                              To* out) {
@@ -235,7 +227,6 @@ std::int64_t read_region(const RegionSource& source, const TensorInfo& tensor, s
   std::int64_t count = num_rows;
   for (std::size_t d = 1; d < tensor.shape.size(); ++d) count *= tensor.shape[d];
   if (count == 0) return 0;
-  prefer_huge_pages(out, static_cast<std::uint64_t>(count) * sizeof(To));
   if (tensor.is_contiguous()) {
     const std::int64_t skipped = first * (count / num_rows) * element_size_bytes(tensor.type);
     return read_contiguous(source, tensor.type, tensor.offset + static_cast<std::uint64_t>(skipped), count, out);

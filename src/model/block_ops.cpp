@@ -9,12 +9,13 @@
 
 namespace spectrace {
 
-void for_row_chunks(std::int64_t num_rows, const std::function<void(std::int64_t, std::int64_t)>& part) {
-  const std::int64_t num_chunks = (num_rows + kRowsPerChunk - 1) / kRowsPerChunk;
+void for_row_chunks(std::int64_t num_rows, std::int64_t most,
+                    const std::function<void(std::int64_t, std::int64_t)>& part) {
+  const std::int64_t num_chunks = (num_rows + most - 1) / most;
   parallel_for(num_chunks, [&](std::int64_t chunk) {
     const c10::InferenceMode no_autograd;
-    const std::int64_t first = chunk * kRowsPerChunk;
-    part(first, std::min(kRowsPerChunk, num_rows - first));
+    const std::int64_t first = chunk * most;
+    part(first, std::min(most, num_rows - first));
   });
 }
 

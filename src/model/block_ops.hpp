@@ -7,12 +7,10 @@
 
 namespace spectrace {
 
-/// Calls part(first, count) for pieces of at most 256 rows, as tasks of parallel_for. The pieces follow from the number
-/// of rows alone, so the bits do not depend on threads; a piece is big enough for the matrix product to run at full
-/// speed and small enough that nothing of [all tokens, intermediate size] is ever held.
-void for_row_chunks(std::int64_t num_rows, const std::function<void(std::int64_t first, std::int64_t count)>& part);
-/// Rows of the largest piece.
-constexpr std::int64_t kRowsPerChunk = 256;
+/// Calls part(first, count) for pieces of at most `most` rows, as tasks of parallel_for. The pieces follow from the
+/// number of rows alone, so the bits do not depend on threads.
+void for_row_chunks(std::int64_t num_rows, std::int64_t most,
+                    const std::function<void(std::int64_t first, std::int64_t count)>& part);
 
 /// @pre x is [rows, in]. Returns [rows, out].
 Tensor apply_linear(const Linear& linear, const Tensor& x);

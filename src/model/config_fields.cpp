@@ -44,6 +44,7 @@ constexpr std::array kMathematicalFields = {
     "parallel_attn",
     "parallel_block",
     "partial_rotary_factor",
+    "per_layer_config",
     "position_embedding_type",
     "q_lora_rank",
     "qk_layernorm",
@@ -190,6 +191,8 @@ void ConfigFields::refuse_if_set(const char* name, const std::string& why) {
 }
 
 void ConfigFields::expect_understood() const {
+  if (!config_.get_bool("is_causal", true))
+    throw config_.error("the field 'is_causal' is false", "only causal attention is supported");
   std::vector<std::string> strange;
   config_.for_each_member([&](const std::string& key, const JsonNode& value) {
     const bool changes_mathematics =

@@ -121,6 +121,9 @@ void apply_scaling(const std::string& type, const Scaling& scaling, RotarySpec& 
     rotary.inverse_frequencies = to_vector(default_frequencies(theta, dim) / scaling.number("factor"));
   } else if (type == "dynamic") {
     const double factor = scaling.number("factor");
+    if (dim <= 2)
+      throw scaling.settings.error("dynamic scaling of " + std::to_string(dim) + " dimensions",
+                                   "its theta grows by a power of 1 / (dimensions - 2)");
     rotary.dynamic_theta = theta;
     rotary.dynamic_factor = factor;
     rotary.long_threshold = scaling.max_positions;

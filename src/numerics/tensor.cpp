@@ -4,6 +4,10 @@
 
 #include <cstdlib>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include "spectrace/core/error.hpp"
 #include "spectrace/core/parallel.hpp"
 
@@ -13,6 +17,15 @@ namespace {
 /// Without this the bits of MKL's results depend on where in memory a matrix starts (seen: the eigenvalues of one head,
 /// alone and among others). MKL reads the variable at its first call; a value that the user has set stays.
 const int cbwr_was_set = ::setenv("MKL_CBWR", "AUTO", /*overwrite=*/0);
+
+/// Memory of freed tensors stays with the process for the next ones: handing it back costs a page fault for every 4 KiB
+/// of each work matrix (a twentieth of the forward pass of small models).
+void keep_freed_memory() {
+#ifdef __GLIBC__
+  ::mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  ::mallopt(M_TRIM_THRESHOLD, 512 << 20);
+#endif
+}
 
 }  // namespace
 
@@ -27,6 +40,7 @@ ComputeType parse_compute_type(const std::string& text) {
 }
 
 void set_compute_threads(int num_threads) {
+  keep_freed_memory();
   // The setting is per thread in OpenMP: each worker has to make its own.
   at::set_num_threads(1);
   set_worker_start([] { at::set_num_threads(1); });

@@ -27,6 +27,10 @@ ModelDescription describe_bloom(const JsonNode& config, const TensorStore& store
   model.block.norm = {NormKind::layer_norm, fields.epsilon("layer_norm_epsilon", 1e-5), 0.0};
   model.block.activation = Activation::gelu_tanh_short;  // no field of the config
   model.block.residual_from_norm = fields.flag("apply_residual_connection_post_layernorm", false);
+  if (fields.flag("slow_but_exact", false) && fields.size_or({"pretraining_tp"}, 1) > 1)
+    throw config.error("slow_but_exact is set, with pretraining_tp of more than 1",
+                       "transformers then leaves out two biases of each block, which cannot be meant",
+                       "Set slow_but_exact to false: it only changes how sums are split.");
   const bool tied = fields.flag("tie_word_embeddings", true);
   fields.expect_understood();
 

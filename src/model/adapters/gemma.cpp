@@ -11,8 +11,8 @@ ModelDescription describe_gemma(const JsonNode& config, const TensorStore& store
                                              .activation = "gelu_pytorch_tanh",
                                              .norm_weight_offset = 1.0,
                                              .max_positions = 8192});
-  // The first releases say "gelu" and mean its tanh form.
-  if (llama.model.block.activation == Activation::gelu) llama.model.block.activation = Activation::gelu_tanh;
+  // The first releases say "gelu" and mean its tanh form; other names of the exact one mean that.
+  if (fields.text({"hidden_act"}, "") == "gelu") llama.model.block.activation = Activation::gelu_tanh;
   set_attention(llama, read_rope(fields, {}, llama.model.head_dim, llama.model.max_positions));
   fields.refuse_if_set("use_bidirectional_attention", "only causal attention is supported");
   LlamaBiases biases;

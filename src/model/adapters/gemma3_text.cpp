@@ -13,9 +13,12 @@ Gemma3Ropes read_ropes(ConfigFields& fields, std::int64_t head_dim, std::int64_t
   auto full = parameters ? parameters->find("full_attention") : std::nullopt;
   const auto sliding = parameters ? parameters->find("sliding_attention") : std::nullopt;
   if (parameters) parameters->expect_only_keys({"full_attention", "sliding_attention"});
-  if (scaling && scaling->size() > 0) full = scaling;  // the old style scales the layers without a window alone
-  const double full_theta = fields.number("rope_theta", 1e6),
-               sliding_theta = fields.number("rope_local_base_freq", 1e4);
+  double full_theta = fields.number("rope_theta", 1e6);
+  const double sliding_theta = fields.number("rope_local_base_freq", 1e4);
+  if (scaling && scaling->size() > 0) {  // the old style scales the layers without a window alone
+    if (full) full_theta = full->get_double("rope_theta", full_theta);
+    full = scaling;
+  }
   return {read_rope_settings(fields, full, full_theta, 1.0, 0, head_dim, max_positions),
           read_rope_settings(fields, sliding, sliding_theta, 1.0, 0, head_dim, max_positions)};
 }
@@ -44,7 +47,7 @@ ModelDescription describe_gemma3_text(const JsonNode& config, const TensorStore&
   // transformers keeps the field but gives the cap to no layer.
   fields.refuse_if_set("attn_logit_softcapping", "Gemma-3 has no cap on its scores");
   set_gemma2_scores(llama, fields, std::nullopt);
-  const std::int64_t pattern = fields.size_or({"sliding_window_pattern", "_sliding_window_pattern"}, 6);
+  const std::int64_t pattern = fields.size_or({"sliding_window_pattern"}, 6);
   const auto sliding =
       fields.sliding_layers(llama.model.num_layers).value_or(default_sliding_layers(llama.model.num_layers, pattern));
   const auto window = fields.optional_number("sliding_window", 4096.0);

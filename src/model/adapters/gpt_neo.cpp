@@ -4,26 +4,30 @@
 namespace spectrace {
 namespace {
 
-/// attention_types [[["global", "local"], 12]]: the words, repeated; true for "local".
+bool is_local(const JsonNode& word) {
+  if (word.as_string() != "global" && word.as_string() != "local")
+    throw word.error("unknown kind of attention '" + word.as_string() + "'", "known: 'global', 'local'");
+  return word.as_string() == "local";
+}
+
+/// True for "local", per layer: from attention_layers ["global", "local", …], or from attention_types
+/// [[["global", "local"], 12]], the words, repeated. Where both are there the first counts, as in transformers.
 std::vector<bool> local_layers(ConfigFields& fields, std::int64_t num_layers) {
   std::vector<bool> local;
-  const auto types = fields.find("attention_types");
-  fields.find("attention_layers");  // the same, spelled out
-  if (!types) {
-    for (std::int64_t i = 0; i < 24; ++i) local.push_back(i % 2 == 1);
-  } else {
+  const auto layers = fields.find("attention_layers"), types = fields.find("attention_types");
+  if (layers) {
+    layers->for_each([&](const JsonNode& word) { local.push_back(is_local(word)); });
+  } else if (types) {
     types->for_each([&](const JsonNode& item) {
       for (std::int64_t repeat = 0; repeat < item.element(1).as_int(); ++repeat)
-        item.element(0).for_each([&](const JsonNode& word) {
-          if (word.as_string() != "global" && word.as_string() != "local")
-            throw word.error("unknown kind of attention '" + word.as_string() + "'", "known: 'global', 'local'");
-          local.push_back(word.as_string() == "local");
-        });
+        item.element(0).for_each([&](const JsonNode& word) { local.push_back(is_local(word)); });
     });
+  } else {
+    for (std::int64_t i = 0; i < 24; ++i) local.push_back(i % 2 == 1);
   }
   if (std::cmp_not_equal(local.size(), num_layers))
-    throw fields.json().error("attention_types describes " + std::to_string(local.size()) + " layers, num_layers is " +
-                              std::to_string(num_layers));
+    throw fields.json().error("attention_types or attention_layers describes " + std::to_string(local.size()) +
+                              " layers, num_layers is " + std::to_string(num_layers));
   return local;
 }
 
