@@ -82,7 +82,9 @@ TEST(DescribeModelTest, switches_that_change_the_mathematics_are_refused_by_name
                                                    {"alibi", true},
                                                    {"use_qk_norm", true},
                                                    {"partial_rotary_factor", 0.5},
-                                                   {"num_experts", 8}};
+                                                   {"num_experts", 8},
+                                                   {"per_layer_config", {{"1", {{"intermediate_size", 8}}}}},
+                                                   {"is_causal", false}};
   for (const auto& [name, value] : switches) {
     const ChangedCase changed("llama", [&](Json& config) { config[name] = value; });
     EXPECT_TRUE(holds(changed.error(), std::string("'") + name + "'"));
@@ -91,6 +93,10 @@ TEST(DescribeModelTest, switches_that_change_the_mathematics_are_refused_by_name
   EXPECT_TRUE(holds(cross.error(), "'add_cross_attention'"));
   const ChangedCase both_ways("gemma2", [](Json& config) { config["use_bidirectional_attention"] = true; });
   EXPECT_TRUE(holds(both_ways.error(), "'use_bidirectional_attention'"));
+  const ChangedCase sliced("bloom", [](Json& config) {
+    config.update({{"slow_but_exact", true}, {"pretraining_tp", 2}});
+  });
+  EXPECT_TRUE(holds(sliced.error(), "slow_but_exact", "pretraining_tp"));
 }
 
 TEST(DescribeModelTest, harmless_fields_are_ignored) {
@@ -119,6 +125,9 @@ TEST(DescribeModelTest, bad_values_are_named_with_their_place) {
   EXPECT_TRUE(holds(error("llama", "rope_scaling", Json{{"rope_type", "linear"}, {"factor", 2.0}, {"twist", 1}}),
                     "unknown key 'twist'"));
   EXPECT_TRUE(holds(error("llama", "rope_scaling", Json{{"rope_type", "linear"}}), "'factor' is missing"));
+  EXPECT_TRUE(holds(error("gpt_neox_serial", "rope_parameters",
+                          Json{{"rope_type", "dynamic"}, {"factor", 2.0}, {"partial_rotary_factor", 0.17}}),
+                    "dynamic scaling of 2 dimensions"));
   EXPECT_TRUE(holds(error("gpt2", "n_head", 4), "not a multiple of the 4 heads"));
   EXPECT_TRUE(holds(error("gemma2", "layer_types", Json{"full_attention"}), "has 1 entries for 3 layers"));
   EXPECT_TRUE(holds(error("gemma2", "layer_types", Json{"full_attention", "chunked_attention", "full_attention"}),

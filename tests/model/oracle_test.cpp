@@ -47,10 +47,6 @@ std::vector<std::vector<std::int64_t>> read_prompts(const std::filesystem::path&
   return node.json().get<std::vector<std::vector<std::int64_t>>>();
 }
 
-/// Families whose attention and norms transformers computes in float64 throughout (no rotary tables, no float32
-/// softmax).
-bool oracle_is_exact(const std::string& family) { return family == "gpt2"; }
-
 class OracleTest : public ::testing::TestWithParam<std::string> {};
 
 void expect_agreement(const std::string& name, ComputeType type, double tolerance) {
@@ -75,10 +71,8 @@ void expect_agreement(const std::string& name, ComputeType type, double toleranc
   }
 }
 
-TEST_P(OracleTest, float64_agrees) {
-  const Model model(case_folder(GetParam()));
-  expect_agreement(GetParam(), ComputeType::float64, oracle_is_exact(model.description.family) ? 1e-10 : 2e-6);
-}
+/// expected.safetensors is made with the oracle's float32 steps in float64.
+TEST_P(OracleTest, float64_agrees) { expect_agreement(GetParam(), ComputeType::float64, 1e-10); }
 
 TEST_P(OracleTest, float32_agrees) { expect_agreement(GetParam(), ComputeType::float32, 5e-5); }
 

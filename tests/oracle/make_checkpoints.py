@@ -12,6 +12,7 @@ heads are alike, and settings lie away from their defaults: a wrong slice or a f
 import argparse
 import json
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -23,6 +24,7 @@ import oracle
 
 VOCAB = 43
 PROMPT_LENGTHS = (6, 1, 11, 3)
+NULL = object()  # in changes of config.json: a field that is there and null
 
 
 def small(kind, **settings):
@@ -150,20 +152,46 @@ CASES |= {
         rope_parameters=default_rope(900.0, partial_rotary_factor=0.25))), {}, "", "bfloat16"),
 }
 
+# Found by tools/dev/differential.
+CASES |= {
+    # Only the word "gelu" means the tanh form in Gemma's files; this other name of the exact one is exact.
+    "gemma_gelu_python": lambda: (small("gemma", **llama_sizes(
+        hidden_size=16, intermediate_size=12, head_dim=4, hidden_act="gelu_python", rope_parameters=default_rope(900.0))),
+        {}, "", "float16"),
+    # attention_layers counts where attention_types says something else.
+    "gpt_neo_layers": lambda: (small("gpt_neo", hidden_size=12, num_layers=2, num_heads=3, intermediate_size=18,
+                                     max_position_embeddings=16, attention_types=[[["global"], 2]], window_size=3),
+                               {"attention_layers": ["local", "global"]}, "", "float16"),
+    # rope_scaling goes over rope_parameters of the full layers, whose theta stays.
+    "gemma3_text_both_styles": lambda: (small("gemma3_text", **llama_sizes(
+        num_hidden_layers=2, hidden_size=12, intermediate_size=16, head_dim=6, query_pre_attn_scalar=20, sliding_window=4,
+        layer_types=["full_attention", "sliding_attention"])),
+        {"rope_parameters": {"full_attention": default_rope(600.0), "sliding_attention": default_rope(300.0)},
+         "rope_scaling": {"rope_type": "linear", "factor": 4.0}, "rope_theta": 77.0}, "", "float16"),
+    # Six layers would be needed to see the default pattern's full one: here all have the window, in spite of the field.
+    "gemma3_text_pattern": lambda: (small("gemma3_text", **llama_sizes(
+        num_hidden_layers=2, hidden_size=12, intermediate_size=16, head_dim=6, query_pre_attn_scalar=20, sliding_window=4)),
+        {"layer_types": None, "sliding_window_pattern": None, "_sliding_window_pattern": 2}, "", "float16"),
+}
 
-def randomize(model, seed):
-    """Random weights of a size that keeps attention far from uniform and from one-hot, and norms away from 1."""
+
+def randomize(model, seed, query_key_scale=1.6, norm_centre=0.8):
+    """Random weights of a size that keeps attention far from uniform and from one-hot, and norms away from 1.
+
+    `query_key_scale` is the size of what W_Q and W_K make of a normed vector, `norm_centre` the mean of norm weights.
+    """
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
-        noise = torch.randn(parameter.shape, generator=generator)
+        noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
         if parameter.dim() == 1:
-            centre = 0.8 if "norm" in name.lower() or ".ln_" in name else 0.0
+            centre = norm_centre if "norm" in name.lower() or ".ln_" in name else 0.0
             centre = centre if name.endswith("weight") else 0.1
             parameter.copy_(centre + 0.3 * noise)
         elif "embed" in name or ".wte." in name or ".wpe." in name:
             parameter.copy_(0.9 * noise)
         else:
-            scale = 1.6 if any(part in name for part in ("q_proj", "k_proj", "c_attn", "query_key_value", "qkv")) else 1.0
+            makes_scores = any(part in name for part in ("q_proj", "k_proj", "c_attn", "query_key_value", "qkv"))
+            scale = query_key_scale if makes_scores else 1.0
             parameter.copy_(scale * noise / parameter.shape[-1] ** 0.5)
 
 
@@ -176,35 +204,87 @@ def change_config(folder, changes):
     path = folder / "config.json"
     config = json.loads(path.read_text())
     for key, value in changes.items():
-        config.pop(key, None) if value is None else config.update({key: value})
+        config.pop(key, None) if value is None else config.update({key: None if value is NULL else value})
     path.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
 
 
-def strip_prefix(folder, prefix):
-    path = folder / "model.safetensors"
-    tensors = safetensors.torch.load_file(path)
-    renamed = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    safetensors.torch.save_file(renamed, path, metadata={"format": "pt"})
+def split_in_shards(tensors, shard_bytes):
+    """Lists of names, in order, each of at most `shard_bytes` (or of one tensor that is larger)."""
+    shards, size = [[]], 0
+    for name, tensor in tensors.items():
+        if shards[-1] and size + tensor.nbytes > shard_bytes:
+            shards.append([])
+            size = 0
+        shards[-1].append(name)
+        size += tensor.nbytes
+    return shards
 
 
-def save_checkpoint(config, folder, seed, changes=None, prefix="", dtype="float16"):
-    """Saves a random model of this config as the hub would; returns nothing."""
+def write_tensors(folder, tensors, files, shard_bytes):
+    """One file, or several of about `shard_bytes` and their index, as the hub names them."""
+    stem, ending, save = {
+        "safetensors": ("model", "safetensors", lambda part, path: safetensors.torch.save_file(part, path, {"format": "pt"})),
+        "pytorch": ("pytorch_model", "bin", torch.save),
+    }[files]
+    if shard_bytes is None:
+        save(tensors, folder / f"{stem}.{ending}")
+        return
+    shards = split_in_shards(tensors, shard_bytes)
+    index = {"metadata": {"total_size": sum(tensor.nbytes for tensor in tensors.values())}, "weight_map": {}}
+    for number, names in enumerate(shards, 1):
+        file = f"{stem}-{number:05}-of-{len(shards):05}.{ending}"
+        save({name: tensors[name] for name in names}, folder / file)
+        index["weight_map"] |= {name: file for name in names}
+    (folder / f"{stem}.{ending}.index.json").write_text(json.dumps(index, indent=1) + "\n")
+
+
+def add_old_tensors(model, tensors, prefix):
+    """What files of older transformers hold besides: the tied head once more, causal masks, rotary tables."""
+    if model.config.tie_word_embeddings:
+        for copy, original in model._tied_weights_keys.items():
+            tensors[copy] = tensors[original.removeprefix(prefix)].clone()
+    kind = model.config.model_type
+    first_of_attention = re.compile(r"(.*\.(?:attn|attention|self_attn)\.)(?:c_attn|k_proj|query_key_value)\.weight")
+    for base in [match[1] for match in map(first_of_attention.fullmatch, list(tensors)) if match]:
+        if kind in ("gpt2", "gpt_neo", "gptj", "gpt_neox"):
+            tensors[base + "bias"] = torch.ones(8, 8).tril().bool().view(1, 1, 8, 8)
+            tensors[base + "masked_bias"] = torch.tensor(-1e9)
+        if kind in ("gpt_neox", "llama", "mistral", "qwen2", "phi3", "stablelm"):
+            tensors[base + "rotary_emb.inv_freq"] = torch.rand(4)
+
+
+def save_checkpoint(
+    config, folder, seed, changes=None, prefix="", dtype="float16", files="safetensors", shard_bytes=None, weights=None,
+    old_tensors=False,
+):
+    """Saves a random model of this config as the hub would; returns nothing.
+
+    `changes` of config.json: None removes a field, NULL writes null. `prefix` is taken off the tensors' names. `files`
+    is "safetensors" or "pytorch", one file or shards of about `shard_bytes`. `weights` are settings of randomize.
+    """
     if folder.exists():
         shutil.rmtree(folder)
     torch.manual_seed(seed)
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
-    randomize(model, seed)
+    if dtype == "float64":
+        model.double()  # before the weights are drawn: numbers that only float64 holds
+    randomize(model, seed, **(weights or {}))
     model.to(getattr(torch, dtype)).save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
     change_config(folder, changes or {})
-    if prefix:
-        strip_prefix(folder, prefix)
+    if prefix or files != "safetensors" or shard_bytes or old_tensors:
+        path = folder / "model.safetensors"
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in safetensors.torch.load_file(path).items()}
+        if old_tensors:
+            add_old_tensors(model, tensors, prefix)
+        path.unlink()
+        write_tensors(folder, tensors, files, shard_bytes)
 
 
-def save_expected(folder, prompts, exact=False):
-    """What the oracle finds, beside the checkpoint."""
+def save_expected(folder, prompts):
+    """What the oracle finds, with its float32 steps in float64, beside the checkpoint."""
     expected = {}
-    for index, forward in enumerate(oracle.oracle_forward(folder, prompts, exact)):
+    for index, forward in enumerate(oracle.oracle_forward(folder, prompts, exact=True)):
         expected[f"attentions.{index}"] = forward.attentions
         expected[f"boundaries.{index}"] = forward.boundaries
         expected[f"final_norm.{index}"] = forward.final_norm

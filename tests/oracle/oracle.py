@@ -31,11 +31,29 @@ class Forward:
 
 
 def load_model(folder, dtype=torch.float64):
-    """The model of a folder, loaded in float32 and then converted, without randomness and without dropout."""
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager", local_files_only=True
+    """The model of a folder, without dropout: loaded in float32 and then converted."""
+    model = load_as(folder, torch.float32).to(dtype).eval()
+    if dtype == torch.float64 and stored_type(folder) == "float64":
+        # Weights that float32 does not hold; the tables stay as above.
+        for parameter, whole in zip(model.parameters(), load_as(folder, torch.float64).parameters(), strict=True):
+            parameter.copy_(whole)
+    for module in model.modules():
+        # GPT-2's switch: the same scores, computed in float32 (and refused when anything else is float64).
+        if hasattr(module, "reorder_and_upcast_attn"):
+            module.reorder_and_upcast_attn = False
+    return count_falcon_alibi_once(model)
+
+
+def load_as(folder, dtype):
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, attn_implementation="eager", local_files_only=True
     )
-    return count_falcon_alibi_once(model.to(dtype).eval())
+
+
+def stored_type(folder):
+    """The type that config.json names, in the new style or the old."""
+    config = json.loads((pathlib.Path(folder) / "config.json").read_text())
+    return config.get("dtype", config.get("torch_dtype"))
 
 
 def count_falcon_alibi_once(model):
@@ -155,20 +173,31 @@ def run_prompt(model, ids, exact=False):
     )
 
 
-def oracle_forward(folder, prompts, exact=False):
-    """Forward of each prompt (a list of token ids), alone, in a freshly loaded model: dynamic rope keeps no memory."""
+def remembers_lengths(config):
+    """Whether the rotary tables of a prompt depend on the prompts before it, as transformers keeps them."""
+    return any(kind in json.dumps(getattr(config, "rope_parameters", None)) for kind in ("dynamic", "longrope"))
+
+
+def oracle_forward(folder, prompts, exact=False, model=None):
+    """Forward of each prompt (a list of token ids) alone, as if no other had run before it.
+
+    `model` is load_model(folder), where the caller has it already (or wants it in float32).
+    """
+    model = model or load_model(folder)
     results = []
     for ids in prompts:
-        results.append(run_prompt(load_model(folder), ids, exact))
+        fresh = load_model(folder, model.dtype) if remembers_lengths(model.config) else model
+        results.append(run_prompt(fresh, ids, exact))
     return results
 
 
-def attention_weights(folder):
+def attention_weights(folder, model=None):
     """W_Q, W_K, W_V, W_O of every layer, canonical: (H d, D), (K d, D), (K d, D), (D, H d). Float64 arrays.
 
-    Sliced from the loaded modules by the rules of each family's modelling code, not by names in the file.
+    Sliced from the loaded modules by the rules of each family's modelling code, not by names in the file. `model` is
+    load_model(folder), where the caller has it already.
     """
-    model = load_model(folder)
+    model = model or load_model(folder)
     config = model.config.get_text_config()
     return [split_attention(config, block) for block in find_blocks(model)]
 
@@ -201,7 +230,7 @@ def split_attention(config, block):
             o = find("self_attention.dense.weight")
     elif kind == "phi3":
         fused = find("qkv_proj.weight")
-        d = config.hidden_size // heads
+        d = getattr(config, "head_dim", None) or config.hidden_size // heads
         kv = config.num_key_value_heads * d
         q, k, v = fused[: heads * d], fused[heads * d : heads * d + kv], fused[heads * d + kv :]
         o = find("o_proj.weight")

@@ -1,17 +1,22 @@
-// dump_forward FOLDER PROMPTS.json OUT.safetensors float32|float64 [THREADS]
+// dump_forward [--threads N] --out DIR FOLDER...
 //
-// Runs every prompt of a JSON list of lists of token ids through a checkpoint, in one batch, and writes attentions.p
-// [layers, heads, n, n], boundaries.p [layers + 1, n, hidden] and final_norm.p [n, hidden] of each prompt p, in
-// float64: what tests/oracle/differential.py holds against transformers. With "-" as OUT only the times are printed.
+// What spectrace makes of checkpoints, for tests/oracle/differential.py to hold against transformers. Each FOLDER holds
+// a checkpoint and prompts.json, a list of lists of token ids; they run in one batch, in both compute types. Writes
+// DIR/<name of FOLDER>/float32.safetensors and float64.safetensors, in float64:
+//   attentions.p [layers, heads, n, n], boundaries.p [layers + 1, n, hidden], final_norm.p [n, hidden] of prompt p;
+//   W_Q.l, W_K.l, W_V.l, W_O.l of layer l, canonical as in LayerWeights; unembedding [vocab, hidden or embedding].
+// A folder that fails leaves error.txt there instead, and the others go on.
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cstdio>
-#include <ctime>
 #include <exception>
+#include <filesystem>
 #include <string>
+#include <string_view>
 
 #include "spectrace/core/file.hpp"
-#include "spectrace/core/stopwatch.hpp"
+#include "spectrace/core/parallel.hpp"
 #include "spectrace/model/adapter.hpp"
 #include "spectrace/model/forward.hpp"
 
@@ -37,41 +42,47 @@ void write_safetensors(const std::vector<Named>& tensors, const std::string& pat
   write_file_atomically(path, std::string(reinterpret_cast<const char*>(&size), sizeof size) + text + data);
 }
 
-TokenBatch read_batch(const std::string& path) {
+/// @throws InputError (prompt) for ids that the model cannot run.
+TokenBatch read_batch(const ModelDescription& model, const std::filesystem::path& path) {
   TokenBatch batch;
   batch.row_start.push_back(0);
   JsonNode::parse_file(path, ErrorKind::prompt).for_each([&](const JsonNode& prompt) {
-    prompt.for_each([&](const JsonNode& id) { batch.token_ids.push_back(id.as_int()); });
+    std::vector<std::int64_t> ids;
+    prompt.for_each([&](const JsonNode& id) { ids.push_back(id.as_int()); });
+    const std::string problem = check_tokens(model, ids);
+    if (!problem.empty()) throw prompt.error(problem);
+    batch.token_ids.insert(batch.token_ids.end(), ids.begin(), ids.end());
     batch.row_start.push_back(batch.num_tokens());
   });
   return batch;
 }
 
-void dump(const std::string& folder, const std::string& prompts, const std::string& out, ComputeType type) {
-  const TensorStore store = TensorStore::open(folder);
-  const auto model = describe_model(JsonNode::parse_file(folder + "/config.json", ErrorKind::model), store);
-  const TokenBatch batch = read_batch(prompts);
+void add_weights(std::vector<Named>& tensors, const LayerWeights& weights, std::int64_t layer) {
+  const AttentionWeights attention = attention_weights(weights);
+  const auto add = [&](const char* name, const Tensor& matrix) {
+    tensors.push_back({name + std::to_string(layer), matrix.to(at::kDouble).contiguous()});
+  };
+  add("W_Q.", attention.w_q);
+  add("W_K.", attention.w_k);
+  add("W_V.", attention.w_v);
+  add("W_O.", attention.w_o);
+}
+
+std::vector<Named> run_model(const ModelDescription& model, const TensorStore& store, const TokenBatch& batch,
+                             ComputeType type) {
+  std::vector<Named> tensors;
   std::vector<std::vector<Tensor>> attentions(static_cast<std::size_t>(batch.num_prompts()));
-  std::vector<Tensor> boundaries;
-  double block_s = 0, block_cpu_s = 0;
   Tensor hidden = embed(model, store, batch, type);
-  boundaries.push_back(hidden.clone());
+  std::vector<Tensor> boundaries = {hidden.clone()};
   for (std::int64_t layer = 0; layer < model.num_layers; ++layer) {
     const LayerWeights weights = read_layer(model, store, layer, type);
-    const Stopwatch watch;
-    const std::clock_t cpu_start = std::clock();
+    add_weights(tensors, weights, layer);
     run_block(model, layer, weights, batch, hidden, [&](std::int64_t prompt, const Tensor& a) {
-      if (out != "-") attentions[static_cast<std::size_t>(prompt)].push_back(a.to(at::kDouble, false, /*copy=*/true));
+      attentions[static_cast<std::size_t>(prompt)].push_back(a.to(at::kDouble, false, /*copy=*/true));
     });
-    block_s += watch.elapsed_s();
-    block_cpu_s += static_cast<double>(std::clock() - cpu_start) / CLOCKS_PER_SEC;
     boundaries.push_back(hidden.clone());
   }
   const Tensor final_norm = apply_final_norm(model, store, hidden);
-  std::printf("%lld tokens, blocks %.3f s, %.3f s of processor time\n", static_cast<long long>(batch.num_tokens()),
-              block_s, block_cpu_s);
-  if (out == "-") return;
-  std::vector<Named> tensors;
   for (std::int64_t p = 0; p < batch.num_prompts(); ++p) {
     const auto index = static_cast<std::size_t>(p);
     const std::int64_t first = batch.row_start[index], count = batch.row_start[index + 1] - first;
@@ -83,20 +94,45 @@ void dump(const std::string& folder, const std::string& prompts, const std::stri
     tensors.push_back({"boundaries" + suffix, at::stack(of_prompt).contiguous()});
     tensors.push_back({"final_norm" + suffix, rows(final_norm).contiguous()});
   }
-  write_safetensors(tensors, out);
+  const TensorInfo& unembedding = *store.find(model.embedding.unembedding.tensor);
+  tensors.push_back({"unembedding", store.read(unembedding, type).to(at::kDouble).contiguous()});
+  return tensors;
+}
+
+void dump(const std::filesystem::path& folder, const std::filesystem::path& out) {
+  std::filesystem::create_directories(out);
+  try {
+    const TensorStore store = TensorStore::open(folder);
+    const auto model = describe_model(JsonNode::parse_file(folder / "config.json", ErrorKind::model), store);
+    const TokenBatch batch = read_batch(model, folder / "prompts.json");
+    for (const ComputeType type : {ComputeType::float32, ComputeType::float64})
+      write_safetensors(run_model(model, store, batch, type), out / (std::string(name(type)) + ".safetensors"));
+  } catch (const std::exception& error) {
+    write_file_atomically(out / "error.txt", error.what());
+  }
 }
 
 }  // namespace
 }  // namespace spectrace
 
 int main(int argc, char** argv) {
-  if (argc < 5) {
-    std::fprintf(stderr, "usage: dump_forward FOLDER PROMPTS.json OUT.safetensors|- float32|float64 [THREADS]\n");
-    return 2;
-  }
+  std::filesystem::path out;
+  std::vector<std::filesystem::path> folders;
   try {
-    spectrace::set_compute_threads(argc > 5 ? std::stoi(argv[5]) : 1);
-    spectrace::dump(argv[1], argv[2], argv[3], spectrace::parse_compute_type(argv[4]));
+    for (int i = 1; i < argc; ++i) {
+      const std::string_view argument = argv[i];
+      if (argument == "--threads" && i + 1 < argc)
+        spectrace::set_compute_threads(std::stoi(argv[++i]));
+      else if (argument == "--out" && i + 1 < argc)
+        out = argv[++i];
+      else
+        folders.emplace_back(argument);
+    }
+    if (out.empty() || folders.empty()) {
+      std::fprintf(stderr, "usage: dump_forward [--threads N] --out DIR FOLDER...\n");
+      return 2;
+    }
+    for (const auto& folder : folders) spectrace::dump(folder, out / folder.filename());
     spectrace::set_compute_threads(1);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "dump_forward: %s\n", error.what());
