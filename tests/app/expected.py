@@ -105,9 +105,10 @@ class ExpectedModel:
             for layer in range(len(self.weights))
         ]
 
-    def prompt(self, ids, betas):
-        """All quantities of one prompt, as arrays without the prompt dimension."""
-        forward = oracle.oracle_forward(self.folder, [ids])[0]
+    def prompt(self, ids, betas, exact=False):
+        """All quantities of one prompt, as arrays without the prompt dimension. `exact`: transformers' float32 steps in
+        float64 (oracle.py)."""
+        forward = oracle.oracle_forward(self.folder, [ids], exact)[0]
         layers = len(self.weights)
         found = {}
 

@@ -1,4 +1,5 @@
-"""A few random checkpoints of every family against transformers; tools/dev/differential runs many."""
+"""A few random checkpoints of every family against transformers, and some strings through tokenizers of every kind;
+tools/dev/differential and tools/dev/differential_tokenizers run many."""
 
 import sys
 
@@ -9,6 +10,7 @@ from program import ROOT
 sys.path.insert(0, str(ROOT / "tests" / "oracle"))
 import differential  # noqa: E402
 import random_configs  # noqa: E402
+import tokenizers_differential  # noqa: E402
 
 SEEDS = range(3)
 
@@ -42,3 +44,13 @@ def test_wrong_result_is_a_failure(tmp_path):
         forward.attentions = forward.attentions[:, ::-1]
     differential.compare(case, tmp_path / "out")
     assert "attention float64" in case.problem
+
+
+def test_tokenizers_of_every_kind(capsys):
+    build = tokenizers_differential.Builder(vocab_size=1000)
+    num_different = {
+        name: tokenizers_differential.compare(name, make(), tokenizers_differential.PROGRAM, count=200, seed=1, lines=build.lines)
+        for name, make in tokenizers_differential.kinds(build)
+    }
+    assert len(num_different) > 80
+    assert not any(num_different.values()), capsys.readouterr().out

@@ -1,26 +1,27 @@
-"""Compares spectrace's tokenizers with PyPI `tokenizers`, string by string.
+"""Holds spectrace's tokenizers against PyPI `tokenizers`, string by string.
 
-    python tests/oracle/tokenizers_differential.py --command "build/release/spectrace tokenize {model} --file {file}"
-    python tests/oracle/tokenizers_differential.py --json --command "build/text/tokenize_lines {model} {file} --json"
-    python tests/oracle/tokenizers_differential.py --golden tests/data/text
+    tools/dev/differential_tokenizers --strings 100000
+    tools/dev/differential_tokenizers --golden tests/data/text        rewrite the small cases that the unit tests compare
 
-The command prints a line of space-separated ids for each line of the file; with --json a line is a JSON text, so that
-newlines survive (without it, strings with line breaks are left out). Tokenizers of every kind are trained on the spot, on
-Python's own sources and the sentences below. Ends with 1 if any string differs. Needs tokenizers 0.23.3.
+Tokenizers of every kind are trained on the spot, on Python's own sources and the sentences below, and tried on real text in
+many scripts, source code, random Unicode with combining marks, emoji, all kinds of spaces and pieces of special tokens.
+Ends with 1 if any string differs. Needs tokenizers 0.23.3.
 """
 
 import argparse
 import json
 import pathlib
 import random
-import shlex
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import unicodedata
 
+import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+PROGRAM = pathlib.Path(__file__).resolve().parents[2] / "build/release/tests/support/tokenize_lines"
 
 SENTENCES = """All human beings are born free and equal in dignity and rights.
 Tous les êtres humains naissent libres et égaux en dignité et en droits. L'été, ça va là-bas?
@@ -397,23 +398,59 @@ def kinds(build):
         )
 
 
+    for name, config in OPT_CONFIGS.items():
+        yield name, lambda config=config: {
+            "files": True, "config": config, "added_tokens": LLAMA_TOKENS,
+            "model": build.byte_level_bpe(gpt2, first=["<s>", "<pad>", "</s>", "<unk>"])["model"],
+        }  # fmt: skip
+
+
+# tokenizer_config.json beside vocab.json and merges.txt: the hub's OPT folders have no more.
+OPT_CONFIGS = {
+    "files_opt": dict(
+        bos_token={"__type": "AddedToken", "content": "</s>", "normalized": True, "lstrip": False, "rstrip": False, "single_word": False},
+        eos_token="</s>", unk_token="</s>", pad_token="<pad>", add_bos_token=True, add_prefix_space=False,
+    ),
+    "files_prefix_eos": dict(bos_token="<s>", eos_token="</s>", unk_token="<unk>", add_eos_token=True, add_prefix_space=True),
+    "files_bare": None,
+}  # fmt: skip
+
+
+def write_tokenizer(spec, folder):
+    """tokenizer.json, or the older three files; returns text -> ids by the Python library."""
+    folder = pathlib.Path(folder)
+    if "files" not in spec:
+        text = json.dumps(spec, ensure_ascii=False)
+        (folder / "tokenizer.json").write_text(text, encoding="utf-8")
+        tokenizer = Tokenizer.from_str(json.dumps(spec))
+        return lambda text: tokenizer.encode(text).ids
+    model = spec["model"]
+    merges = "".join(f"{a} {b}\n" for a, b in model["merges"])
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"]), encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n" + merges, encoding="utf-8", newline="\n")
+    if spec["config"] is not None:
+        (folder / "tokenizer_config.json").write_text(json.dumps(spec["config"]))
+    tokenizer = transformers.GPT2Tokenizer.from_pretrained(folder)
+    return lambda text: tokenizer(text)["input_ids"]
+
+
 # Comparing --------------------------------------------------------------------------------------------------------
 
 
-def expected_ids(tokenizer, text):
+def expected_ids(encode, text):
     try:
-        return tokenizer.encode(text).ids
+        return encode(text)
     except BaseException as error:  # a panic inside the library
         if isinstance(error, KeyboardInterrupt):
             raise
         return f"error: {error}"
 
 
-def actual_ids(command, folder, texts, is_json):
+def actual_ids(program, folder, texts):
+    """spectrace's ids of each text; the lines are JSON texts, so that line breaks survive."""
     file = pathlib.Path(folder, "lines.txt")
-    file.write_text("".join((json.dumps(t, ensure_ascii=False) if is_json else t) + "\n" for t in texts), encoding="utf-8", newline="\n")
-    words = [w.replace("{model}", str(folder)).replace("{file}", str(file)) for w in shlex.split(command)]
-    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, encoding="utf-8")
+    file.write_text("".join(json.dumps(t, ensure_ascii=False) + "\n" for t in texts), encoding="utf-8", newline="\n")
+    done = subprocess.run([program, folder, file, "--json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8")
     if done.returncode != 0:
         return None
     rows = done.stdout.split("\n")[:-1]
@@ -424,21 +461,23 @@ class Totals:
     strings = panics = 0
 
 
-def compare(name, spec, command, count, seed, is_json, lines):
+def vocabulary(spec):
+    vocab = spec["model"]["vocab"]
+    return vocab if isinstance(vocab, dict) else {token: i for i, (token, _) in enumerate(vocab)}
+
+
+def compare(name, spec, program, count, seed, lines):
     rng = random.Random(f"{seed} {name}")
     texts = list(strings(spec, count, rng, lines))
-    if not is_json:
-        texts = [t for t in texts if not set(t) & set("\n\r")]
-    tokenizer = Tokenizer.from_str(json.dumps(spec))
     with tempfile.TemporaryDirectory() as folder:
-        pathlib.Path(folder, "tokenizer.json").write_text(json.dumps(spec, ensure_ascii=False), encoding="utf-8")
-        got = actual_ids(command, folder, texts, is_json)
+        encode = write_tokenizer(spec, folder)
+        got = actual_ids(program, folder, texts)
     if got is None or len(got) != len(texts):
         print(f"{name}: the command failed", flush=True)
         return 1
     failures = panics = 0
     for text, ids in zip(texts, got):
-        want = expected_ids(tokenizer, text)
+        want = expected_ids(encode, text)
         if isinstance(want, str):  # the library gives up (an added token inside the spaces another one took): no answer
             panics += 1
             continue
@@ -446,8 +485,9 @@ def compare(name, spec, command, count, seed, is_json, lines):
             continue
         failures += 1
         if failures <= 3:
-            ours = [tokenizer.id_to_token(i) for i in ids] if not isinstance(ids, str) else ids
-            print(f"{name}: {text!r}\n  expected {[tokenizer.id_to_token(i) for i in want]}\n  got      {ours}")
+            words = {i: token for token, i in vocabulary(spec).items()}
+            shown = [[words.get(i, i) for i in row] if not isinstance(row, str) else row for row in (want, ids)]
+            print(f"{name}: {text!r}\n  expected {shown[0]}\n  got      {shown[1]}")
     print(f"{name}: {len(texts)} strings, {failures} differ" + (f", {panics} without an answer" if panics else ""), flush=True)
     Totals.strings += len(texts)
     Totals.panics += panics
@@ -479,8 +519,7 @@ def write_golden(folder, build):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--command", help="with {model} and {file}")
-    parser.add_argument("--json", action="store_true", help="lines of the file are JSON texts")
+    parser.add_argument("--program", type=pathlib.Path, default=PROGRAM, help="tokenize_lines (default: that of build/release)")
     parser.add_argument("--strings", type=int, default=5000, help="for each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--vocab-size", type=int, default=2000)
@@ -495,7 +534,7 @@ def main():
         if arguments.kinds and not any(name.startswith(k) for k in arguments.kinds):
             continue
         num_kinds += 1
-        failures += compare(name, make(), arguments.command, arguments.strings, arguments.seed, arguments.json, build.lines)
+        failures += compare(name, make(), arguments.program, arguments.strings, arguments.seed, build.lines)
     print(f"{num_kinds} kinds, {Totals.strings} strings, {failures} differ, {Totals.panics} without an answer")
     return 1 if failures else 0
 

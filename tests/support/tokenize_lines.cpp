@@ -1,4 +1,5 @@
-// A line of token ids for each input line: what tests/oracle/tokenizers_differential.py compares.
+// A line of token ids for each input line, and the time that it took: for tests/oracle/tokenizers_differential.py and
+// tools/bench/tokenize_against_tokenizers.
 //   tokenize_lines MODEL_FOLDER FILE [--json]
 // With --json each line is a JSON text, so that newlines and everything else inside a text survive.
 
