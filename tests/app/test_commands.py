@@ -1,6 +1,7 @@
 """The other commands: plan, inspect, tokenize, diff, completion, version; and what files people open."""
 
 import json
+import re
 import subprocess
 import warnings
 
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from models import ids_set, make_llama
-from program import DEMO_MODELS, run_job, spectrace, write_job
+from program import DEMO_MODELS, ROOT, run_job, spectrace, write_job
 
 
 def make_job(tmp_path):
@@ -148,6 +149,22 @@ def test_results_open_in_xarray_without_a_warning(tmp_path, engine):
             assert data.graph_eigenvalues.shape[-1] == data.num_tokens.max()
         with xr.open_datatree(results / "m.h5", engine=engine) as tree:
             assert "unembedding" in tree.children
+
+
+def test_python_lines_of_the_readme(tmp_path, monkeypatch):
+    job = json.loads((ROOT / "jobs" / "demo" / "demo.json").read_text())
+    model = next(folder for folder in DEMO_MODELS if folder.name == "gpt2-tiny")
+    job |= {"models": [{"name": "gpt2-tiny", "path": str(model)}], "output": "results"}
+    job["prompt_sets"] = job["prompt_sets"][:1]
+    run_job(tmp_path, job)
+    lines = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    found = {}
+    exec(lines, found)
+    assert found["weights"].spectral_norm.sizes["matrix"] == 4
+    assert list(found["table"].model) == ["gpt2-tiny"]
+    assert isinstance(found["table"], pd.DataFrame) and len(found["results"].summary) == 1
 
 
 def test_results_have_the_contracts_layout(tmp_path):

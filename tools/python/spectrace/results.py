@@ -129,7 +129,11 @@ def _result_files(path: pathlib.Path) -> list[pathlib.Path]:
 
 def _open_tree(file: pathlib.Path) -> xr.DataTree:
     try:
-        # A results file is complete once it has its name, so it needs no lock; some network file systems refuse them.
+        return xr.open_datatree(file, engine="h5netcdf")
+    except OSError:
+        pass  # perhaps the file system refuses locks; a results file is complete once it has its name, so it needs none
+    try:
+        # Only then: HDF5 refuses a file that is open elsewhere in the process with the other setting.
         return xr.open_datatree(file, engine="h5netcdf", driver_kwds={"locking": False})
     except OSError as problem:
         raise ResultsError(f"{file}: cannot be read ({problem}). Is it an HDF5 file, and whole?") from problem
