@@ -24,8 +24,10 @@ if(SPECTRACE_NO_ASSERT)
   target_compile_definitions(spectrace_options INTERFACE SPECTRACE_NO_ASSERT)
 endif()
 if(SPECTRACE_SANITIZE)
-  # Instrumented code confuses the compiler's flow analysis: its warnings are the other builds' business.
-  target_compile_options(spectrace_options INTERFACE -fsanitize=${SPECTRACE_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer
-    -Wno-maybe-uninitialized -Wno-array-bounds -Wno-stringop-overflow -Wno-stringop-overread)
+  target_compile_options(spectrace_options INTERFACE -fsanitize=${SPECTRACE_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # Instrumented code confuses the compiler's flow analysis: its warnings are the other builds' business.
+    target_compile_options(spectrace_options INTERFACE -Wno-maybe-uninitialized -Wno-array-bounds -Wno-stringop-overflow -Wno-stringop-overread)
+  endif()
   target_link_options(spectrace_options INTERFACE -fsanitize=${SPECTRACE_SANITIZE})
 endif()
