@@ -34,8 +34,9 @@ target_link_options(spectrace_libtorch INTERFACE LINKER:--allow-shlib-undefined)
 if(SPECTRACE_CUDA)
   find_package(CUDAToolkit REQUIRED)
   target_compile_definitions(spectrace_libtorch INTERFACE SPECTRACE_WITH_CUDA)
-  target_link_libraries(spectrace_libtorch INTERFACE LINKER:--no-as-needed ${SPECTRACE_TORCH_DIR}/lib/libtorch_cuda.so
-    ${SPECTRACE_TORCH_DIR}/lib/libc10_cuda.so LINKER:--as-needed CUDA::cudart)
+  # Nothing refers to libtorch_cuda.so by name: it registers its kernels when it is loaded.
+  target_link_libraries(spectrace_libtorch INTERFACE -Wl,--no-as-needed ${SPECTRACE_TORCH_DIR}/lib/libtorch_cuda.so
+    ${SPECTRACE_TORCH_DIR}/lib/libc10_cuda.so -Wl,--as-needed CUDA::cudart)
   find_path(SPECTRACE_NCCL_INCLUDE nccl.h HINTS ${SPECTRACE_TORCH_DIR}/../nvidia/nccl/include REQUIRED)
   find_library(SPECTRACE_NCCL_LIBRARY NAMES nccl libnccl.so.2 HINTS ${SPECTRACE_TORCH_DIR}/../nvidia/nccl/lib REQUIRED)
   add_library(spectrace_nccl INTERFACE)
