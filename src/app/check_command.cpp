@@ -1,47 +1,166 @@
 #include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
 
 #include "spectrace/app/commands.hpp"
+#include "spectrace/core/file.hpp"
 #include "spectrace/plan/open_model.hpp"
 
 namespace spectrace {
 namespace {
 
+namespace fs = std::filesystem;
+
+/// Lines to print, and how many errors they tell of.
+struct Findings {
+  std::vector<std::string> errors, warnings;
+  std::size_t num_errors = 0;
+  void add_error(std::string line, std::size_t count = 1) {
+    errors.push_back(std::move(line));
+    num_errors += count;
+  }
+};
+
+std::string plural(std::size_t count, const char* what) {
+  return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s");
+}
+
+/// "prompt 'a' of set 's'", "3 prompts of set 's' ('a', 'b', 'c')"; of many ids the first.
+std::string name_prompts(const std::vector<std::string>& ids, const std::string& set) {
+  if (ids.size() == 1) return fmt::format("prompt '{}' of set '{}'", ids.front(), set);
+  constexpr std::size_t kMaxShown = 5;
+  const std::vector<std::string> first(ids.begin(), ids.begin() + std::min<std::ptrdiff_t>(kMaxShown, std::ssize(ids)));
+  return fmt::format("{} prompts of set '{}' ({}{})", ids.size(), set, quoted_list(first),
+                     ids.size() > kMaxShown ? ", …" : "");
+}
+
+/// Prompts that cannot run, those of one reason in one line.
+void find_prompt_errors(const PreparedSet& set, Findings& findings) {
+  std::vector<std::string> reasons;
+  std::map<std::string, std::vector<std::string>> ids_of;
+  for (const auto& prompt : set.prompts) {
+    if (prompt.error.empty()) continue;
+    auto& ids = ids_of[prompt.error];
+    if (ids.empty()) reasons.push_back(prompt.error);
+    ids.push_back(prompt.id);
+  }
+  for (const auto& reason : reasons)
+    findings.add_error(name_prompts(ids_of[reason], set.name) + ": " + reason, ids_of[reason].size());
+}
+
+/// Rotary angles go on past the context that a model was made for: allowed, and rarely meant.
+void find_long_prompts(const PreparedSet& set, const ModelDescription& model, Findings& findings) {
+  if (model.position_encoding != "rotary" || model.max_positions <= 0) return;
+  std::vector<std::string> ids;
+  std::size_t longest = 0;
+  for (const auto& prompt : set.prompts) {
+    if (!std::cmp_greater(prompt.token_ids.size(), model.max_positions)) continue;
+    ids.push_back(prompt.id);
+    longest = std::max(longest, prompt.token_ids.size());
+  }
+  if (ids.empty()) return;
+  findings.warnings.push_back(
+      fmt::format("{}: up to {} tokens, more than the {} positions that the model is made for "
+                  "(its rotary angles go on past them, so it runs)",
+                  name_prompts(ids, set.name), longest, model.max_positions));
+}
+
 /// Everything wrong with one model, found from headers and prompts.
-std::vector<std::string> model_errors(const Job& job, const ModelEntry& entry) {
-  std::vector<std::string> lines;
+Findings check_model(const Job& job, const ModelEntry& entry) {
+  Findings findings;
   try {
     const OpenModel model = open_model(entry, job, IoMode::automatic);
-    if (!job.analyses.any_of_prompts()) return lines;
-    for (const auto& set : prepare_prompts(model, job.sets_of(entry)))
-      for (const auto& prompt : set.prompts)
-        if (!prompt.error.empty())
-          lines.push_back(fmt::format("prompt '{}' of set '{}': {}", prompt.id, set.name, prompt.error));
+    if (!job.analyses.any_of_prompts()) return findings;
+    const auto sets = job.sets_of(entry);
+    if (sets.empty())
+      findings.warnings.push_back("attention, sheaf and residual are not computed (the model has no prompt sets)");
+    for (const auto& set : prepare_prompts(model, sets)) {
+      find_prompt_errors(set, findings);
+      find_long_prompts(set, model.description, findings);
+    }
   } catch (const InputError& error) {
-    lines.push_back(error.what());
+    findings.add_error(error.what());
   }
-  return lines;
+  return findings;
+}
+
+/// Tries what a run does first, and removes again what that has created. @throws InputError (io).
+void expect_writable(const fs::path& output) {
+  std::vector<fs::path> created;
+  struct Removal {
+    std::vector<fs::path>& folders;
+    ~Removal() {
+      std::error_code ignored;
+      for (auto it = folders.rbegin(); it != folders.rend(); ++it) fs::remove(*it, ignored);
+    }
+  } removal{created};
+  fs::path folder;
+  std::error_code error;
+  for (const auto& part : output / "logs") {
+    folder /= part;
+    if (fs::is_directory(folder, error)) continue;
+    if (fs::create_directory(folder, error))
+      created.push_back(folder);
+    else
+      create_folders(output / "logs");  // says why not, in a run's words
+  }
+  for (const auto& place : {output, output / "logs"}) {
+    const fs::path file = place / fmt::format(".check-{}", ::getpid());
+    write_file_atomically(file, "");
+    fs::remove(file, error);
+  }
+}
+
+void print_findings(const std::string& name, const Findings& findings) {
+  constexpr std::size_t kMaxShown = 100;
+  for (const auto& text : findings.warnings) fmt::print("{}: warning: {}\n", name, text);
+  for (std::size_t i = 0; i < std::min(findings.errors.size(), kMaxShown); ++i)
+    fmt::print("{}: {}\n", name, findings.errors[i]);
+  if (findings.errors.size() > kMaxShown)
+    fmt::print("{}: and {} lines more\n", name, findings.errors.size() - kMaxShown);
 }
 
 }  // namespace
 
 int command_check(const CommandLine& line) {
-  const Job job = read_job(line.target);
-  std::size_t num_errors = 0, num_models_with_errors = 0;
+  const Job job = read_job(line.target, line.run.overrides);
+  Findings of_run;
+  int exit_code = kAllDone;
+  const auto try_run = [&](int code, auto&& f) {
+    try {
+      f();
+    } catch (const InputError& error) {
+      of_run.add_error(error.what());
+      if (exit_code == kAllDone) exit_code = code;
+    }
+  };
+  try_run(kWrongUsage, [&] { require_supported(job); });
+  try_run(kNothingReadOrWritten, [&] { expect_writable(job.output); });
+  print_findings(line.target, of_run);
+
+  std::size_t num_errors = of_run.num_errors, num_bad_models = 0, num_warnings = 0;
   for (const auto& entry : job.models) {
-    const auto lines = model_errors(job, entry);
-    for (const auto& text : lines) fmt::print("{}: {}\n", entry.name, text);
-    num_errors += lines.size();
-    num_models_with_errors += !lines.empty();
+    const Findings findings = check_model(job, entry);
+    print_findings(entry.name, findings);
+    num_errors += findings.num_errors;
+    num_bad_models += !findings.errors.empty();
+    num_warnings += findings.warnings.size();
   }
   std::size_t num_prompts = 0;
   for (const auto& set : job.prompt_sets) num_prompts += set.prompts.size();
   if (num_errors == 0) {
-    fmt::print("{}: ok: {} models, {} prompt sets, {} prompts\n", line.target, job.models.size(),
-               job.prompt_sets.size(), num_prompts);
+    fmt::print("{}: ok: {}, {}, {}{}\n", line.target, plural(job.models.size(), "model"),
+               plural(job.prompt_sets.size(), "prompt set"), plural(num_prompts, "prompt"),
+               num_warnings == 0 ? "" : ", " + plural(num_warnings, "warning"));
     return kAllDone;
   }
-  fmt::print("{}: {} errors in {} of {} models\n", line.target, num_errors, num_models_with_errors, job.models.size());
-  return kSomeFailed;
+  fmt::print(
+      "{}: {}{}\n", line.target, plural(num_errors, "error"),
+      num_bad_models == 0 ? "" : fmt::format(" in {} of {}", num_bad_models, plural(job.models.size(), "model")));
+  return exit_code == kAllDone ? kSomeFailed : exit_code;
 }
 
 }  // namespace spectrace

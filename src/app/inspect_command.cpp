@@ -5,7 +5,6 @@
 #include <map>
 
 #include "spectrace/app/commands.hpp"
-#include "spectrace/checkpoint/hub.hpp"
 #include "spectrace/model/adapter.hpp"
 #include "spectrace/model/forward.hpp"
 #include "spectrace/plan/cost.hpp"
@@ -58,16 +57,31 @@ Json norms(const ModelDescription& model) {
           {"where", found}};
 }
 
-/// Bytes that one rank needs beside its libraries: the largest layer, and work on prompts of 2048 tokens in all.
+constexpr double kLibraryBytes = 400.0 * (1 << 20);  // libtorch, MPI, HDF5 and the program itself
+
+/// Bytes that one rank needs: the libraries, the largest layer with what its reading takes for a while, and work on
+/// prompts of 2048 tokens in all.
 Json memory_needed(const ModelDescription& model) {
   Json needed;
   for (const auto type : {ComputeType::float32, ComputeType::float64}) {
     std::int64_t layer = 0;
     for (std::int64_t l = 0; l < model.num_layers; ++l) layer = std::max(layer, layer_size_bytes(model, l, type));
     const auto work = block_workspace_bytes(model, 2048, 512, type);
-    needed[name(type)] = {{"largest_layer_bytes", layer}, {"work_bytes_2048_tokens", work}};
+    const auto total = static_cast<std::int64_t>(kLibraryBytes + 1.5 * static_cast<double>(layer)) + work;
+    needed[name(type)] = {{"largest_layer_bytes", layer}, {"work_bytes_2048_tokens", work}, {"total_bytes", total}};
   }
   return needed;
+}
+
+/// "1.5 GiB"
+std::string human_size(double bytes) {
+  const char* unit = "B";
+  for (const char* larger : {"KiB", "MiB", "GiB", "TiB"}) {
+    if (bytes < 1024) break;
+    bytes /= 1024;
+    unit = larger;
+  }
+  return unit == std::string("B") ? fmt::format("{:.0f} B", bytes) : fmt::format("{:.1f} {}", bytes, unit);
 }
 
 Json describe(const std::filesystem::path& folder, const TensorStore& store, const ModelDescription& d) {
@@ -134,15 +148,46 @@ std::string shown(const Json& value) {
   return value.dump();
 }
 
+std::string shown_memory(const Json& memory) {
+  std::string text;
+  for (auto it = memory.begin(); it != memory.end(); ++it)
+    text += fmt::format("{}{}: {} (largest layer {}, work on 2048 tokens {})", text.empty() ? "" : "; ", it.key(),
+                        human_size((*it)["total_bytes"].get<double>()),
+                        human_size((*it)["largest_layer_bytes"].get<double>()),
+                        human_size((*it)["work_bytes_2048_tokens"].get<double>()));
+  return text;
+}
+
+/// How a person reads it: sizes in units, big numbers in billions.
+std::string shown(const std::string& key, const Json& value) {
+  if (key == "file_bytes") return human_size(value.get<double>());
+  if (key == "memory") return shown_memory(value);
+  if (key == "num_parameters" && value.get<double>() >= 1e6)
+    return fmt::format("{} ({:.4g} billion)", value.get<std::int64_t>(), value.get<double>() / 1e9);
+  if (key != "storage_bytes_by_type") return shown(value);
+  std::string text;
+  for (auto it = value.begin(); it != value.end(); ++it)
+    text += fmt::format("{}{}: {}", text.empty() ? "" : "; ", it.key(), human_size(it->get<double>()));
+  return text;
+}
+
+/// What the line is called where the key names bytes that it does not show.
+std::string label(const std::string& key) {
+  if (key == "file_bytes") return "file_size";
+  if (key == "storage_bytes_by_type") return "storage_by_type";
+  if (key == "memory") return "memory_of_a_rank";
+  return key;
+}
+
 }  // namespace
 
 int command_inspect(const CommandLine& line) {
-  const auto folder = find_model_folder(line.target, std::filesystem::current_path(), {});
+  const auto folder = find_named_model(line.target);
   const ModelFiles files = open_model_files(folder, IoMode::automatic);
   const Json json = describe(folder, files.store, read_description(files.config, files.store));
   const int code = json["missing_tensors"].empty() && json["unusable_tensors"].empty() ? 0 : 1;
   if (line.as_json) {
-    fmt::print("{}\n", json.dump(2));
+    fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
     return code;
   }
   for (const char* key : {"folder",
@@ -175,7 +220,7 @@ int command_inspect(const CommandLine& line) {
                           "memory",
                           "tokenizer",
                           "tokenizer_error"})
-    if (json.contains(key)) fmt::print("{:<22} {}\n", key, shown(json[key]));
+    if (json.contains(key)) fmt::print("{:<22} {}\n", label(key), shown(key, json[key]));
   return code;
 }
 

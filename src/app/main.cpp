@@ -63,6 +63,7 @@ int main(int argc, char** argv) {
     return app->exit(error) == 0 ? kAllDone : kWrongUsage;
   }
   line.subcommand = app->get_subcommands().front()->get_name();
+  line.run.job_path = line.target;
   try {
     return dispatch(line, *app, argc, argv);
   } catch (const InputError& error) {

@@ -112,7 +112,7 @@ void print_plan(const Json& model) {
 }  // namespace
 
 int command_plan(const CommandLine& line) {
-  const Job job = read_job(line.target);
+  const Job job = read_job(line.target, line.run.overrides);
   Json all = {{"job", job.name},
               {"ranks", line.num_ranks},
               {"flops_per_second_assumed", kFlopsPerSecond},

@@ -1,11 +1,15 @@
 #include <fmt/format.h>
 
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <sstream>
 
 #include "spectrace/app/commands.hpp"
 #include "spectrace/checkpoint/hub.hpp"
+#include "spectrace/core/home.hpp"
 #include "spectrace/text/tokenizer.hpp"
 
 namespace spectrace {
@@ -38,14 +42,26 @@ void tokenize_lines(const Tokenizer& tokenizer, std::istream& in) {
 
 }  // namespace
 
+std::filesystem::path find_named_model(const std::string& target) {
+  try {
+    return find_model_folder(target, std::filesystem::current_path(), {});
+  } catch (const InputError& error) {  // a job has other models to go on with; here nothing is left to read
+    throw InputError(ErrorKind::io, error.problem(), error.why(), error.suggestion());
+  }
+}
+
 int command_tokenize(const CommandLine& line) {
-  const Tokenizer tokenizer = Tokenizer::load(find_model_folder(line.target, std::filesystem::current_path(), {}));
+  const Tokenizer tokenizer = Tokenizer::load(find_named_model(line.target));
   if (line.text) {
     std::istringstream text(*line.text + "\n");
     tokenize_lines(tokenizer, text);
   } else if (line.file) {
-    std::ifstream file(*line.file, std::ios::binary);
-    if (!file) throw InputError(ErrorKind::io, "cannot open '" + *line.file + "'");
+    std::error_code absent;
+    const std::filesystem::path path = expand_home(*line.file);
+    if (std::filesystem::is_directory(path, absent))
+      throw InputError(ErrorKind::io, "'" + *line.file + "' is a folder", "expected a file with a text a line");
+    std::ifstream file(path, std::ios::binary);
+    if (!file) throw InputError(ErrorKind::io, "cannot open '" + *line.file + "'", std::strerror(errno));
     tokenize_lines(tokenizer, file);
   } else {
     std::ios::sync_with_stdio(false);

@@ -1,7 +1,8 @@
-#include <algorithm>
-#include <cstddef>
-#include <vector>
+#include <new>
+#include <stdexcept>
 
+#include "spectrace/checkpoint/region_reader.hpp"
+#include "spectrace/checkpoint/tensor_digests.hpp"
 #include "spectrace/checkpoint/tensor_store.hpp"
 #include "spectrace/core/error.hpp"
 #include "spectrace/core/hash.hpp"
@@ -10,40 +11,80 @@
 namespace spectrace {
 namespace {
 
-/// Small, because every thread holds one in memory; 8 bytes of hash for each are nothing all the same.
-constexpr std::uint64_t segment_bytes = 4u << 20;
-
-struct Segment {
-  std::size_t file;
-  std::uint64_t offset, size_bytes;
-};
+/// Whether the segments lie in the file as they are. A view whose elements have no known size counts as it lies.
+bool lies_in_order(const TensorInfo& tensor) { return tensor.type == StorageType::other || tensor.is_contiguous(); }
 
 }  // namespace
 
-std::string digest_weights(const TensorStore& store) {
-  std::vector<FileReader> readers;
-  std::vector<Segment> segments;
-  Sha256 sha;
-  for (const auto& file : store.files()) {
-    const auto& reader = readers.emplace_back(file.path);
-    if (reader.size_bytes() != file.size_bytes)
-      throw InputError(
-          ErrorKind::io, "'" + file.path.string() + "' has changed while the program runs",
-          "it had " + std::to_string(file.size_bytes) + " bytes, now " + std::to_string(reader.size_bytes()));
-    for (std::uint64_t at = 0; at < file.size_bytes; at += segment_bytes)
-      segments.push_back({readers.size() - 1, at, std::min(segment_bytes, file.size_bytes - at)});
-    // The name alone: where the checkpoint lies does not change what it is.
-    sha.update(file.path.filename().string() + "\n" + std::to_string(file.size_bytes) + "\n");
+std::size_t TensorStore::index_of(const TensorInfo& tensor) const {
+  const TensorInfo* found = find(tensor.name);
+  SPECTRACE_ASSERT(found != nullptr);
+  return static_cast<std::size_t>(found - tensors_.data());
+}
+
+void TensorStore::note_segment(const TensorInfo& tensor, std::int64_t segment, std::uint64_t hash) const {
+  if (digests_->add(index_of(tensor), segment, hash)) return;
+  const auto place = segment_bytes(tensor, segment);
+  throw InputError(ErrorKind::model,
+                   "'" + source_of(tensor).file.path().string() + "': tensor '" + tensor.name +
+                       "' has changed while it was being read",
+                   "bytes " + std::to_string(place.first) + " to " + std::to_string(place.first + place.size) +
+                       " of it are not what they were when they were read before",
+                   "Copy the checkpoint to where nobody writes to it, or run again when nobody does.");
+}
+
+std::optional<std::string> TensorStore::digest(const TensorInfo& tensor) const {
+  return digests_->digest(index_of(tensor));
+}
+
+std::string TensorStore::read_digest(const TensorInfo& tensor) const {
+  const RegionSource source = source_of(tensor);
+  const std::size_t index = index_of(tensor);
+  if (const auto known = digests_->digest(index)) return *known;
+  try {
+    std::unique_ptr<std::byte[]> gathered;
+    if (!lies_in_order(tensor)) gathered = gather_region(source, tensor, 0, tensor.shape.empty() ? 1 : tensor.shape[0]);
+    const auto segments = digests_->unseen(index);
+    parallel_for(static_cast<std::int64_t>(segments.size()), [&](std::int64_t task) {
+      const std::int64_t segment = segments[static_cast<std::size_t>(task)];
+      const auto place = segment_bytes(tensor, segment);
+      Xxh3 hash;
+      if (gathered) {
+        hash.update({gathered.get() + place.first, place.size});
+      } else {
+        hash_region(source, tensor.offset + place.first, place.size, hash);
+      }
+      note_segment(tensor, segment, hash.value());
+    });
+  } catch (const std::bad_alloc&) {
+    throw InputError(ErrorKind::model, "'" + source.file.path().string() + "': tensor '" + tensor.name + "' of shape " +
+                                           shape_text(tensor.shape) + " does not fit into memory");
   }
-  std::vector<std::uint64_t> hashes(segments.size());
-  parallel_for(static_cast<std::int64_t>(segments.size()), [&](std::int64_t i) {
-    const auto& segment = segments[static_cast<std::size_t>(i)];
-    thread_local std::vector<std::byte> buffer;
-    buffer.resize(segment.size_bytes);
-    readers[segment.file].read_at(segment.offset, buffer);
-    hashes[static_cast<std::size_t>(i)] = xxh3_64(buffer);
-  });
-  sha.update(std::as_bytes(std::span(hashes)));
+  return digests_->digest(index).value();
+}
+
+std::string TensorStore::fingerprint() const {
+  std::string facts;
+  for (const auto& file : files_) {
+    // The only byte that no file name holds ends it.
+    facts += file.path.filename().string() + '\0';
+    facts += std::to_string(file.size_bytes) + " " + std::to_string(file.modified_ns) + " " +
+             std::to_string(file.changed_ns) + " " + std::to_string(file.inode) + "\n";
+  }
+  return sha256_hex(facts);
+}
+
+void TensorStore::expect_unchanged() const {
+  for (const auto& reader : readers_)
+    if (const auto change = reader->find_change())
+      throw InputError(ErrorKind::model,
+                       "'" + reader->path().string() + "': the checkpoint was changed while it was being read", *change,
+                       "Copy the checkpoint to where nobody writes to it, or run again when nobody does.");
+}
+
+std::string digest_weights(const TensorStore& store) {
+  Sha256 sha;
+  for (const auto& tensor : store.tensors()) sha.update(tensor.name + "\n" + store.read_digest(tensor) + "\n");
   return sha.hex_digest();
 }
 

@@ -78,23 +78,42 @@ void with_format(StorageType type, const Task& task) {
   }
 }
 
+/// Calls task with an unsigned number of an element's size.
+template <typename Task>
+void with_bits(StorageType type, const Task& task) {
+  switch (element_size_bytes(type)) {
+    case 8: return task(std::uint64_t{});
+    case 4: return task(std::uint32_t{});
+    case 2: return task(std::uint16_t{});
+    case 1: return task(std::uint8_t{});
+    default: SPECTRACE_ASSERT(type != StorageType::other);
+  }
+}
+
 constexpr std::int64_t tile_size = 32;
 
 /// @pre block.rows and block.cols <= tile_size
 /// By way of a small buffer: a transposed matrix is then read and written by whole cache lines, which need not survive
 /// in a cache (with rows of 2^k bytes they would not: all lie in one cache set).
-template <typename Format, typename To>
-void convert_tile(const std::byte* source, const ElementBlock& block, To* out) {
-  To tile[tile_size][tile_size];
+template <typename Bits>
+void copy_tile(const std::byte* source, const ElementBlock& block, std::byte* out) {
+  Bits tile[tile_size][tile_size];
+  const auto load = [&](std::int64_t i, std::int64_t j) {
+    const auto element = static_cast<std::size_t>(i * block.stride_i + j * block.stride_j);
+    std::memcpy(&tile[i][j], source + element * sizeof(Bits), sizeof(Bits));
+  };
+  const auto store = [&](std::int64_t i, std::int64_t j) {
+    const auto element = static_cast<std::size_t>(i * block.out_stride_i + j * block.out_stride_j);
+    std::memcpy(out + element * sizeof(Bits), &tile[i][j], sizeof(Bits));
+  };
   for (std::int64_t i = 0; i < block.rows; ++i)
-    for (std::int64_t j = 0; j < block.cols; ++j)
-      tile[i][j] = Format::template convert<To>(load<Format>(source, i * block.stride_i + j * block.stride_j));
+    for (std::int64_t j = 0; j < block.cols; ++j) load(i, j);
   if (block.out_stride_i < block.out_stride_j) {
     for (std::int64_t j = 0; j < block.cols; ++j)
-      for (std::int64_t i = 0; i < block.rows; ++i) out[i * block.out_stride_i + j * block.out_stride_j] = tile[i][j];
+      for (std::int64_t i = 0; i < block.rows; ++i) store(i, j);
   } else {
     for (std::int64_t i = 0; i < block.rows; ++i)
-      for (std::int64_t j = 0; j < block.cols; ++j) out[i * block.out_stride_i + j * block.out_stride_j] = tile[i][j];
+      for (std::int64_t j = 0; j < block.cols; ++j) store(i, j);
   }
 }
 
@@ -107,17 +126,16 @@ void convert_elements(StorageType type, const std::byte* source, std::int64_t co
   });
 }
 
-template <typename To>
-void convert_block(StorageType type, const std::byte* source, const ElementBlock& block, To* out) {
-  with_format(type, [&]<typename Format>(Format) {
+void copy_block(StorageType type, const std::byte* source, const ElementBlock& block, std::byte* out) {
+  with_bits(type, [&]<typename Bits>(Bits) {
+    constexpr auto size = static_cast<std::int64_t>(sizeof(Bits));
     for (std::int64_t i = 0; i < block.rows; i += tile_size)
       for (std::int64_t j = 0; j < block.cols; j += tile_size) {
         ElementBlock part = block;
         part.rows = std::min(tile_size, block.rows - i);
         part.cols = std::min(tile_size, block.cols - j);
-        const std::int64_t from = i * block.stride_i + j * block.stride_j;
-        convert_tile<Format>(source + from * static_cast<std::int64_t>(sizeof(typename Format::Bits)), part,
-                             out + i * block.out_stride_i + j * block.out_stride_j);
+        copy_tile<Bits>(source + (i * block.stride_i + j * block.stride_j) * size, part,
+                        out + (i * block.out_stride_i + j * block.out_stride_j) * size);
       }
   });
 }
@@ -132,8 +150,6 @@ std::int64_t count_non_finite(const To* values, std::int64_t count) {
 
 template void convert_elements(StorageType, const std::byte*, std::int64_t, float*);
 template void convert_elements(StorageType, const std::byte*, std::int64_t, double*);
-template void convert_block(StorageType, const std::byte*, const ElementBlock&, float*);
-template void convert_block(StorageType, const std::byte*, const ElementBlock&, double*);
 template std::int64_t count_non_finite(const float*, std::int64_t);
 template std::int64_t count_non_finite(const double*, std::int64_t);
 

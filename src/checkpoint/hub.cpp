@@ -9,6 +9,7 @@
 
 #include "spectrace/core/error.hpp"
 #include "spectrace/core/file.hpp"
+#include "spectrace/core/home.hpp"
 
 namespace spectrace {
 namespace {
@@ -40,30 +41,90 @@ std::optional<std::string> cache_folder_name(const std::string& id) {
   return "models--" + id.substr(0, slash) + "--" + id.substr(slash + 1);
 }
 
-/// The snapshot of a cached model: the one of refs/main, else the newest, and of equally old ones the last by name.
-std::optional<fs::path> find_snapshot(const fs::path& model) {
+/// The snapshot's name that refs/<revision> holds; nothing if there is no such ref or no such snapshot.
+std::optional<fs::path> follow_ref(const fs::path& model, const std::string& revision) {
   std::error_code error;
-  const fs::path snapshots = model / "snapshots";
-  if (const fs::path ref = model / "refs" / "main"; fs::is_regular_file(ref, error)) {
-    std::string revision = read_text_file(ref);
-    revision.erase(std::find_if(revision.begin(), revision.end(), [](unsigned char c) { return c <= ' '; }),
-                   revision.end());
-    if (!revision.empty() && revision.find('/') == std::string::npos && fs::is_directory(snapshots / revision, error))
-      return snapshots / revision;
-  }
+  const fs::path ref = model / "refs" / revision;
+  if (!fs::is_regular_file(ref, error)) return std::nullopt;
+  std::string name = read_text_file(ref);
+  name.erase(std::find_if(name.begin(), name.end(), [](unsigned char c) { return c <= ' '; }), name.end());
+  if (name.empty() || name.find('/') != std::string::npos || name.starts_with(".")) return std::nullopt;
+  if (!fs::is_directory(model / "snapshots" / name, error)) return std::nullopt;
+  return model / "snapshots" / name;
+}
+
+std::vector<fs::path> snapshots_of(const fs::path& model) {
+  std::vector<fs::path> snapshots;
+  std::error_code error;
+  for (fs::directory_iterator it(model / "snapshots", error), end; !error && it != end; it.increment(error))
+    if (std::error_code unreadable; it->is_directory(unreadable)) snapshots.push_back(it->path());
+  std::sort(snapshots.begin(), snapshots.end());
+  return snapshots;
+}
+
+/// The snapshot of a cached model: the one of refs/main, else the newest, and of equally old ones the last by name.
+std::optional<fs::path> find_main_snapshot(const fs::path& model) {
+  if (auto main = follow_ref(model, "main")) return main;
   std::optional<std::tuple<fs::file_time_type, fs::path>> newest;
-  for (fs::directory_iterator it(snapshots, error), end; !error && it != end; it.increment(error)) {
-    if (!it->is_directory(error)) continue;
-    std::tuple candidate(it->last_write_time(error), it->path());
+  for (const auto& snapshot : snapshots_of(model)) {
+    std::error_code error;
+    std::tuple candidate(fs::last_write_time(snapshot, error), snapshot);
     if (!newest || candidate > *newest) newest = std::move(candidate);
   }
   if (!newest) return std::nullopt;
   return std::get<fs::path>(*newest);
 }
 
+/// A ref of that name, or the only snapshot whose name begins so.
+std::optional<fs::path> find_snapshot(const fs::path& model, const std::string& revision) {
+  if (revision.empty()) return find_main_snapshot(model);
+  if (auto snapshot = follow_ref(model, revision)) return snapshot;
+  std::optional<fs::path> found;
+  for (const auto& snapshot : snapshots_of(model)) {
+    const std::string name = snapshot.filename().string();
+    if (name == revision) return snapshot;
+    if (!name.starts_with(revision)) continue;
+    if (found)
+      throw InputError(ErrorKind::model, "the revision '" + revision + "' could be more than one",
+                       "snapshots '" + found->filename().string() + "' and '" + name + "'",
+                       "Give more of its letters.");
+    found = snapshot;
+  }
+  return found;
+}
+
+/// Refs and snapshots of a cached model, as one may write them.
+std::vector<std::string> revisions_of(const fs::path& model) {
+  std::vector<std::string> names;
+  std::error_code error;
+  const fs::path refs = model / "refs";
+  for (fs::recursive_directory_iterator it(refs, error), end; !error && it != end; it.increment(error))
+    if (const std::string name = it->path().lexically_relative(refs).string(); follow_ref(model, name))
+      names.push_back(name);
+  std::sort(names.begin(), names.end());
+  for (const auto& snapshot : snapshots_of(model)) names.push_back(snapshot.filename().string());
+  return names;
+}
+
+void expect_revision(const std::string& revision) {
+  for (const fs::path& part : fs::path(revision))
+    if (part == ".." || part == "/")
+      throw InputError(ErrorKind::model, "'" + revision + "' is no revision",
+                       "a branch, a tag, or a commit or its first letters");
+}
+
 }  // namespace
 
-fs::path find_model_folder(const std::string& path, const fs::path& base, const fs::path& models_root) {
+HubReference split_revision(const std::string& path) {
+  const auto at = path.find('@');
+  if (at == std::string::npos || at + 1 == path.size()) return {path, {}};
+  std::string id = path.substr(0, at);
+  if (path.front() == '.' || path.front() == '~' || !cache_folder_name(id)) return {path, {}};
+  return {std::move(id), path.substr(at + 1)};
+}
+
+fs::path find_model_folder(const std::string& path, const fs::path& base, const fs::path& models_root,
+                           const std::string& revision) {
   if (path.empty()) throw InputError(ErrorKind::model, "the model's path is empty");
   std::vector<std::string> looked_at;
   std::error_code error;
@@ -71,18 +132,30 @@ fs::path find_model_folder(const std::string& path, const fs::path& base, const 
     looked_at.push_back(candidate.lexically_normal().string());
     return fs::is_directory(candidate, error);
   };
+  const std::string given = expand_home(path);
+  HubReference hub = split_revision(path);
+  if (!revision.empty()) hub.revision = revision;
   std::vector<fs::path> caches = hub_caches();
-  if (is_folder(base / path)) return (base / path).lexically_normal();
+  if (is_folder(base / given)) return (base / given).lexically_normal();
   if (!models_root.empty()) {
-    const fs::path root = base / models_root;
-    if (is_folder(root / path)) return (root / path).lexically_normal();
+    const fs::path root = base / expand_home(models_root.string());
+    if (is_folder(root / given)) return (root / given).lexically_normal();
     caches.insert(caches.begin(), root);  // a copied cache
   }
-  if (const auto name = cache_folder_name(path))
+  expect_revision(hub.revision);
+  std::vector<std::string> revisions;
+  if (const auto name = cache_folder_name(hub.id))
     for (const auto& cache : caches)
-      if (is_folder(cache / *name))
-        if (const auto snapshot = find_snapshot(cache / *name)) return snapshot->lexically_normal();
-  const bool is_file = fs::is_regular_file(base / path, error);
+      if (is_folder(cache / *name)) {
+        if (const auto snapshot = find_snapshot(cache / *name, hub.revision)) return snapshot->lexically_normal();
+        for (auto& there : revisions_of(cache / *name)) revisions.push_back(std::move(there));
+      }
+  if (!revisions.empty())
+    throw InputError(ErrorKind::model,
+                     "the revision '" + hub.revision + "' of the model '" + hub.id + "' is not on this machine",
+                     "there are " + quoted_list(revisions),
+                     "Name one of these, or download it to the hub cache: nothing is fetched here.");
+  const bool is_file = fs::is_regular_file(base / given, error);
   throw InputError(
       ErrorKind::model, "the model '" + path + "' is not on this machine",
       std::string(is_file ? "it is a file, expected its folder; " : "") + "looked at " + quoted_list(looked_at),

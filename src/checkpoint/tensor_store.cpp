@@ -11,6 +11,7 @@
 
 #include "checkpoint_files.hpp"
 #include "spectrace/checkpoint/region_reader.hpp"
+#include "spectrace/checkpoint/tensor_digests.hpp"
 #include "spectrace/core/error.hpp"
 #include "spectrace/core/parallel.hpp"
 
@@ -29,12 +30,12 @@ bool is_local(const FileReader& file) {
 }
 
 CheckpointFile describe(const FileReader& file) {
-  struct stat status {};
-  if (::fstat(file.descriptor(), &status) != 0)
-    throw InputError(ErrorKind::io, "cannot read the size of '" + file.path().string() + "'");
+  const FileStatus& status = file.status();
   return {.path = file.path(),
-          .size_bytes = file.size_bytes(),
-          .modified_ns = std::int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec};
+          .size_bytes = status.size_bytes,
+          .modified_ns = status.modified_ns,
+          .changed_ns = status.changed_ns,
+          .inode = status.inode};
 }
 
 /// Runs task with `out`'s data as float* or double*.
@@ -97,24 +98,6 @@ Tensor allocate(const TensorInfo& tensor, const std::vector<std::int64_t>& shape
   }
 }
 
-/// read_region on all threads, in parts of whole rows. What is not contiguous is read by windows over the file, which
-/// parts would read several times.
-template <typename To>
-std::int64_t read_parts(const RegionSource& source, const TensorInfo& tensor, std::int64_t first, std::int64_t num_rows,
-                        To* out) {
-  constexpr std::int64_t kPartBytes = 1 << 20;
-  const std::int64_t per_row = row_elements(tensor);
-  const std::int64_t part_rows =
-      std::max<std::int64_t>(1, kPartBytes / std::max<std::int64_t>(1, per_row * element_size_bytes(tensor.type)));
-  if (!tensor.is_contiguous() || num_rows <= part_rows) return read_region(source, tensor, first, num_rows, out);
-  std::atomic<std::int64_t> non_finite = 0;
-  parallel_for((num_rows + part_rows - 1) / part_rows, [&](std::int64_t part) {
-    const std::int64_t begin = part * part_rows, count = std::min(part_rows, num_rows - begin);
-    non_finite += read_region(source, tensor, first + begin, count, out + begin * per_row);
-  });
-  return non_finite;
-}
-
 }  // namespace
 
 IoMode parse_io_mode(const std::string& text) {
@@ -132,6 +115,7 @@ TensorStore TensorStore::open(const std::filesystem::path& folder, IoMode io) {
   store.tensors_ = std::move(files.tensors);
   store.readers_ = std::move(files.readers);
   for (const auto& reader : store.readers_) store.files_.push_back(describe(*reader));
+  store.digests_ = std::make_shared<TensorDigests>(store.tensors_);
   store.use_mmap_ = io == IoMode::mmap || (io == IoMode::automatic && is_local(*store.readers_.front()));
   return store;
 }
@@ -144,22 +128,57 @@ const TensorInfo* TensorStore::find(std::string_view name) const {
 }
 
 RegionSource TensorStore::source_of(const TensorInfo& tensor) const {
-  const auto& file = *readers_[static_cast<std::size_t>(tensor.file)];
+  return RegionSource{
+      .file = *readers_[static_cast<std::size_t>(tensor.file)], .use_mmap = use_mmap_, .bytes_read = *bytes_read_};
+}
+
+void TensorStore::expect_floating(const TensorInfo& tensor) const {
   if (!is_floating(tensor.type))
     throw InputError(ErrorKind::model,
-                     "'" + file.path().string() + "': tensor '" + tensor.name + "' is of type " + name(tensor.type),
+                     "'" + source_of(tensor).file.path().string() + "': tensor '" + tensor.name + "' is of type " +
+                         name(tensor.type),
                      "only float64, float32, float16 and bfloat16 can be computed with",
                      "Use the checkpoint in its original precision.");
-  return RegionSource{.file = file, .use_mmap = use_mmap_, .bytes_read = *bytes_read_};
+}
+
+/// read_region on all threads, a segment a task. What is not contiguous is gathered first, by windows over the file:
+/// tasks would read these several times.
+template <typename To>
+std::int64_t TensorStore::read_segments(const TensorInfo& tensor, std::int64_t first, std::int64_t num_rows,
+                                        To* out) const {
+  const RegionSource source = source_of(tensor);
+  const std::int64_t per_row = row_elements(tensor), end = first + num_rows, height = segment_rows(tensor);
+  if (num_rows == 0 || per_row == 0) return 0;
+  std::unique_ptr<std::byte[]> gathered;
+  if (!tensor.is_contiguous()) gathered = gather_region(source, tensor, first, num_rows);
+  const std::int64_t last_row = tensor.shape.empty() ? 1 : tensor.shape[0];
+  const std::int64_t first_segment = first / height;
+  std::atomic<std::int64_t> non_finite = 0;
+  parallel_for((end - 1) / height + 1 - first_segment, [&](std::int64_t task) {
+    const std::int64_t segment = first_segment + task;
+    const std::int64_t from = std::max(first, segment * height), to = std::min(end, segment * height + height);
+    const bool is_whole = from == segment * height && (to == from + height || to == last_row);
+    Xxh3 hash;
+    Xxh3* const sink = is_whole ? &hash : nullptr;
+    To* const target = out + (from - first) * per_row;
+    if (gathered) {
+      const std::byte* bytes = gathered.get() + (from - first) * per_row * element_size_bytes(tensor.type);
+      non_finite += convert_region(tensor.type, bytes, (to - from) * per_row, target, sink);
+    } else {
+      non_finite += read_region(source, tensor, from, to - from, target, sink);
+    }
+    if (is_whole) note_segment(tensor, segment, hash.value());
+  });
+  return non_finite;
 }
 
 Tensor TensorStore::read(const TensorInfo& tensor, ComputeType type) const {
-  const RegionSource source = source_of(tensor);
+  expect_floating(tensor);
   Tensor out = allocate(tensor, tensor.shape, type);
   with_data(out, [&](auto* values) {
     const std::int64_t num_rows = tensor.shape.empty() ? 1 : tensor.shape[0];
-    if (const auto non_finite = read_parts(source, tensor, 0, num_rows, values))
-      fail_non_finite(tensor, source, values, out.numel(), non_finite, [](std::int64_t row) { return row; });
+    if (const auto non_finite = read_segments(tensor, 0, num_rows, values))
+      fail_non_finite(tensor, source_of(tensor), values, out.numel(), non_finite, [](std::int64_t row) { return row; });
   });
   return out;
 }
@@ -167,15 +186,17 @@ Tensor TensorStore::read(const TensorInfo& tensor, ComputeType type) const {
 void TensorStore::read_rows(const TensorInfo& tensor, std::int64_t first, Tensor out) const {
   SPECTRACE_ASSERT(out.is_contiguous() && out.dim() > 0 && out.dim() == static_cast<std::int64_t>(tensor.shape.size()));
   SPECTRACE_ASSERT(std::equal(tensor.shape.begin() + 1, tensor.shape.end(), out.sizes().begin() + 1));
-  const RegionSource source = source_of(tensor);
+  expect_floating(tensor);
   with_data(out, [&](auto* values) {
-    if (const auto non_finite = read_parts(source, tensor, first, out.size(0), values))
-      fail_non_finite(tensor, source, values, out.numel(), non_finite, [&](std::int64_t row) { return first + row; });
+    if (const auto non_finite = read_segments(tensor, first, out.size(0), values))
+      fail_non_finite(tensor, source_of(tensor), values, out.numel(), non_finite,
+                      [&](std::int64_t row) { return first + row; });
   });
 }
 
 Tensor TensorStore::gather_rows(const TensorInfo& tensor, std::span<const std::int64_t> rows, ComputeType type) const {
   SPECTRACE_ASSERT(!tensor.shape.empty());
+  expect_floating(tensor);
   RegionSource source = source_of(tensor);
   source.use_mmap = false;  // a row is a few kilobytes: less than a mapping costs
   auto shape = tensor.shape;

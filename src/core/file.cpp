@@ -43,18 +43,50 @@ void flush_path(const std::filesystem::path& path, int flags) {
   if (::fsync(descriptor.value()) != 0 && errno != EINVAL) fail("cannot flush to disk", path, errno);
 }
 
+[[noreturn]] void refuse_irregular(const std::filesystem::path& path, mode_t mode) {
+  const char* what = S_ISFIFO(mode) ? "a FIFO" : S_ISSOCK(mode) ? "a socket" : "a device";
+  throw InputError(ErrorKind::io, "'" + path.string() + "' is not a regular file", what,
+                   "Give a file that lies on a disk.");
+}
+
+FileStatus file_status(const struct stat& status) {
+  const auto nanoseconds = [](const timespec& time) {
+    return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+  };
+  return {.size_bytes = static_cast<std::uint64_t>(status.st_size),
+          .modified_ns = nanoseconds(status.st_mtim),
+          .changed_ns = nanoseconds(status.st_ctim),
+          .inode = std::uint64_t{status.st_ino}};
+}
+
+std::string describe_change(const FileStatus& before, const FileStatus& now) {
+  if (before.inode != now.inode) return "another file now has its name";
+  if (before.size_bytes != now.size_bytes)
+    return "it had " + std::to_string(before.size_bytes) + " bytes, now " + std::to_string(now.size_bytes);
+  if (before.modified_ns != now.modified_ns) return "it was written to: its modification time is another one";
+  return "it was written to, renamed or given other permissions: its change time (ctime) is another one";
+}
+
 }  // namespace
 
 FileReader::FileReader(const std::filesystem::path& path) : path_(path) {
-  descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor_ < 0) fail("cannot open", path, errno);
+  // Non-blocking: opening a FIFO would wait for somebody to write into it. A terminal must not become this process's.
+  Descriptor descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   struct stat status {};
-  if (::fstat(descriptor_, &status) != 0 || S_ISDIR(status.st_mode)) {
-    const int reason = S_ISDIR(status.st_mode) ? EISDIR : errno;
-    ::close(descriptor_);
-    fail("cannot read", path, reason);
+  if (descriptor.value() < 0) {
+    const int reason = errno;
+    // A socket cannot be opened at all; the system's reason, "no such device", would mislead.
+    if (reason == ENXIO && ::stat(path.c_str(), &status) == 0) refuse_irregular(path, status.st_mode);
+    fail("cannot open", path, reason);
   }
-  size_bytes_ = static_cast<std::uint64_t>(status.st_size);
+  if (::fstat(descriptor.value(), &status) != 0) fail("cannot read", path, errno);
+  if (S_ISDIR(status.st_mode)) fail("cannot read", path, EISDIR);
+  if (!S_ISREG(status.st_mode)) refuse_irregular(path, status.st_mode);
+  // Some network file systems heed it for regular files too.
+  const int flags = ::fcntl(descriptor.value(), F_GETFL);
+  if (flags < 0 || ::fcntl(descriptor.value(), F_SETFL, flags & ~O_NONBLOCK) != 0) fail("cannot read", path, errno);
+  status_ = file_status(status);
+  descriptor_ = descriptor.release();
 }
 
 FileReader::~FileReader() {
@@ -62,14 +94,12 @@ FileReader::~FileReader() {
 }
 
 FileReader::FileReader(FileReader&& other) noexcept
-    : path_(std::move(other.path_)),
-      descriptor_(std::exchange(other.descriptor_, -1)),
-      size_bytes_(other.size_bytes_) {}
+    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)), status_(other.status_) {}
 
 FileReader& FileReader::operator=(FileReader&& other) noexcept {
   std::swap(path_, other.path_);
   std::swap(descriptor_, other.descriptor_);
-  std::swap(size_bytes_, other.size_bytes_);
+  std::swap(status_, other.status_);
   return *this;
 }
 
@@ -86,6 +116,17 @@ void FileReader::read_at(std::uint64_t offset, std::span<std::byte> destination)
                        "Is the file cut short? Copy it again.");
     done += static_cast<std::size_t>(got);
   }
+}
+
+std::optional<std::string> FileReader::find_change() const {
+  struct stat status {};
+  if (::stat(path_.c_str(), &status) != 0)
+    return "its path cannot be looked up any more: " + std::string(std::strerror(errno));
+  if (const FileStatus now = file_status(status); now != status_) return describe_change(status_, now);
+  if (::fstat(descriptor_, &status) != 0)
+    return "it cannot be looked up any more: " + std::string(std::strerror(errno));
+  if (const FileStatus now = file_status(status); now != status_) return describe_change(status_, now);
+  return std::nullopt;
 }
 
 std::string read_text_file(const std::filesystem::path& path) {

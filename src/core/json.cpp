@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "json_parser.hpp"
 #include "spectrace/core/file.hpp"
 
 namespace spectrace {
@@ -27,23 +28,6 @@ bool find_place(const Json& root, const Json* wanted, std::string& place) {
   return false;
 }
 
-/// nlohmann's text without its heads "[json.exception.parse_error.101] " and "parse error at line 1, column 2: ".
-std::string plain_reason(std::string text) {
-  if (const auto bracket = text.find("] "); text.starts_with("[") && bracket != std::string::npos)
-    text.erase(0, bracket + 2);
-  if (const auto colon = text.find(": "); text.starts_with("parse error") && colon != std::string::npos)
-    text.erase(0, colon + 2);
-  return text;
-}
-
-std::string line_and_column(std::string_view text, std::size_t byte) {
-  const std::size_t offset = byte == 0 ? 0 : std::min(byte - 1, text.size());
-  const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(offset), '\n');
-  const auto line_start = text.substr(0, offset).rfind('\n');
-  const auto column = offset - (line_start == std::string_view::npos ? 0 : line_start + 1) + 1;
-  return "line " + std::to_string(line) + ", column " + std::to_string(column) + ", byte " + std::to_string(offset);
-}
-
 std::string shown(const Json& value) {
   std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
   if (text.size() > 80) text = text.substr(0, 77) + "...";
@@ -52,22 +36,44 @@ std::string shown(const Json& value) {
 
 }  // namespace
 
-JsonNode JsonNode::parse_file(const std::filesystem::path& path, ErrorKind kind) {
-  return parse_text(read_text_file(path), path.string(), kind);
+std::string text_of_bytes(std::string_view bytes) {
+  std::string text;
+  for (const char c : bytes) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x80) {
+      text += c;
+    } else {
+      text += static_cast<char>(0xC0 | byte >> 6);
+      text += static_cast<char>(0x80 | (byte & 0x3F));
+    }
+  }
+  return text;
 }
 
-JsonNode JsonNode::parse_text(std::string_view text, std::string document, ErrorKind kind) {
-  try {
-    auto parsed = std::make_shared<const Document>(
-        Document{document, kind, Json::parse(text, nullptr, true, /*ignore_comments=*/true)});
-    const Json* root = &parsed->root;
-    return JsonNode(std::move(parsed), root);
-  } catch (const Json::parse_error& error) {
-    throw InputError(kind, document + ": is not JSON at " + line_and_column(text, error.byte),
-                     plain_reason(error.what()), "Correct that place in the file.");
-  } catch (const Json::exception& error) {  // a number that no double holds
-    throw InputError(kind, document + ": cannot be read as JSON", plain_reason(error.what()));
+std::string bytes_of_text(std::string_view text) {
+  std::string bytes;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    if (byte < 0x80) {
+      bytes += text[i];
+    } else {
+      SPECTRACE_ASSERT((byte & 0xFC) == 0xC0 && i + 1 < text.size());
+      const auto next = static_cast<unsigned char>(text[++i]);
+      bytes += static_cast<char>((byte & 0x03) << 6 | (next & 0x3F));
+    }
   }
+  return bytes;
+}
+
+JsonNode JsonNode::parse_file(const std::filesystem::path& path, ErrorKind kind, DuplicateKeys duplicates) {
+  return parse_text(read_text_file(path), path.string(), kind, duplicates);
+}
+
+JsonNode JsonNode::parse_text(std::string_view text, std::string document, ErrorKind kind, DuplicateKeys duplicates) {
+  Json value = parse_json(text, document, kind, duplicates);
+  auto parsed = std::make_shared<const Document>(Document{std::move(document), kind, std::move(value)});
+  const Json* root = &parsed->root;
+  return JsonNode(std::move(parsed), root);
 }
 
 const std::string& JsonNode::document() const { return document_->name; }

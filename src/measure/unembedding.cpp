@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "spectrace/checkpoint/tensor_digests.hpp"
 #include "spectrace/numerics/exact_sum.hpp"
 #include "spectrace/numerics/singular_values.hpp"
 #include "spectrace/numerics/spectral_summary.hpp"
@@ -10,10 +11,13 @@
 namespace spectrace {
 namespace {
 
-/// Rows a block: fixed by the shape alone, since the blocks decide the bits. About 32 MiB in float64, and not so flat
-/// that the factorization's R is updated more often than needed.
-std::int64_t rows_per_block(std::int64_t num_columns) {
-  return std::max<std::int64_t>(num_columns, (std::int64_t{1} << 22) / std::max<std::int64_t>(1, num_columns));
+/// Rows a block: about 32 MiB in float64, and not so flat that the factorization's R is updated more often than needed.
+/// Whole segments, so that the digest of the tensor sees all rows. How rows are cut has no effect on the bits of the
+/// singular values (TallSingularValues), nor on the norms of rows and their exact sums.
+std::int64_t rows_per_block(const TensorInfo& tensor) {
+  const std::int64_t num_columns = std::max<std::int64_t>(1, tensor.shape[1]), segment = segment_rows(tensor);
+  const std::int64_t wanted = std::max(num_columns, (std::int64_t{1} << 22) / num_columns);
+  return (wanted + segment - 1) / segment * segment;
 }
 
 Array scalar(double value) { return Array{{}, {value}}; }
@@ -30,7 +34,7 @@ Record measure_unembedding(const ModelDescription& model, const TensorStore& sto
   norms.reserve(static_cast<std::size_t>(num_rows));
   ExactSum<2> squares;
   const bool is_double = info->type == StorageType::float64;
-  const std::int64_t height = std::min(num_rows, rows_per_block(num_columns));
+  const std::int64_t height = std::min(num_rows, rows_per_block(*info));
   const Tensor buffer = at::empty({height, num_columns}, is_double ? at::kDouble : at::kFloat);
   for (std::int64_t first = 0; first < num_rows; first += height) {
     const Tensor block = buffer.narrow(0, 0, std::min(height, num_rows - first));

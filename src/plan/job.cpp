@@ -4,6 +4,9 @@
 #include <cmath>
 #include <set>
 
+#include "spectrace/checkpoint/hub.hpp"
+#include "spectrace/core/home.hpp"
+
 namespace spectrace {
 namespace {
 
@@ -12,29 +15,44 @@ namespace fs = std::filesystem;
 /// Collects errors instead of stopping at the first.
 class Problems {
  public:
+  explicit Problems(std::string document) : document_(std::move(document)) {}
   void add(const std::string& line) { lines_.push_back(line); }
+  /// Whether `f` went well.
   template <typename F>
-  void collect(F&& f) {
+  bool collect(F&& f) {
     try {
       f();
+      return true;
     } catch (const InputError& error) {
-      lines_.push_back(error.what());
+      const std::string line = error.what(), prefix = document_ + ": ";
+      lines_.push_back(line.starts_with(prefix) ? line.substr(prefix.size()) : line);
+      return false;
     }
   }
-  void throw_if_any(const std::string& document) const {
+  void throw_if_any() const {
     if (lines_.empty()) return;
-    if (lines_.size() == 1) throw InputError(ErrorKind::usage, document + ": " + lines_.front());
-    std::string text = document + ": " + std::to_string(lines_.size()) + " errors:";
-    for (const auto& line : lines_) text += "\n  " + line;
+    if (lines_.size() == 1) throw InputError(ErrorKind::usage, document_ + ": " + lines_.front());
+    std::string text = document_ + ": " + std::to_string(lines_.size()) + " errors:";
+    const std::size_t num_shown = std::min(lines_.size(), kMaxShown);
+    for (std::size_t i = 0; i < num_shown; ++i) text += "\n  " + lines_[i];
+    if (lines_.size() > num_shown) text += "\n  and " + std::to_string(lines_.size() - num_shown) + " more";
     throw InputError(ErrorKind::usage, text);
   }
 
  private:
+  static constexpr std::size_t kMaxShown = 100;
+  std::string document_;
   std::vector<std::string> lines_;
 };
 
 fs::path relative_to(const fs::path& folder, const std::string& path) {
-  return path.empty() ? fs::path() : (folder / path).lexically_normal();
+  return path.empty() ? fs::path() : (folder / expand_home(path)).lexically_normal();
+}
+
+/// A path as the job gives it. One character would end it early for the system, and hide the rest from every message.
+const std::string& path_text(const JsonNode& node) {
+  if (node.as_string().find('\0') != std::string::npos) throw node.error("holds the character U+0000");
+  return node.as_string();
 }
 
 Prompt parse_prompt(const JsonNode& node, std::size_t number) {
@@ -53,17 +71,16 @@ Prompt parse_prompt(const JsonNode& node, std::size_t number) {
   return prompt;
 }
 
-PromptSetEntry parse_prompt_set(const JsonNode& node, const fs::path& folder) {
-  PromptSetEntry set;
-  set.name = node.at("name").as_string();
-  if (const auto path = node.find("path")) {
-    set.prompts = read_prompt_file(relative_to(folder, path->as_string()));
+std::vector<Prompt> parse_prompts(const JsonNode& set, const fs::path& folder) {
+  std::vector<Prompt> prompts;
+  if (const auto path = set.find("path")) {
+    prompts = read_prompt_file(relative_to(folder, path_text(*path)));
   } else {
-    node.at("prompts").for_each(
-        [&](const JsonNode& prompt) { set.prompts.push_back(parse_prompt(prompt, set.prompts.size())); });
+    set.at("prompts").for_each(
+        [&](const JsonNode& prompt) { prompts.push_back(parse_prompt(prompt, prompts.size())); });
   }
-  check_prompt_ids(set.prompts, "prompt set '" + set.name + "'");
-  return set;
+  check_prompt_ids(prompts, "prompt set '" + set.at("name").as_string() + "'");
+  return prompts;
 }
 
 AnalysisChoice parse_analyses(const JsonNode& node) {
@@ -87,26 +104,68 @@ ComputeOptions parse_compute(const JsonNode& node) {
   compute.tokens_per_batch = node.get_int("tokens_per_batch", compute.tokens_per_batch);
   if (const auto limit = node.find("max_memory_gib")) compute.max_memory_gib = limit->as_double();
   if (const auto threads = node.find("threads")) compute.threads = static_cast<int>(threads->as_int());
+  if (const auto stages = node.find("stages"); stages && !stages->is_string())
+    compute.stages = static_cast<int>(stages->as_int());
   return compute;
 }
 
-void check_names(const Job& job, Problems& problems) {
+KeepChoice parse_keep(const JsonNode& node) {
+  if (node.is_string()) return {node.as_string() == "all", {}};
+  KeepChoice keep{false, {}};
+  node.for_each([&](const JsonNode& name) { keep.quantities.push_back(name.as_string()); });
+  return keep;
+}
+
+ModelEntry parse_model(const JsonNode& node) {
+  ModelEntry model;
+  model.name = node.at("name").as_string();
+  model.path = path_text(node.at("path"));
+  model.revision = node.get_string("revision", "");
+  const std::string of_path = split_revision(model.path).revision;
+  if (model.revision.empty()) {
+    model.revision = of_path;
+  } else if (!of_path.empty() && of_path != model.revision) {
+    throw node.error("'path' and 'revision' name different revisions", "'" + of_path + "' and '" + model.revision + "'",
+                     "Keep one of the two.");
+  }
+  model.lab = node.get_string("lab", "");
+  model.expected = node.get_string("expected", "");
+  if (const auto step = node.find("step")) model.step = step->as_int();
+  if (const auto meta = node.find("meta")) model.meta = meta->json();
+  if (const auto sets = node.find("prompt_sets")) {
+    model.prompt_sets.emplace();
+    sets->for_each([&](const JsonNode& name) { model.prompt_sets->push_back(name.as_string()); });
+  }
+  return model;
+}
+
+void check_models(const Job& job, Problems& problems) {
   std::set<std::string> seen;
+  const bool needs_prompts = !job.analyses.weights && !job.analyses.heads && !job.analyses.unembedding;
   for (const auto& model : job.models) {
     if (!seen.insert(model.name).second)
       problems.add("/models: two models are named '" + model.name + "' (the name is that of the results file)");
-    if (model.name.find('/') != std::string::npos || model.name == "summary" || model.name.starts_with("."))
-      problems.add("/models: '" + model.name + "' cannot name a results file (no '/', no leading dot, not 'summary')");
-    if (model.prompt_sets)
-      for (const auto& name : *model.prompt_sets)
-        if (job.find_set(name) == nullptr)
-          problems.add("/models: model '" + model.name + "' names the prompt set '" + name +
-                       "', which the job does not have");
+    if (model.name == "summary")
+      problems.add("/models: 'summary' cannot name a results file (the table of all models is called so)");
+    if (!model.prompt_sets) continue;
+    for (const auto& name : *model.prompt_sets)
+      if (job.find_set(name) == nullptr)
+        problems.add("/models: model '" + model.name + "' names the prompt set '" + name +
+                     "', which the job does not have");
+    if (needs_prompts && model.prompt_sets->empty())
+      problems.add("/models: model '" + model.name +
+                   "' is zero work (its prompt_sets are none, and every analysis of the job needs prompts) "
+                   "Give it a prompt set, or take it out.");
   }
-  seen.clear();
+}
+
+/// `unreadable`: sets whose error is known already.
+void check_sets(const Job& job, const std::set<std::string>& unreadable, Problems& problems) {
+  std::set<std::string> seen;
   for (const auto& set : job.prompt_sets) {
     if (!seen.insert(set.name).second) problems.add("/prompt_sets: two prompt sets are named '" + set.name + "'");
-    if (set.prompts.empty()) problems.add("/prompt_sets: the set '" + set.name + "' has no prompts");
+    if (set.prompts.empty() && !unreadable.contains(set.name))
+      problems.add("/prompt_sets: the set '" + set.name + "' has no prompts");
   }
   if (job.analyses.any_of_prompts() && job.prompt_sets.empty())
     problems.add(
@@ -119,21 +178,14 @@ Job parse_job(const JsonNode& node, const fs::path& folder, Problems& problems) 
   Job job;
   job.folder = folder;
   job.name = node.at("name").as_string();
-  node.at("models").for_each([&](const JsonNode& entry) {
-    ModelEntry model;
-    model.name = entry.at("name").as_string();
-    model.path = entry.at("path").as_string();
-    model.lab = entry.get_string("lab", "");
-    model.expected = entry.get_string("expected", "");
-    if (const auto sets = entry.find("prompt_sets")) {
-      model.prompt_sets.emplace();
-      sets->for_each([&](const JsonNode& name) { model.prompt_sets->push_back(name.as_string()); });
-    }
-    job.models.push_back(std::move(model));
-  });
+  node.at("models").for_each(
+      [&](const JsonNode& entry) { problems.collect([&] { job.models.push_back(parse_model(entry)); }); });
+  std::set<std::string> unreadable;
   if (const auto sets = node.find("prompt_sets"))
-    sets->for_each([&](const JsonNode& set) {
-      problems.collect([&] { job.prompt_sets.push_back(parse_prompt_set(set, folder)); });
+    sets->for_each([&](const JsonNode& entry) {
+      PromptSetEntry& set = job.prompt_sets.emplace_back();
+      set.name = entry.at("name").as_string();
+      if (!problems.collect([&] { set.prompts = parse_prompts(entry, folder); })) unreadable.insert(set.name);
     });
   if (const auto analyses = node.find("analyses")) job.analyses = parse_analyses(*analyses);
   if (const auto sheaf = node.find("sheaf")) {
@@ -147,21 +199,54 @@ Job parse_job(const JsonNode& node, const fs::path& folder, Problems& problems) 
     }
   }
   if (const auto compute = node.find("compute")) job.compute = parse_compute(*compute);
+  if (const auto keep = node.find("keep")) job.keep = parse_keep(*keep);
   job.slicing = parse_slicing(node.get_string("slicing", "correct"));
-  job.models_root = relative_to(folder, node.get_string("models_root", ""));
-  job.output = relative_to(folder, node.get_string("output", job.name));
-  check_names(job, problems);
+  job.output = folder / job.name;
+  problems.collect([&] {
+    if (const auto root = node.find("models_root")) job.models_root = relative_to(folder, path_text(*root));
+    if (const auto output = node.find("output")) job.output = relative_to(folder, path_text(*output));
+  });
+  check_models(job, problems);
+  check_sets(job, unreadable, problems);
   return job;
 }
 
 Json apply(Json json, const JobOverrides& overrides) {
-  if (overrides.dtype) json["compute"]["dtype"] = *overrides.dtype;
-  if (overrides.device) json["compute"]["device"] = *overrides.device;
-  if (overrides.max_memory_gib) json["compute"]["max_memory_gib"] = *overrides.max_memory_gib;
+  Json compute = json.value("compute", Json::object());
+  if (!compute.is_object()) return json;  // an error of its own
+  if (overrides.dtype) compute["dtype"] = *overrides.dtype;
+  if (overrides.device) compute["device"] = *overrides.device;
+  if (overrides.max_memory_gib) compute["max_memory_gib"] = *overrides.max_memory_gib;
+  if (overrides.threads) compute["threads"] = *overrides.threads;
+  if (overrides.stages) compute["stages"] = *overrides.stages == 0 ? Json("auto") : Json(*overrides.stages);
+  if (!compute.empty()) json["compute"] = std::move(compute);
   return json;
 }
 
+/// Leaves the models of these names, in the job's order. @pre as many entries in `json` as models in `job`.
+void select_models(const std::vector<std::string>& names, Job& job, Json& json) {
+  if (names.empty()) return;
+  std::vector<std::string> known;
+  for (const auto& model : job.models) known.push_back(model.name);
+  for (const auto& name : names)
+    if (std::find(known.begin(), known.end(), name) == known.end())
+      throw InputError(ErrorKind::usage, "the job has no model '" + name + "'", "its models: " + quoted_list(known));
+  std::vector<ModelEntry> chosen;
+  Json entries = Json::array();
+  for (std::size_t i = 0; i < job.models.size(); ++i) {
+    if (std::find(names.begin(), names.end(), known[i]) == names.end()) continue;
+    chosen.push_back(std::move(job.models[i]));
+    entries.push_back(std::move(json["models"][i]));
+  }
+  job.models = std::move(chosen);
+  json["models"] = std::move(entries);
+}
+
 }  // namespace
+
+bool KeepChoice::keeps(const std::string& quantity) const {
+  return all || std::find(quantities.begin(), quantities.end(), quantity) != quantities.end();
+}
 
 std::vector<double> BetaGrid::values() const {
   std::vector<double> grid;
@@ -184,6 +269,19 @@ DeviceChoice parse_device(const std::string& text) {
   throw InputError(ErrorKind::usage, "unknown device '" + text + "'", "allowed: auto, cpu, cuda");
 }
 
+void require_device(DeviceChoice device) {
+  if (device == DeviceChoice::cuda)
+    throw InputError(ErrorKind::usage, "device cuda is not available",
+                     "the forward pass and the spectra run on the CPU in this version", "Use --device cpu or auto.");
+}
+
+void require_supported(const Job& job) {
+  require_device(job.compute.device);
+  if (!job.keep.all)
+    throw InputError(ErrorKind::usage, "/keep: only \"all\" can be done", "this version stores every per-prompt value",
+                     "Leave `keep` out.");
+}
+
 const PromptSetEntry* Job::find_set(const std::string& set_name) const {
   const auto it =
       std::find_if(prompt_sets.begin(), prompt_sets.end(), [&](const auto& set) { return set.name == set_name; });
@@ -200,19 +298,21 @@ std::vector<const PromptSetEntry*> Job::sets_of(const ModelEntry& model) const {
 }
 
 Job read_job(const fs::path& path, const JobOverrides& overrides) {
-  const JsonNode file = JsonNode::parse_file(path, ErrorKind::usage);
-  Problems problems;
-  if (file.is_object()) {
-    const JsonNode node = JsonNode::parse_text(apply(file.json(), overrides).dump(), path.string(), ErrorKind::usage);
-    for (const auto& line : schema_errors(node)) problems.add(line);
-    problems.throw_if_any(path.string());
-    Job job = parse_job(node, fs::absolute(path).parent_path(), problems);
-    problems.throw_if_any(path.string());
-    if (overrides.output) job.output = fs::absolute(*overrides.output).lexically_normal();
-    job.text = node.json().dump();
-    return job;
-  }
-  throw InputError(ErrorKind::usage, path.string() + ": is not a JSON object", "", "See jobs/demo/demo.json for one.");
+  const JsonNode file = JsonNode::parse_file(path, ErrorKind::usage, DuplicateKeys::refused);
+  if (!file.is_object())
+    throw InputError(ErrorKind::usage, path.string() + ": is not a JSON object", "",
+                     "See jobs/demo/demo.json for one.");
+  Json json = apply(file.json(), overrides);
+  const JsonNode node = JsonNode::parse_text(json.dump(), path.string(), ErrorKind::usage);
+  Problems problems(path.string());
+  for (const auto& line : schema_errors(node)) problems.add(line);
+  problems.throw_if_any();
+  Job job = parse_job(node, fs::absolute(path).parent_path(), problems);
+  problems.throw_if_any();
+  select_models(overrides.models, job, json);
+  if (overrides.output) job.output = fs::absolute(expand_home(*overrides.output)).lexically_normal();
+  job.text = json.dump();
+  return job;
 }
 
 std::string resolve_job(const Job& job) {
@@ -229,17 +329,20 @@ std::string resolve_job(const Job& job) {
     sets.push_back({{"name", set.name}, {"prompts", std::move(prompts)}});
   }
   json["prompt_sets"] = std::move(sets);
-  return Json{{"job", json}, {"text", job.text}, {"folder", job.folder.string()}, {"output", job.output.string()}}
+  return Json{{"job", std::move(json)},
+              {"text", job.text},
+              {"folder", text_of_bytes(job.folder.string())},
+              {"output", text_of_bytes(job.output.string())}}
       .dump();
 }
 
 Job parse_resolved_job(const std::string& text) {
   const JsonNode node = JsonNode::parse_text(text, "job", ErrorKind::usage);
-  Problems problems;
-  Job job = parse_job(node.at("job"), node.at("folder").as_string(), problems);
-  problems.throw_if_any("job");
+  Problems problems("job");
+  Job job = parse_job(node.at("job"), bytes_of_text(node.at("folder").as_string()), problems);
+  problems.throw_if_any();
   job.text = node.at("text").as_string();
-  job.output = node.at("output").as_string();
+  job.output = bytes_of_text(node.at("output").as_string());
   return job;
 }
 

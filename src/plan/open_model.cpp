@@ -12,7 +12,8 @@ namespace spectrace {
 
 ModelFiles open_model_files(const std::filesystem::path& folder, IoMode io) {
   const auto config_path = folder / "config.json";
-  if (!std::filesystem::exists(config_path))
+  std::error_code error;  // of a link or a folder that cannot be followed: reading the file says it better
+  if (!std::filesystem::exists(config_path, error) && !error)
     throw InputError(ErrorKind::model, "'" + folder.string() + "' has no config.json",
                      "a model folder holds config.json and safetensors or .bin files", "Is it the right folder?");
   JsonNode config = JsonNode::parse_file(config_path, ErrorKind::model);
@@ -26,35 +27,69 @@ OpenModel open_model_folder(const std::filesystem::path& folder, IoMode io) {
 }
 
 OpenModel open_model(const ModelEntry& entry, const Job& job, IoMode io) {
-  return open_model_folder(find_model_folder(entry.path, job.folder, job.models_root), io);
+  return open_model_folder(find_model_folder(entry.path, job.folder, job.models_root, entry.revision), io);
 }
 
-std::vector<PreparedSet> prepare_prompts(const OpenModel& model, const std::vector<const PromptSetEntry*>& sets) {
-  std::optional<Tokenizer> tokenizer;
-  const auto needs_tokenizer = [&] {
-    for (const auto* set : sets)
-      for (const auto& prompt : set->prompts)
-        if (!prompt.input_ids) return true;
-    return false;
-  };
-  if (needs_tokenizer()) tokenizer = Tokenizer::load(model.folder);
+namespace {
 
+/// Without the folder's name: what is written down about a model must not depend on where it lies.
+std::string without_folder(std::string text, const std::string& folder) {
+  for (auto at = text.find(folder); at != std::string::npos; at = text.find(folder, at)) {
+    const bool in_a_path = at + folder.size() < text.size() && text[at + folder.size()] == '/';
+    text.replace(at, folder.size() + in_a_path, in_a_path ? "" : "the model's folder");
+  }
+  return text;
+}
+
+/// The model's tokenizer, or why there is none.
+struct TokenizerOrError {
+  std::optional<Tokenizer> tokenizer;
+  std::string error;
+};
+
+TokenizerOrError load_tokenizer(const std::filesystem::path& folder) {
+  try {
+    return {Tokenizer::load(folder), {}};
+  } catch (const InputError& error) {
+    return {std::nullopt, without_folder(error.what(), folder.string())};
+  }
+}
+
+bool any_text(const std::vector<const PromptSetEntry*>& sets) {
+  for (const auto* set : sets)
+    for (const auto& prompt : set->prompts)
+      if (!prompt.input_ids) return true;
+  return false;
+}
+
+PreparedPrompt prepare_prompt(const Prompt& prompt, const ModelDescription& model, const TokenizerOrError& loaded) {
+  PreparedPrompt prepared{prompt.id, {}, {}};
+  if (!prompt.input_ids && !loaded.tokenizer) {
+    prepared.error = loaded.error;
+    return prepared;
+  }
+  try {
+    prepared.token_ids = prompt.input_ids ? *prompt.input_ids : loaded.tokenizer->encode(prompt.text);
+    prepared.error = check_tokens(model, prepared.token_ids);
+  } catch (const InputError& error) {
+    prepared.error = error.what();
+  }
+  return prepared;
+}
+
+}  // namespace
+
+std::vector<PreparedSet> prepare_prompts(const OpenModel& model, const std::vector<const PromptSetEntry*>& sets) {
+  TokenizerOrError loaded;
+  if (any_text(sets)) loaded = load_tokenizer(model.folder);
   std::vector<PreparedSet> prepared;
   for (const auto* set : sets) {
     PreparedSet& out = prepared.emplace_back();
     out.name = set->name;
     out.prompts.resize(set->prompts.size());
     parallel_for(static_cast<std::int64_t>(set->prompts.size()), [&](std::int64_t i) {
-      const Prompt& prompt = set->prompts[static_cast<std::size_t>(i)];
-      PreparedPrompt& target = out.prompts[static_cast<std::size_t>(i)];
-      target.id = prompt.id;
-      try {
-        target.token_ids = prompt.input_ids ? *prompt.input_ids : tokenizer->encode(prompt.text);
-        target.error = check_tokens(model.description, target.token_ids);
-      } catch (const InputError& error) {
-        if (error.kind() != ErrorKind::prompt) throw;
-        target.error = error.what();
-      }
+      const auto index = static_cast<std::size_t>(i);
+      out.prompts[index] = prepare_prompt(set->prompts[index], model.description, loaded);
     });
   }
   return prepared;

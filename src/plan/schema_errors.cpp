@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <regex>
 #include <valijson/adapters/nlohmann_json_adapter.hpp>
 #include <valijson/schema.hpp>
 #include <valijson/schema_parser.hpp>
@@ -66,6 +67,8 @@ const Json* schema_at(const Json& root, const Json& document, const std::vector<
       schema = &properties->at(key);
     } else if (schema->contains("items")) {
       schema = &schema->at("items");
+    } else if (schema->contains("additionalProperties") && schema->at("additionalProperties").is_object()) {
+      schema = &schema->at("additionalProperties");
     } else {
       return nullptr;
     }
@@ -73,52 +76,141 @@ const Json* schema_at(const Json& root, const Json& document, const std::vector<
   return &choose_alternative(resolve_reference(*schema, root), *value, root);
 }
 
-std::string allowed_by(const Json& schema) {
+std::string as_text(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
+
+std::vector<std::string> as_texts(const Json& values) {
+  std::vector<std::string> texts;
+  for (const auto& value : values) texts.push_back(as_text(value));
+  return texts;
+}
+
+std::string join(const std::vector<std::string>& parts, const std::string& separator) {
   std::string text;
-  const auto add = [&](const std::string& part) { text += (text.empty() ? "" : ", ") + part; };
-  if (schema.contains("enum")) {
-    std::vector<std::string> names;
-    for (const auto& value : schema.at("enum"))
-      names.push_back(value.is_string() ? value.get<std::string>() : value.dump());
-    add("allowed: " + quoted_list(names));
-  }
-  if (schema.contains("type"))
-    add("expected " +
-        (schema.at("type").is_string() ? schema.at("type").get<std::string>() : schema.at("type").dump()));
-  if (schema.contains("minimum")) add("at least " + schema.at("minimum").dump());
-  if (schema.contains("exclusiveMinimum")) add("more than " + schema.at("exclusiveMinimum").dump());
-  if (schema.contains("maximum")) add("at most " + schema.at("maximum").dump());
-  if (schema.contains("minItems")) add("at least " + schema.at("minItems").dump() + " entries");
-  if (schema.contains("minLength")) add("not empty");
-  if (schema.contains("pattern")) add("of the form " + schema.at("pattern").get<std::string>());
-  if (schema.contains("uniqueItems")) add("each once");
-  if (text.empty() && schema.contains("description")) add(schema.at("description").get<std::string>());
+  for (const auto& part : parts) text += (text.empty() ? "" : separator) + part;
   return text;
 }
 
-/// What is wrong with the value at one place, in the words of a person rather than of a validator.
-std::vector<std::string> explain(const std::string& place, const Json* value, const Json* schema) {
-  std::vector<std::string> lines;
-  if (value == nullptr || schema == nullptr) return lines;
-  if (value->is_object() && schema->contains("properties")) {
-    const Json& properties = schema->at("properties");
-    for (auto it = value->begin(); it != value->end(); ++it)
-      if (!properties.contains(it.key())) {
-        std::vector<std::string> names;
-        for (auto known = properties.begin(); known != properties.end(); ++known) names.push_back(known.key());
-        lines.push_back(place + ": unknown key '" + it.key() + "' (allowed here: " + quoted_list(names) + ")");
-      }
-    if (schema->contains("required"))
-      for (const auto& key : schema->at("required"))
-        if (!value->contains(key.get<std::string>()))
-          lines.push_back(place + ": the key '" + key.get<std::string>() + "' is missing");
-    if (!lines.empty()) return lines;
+std::string allowed_by(const Json& schema, const Json& root) {
+  std::vector<std::string> parts;
+  for (const char* key : {"oneOf", "anyOf"}) {
+    if (!schema.contains(key)) continue;
+    std::vector<std::string> alternatives;
+    for (const auto& alternative : schema.at(key))
+      alternatives.push_back(allowed_by(resolve_reference(alternative, root), root));
+    std::erase(alternatives, "");
+    if (!alternatives.empty()) parts.push_back(join(alternatives, "; or "));
   }
-  std::string shown = value->dump(-1, ' ', false, Json::error_handler_t::replace);
-  if (shown.size() > 60) shown = shown.substr(0, 57) + "...";
-  const std::string allowed = allowed_by(*schema);
-  lines.push_back(place + ": is " + shown + (allowed.empty() ? "" : " (" + allowed + ")"));
+  if (schema.contains("enum")) parts.push_back("allowed: " + quoted_list(as_texts(schema.at("enum"))));
+  if (schema.contains("const")) parts.push_back("'" + as_text(schema.at("const")) + "'");
+  if (schema.contains("type")) {
+    const Json& type = schema.at("type");
+    parts.push_back("expected " + (type.is_array() ? join(as_texts(type), " or ") : as_text(type)));
+  }
+  if (schema.contains("items") && schema.at("items").is_object()) {
+    const Json& items = resolve_reference(schema.at("items"), root);
+    if (items.contains("enum")) parts.push_back("of " + quoted_list(as_texts(items.at("enum"))));
+  }
+  if (schema.contains("minimum")) parts.push_back("at least " + schema.at("minimum").dump());
+  if (schema.contains("exclusiveMinimum")) parts.push_back("more than " + schema.at("exclusiveMinimum").dump());
+  if (schema.contains("maximum")) parts.push_back("at most " + schema.at("maximum").dump());
+  if (schema.contains("minItems")) parts.push_back("at least " + schema.at("minItems").dump() + " entries");
+  if (schema.contains("minLength")) parts.push_back("not empty");
+  if (schema.contains("pattern")) parts.push_back("of the form " + as_text(schema.at("pattern")));
+  if (schema.contains("uniqueItems")) parts.push_back("each once");
+  if (parts.empty() && schema.contains("description")) parts.push_back(as_text(schema.at("description")));
+  return join(parts, ", ");
+}
+
+std::size_t num_characters(const std::string& text) {
+  return static_cast<std::size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+}
+
+/// The text's first characters, whole ones.
+std::string first_bytes(const std::string& text, std::size_t num_bytes) {
+  if (text.size() <= num_bytes) return text;
+  while (num_bytes > 0 && (static_cast<unsigned char>(text[num_bytes]) & 0xC0) == 0x80) --num_bytes;
+  return text.substr(0, num_bytes);
+}
+
+/// Longer texts than any limit of the schema, shortened: a regular expression goes as deep as its text is long.
+constexpr std::size_t kMaxValidatedBytes = 1000;
+
+Json shorten(const Json& value) {
+  if (value.is_string()) return first_bytes(value.get_ref<const std::string&>(), kMaxValidatedBytes);
+  if (!value.is_structured()) return value;
+  Json copy = value.is_array() ? Json::array() : Json::object();
+  for (auto it = value.begin(); it != value.end(); ++it) {
+    if (value.is_array())
+      copy.push_back(shorten(*it));
+    else
+      copy[it.key()] = shorten(*it);
+  }
+  return copy;
+}
+
+/// A text of the right form that only is too long: what to say of it; else nothing.
+std::string too_long(const Json& value, const Json& schema) {
+  if (!value.is_string() || !schema.contains("maxLength")) return {};
+  const auto& text = value.get_ref<const std::string&>();
+  const std::size_t length = num_characters(text);
+  if (length <= schema.at("maxLength").get<std::size_t>()) return {};
+  if (schema.contains("pattern") &&
+      !std::regex_search(first_bytes(text, kMaxValidatedBytes), std::regex(as_text(schema.at("pattern")))))
+    return {};
+  return "is " + std::to_string(length) + " characters long (at most " + schema.at("maxLength").dump() + ")";
+}
+
+/// Of alternatives that are each a key, like prompts and path, a value has exactly one.
+std::string wrong_number_of_keys(const Json& value, const Json& schema) {
+  if (!schema.contains("oneOf")) return {};
+  std::vector<std::string> keys, present;
+  for (const auto& alternative : schema.at("oneOf")) {
+    if (!alternative.contains("required")) return {};
+    keys.push_back(as_text(alternative.at("required").front()));
+    if (value.contains(keys.back())) present.push_back(keys.back());
+  }
+  if (present.size() == 1) return {};
+  const auto quote = [](std::vector<std::string> names) {
+    for (auto& name : names) name = "'" + name + "'";
+    return names;
+  };
+  if (present.empty()) return "has neither " + join(quote(keys), " nor ");
+  return "has both " + join(quote(present), " and ") + " (it is one of them) Take one of the two out.";
+}
+
+struct Explanation {
+  std::vector<std::string> lines;
+  bool of_keys = false;  ///< unknown, missing, too many: worth saying beside what is wrong further inside
+};
+
+/// Which keys of an object are wrong.
+std::vector<std::string> explain_keys(const std::string& place, const Json& value, const Json& schema) {
+  std::vector<std::string> lines;
+  const Json& properties = schema.at("properties");
+  for (auto it = value.begin(); it != value.end(); ++it)
+    if (!properties.contains(it.key())) {
+      std::vector<std::string> names;
+      for (auto known = properties.begin(); known != properties.end(); ++known) names.push_back(known.key());
+      lines.push_back(place + ": unknown key '" + it.key() + "' (allowed here: " + quoted_list(names) + ")");
+    }
+  if (schema.contains("required"))
+    for (const auto& key : schema.at("required"))
+      if (!value.contains(as_text(key))) lines.push_back(place + ": the key '" + as_text(key) + "' is missing");
+  if (const auto wrong = wrong_number_of_keys(value, schema); !wrong.empty()) lines.push_back(place + ": " + wrong);
   return lines;
+}
+
+/// What is wrong with the value at one place, in the words of a person rather than of a validator.
+Explanation explain(const std::string& place, const Json* value, const Json* schema, const Json& root) {
+  if (value == nullptr || schema == nullptr) return {};
+  if (value->is_object() && schema->contains("properties"))
+    if (auto lines = explain_keys(place, *value, *schema); !lines.empty()) return {std::move(lines), true};
+  if (const auto length = too_long(*value, *schema); !length.empty()) return {{place + ": " + length}};
+  std::string shown = value->dump(-1, ' ', false, Json::error_handler_t::replace);
+  if (shown.size() > 60) shown = first_bytes(shown, 57) + "...";
+  const std::string allowed = allowed_by(*schema, root);
+  return {{place + ": is " + shown + (allowed.empty() ? "" : " (" + allowed + ")")}};
 }
 
 }  // namespace
@@ -129,7 +221,8 @@ std::vector<std::string> schema_errors(const JsonNode& job) {
   valijson::SchemaParser().populateSchema(valijson::adapters::NlohmannJsonAdapter(schema_json), schema);
   valijson::ValidationResults results;
   valijson::Validator validator;
-  if (validator.validate(schema, valijson::adapters::NlohmannJsonAdapter(job.json()), &results)) return {};
+  const Json document = shorten(job.json());
+  if (validator.validate(schema, valijson::adapters::NlohmannJsonAdapter(document), &results)) return {};
 
   // Valijson reports every enclosing value of a wrong one as well. The deepest places say it all.
   std::vector<std::vector<std::string>> places;
@@ -145,14 +238,9 @@ std::vector<std::string> schema_errors(const JsonNode& job) {
                                std::equal(path.begin(), path.end(), places[i + 1].begin());
     std::string place;
     for (const auto& key : path) place += "/" + key;
-    auto explained =
-        explain(place.empty() ? "/" : place, follow(&job.json(), path), schema_at(schema_json, job.json(), path));
-    // An enclosing value is worth a line of its own only for keys: unknown or missing.
-    if (encloses_next)
-      std::erase_if(explained, [](const std::string& line) {
-        return line.find(": unknown key") == std::string::npos && line.find("is missing") == std::string::npos;
-      });
-    lines.insert(lines.end(), explained.begin(), explained.end());
+    const Explanation found = explain(place.empty() ? "/" : place, follow(&job.json(), path),
+                                      schema_at(schema_json, job.json(), path), schema_json);
+    if (!encloses_next || found.of_keys) lines.insert(lines.end(), found.lines.begin(), found.lines.end());
   }
   if (lines.empty()) lines.push_back("/: does not follow the schema of job files");
   return lines;

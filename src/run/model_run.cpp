@@ -226,8 +226,9 @@ class ModelWork {
     tree.attributes.emplace_back("prompt_sha256", preparation_.prompt_sha256);
     tree.attributes.emplace_back("identity",
                                  identity_to_json(merged_identity(preparation_.earlier, preparation_.identity)));
-    write_result_file(context_.result_path(entry_), tree);
+    // First: a kill between the two must not leave results that nobody knows anything of.
     write_run_info();
+    write_result_file(context_.result_path(entry_), tree);
     drop_journal(context_, entry_);
     return Json{{"status", static_cast<int>(status)}, {"error", error}}.dump(-1, ' ', false,
                                                                              Json::error_handler_t::replace);

@@ -10,6 +10,7 @@
 #include <ctime>
 #include <thread>
 
+#include "spectrace/comm/launch.hpp"
 #include "spectrace/core/file.hpp"
 #include "spectrace/core/json.hpp"
 #include "spectrace/core/log.hpp"
@@ -132,12 +133,21 @@ void Progress::clear_line() {
 void Progress::write_json(const std::string& state) {
   json_watch_.restart();
   const double did = done_ - done_at_start_, elapsed_s = model_watch_.elapsed_s();
+  // Of the sweep, models counted alike.
+  const double of_model = total_ > 0 ? std::min(1.0, done_ / total_) : 1.0;
+  const double fraction = state.starts_with("done") ? 1.0
+                          : num_models_ == 0
+                              ? 0.0
+                              : (static_cast<double>(model_index_) + of_model) / static_cast<double>(num_models_);
   Json json = {{"state", state},
                {"model", model_name_},
                {"model_number", model_index_ + 1},
                {"num_models", num_models_},
                {"fraction_of_model", total_ > 0 ? std::min(1.0, done_ / total_) : 1.0},
                {"elapsed_s", run_watch_.elapsed_s()},
+               {"fraction", fraction},
+               {"host", host_name()},
+               {"pid", ::getpid()},
                {"updated", fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)))}};
   json["model_seconds_to_go"] = did > 0 ? Json(elapsed_s * std::max(0.0, total_ - done_) / did) : Json();
   write_file_atomically(json_path_, json.dump(2) + "\n");

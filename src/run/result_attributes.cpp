@@ -10,17 +10,21 @@ namespace spectrace {
 namespace {
 
 Attributes head_attributes(const Job& job, const ModelEntry& entry, const ResultStatus& status) {
-  return {{"Conventions", "spectrace-1"},
-          {"source", std::string("spectrace ") + program_version()},
-          {"job", job.text},
-          {"model", entry.name},
-          {"lab", entry.lab},
-          {"expected", entry.expected},
-          {"status", status.status},
-          {"error", status.error},
-          {"failed_units", status.failed_units},
-          {"slicing", std::string(name(job.slicing))},
-          {"compute_dtype", std::string(name(job.compute.dtype))}};
+  Attributes attributes = {{"Conventions", "spectrace-1"},
+                           {"source", std::string("spectrace ") + program_version()},
+                           {"job", job.text},
+                           {"model", entry.name},
+                           {"lab", entry.lab},
+                           {"expected", entry.expected},
+                           {"status", status.status},
+                           {"error", status.error},
+                           {"failed_units", status.failed_units},
+                           {"slicing", std::string(name(job.slicing))},
+                           {"compute_dtype", std::string(name(job.compute.dtype))}};
+  if (!entry.revision.empty()) attributes.emplace_back("revision", entry.revision);
+  if (entry.step) attributes.emplace_back("step", *entry.step);
+  if (!entry.meta.empty()) attributes.emplace_back("meta", entry.meta.dump());
+  return attributes;
 }
 
 /// Type of the checkpoint's weights: that of the attention matrices.

@@ -26,18 +26,12 @@ int exit_code_of(const std::vector<ModelOutcome>& outcomes) {
   return kAllDone;
 }
 
-void expect_supported_device(DeviceChoice device) {
-  if (device == DeviceChoice::cuda)
-    throw InputError(ErrorKind::usage, "device cuda is not available",
-                     "the forward pass and the spectra run on the CPU in this version", "Use --device cpu or auto.");
-}
-
 /// Every rank reads the same bytes: root's.
 Job share_job(const RunOptions& options, Communicator& communicator) {
   std::optional<Job> on_root;
   const std::string text = share_from_root(communicator, [&] {
     on_root = read_job(options.job_path, options.overrides);
-    expect_supported_device(on_root->compute.device);
+    require_supported(*on_root);
     create_folders(on_root->output / "logs");
     remove_leftovers(on_root->output, "");
     return resolve_job(*on_root);

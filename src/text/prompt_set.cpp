@@ -44,6 +44,8 @@ Prompt read_json_prompt(const JsonNode& node, std::size_t index) {
   Prompt prompt{std::to_string(index), node.get_string("text", ""), std::nullopt};
   if (const auto id = node.find("id")) prompt.id = id->is_integer() ? std::to_string(id->as_int()) : id->as_string();
   if (const auto ids = node.find("input_ids")) {
+    if (node.has("text"))
+      throw node.error("has both 'text' and 'input_ids'", "a prompt is one of them", "Take one of the two out.");
     prompt.input_ids.emplace();
     ids->for_each([&](const JsonNode& id) { prompt.input_ids->push_back(id.as_int()); });
   } else if (!node.has("text")) {
@@ -57,7 +59,8 @@ std::vector<Prompt> read_json_lines(std::string_view content, const std::string&
   for (const Line& line : split_lines(content)) {
     if (line.text.find_first_not_of(" \t") == line.text.npos) continue;
     const std::string place = document + ": line " + std::to_string(line.number);
-    prompts.push_back(read_json_prompt(JsonNode::parse_text(line.text, place, ErrorKind::usage), prompts.size()));
+    const auto node = JsonNode::parse_text(line.text, place, ErrorKind::usage, DuplicateKeys::refused);
+    prompts.push_back(read_json_prompt(node, prompts.size()));
   }
   return prompts;
 }

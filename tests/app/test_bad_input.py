@@ -192,6 +192,98 @@ def test_all_errors_of_a_job_at_once(tmp_path):
         assert text in done.stderr, done.stderr
 
 
+def test_every_error_stands_once(tmp_path):
+    """One line a problem: an unreadable set is not called empty as well, and no document is named twice."""
+    job = job_with(make_llama(tmp_path / "bad"), tmp_path, prompt_sets=[{"name": "s", "path": "no.txt"}])
+    job["models"][0]["prompt_sets"] = ["s"]
+    for command in ("run", "check"):
+        done = spectrace(command, write_job(tmp_path, job))
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1 and done.stderr.count("no.txt") == 1, done.stderr
+        assert "empty" not in done.stderr and done.stderr.count("job.json") == 1, done.stderr
+
+
+def test_key_twice_and_deep_nesting(tmp_path):
+    path = tmp_path / "job.json"
+    path.write_text('{"name": "x",\n "models": [{"name": "m",\n  "path": "a", "name": "n"}], "prompt_sets": []}')
+    done = spectrace("check", path)
+    assert done.returncode == 2 and "/models/0: the key 'name' is there twice (again at line 3)" in done.stderr, done.stderr
+    for text in ('{"name": ' + "[" * 200000, '{"a":' * 200000):
+        path.write_text(text)
+        done = spectrace("check", path)
+        assert done.returncode == 2 and "nested deeper than 64 levels" in done.stderr, done.stderr
+    model = make_llama(tmp_path / "model")
+    (model / "config.json").write_text('{"hidden_size": ' + "[" * 100000)
+    job = {"name": "j", "models": [{"name": "m", "path": str(model)}], "prompt_sets": [], "analyses": ["weights"]}
+    done = spectrace("check", write_job(tmp_path, job))
+    assert done.returncode == 1 and "nested deeper than 64 levels" in done.stdout
+
+
+def test_model_without_tokenizer_keeps_its_weights(tmp_path):
+    """Its text prompts carry the reason, without the folder's name; its prompts of token ids run."""
+    model = make_llama(tmp_path / "model")
+    prompts = [{"id": "t1", "text": "some"}, {"id": "t2", "text": "more"}, {"id": "ids", "input_ids": [1, 2, 3]}]
+    job = {"name": "j", "models": [{"name": "m", "path": str(model)}], "prompt_sets": [{"name": "s", "prompts": prompts}]}
+    checked = spectrace("check", write_job(tmp_path, job))
+    assert checked.returncode == 1 and "2 prompts of set 's' ('t1', 't2')" in checked.stdout, checked.stdout
+    assert "tokenizer" in checked.stdout and "2 errors in 1 of 1 model" in checked.stdout
+    results = run_job(tmp_path, job, expect=1)
+    with h5py.File(results / "m.h5") as file:
+        errors = file["prompts/s/prompt_error"].asstr()[:]
+        assert "tokenizer" in errors[0] and errors[0] == errors[1] and errors[2] == ""
+        assert str(tmp_path) not in errors[0]
+        assert np.isfinite(file["weights/spectral_norm"][:]).all() and np.isfinite(file["prompts/s/trace"][2]).all()
+    job["prompt_sets"] = [{"name": "s", "prompts": prompts[2:]}]
+    assert spectrace("check", write_job(tmp_path, job)).returncode == 0
+
+
+def test_check_refuses_what_run_refuses(tmp_path):
+    job = job_with(make_llama(tmp_path / "bad"), tmp_path)
+    path = write_job(tmp_path, job | {"compute": {"device": "cuda"}})
+    for command in ("run", "check"):
+        done = spectrace(command, path)
+        assert done.returncode == 2 and "device cuda" in done.stdout + done.stderr
+    path = write_job(tmp_path, job)
+    (tmp_path / "file").write_text("")
+    for output in ("/proc/nope", tmp_path / "file" / "below"):
+        for command in ("run", "check"):
+            done = spectrace(command, path, "-o", output)
+            assert done.returncode == 3 and str(output) in done.stdout + done.stderr
+    before = sorted(tmp_path.rglob("*"))
+    assert spectrace("check", path, "-o", tmp_path / "deep" / "output").returncode == 0
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "sweep").mkdir()
+    assert spectrace("check", path).returncode == 0
+    assert list((tmp_path / "sweep").iterdir()) == []
+
+
+def test_check_warns(tmp_path):
+    job = job_with(make_llama(tmp_path / "bad"), tmp_path)
+    job["models"][0]["prompt_sets"] = []
+    job["prompt_sets"][0]["prompts"].append({"id": "long one", "input_ids": [1] * 65})
+    done = spectrace("check", write_job(tmp_path, job))
+    assert done.returncode == 0 and "3 warnings" in done.stdout
+    assert "first: warning: attention, sheaf and residual are not computed" in done.stdout
+    assert "bad: warning: prompt 'long one' of set 'ids': up to 65 tokens, more than the 64 positions" in done.stdout
+
+
+def test_zero_work_is_refused(tmp_path):
+    job = job_with(make_llama(tmp_path / "bad"), tmp_path, analyses=["attention", "residual"])
+    job["models"][1]["prompt_sets"] = []
+    for command in ("run", "check"):
+        done = spectrace(command, write_job(tmp_path, job))
+        assert done.returncode == 2 and "model 'bad' is zero work" in done.stderr
+
+
+def test_output_folder_that_is_not_utf8(tmp_path):
+    folder = os.path.join(os.fsencode(tmp_path), b"b\xe4d")
+    path = write_job(tmp_path, job_with(make_llama(tmp_path / "bad"), tmp_path))
+    for command in ("check", "run"):
+        done = subprocess.run([str(PROGRAM), command, str(path), "-o", folder], env=ENVIRONMENT, capture_output=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+    assert os.path.isfile(os.path.join(folder, b"first.h5"))
+
+
 def test_job_that_is_not_json(tmp_path):
     path = tmp_path / "job.json"
     path.write_text('{"name": "x",\n "models": [}')

@@ -40,6 +40,57 @@ def test_wrong_usage_exits_2(tmp_path):
     assert spectrace("run").returncode == 2
     assert spectrace("run", "job.json", "--reduce", "smoke").returncode == 2
     assert spectrace("frobnicate").returncode == 2
+    for option, value in [("--max-hours", "nan"), ("--max-hours", "inf"), ("--max-hours", "0"), ("--max-memory", "-1"),
+                          ("-o", ""), ("--stages", "0"), ("--stages", "many"), ("--threads", "1.5")]:
+        done = spectrace("run", "job.json", option, value)
+        assert done.returncode == 2 and "must" in done.stderr and len(done.stderr) < 200, done.stderr
+
+
+def test_models_of_the_command_line(tmp_path):
+    job = make_job(tmp_path)
+    job["models"].append({"name": "other", "path": "nowhere"})
+    path = write_job(tmp_path, job)
+    for command in ("run", "check"):
+        done = spectrace(command, path, "--model", "n", "--model", "m")
+        assert done.returncode == 2 and "'n'" in done.stderr and "'m', 'other'" in done.stderr
+    assert spectrace("check", path).returncode == 1
+    assert spectrace("check", "--model", "m", path).returncode == 0
+    assert spectrace("run", "--model", "m", path, "--stages", "auto", "--threads", "1").returncode == 0
+    assert [p.name for p in (tmp_path / "j").glob("*.h5") if p.name != "summary.h5"] == ["m.h5"]
+
+
+def test_revision_of_the_hub_cache(tmp_path):
+    cache = tmp_path / "cache" / "models--org--name"
+    make_llama(cache / "snapshots" / "abc123", seed=1, layers=2)
+    make_llama(cache / "snapshots" / "def456", seed=2, layers=3)
+    for ref, snapshot in (("main", "abc123"), ("step1000", "def456")):
+        (cache / "refs").mkdir(exist_ok=True)
+        (cache / "refs" / ref).write_text(snapshot)
+    environment = {"HF_HUB_CACHE": str(tmp_path / "cache")}
+
+    def num_layers(name):
+        return json.loads(spectrace("inspect", name, "--json", environment=environment).stdout)["num_layers"]
+
+    assert [num_layers("org/name" + revision) for revision in ("", "@main", "@step1000", "@def")] == [2, 2, 3, 3]
+    job = {"name": "j", "models": [{"name": "m", "path": "org/name", "revision": "step1000"}], "prompt_sets": [],
+           "analyses": ["weights"]}
+    assert spectrace("check", write_job(tmp_path, job), environment=environment).returncode == 0
+    job["models"][0]["revision"] = "step9"
+    done = spectrace("check", write_job(tmp_path, job), environment=environment)
+    assert done.returncode == 1 and "'main', 'step1000', 'abc123', 'def456'" in done.stdout
+
+
+def test_what_is_not_there_ends_inspect_and_tokenize_with_3(tmp_path):
+    for arguments in (("inspect", "nope"), ("tokenize", "nope", "x"), ("tokenize", DEMO_MODELS[0], "--file", "nope"),
+                      ("tokenize", DEMO_MODELS[0], "--file", tmp_path)):
+        done = spectrace(*arguments, cwd=tmp_path)
+        assert done.returncode == 3 and str(arguments[-1] if "--file" in arguments else "nope") in done.stderr
+        assert done.stdout == ""
+
+
+def test_help_of_diff_lists_its_own_exit_codes():
+    text = spectrace("diff", "--help").stdout
+    assert "1 something differs" in text and "models or prompts failed" not in text
 
 
 def test_plan_shares_every_unit_once(tmp_path):
@@ -68,7 +119,10 @@ def test_inspect_describes_the_model(tmp_path):
     assert described["unused_tensors"] == ["model.extra.weight"]
     assert described["num_parameters"] == 2 * 50 * 24 + 24 + 3 * (2 * 24 + 2 * 32 * 24 + 2 * 16 * 24 + 3 * 40 * 24)
     assert described["memory"]["float64"]["largest_layer_bytes"] == 2 * described["memory"]["float32"]["largest_layer_bytes"]
-    assert "grouped-query" in spectrace("inspect", model).stdout
+    shown = spectrace("inspect", model).stdout
+    assert "grouped-query" in shown and " KiB" in shown and "_bytes" not in shown
+    memory = described["memory"]["float32"]
+    assert memory["total_bytes"] > memory["largest_layer_bytes"] + memory["work_bytes_2048_tokens"]
 
 
 def test_inspect_lists_missing_and_misshapen_tensors(tmp_path):
@@ -120,6 +174,29 @@ def test_completion_scripts_are_valid(tmp_path):
     script.write_text(spectrace("completion", "bash").stdout)
     ask = f'source {script}; COMP_WORDS=(spectrace run --reduce ""); COMP_CWORD=3; _spectrace; echo "${{COMPREPLY[@]}}"'
     assert subprocess.run(["bash", "-c", ask], capture_output=True, text=True).stdout.split() == ["auto", "mpi", "nccl"]
+
+
+def test_bash_completion_keeps_commands_and_files_apart(tmp_path):
+    script = tmp_path / "complete.bash"
+    script.write_text(spectrace("completion", "bash").stdout)
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for name in ("my job.json", "run-of-march.json"):
+        (folder / name).write_text("")
+
+    def offered(*words):
+        ask = f'source {script}; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _spectrace; printf "%s\\n" "${{COMPREPLY[@]}}"'
+        done = subprocess.run(["bash", "-c", ask, "_", "spectrace", *words], capture_output=True, text=True, cwd=folder)
+        return done.stdout.splitlines()
+
+    assert offered("run") == ["run"]
+    for word in ("my", '"my', "my\\ j"):
+        assert offered("run", word) == ["my job.json"], word
+    assert offered("check", "run") == ["run-of-march.json"]
+    assert offered("run", "--max-h") == ["--max-hours"]
+    assert offered("run", "job.json", "-o", "my") == ["my job.json"]
+    assert offered("run", "job.json", "--threads", "") in ([], [""])
+    assert offered("completion", "f") == ["fish"]
 
 
 def leaf_groups(file):

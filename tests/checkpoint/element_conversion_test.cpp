@@ -68,26 +68,34 @@ TEST(ElementConversion, source_need_not_be_aligned) {
   for (std::size_t i = 0; i < count; ++i) EXPECT_EQ(got[i], static_cast<double>(values[i]));
 }
 
+template <typename Bits>
+void expect_block_lands(StorageType type, std::int64_t rows, std::int64_t cols) {
+  const ElementBlock block{.rows = rows,
+                           .cols = cols,
+                           .stride_i = 2 * cols + 3,
+                           .stride_j = 2,
+                           .out_stride_i = 2,
+                           .out_stride_j = 2 * rows + 5};
+  std::vector<Bits> source(static_cast<std::size_t>(rows * block.stride_i));
+  std::iota(source.begin(), source.end(), Bits{1});
+  std::vector<Bits> got(static_cast<std::size_t>(cols * block.out_stride_j), Bits{0});
+  auto expected = got;
+  for (std::int64_t i = 0; i < rows; ++i)
+    for (std::int64_t j = 0; j < cols; ++j)
+      expected[static_cast<std::size_t>(i * block.out_stride_i + j * block.out_stride_j)] =
+          source[static_cast<std::size_t>(i * block.stride_i + j * block.stride_j)];
+  copy_block(type, reinterpret_cast<const std::byte*>(source.data()), block, reinterpret_cast<std::byte*>(got.data()));
+  EXPECT_EQ(got, expected) << name(type) << ": " << rows << " x " << cols;
+}
+
 TEST(ElementConversion, block_lands_where_the_strides_say) {
   // Sizes around the tile, written transposed and with gaps; what lies between must stay.
   for (const std::int64_t rows : {1, 31, 33, 70})
     for (const std::int64_t cols : {1, 32, 65}) {
-      const ElementBlock block{.rows = rows,
-                               .cols = cols,
-                               .stride_i = 2 * cols + 3,
-                               .stride_j = 2,
-                               .out_stride_i = 2,
-                               .out_stride_j = 2 * rows + 5};
-      std::vector<float> source(static_cast<std::size_t>(rows * block.stride_i));
-      std::iota(source.begin(), source.end(), 1.0f);
-      std::vector<double> got(static_cast<std::size_t>(cols * block.out_stride_j), -1.0);
-      auto expected = got;
-      for (std::int64_t i = 0; i < rows; ++i)
-        for (std::int64_t j = 0; j < cols; ++j)
-          expected[static_cast<std::size_t>(i * block.out_stride_i + j * block.out_stride_j)] =
-              static_cast<double>(source[static_cast<std::size_t>(i * block.stride_i + j * block.stride_j)]);
-      convert_block(StorageType::float32, reinterpret_cast<const std::byte*>(source.data()), block, got.data());
-      EXPECT_EQ(got, expected) << rows << " x " << cols;
+      expect_block_lands<std::uint64_t>(StorageType::float64, rows, cols);
+      expect_block_lands<std::uint32_t>(StorageType::float32, rows, cols);
+      expect_block_lands<std::uint16_t>(StorageType::bfloat16, rows, cols);
+      expect_block_lands<std::uint8_t>(StorageType::boolean, rows, cols);
     }
 }
 

@@ -47,11 +47,16 @@ class FindModelFolder : public testing::Test {
     return snapshot;
   }
   static void set_main(const fs::path& cache, const std::string& model, const std::string& revision) {
-    fs::create_directories(cache / model / "refs");
-    write_bytes(cache / model / "refs" / "main", revision);
+    set_ref(cache, model, "main", revision);
   }
-  fs::path find(const std::string& path, const fs::path& models_root = {}) {
-    return find_model_folder(path, base_, models_root);
+  static void set_ref(const fs::path& cache, const std::string& model, const fs::path& ref,
+                      const std::string& revision) {
+    const auto path = cache / model / "refs" / ref;
+    fs::create_directories(path.parent_path());
+    write_bytes(path, revision);
+  }
+  fs::path find(const std::string& path, const fs::path& models_root = {}, const std::string& revision = {}) {
+    return find_model_folder(path, base_, models_root, revision);
   }
 
   TempFolder folder_;
@@ -104,6 +109,53 @@ TEST_F(FindModelFolder, every_cache_in_order) {
   EXPECT_EQ(find("m"), hf_home);
   const auto named = add(cache_, "models--m", "r");
   EXPECT_EQ(find("m"), named);
+}
+
+TEST_F(FindModelFolder, revision_by_ref_commit_or_its_first_letters) {
+  const auto a = add(cache_, "models--org--name", "aab1"), b = add(cache_, "models--org--name", "aac2");
+  set_main(cache_, "models--org--name", "aab1");
+  set_ref(cache_, "models--org--name", "step1000", "aac2\n");
+  set_ref(cache_, "models--org--name", "refs/pr/7", "aac2");
+  EXPECT_EQ(find("org/name"), a);
+  EXPECT_EQ(find("org/name@main"), a);
+  for (const char* revision : {"step1000", "aac2", "aac", "refs/pr/7"}) {
+    EXPECT_EQ(find("org/name", {}, revision), b) << revision;
+    EXPECT_EQ(find(std::string("org/name@") + revision), b) << revision;
+  }
+  EXPECT_EQ(find("org/name", cache_, "step1000"), b);  // a copied cache
+  expect_input_error(ErrorKind::model, {"'aa'", "'aab1'", "'aac2'"}, [&] { find("org/name", {}, "aa"); });
+  expect_input_error(ErrorKind::model, {"'step2000'", "'org/name'", "'main', 'refs/pr/7', 'step1000', 'aab1', 'aac2'"},
+                     [&] { find("org/name", {}, "step2000"); });
+  expect_input_error(ErrorKind::model, {"'../../x' is no revision"}, [&] { find("org/name@../../x"); });
+}
+
+TEST_F(FindModelFolder, revision_of_another_cache) {
+  add(cache_, "models--m", "aaa");
+  const auto other = add(folder_.path() / "hf_home/hub", "models--m", "bbb");
+  EXPECT_EQ(find("m@bbb"), other);
+}
+
+TEST_F(FindModelFolder, folder_with_an_at_sign) {
+  fs::create_directories(base_ / "org/name@v2");
+  EXPECT_EQ(find("org/name@v2"), base_ / "org/name@v2");
+  EXPECT_EQ(find("org/name@v2", {}, "main"), base_ / "org/name@v2");
+}
+
+TEST_F(FindModelFolder, home_folder) {
+  fs::create_directories(folder_.path() / "home/models/org/name");
+  EXPECT_EQ(find("~/models/org/name"), folder_.path() / "home/models/org/name");
+  EXPECT_EQ(find("org/name", "~/models"), folder_.path() / "home/models/org/name");
+}
+
+TEST(SplitRevision, only_of_hub_ids) {
+  const auto split = [](const char* path) {
+    const auto parts = split_revision(path);
+    return parts.id + "|" + parts.revision;
+  };
+  EXPECT_EQ(split("org/name@v1"), "org/name|v1");
+  EXPECT_EQ(split("gpt2@refs/pr/1"), "gpt2|refs/pr/1");
+  for (const char* path : {"org/name", "/data/org@v1/name", "./a@b", "../a@b", "~/a@b", "@b", "a@", "a/b/c@d"})
+    EXPECT_EQ(split(path), std::string(path) + "|") << path;
 }
 
 TEST_F(FindModelFolder, says_where_it_looked) {

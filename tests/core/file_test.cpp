@@ -1,7 +1,12 @@
 #include "spectrace/core/file.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
 
+#include <cstring>
 #include <iterator>
 
 #include "spectrace/core/error.hpp"
@@ -40,6 +45,74 @@ TEST(WriteFileAtomically, name_taken_by_a_folder_leaves_nothing) {
   std::filesystem::create_directory(path);
   EXPECT_THROW(write_file_atomically(path, "text"), InputError);
   EXPECT_EQ(num_entries(folder.path()), 1);
+}
+
+void expect_refused(const std::filesystem::path& path, const std::string& part) {
+  try {
+    read_text_file(path);
+    ADD_FAILURE() << path << " was read";
+  } catch (const InputError& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::io);
+    EXPECT_NE(std::string(error.what()).find("'" + path.string() + "'"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
+  }
+}
+
+TEST(FileReader, refuses_what_is_no_regular_file) {
+  const TempFolder folder;
+  const auto fifo = folder.path() / "fifo", socket = folder.path() / "socket", link = folder.path() / "link";
+  ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+  expect_refused(fifo, "is not a regular file (a FIFO)");
+  std::filesystem::create_symlink(fifo, link);
+  expect_refused(link, "is not a regular file (a FIFO)");
+  expect_refused("/dev/null", "is not a regular file (a device)");
+  expect_refused(folder.path(), "Is a directory");
+  expect_refused(folder.path() / "absent", "No such file");
+
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  ASSERT_LT(socket.string().size(), sizeof(address.sun_path));
+  std::strcpy(address.sun_path, socket.c_str());
+  const int descriptor = ::socket(AF_UNIX, SOCK_STREAM, 0);
+  ASSERT_EQ(::bind(descriptor, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+  expect_refused(socket, "is not a regular file (a socket)");
+  ::close(descriptor);
+}
+
+TEST(FileReader, standard_input_from_a_pipe_is_refused) {
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  ASSERT_EQ(::write(ends[1], "text", 4), 4);
+  const int saved = ::dup(STDIN_FILENO);
+  ::dup2(ends[0], STDIN_FILENO);
+  expect_refused("/dev/stdin", "is not a regular file (a FIFO)");
+  ::dup2(saved, STDIN_FILENO);
+  for (const int descriptor : {saved, ends[0], ends[1]}) ::close(descriptor);
+}
+
+TEST(FileReader, follows_links_and_says_what_changed) {
+  const TempFolder folder;
+  const auto path = folder.path() / "file", link = folder.path() / "link";
+  write_bytes(path, "0123456789");
+  std::filesystem::create_symlink(path, link);
+  const FileReader file(link);
+  EXPECT_EQ(file.size_bytes(), 10u);
+  EXPECT_EQ(file.status(), FileReader(path).status());
+  EXPECT_EQ(file.find_change(), std::nullopt);
+  write_bytes(path, "0123456789ab");
+  EXPECT_EQ(file.find_change(), "it had 10 bytes, now 12");
+}
+
+TEST(FileReader, sees_a_link_that_was_set_to_another_file) {
+  const TempFolder folder;
+  const auto link = folder.path() / "link";
+  write_bytes(folder.path() / "a", "text");
+  write_bytes(folder.path() / "b", "text");
+  std::filesystem::create_symlink(folder.path() / "a", link);
+  const FileReader file(link);
+  std::filesystem::remove(link);
+  std::filesystem::create_symlink(folder.path() / "b", link);
+  EXPECT_EQ(file.find_change(), "another file now has its name");
 }
 
 }  // namespace

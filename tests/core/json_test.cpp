@@ -48,6 +48,47 @@ TEST(JsonNode, number_out_of_range_is_an_input_error) {
   EXPECT_NE(error.find("doc: cannot be read as JSON (number overflow"), std::string::npos) << error;
 }
 
+JsonNode parse_strictly(const std::string& text) {
+  return JsonNode::parse_text(text, "doc", ErrorKind::usage, DuplicateKeys::refused);
+}
+
+TEST(JsonNode, key_that_is_there_twice_is_named_with_place_and_line) {
+  EXPECT_EQ(error_of([] { parse_strictly("{\"a\": [1, {\"b\": 1,\n \"c\": {},\n \"b\": 2}]}"); }),
+            "doc: /a/1: the key 'b' is there twice (again at line 3) Keep one of the two.");
+  EXPECT_EQ(error_of([] { parse_strictly(R"({"a": 1, "a": 1})"); }),
+            "doc: the key 'a' is there twice (again at line 1) Keep one of the two.");
+  EXPECT_EQ(parse_strictly(R"([{"a": 1}, {"a": {"a": 2}}])").element(1).at("a").at("a").as_int(), 2);
+  EXPECT_EQ(parse(R"({"a": 1, "a": 2})").at("a").as_int(), 2);  // as the hub's own readers take it
+}
+
+TEST(JsonNode, nesting_has_a_limit) {
+  const auto nested = [](std::size_t depth) { return std::string(depth, '[') + std::string(depth, ']'); };
+  EXPECT_NO_THROW(parse(nested(kMaxJsonDepth).c_str()));
+  EXPECT_NE(error_of([&] { parse(nested(kMaxJsonDepth + 1).c_str()); }).find("doc: is nested deeper than 64 levels"),
+            std::string::npos);
+  EXPECT_THROW(parse(("\n" + std::string(300'000, '[')).c_str()), InputError);
+  std::string objects;
+  for (int i = 0; i < 100'000; ++i) objects += "{\"a\":";
+  EXPECT_THROW(parse(objects.c_str()), InputError);
+}
+
+TEST(JsonNode, every_kind_of_value_is_read) {
+  const char* text = R"([null, true, false, -3, 18446744073709551615, 2.5, "\u00e4", {}, [], {"a": [{"b": []}]}])";
+  EXPECT_EQ(parse(text).json(), Json::parse(text));
+  EXPECT_THROW(parse(""), InputError);
+  EXPECT_THROW(parse("{} {}"), InputError);
+  EXPECT_THROW(parse("[1, 2"), InputError);
+  EXPECT_THROW(parse("\"\xff\""), InputError);
+}
+
+TEST(BytesAsText, every_byte_comes_back) {
+  std::string bytes;
+  for (int byte = 0; byte < 256; ++byte) bytes += static_cast<char>(byte);
+  const std::string text = text_of_bytes(bytes);
+  EXPECT_EQ(bytes_of_text(Json::parse(Json(text).dump()).get<std::string>()), bytes);
+  EXPECT_EQ(text_of_bytes("/plain/path"), "/plain/path");
+}
+
 TEST(JsonNode, comments_are_allowed) { EXPECT_EQ(parse("// why\n{\"a\": /* here */ 3}").at("a").as_int(), 3); }
 
 }  // namespace

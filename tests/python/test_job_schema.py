@@ -7,6 +7,7 @@ import pytest
 JOB = {
     "name": "h4-v2-extended",
     "models": [{"name": "mistral-7b", "path": "mistralai/Mistral-7B-v0.1", "lab": "Mistral", "expected": "EXPAND",
+                "revision": "main", "step": 0, "meta": {"training_tokens": 8e12, "kind": "base", "tied": False},
                 "prompt_sets": ["test"]}],
     "models_root": "checkpoints",
     "prompt_sets": [{"name": "test", "prompts": ["The capital of France is Paris.", {"id": "ids", "input_ids": [1, 2]}]},
@@ -16,6 +17,7 @@ JOB = {
     "compute": {"dtype": "float32", "device": "auto", "tokens_per_batch": 4096, "max_memory_gib": 20, "stages": "auto",
                 "threads": 2},
     "slicing": "correct",
+    "keep": ["trace", "gain"],
     "output": "h4-v2-extended",
 }
 
@@ -51,6 +53,12 @@ def test_every_key_of_the_schema_is_in_the_full_job(validator):
     assert set(properties) - {"$schema"} == set(JOB)
     for part in ("compute", "sheaf"):
         assert set(properties[part]["properties"]) == set(JOB[part])
+    assert set(validator.schema["definitions"]["model"]["properties"]) == set(JOB["models"][0])
+
+
+@pytest.mark.parametrize("keep", ["all", "statistics", [], ["row_entropy"]], ids=json.dumps)
+def test_what_keep_may_be(validator, keep):
+    validator.validate(JOB | {"keep": keep})
 
 
 @pytest.mark.parametrize("prompt", ["", {"text": ""}, {"input_ids": []}, {"input_ids": [-1]}], ids=json.dumps)
@@ -75,7 +83,11 @@ BAD = [
     (["sheaf", "beta", "to"], None), (["sheaf", "graph_eigenvalues"], "yes"),
     (["compute", "dtype"], "float16"), (["compute", "device"], "gpu"), (["compute", "tokens_per_batch"], 0),
     (["compute", "max_memory_gib"], 0), (["compute", "stages"], 0), (["compute", "stages"], "all"),
-    (["compute", "threads"], 0), (["slicing"], "published"), (["output"], ""),
+    (["compute", "threads"], 0), (["compute", "threads"], 100000), (["sheaf", "beta", "count"], 10**9),
+    (["keep"], "some"), (["keep"], ["tracce"]), (["keep"], ["trace", "trace"]), (["models", 0, "revision"], ""),
+    (["models", 0, "step"], 1.5), (["models", 0, "step"], "1000"), (["models", 0, "meta"], []),
+    (["models", 0, "meta", "list"], [1]), (["models", 0, "meta", "none"], {}),
+    (["prompt_sets", 0, "prompts", 1, "text"], "beside ids"), (["slicing"], "published"), (["output"], ""),
 ]
 
 

@@ -45,5 +45,13 @@ TEST(Schema, names_are_unique_and_every_dimension_is_described) {
   check(prompts);
 }
 
+/// Editors and `check` know the quantities from the job's schema.
+TEST(Schema, job_schema_lists_the_quantities_that_keep_may_name) {
+  std::vector<std::string> names;
+  for (const auto& quantity : prompt_schema()) names.push_back(quantity.dataset.name);
+  const Json schema = Json::parse(job_schema());
+  EXPECT_EQ(schema.at("definitions").at("quantity").at("enum").get<std::vector<std::string>>(), names);
+}
+
 }  // namespace
 }  // namespace spectrace

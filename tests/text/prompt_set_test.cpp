@@ -75,6 +75,13 @@ TEST_F(PromptFile, bad_content_is_named_by_file_and_line) {
   EXPECT_NE(read_error("p.jsonl", "{\"txt\": \"b\"}\n").find("'txt'"), std::string::npos);
   EXPECT_NE(read_error("p.jsonl", "{\"id\": \"a\"}\n").find("neither 'text' nor 'input_ids'"), std::string::npos);
   EXPECT_NE(read_error("p.jsonl", "{\"input_ids\": [1, \"2\"]}\n").find("line 1"), std::string::npos);
+  EXPECT_NE(read_error("p.jsonl", "{\"text\": \"a\", \"input_ids\": [1]}\n").find("line 1: has both 'text' and"),
+            std::string::npos);
+  EXPECT_NE(read_error("p.jsonl", "{\"text\": \"a\"}\n{\"text\": \"a\", \"text\": \"b\"}\n")
+                .find("line 2: the key 'text' is there twice"),
+            std::string::npos);
+  EXPECT_NE(read_error("p.jsonl", "{\"text\": " + std::string(200'000, '[')).find("line 1: is nested deeper than 64"),
+            std::string::npos);
   EXPECT_NE(read_error("p.jsonl", "{\"text\": 5}\n").find("line 1"), std::string::npos);
   EXPECT_NE(read_error("p.jsonl", "{\"text\": \"a\"}\n\n{\"text\": \n").find("line 3"), std::string::npos);
   EXPECT_NE(read_error("p.txt",

@@ -14,7 +14,7 @@ namespace spectrace {
 struct CommandLine {
   std::string subcommand;
   std::string log_level = "info";
-  RunOptions run;
+  RunOptions run;  ///< its overrides are those of plan and check too
   // plan
   int num_ranks = 1, ranks_per_node = 0, gpus_per_node = 0;
   bool as_json = false;
@@ -32,7 +32,8 @@ struct CommandLine {
 /// The program's commands and options, bound to `line`. The completion scripts are made from it too.
 std::unique_ptr<CLI::App> make_command_line(CommandLine& line);
 
-/// A completion script for bash, zsh or fish: subcommands, options, and the values of options that have a fixed set.
+/// A completion script for bash, zsh or fish: subcommands, options, the values of options that have a fixed set, and
+/// files where files are meant.
 std::string completion_script(const CLI::App& app, const std::string& shell);
 
 /// The text of --version.

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <filesystem>
+
 #include "spectrace/app/command_line.hpp"
 
 namespace spectrace {
@@ -10,5 +12,8 @@ int command_check(const CommandLine& line);
 int command_inspect(const CommandLine& line);
 int command_tokenize(const CommandLine& line);
 int command_diff(const CommandLine& line);
+
+/// The folder of a model that the command line names. @throws InputError (io) if there is none.
+std::filesystem::path find_named_model(const std::string& target);
 
 }  // namespace spectrace

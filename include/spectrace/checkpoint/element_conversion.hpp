@@ -12,15 +12,15 @@ namespace spectrace {
 template <typename To>
 void convert_elements(StorageType type, const std::byte* source, std::int64_t count, To* out);
 
-/// A block of rows x cols elements; element (i, j) lies at source[i * stride_i + j * stride_j] and goes to
-/// out[i * out_stride_i + j * out_stride_j]; all strides in elements. @pre is_floating(type)
+/// A block of rows x cols elements; element (i, j) lies at element i * stride_i + j * stride_j of the source and goes
+/// to element i * out_stride_i + j * out_stride_j of the target; all strides in elements.
 struct ElementBlock {
   std::int64_t rows, cols;
   std::int64_t stride_i, stride_j;
   std::int64_t out_stride_i, out_stride_j;
 };
-template <typename To>
-void convert_block(StorageType type, const std::byte* source, const ElementBlock& block, To* out);
+/// Copies the elements as they are. @pre type is not `other`
+void copy_block(StorageType type, const std::byte* source, const ElementBlock& block, std::byte* out);
 
 /// How many of the values are NaN or infinite.
 template <typename To>

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
-#include <span>
+#include <memory>
 
 #include "spectrace/checkpoint/tensor_info.hpp"
 #include "spectrace/core/file.hpp"
+#include "spectrace/core/hash.hpp"
 
 namespace spectrace {
 
@@ -16,14 +18,25 @@ struct RegionSource {
   std::atomic<std::uint64_t>& bytes_read;
 };
 
-/// Bytes that are in memory at a time besides the destination.
-inline constexpr std::uint64_t region_chunk_bytes = 4u << 20;
-
 /// Rows [first, first + num_rows) of the tensor, converted, in row-major order; a tensor without dimensions is one row.
-/// Returns how many of the values written are not finite. To: float or double.
-/// @pre is_floating(tensor.type), the rows exist, out has room
+/// Returns how many of the values written are not finite. The stored bytes, in row-major order, are fed to `hash` if
+/// that is not null: those that are converted, while they are in the cache.
+/// In memory at a time besides the destination: 1 MiB; where the rows are not contiguous, all their stored bytes.
+/// To: float or double. @pre is_floating(tensor.type), the rows exist, out has room
 template <typename To>
 std::int64_t read_region(const RegionSource& source, const TensorInfo& tensor, std::int64_t first,
-                         std::int64_t num_rows, To* out);
+                         std::int64_t num_rows, To* out, Xxh3* hash = nullptr);
+
+/// Feeds bytes [offset, offset + size_bytes) of the file to `hash`, 1 MiB in memory at a time.
+void hash_region(const RegionSource& source, std::uint64_t offset, std::uint64_t size_bytes, Xxh3& hash);
+
+/// The stored bytes of rows [first, first + num_rows) of a tensor of any strides, in row-major order. The file is read
+/// from its start to its end whatever the tensor's own order is. @pre tensor.type is not `other`; the rows exist
+std::unique_ptr<std::byte[]> gather_region(const RegionSource& source, const TensorInfo& tensor, std::int64_t first,
+                                           std::int64_t num_rows);
+
+/// `count` elements that are in memory already, otherwise as read_region.
+template <typename To>
+std::int64_t convert_region(StorageType type, const std::byte* bytes, std::int64_t count, To* out, Xxh3* hash);
 
 }  // namespace spectrace

@@ -18,21 +18,27 @@
 namespace spectrace {
 
 struct RegionSource;
+class TensorDigests;
 
 /// How bytes come from disk. `automatic`: read on network and parallel file systems (NFS, Lustre, GPFS, FUSE, overlay),
 /// mmap on local ones.
 enum class IoMode { automatic, mmap, read };
 IoMode parse_io_mode(const std::string& text);
 
+/// As it was when it was opened.
 struct CheckpointFile {
   std::filesystem::path path;
   std::uint64_t size_bytes = 0;
   std::int64_t modified_ns = 0;  ///< since the epoch
+  std::int64_t changed_ns = 0;   ///< since the epoch (ctime)
+  std::uint64_t inode = 0;
 };
 
 /// The tensors of one checkpoint folder: safetensors (single, or sharded by an index), else pytorch_model.bin (single
 /// or sharded). Opening reads headers only; data is read when asked for and not kept. Safe to use from several threads
 /// at once.
+/// What is read is what is identified: reading takes the hash of the very bytes that it converts (TensorDigests), so
+/// that no second pass over the files is needed.
 class TensorStore {
  public:
   /// Opens every file. @throws InputError (model) naming the file and tensor: missing shard, file cut short (sizes are
@@ -48,20 +54,45 @@ class TensorStore {
   const TensorInfo* find(std::string_view name) const;
 
   /// The whole tensor, converted (exactly, where the target is wider). @throws InputError (model, or io when the disk
-  /// fails) naming tensor and file; also if a value is not finite: the message says how many, and where the first is.
+  /// fails) naming tensor and file; also if a value is not finite: the message says how many, and where the first is;
+  /// also if a part was read before and had other bytes then.
   Tensor read(const TensorInfo& tensor, ComputeType type) const;
-  /// Rows [first, first + out.size(0)) along the first dimension into `out`.
+  /// Rows [first, first + out.size(0)) along the first dimension into `out`. Of these the digest sees the segments that
+  /// lie within: blocks should be a multiple of segment_rows(tensor). Throws as read does.
   /// @pre out is contiguous, float32 or float64, [any, shape[1:]...], and the rows exist.
   void read_rows(const TensorInfo& tensor, std::int64_t first, Tensor out) const;
-  /// Chosen rows, in the order given (embedding look-up): [rows.size(), shape[1:]...]. @pre every row exists.
+  /// Chosen rows, in the order given (embedding look-up): [rows.size(), shape[1:]...]. The digest sees nothing of them.
+  /// @pre every row exists.
   Tensor gather_rows(const TensorInfo& tensor, std::span<const std::int64_t> rows, ComputeType type) const;
+
+  /// What the tensor's bytes are: 32 hexadecimal digits over type, shape and the elements' bytes in row-major order.
+  /// The same for any number of threads, way of reading, file layout and strides; the name is no part of it. Nothing as
+  /// long as a part of the tensor has not been read.
+  std::optional<std::string> digest(const TensorInfo& tensor) const;
+  /// The same; reads what has not been read yet, without converting it. Of every type. @throws InputError as read does.
+  std::string read_digest(const TensorInfo& tensor) const;
+
+  /// 64 hexadecimal digits over what the system said of the files when they were opened: for each in order its name
+  /// (not its folder), size, mtime, ctime and inode. Says nothing of the content; the same as long as nobody touches
+  /// the files, on every host that shares them.
+  std::string fingerprint() const;
+  /// Expects the files, by the open descriptors and at their paths, to be what they were when they were opened.
+  /// @throws InputError (model) naming the file and what has changed.
+  void expect_unchanged() const;
 
   /// Bytes read from disk or touched by mmap so far.
   std::uint64_t bytes_read() const { return bytes_read_->load(); }
 
  private:
-  /// @throws InputError if the tensor's type cannot be read.
   RegionSource source_of(const TensorInfo& tensor) const;
+  /// @throws InputError if the tensor's type cannot be computed with.
+  void expect_floating(const TensorInfo& tensor) const;
+  /// Its index in tensors().
+  std::size_t index_of(const TensorInfo& tensor) const;
+  /// Notes a segment's hash. @throws InputError (model) if the segment was read before and had another one.
+  void note_segment(const TensorInfo& tensor, std::int64_t segment, std::uint64_t hash) const;
+  template <typename To>
+  std::int64_t read_segments(const TensorInfo& tensor, std::int64_t first, std::int64_t num_rows, To* out) const;
 
   std::filesystem::path folder_;
   std::string format_;
@@ -69,6 +100,7 @@ class TensorStore {
   std::vector<TensorInfo> tensors_;
   std::vector<std::shared_ptr<const FileReader>> readers_;
   bool use_mmap_ = false;
+  std::shared_ptr<TensorDigests> digests_;
   std::shared_ptr<std::atomic<std::uint64_t>> bytes_read_ = std::make_shared<std::atomic<std::uint64_t>>(0);
 };
 
@@ -76,8 +108,7 @@ class TensorStore {
 /// integer or fp8 weights, bitsandbytes, GPTQ or AWQ tensors. Norms of packed bytes would look plausible and be wrong.
 void refuse_quantized(const TensorStore& store, const JsonNode& config);
 
-/// SHA-256 over names, sizes and all bytes of the checkpoint's files, by parallel_for in fixed segments (XXH3 of each
-/// segment, SHA-256 over those). The same for any number of threads. One read of the checkpoint.
+/// SHA-256 over every tensor's name and digest; reads what has not been read yet.
 std::string digest_weights(const TensorStore& store);
 
 }  // namespace spectrace

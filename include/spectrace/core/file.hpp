@@ -2,34 +2,52 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 
 namespace spectrace {
 
-/// An open file descriptor, closed at the end of its life. Reads at an offset, so threads may share it.
+/// What the system says of a file: as long as it stays the same, so does the content. Not the device: its number is
+/// another one on every host.
+struct FileStatus {
+  std::uint64_t size_bytes = 0;
+  std::int64_t modified_ns = 0;  ///< since the epoch
+  std::int64_t changed_ns = 0;   ///< since the epoch; ctime: nobody can set it back, as mtime can be
+  std::uint64_t inode = 0;
+
+  bool operator==(const FileStatus&) const = default;
+};
+
+/// An open regular file, closed at the end of its life. Reads at an offset, so threads may share it.
 class FileReader {
  public:
-  /// @throws InputError (io) naming the file and the system's reason.
+  /// Follows links. @throws InputError (io) naming the file and the system's reason; at once, without waiting, if it
+  /// is no regular file (a FIFO, a socket, a device, a folder).
   explicit FileReader(const std::filesystem::path& path);
   ~FileReader();
   FileReader(FileReader&& other) noexcept;
   FileReader& operator=(FileReader&& other) noexcept;
 
   const std::filesystem::path& path() const { return path_; }
-  std::uint64_t size_bytes() const { return size_bytes_; }
+  std::uint64_t size_bytes() const { return status_.size_bytes; }
+  /// As it was when the file was opened.
+  const FileStatus& status() const { return status_; }
   int descriptor() const { return descriptor_; }
   /// Fills `destination` from `offset` on. @throws InputError (io) if the file ends before, or a read fails.
   void read_at(std::uint64_t offset, std::span<std::byte> destination) const;
+  /// What is not as it was when the file was opened, of the open file or of the one now found at its path ("it had 10
+  /// bytes, now 12"); nothing if all is.
+  std::optional<std::string> find_change() const;
 
  private:
   std::filesystem::path path_;
   int descriptor_ = -1;
-  std::uint64_t size_bytes_ = 0;
+  FileStatus status_;
 };
 
-/// The whole file. @throws InputError (io).
+/// The whole file. @throws InputError (io), as FileReader does.
 std::string read_text_file(const std::filesystem::path& path);
 
 /// Writes under another name in the same folder, flushes to disk, renames: readers see the old file or the whole new

@@ -18,15 +18,27 @@ namespace spectrace {
 /// A JSON value to be built and printed. For reading what users give, JsonNode: it knows where it stands.
 using Json = nlohmann::json;
 
+/// Arrays and objects inside each other, at most, in a document that is read.
+inline constexpr std::size_t kMaxJsonDepth = 64;
+
+/// What an object that has a key twice is: wrong, or, as the hub's own readers take it, one whose last value counts.
+enum class DuplicateKeys { refused, last_counts };
+
+/// Bytes of any kind (a path) as text that JSON can hold, and back: each byte is the character of its number.
+std::string text_of_bytes(std::string_view bytes);
+std::string bytes_of_text(std::string_view text);
+
 /// A value inside a parsed JSON document. Cheap to copy; keeps its document alive. Every accessor that finds something
 /// else than it expects throws an InputError that names the document, the place ("/compute/dtype") and what is allowed.
 class JsonNode {
  public:
-  /// Parses a file. Comments are allowed. @throws InputError (io) if unreadable, (kind) with line and column if not
-  /// JSON.
-  static JsonNode parse_file(const std::filesystem::path& path, ErrorKind kind);
+  /// Parses a file. Comments are allowed. @throws InputError (io) if unreadable, (kind) with the line if it is not
+  /// JSON, nested deeper than kMaxJsonDepth, or has a key twice where that is refused.
+  static JsonNode parse_file(const std::filesystem::path& path, ErrorKind kind,
+                             DuplicateKeys duplicates = DuplicateKeys::last_counts);
   /// Parses text; `document` is what errors call it.
-  static JsonNode parse_text(std::string_view text, std::string document, ErrorKind kind);
+  static JsonNode parse_text(std::string_view text, std::string document, ErrorKind kind,
+                             DuplicateKeys duplicates = DuplicateKeys::last_counts);
 
   const std::string& document() const;
   /// JSON pointer of this value, "" for the root. Searched for when asked: costs a walk over the document.

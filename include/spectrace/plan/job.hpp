@@ -13,10 +13,14 @@
 namespace spectrace {
 
 struct ModelEntry {
-  std::string name;  ///< names the results file
-  std::string path;  ///< folder or hub id, as in the job
+  std::string name;      ///< names the results file
+  std::string path;      ///< folder or hub id, as in the job ("id@revision" among them)
+  std::string revision;  ///< of the hub id, by the key or by `path`; empty: the cache's main
+  // What describes the model, and decides no number:
   std::string lab;
   std::string expected;
+  std::optional<std::int64_t> step;                     ///< of its training
+  Json meta = Json::object();                           ///< names and scalars
   std::optional<std::vector<std::string>> prompt_sets;  ///< names; absent: every set
 };
 
@@ -42,6 +46,15 @@ struct BetaGrid {
 
 enum class DeviceChoice { automatic, cpu, cuda };
 DeviceChoice parse_device(const std::string& text);
+/// @throws InputError (usage) if this version cannot compute there.
+void require_device(DeviceChoice device);
+
+/// Which per-prompt quantities the results hold beside their statistics. Ids, token ids and errors always.
+struct KeepChoice {
+  bool all = true;
+  std::vector<std::string> quantities;  ///< if not all
+  bool keeps(const std::string& quantity) const;
+};
 
 struct ComputeOptions {
   ComputeType dtype = ComputeType::float32;
@@ -49,7 +62,12 @@ struct ComputeOptions {
   std::int64_t tokens_per_batch = 4096;  ///< fixes the batches, and so the bits
   std::optional<double> max_memory_gib;  ///< a rank
   std::optional<int> threads;            ///< a rank
+  std::optional<int> stages;             ///< ranks that share one model's layers; absent: chosen from the plan
 };
+
+struct Job;
+/// @throws InputError (usage) for what a job may say and this version cannot do.
+void require_supported(const Job& job);
 
 /// A job, validated, with every prompt read. The same on all ranks.
 struct Job {
@@ -61,6 +79,7 @@ struct Job {
   bool graph_eigenvalues = false;
   ComputeOptions compute;
   Slicing slicing = Slicing::correct;
+  KeepChoice keep;
   std::filesystem::path folder;  ///< of the job file: what relative paths start from
   std::filesystem::path models_root;
   std::filesystem::path output;
@@ -75,6 +94,9 @@ struct Job {
 struct JobOverrides {
   std::optional<std::string> output, dtype, device;
   std::optional<double> max_memory_gib;
+  std::optional<int> threads;
+  std::optional<int> stages;        ///< 0: "auto"
+  std::vector<std::string> models;  ///< names of those to take; empty: every one
 };
 
 /// Reads and validates a job file, its schema first, then what a schema cannot say; reads its prompt files.

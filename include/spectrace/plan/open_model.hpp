@@ -33,7 +33,8 @@ OpenModel open_model_folder(const std::filesystem::path& folder, IoMode io);
 OpenModel open_model(const ModelEntry& entry, const Job& job, IoMode io);
 
 /// Token ids of every prompt, by the model's own tokenizer where a prompt is text. What is wrong with one prompt goes
-/// into its `error`. @throws InputError (model) if a text needs the tokenizer and it cannot be loaded.
+/// into its `error`, and so does a tokenizer that cannot be loaded, into that of every text: the rest of the model can
+/// be measured without. A set of token ids needs none.
 std::vector<PreparedSet> prepare_prompts(const OpenModel& model, const std::vector<const PromptSetEntry*>& sets);
 
 }  // namespace spectrace

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "spectrace/checkpoint/tensor_info.hpp"
+
+namespace spectrace {
+
+/// A tensor's bytes are hashed in segments of whole rows. Where they are cut follows from shape and type alone, so that
+/// threads and ranks may share them out, in any order.
+/// Rows a segment: as many as make about 1 MiB, at least one. Along the first dimension; elements of a tensor with one
+/// dimension; bytes of one whose type is not known.
+std::int64_t segment_rows(const TensorInfo& tensor);
+/// None for a tensor without elements.
+std::int64_t num_segments(const TensorInfo& tensor);
+
+/// A segment's place in the tensor's bytes, taken in row-major order.
+struct SegmentBytes {
+  std::uint64_t first = 0, size = 0;
+};
+/// @pre 0 <= segment < num_segments(tensor)
+SegmentBytes segment_bytes(const TensorInfo& tensor, std::int64_t segment);
+
+/// What the bytes of each tensor were when they were read: the XXH3 of each segment, as the segments come. Safe to use
+/// from several threads at once. `tensor` is an index into the list given to the constructor.
+class TensorDigests {
+ public:
+  explicit TensorDigests(const std::vector<TensorInfo>& tensors);
+
+  /// Notes the hash of a segment's bytes. False if the segment was seen before and had another one.
+  [[nodiscard]] bool add(std::size_t tensor, std::int64_t segment, std::uint64_t hash);
+  /// The segments that nobody has read yet, in order.
+  std::vector<std::int64_t> unseen(std::size_t tensor) const;
+  /// 32 hexadecimal digits: SHA-256, cut to 128 bits, over type, shape and the segments' hashes, not the name. Nothing
+  /// as long as a segment was not seen.
+  std::optional<std::string> digest(std::size_t tensor) const;
+
+ private:
+  struct Entry {
+    std::string facts;  // type and shape
+    std::int64_t num_segments = 0;
+    std::int64_t num_seen = 0;
+    std::vector<std::uint64_t> hashes;  // empty until the first one comes
+    std::vector<bool> seen;
+  };
+
+  mutable std::mutex mutex_;
+  std::vector<Entry> entries_;
+};
+
+}  // namespace spectrace

@@ -1,0 +1,38 @@
+# libtorch, from the Python wheel by own targets: the wheel's find_package(Torch) insists on a CUDA toolkit even where
+# only the CPU part is used.
+if(NOT SPECTRACE_TORCH_DIR)
+  execute_process(COMMAND ${SPECTRACE_PYTHON} -c "import importlib.util as u; print(u.find_spec('torch').submodule_search_locations[0])"
+    OUTPUT_VARIABLE torch_dir OUTPUT_STRIP_TRAILING_WHITESPACE RESULT_VARIABLE failed ERROR_QUIET)
+  if(failed)
+    message(FATAL_ERROR "no torch package in ${SPECTRACE_PYTHON}: run tools/setup, or point SPECTRACE_PYTHON or SPECTRACE_TORCH_DIR to one")
+  endif()
+  set(SPECTRACE_TORCH_DIR ${torch_dir} CACHE PATH "the torch package's folder" FORCE)
+endif()
+if(NOT EXISTS ${SPECTRACE_TORCH_DIR}/lib/libtorch_cpu.so)
+  message(FATAL_ERROR "no lib/libtorch_cpu.so in ${SPECTRACE_TORCH_DIR} (SPECTRACE_TORCH_DIR). Is it the folder of a torch package or of a libtorch?")
+endif()
+add_library(spectrace_libtorch INTERFACE)
+add_library(spectrace::libtorch ALIAS spectrace_libtorch)
+# Searched after the system's headers: the wheel brings an fmt of its own there, which is not the one that is linked.
+target_compile_options(spectrace_libtorch INTERFACE "SHELL:-idirafter ${SPECTRACE_TORCH_DIR}/include")
+target_link_libraries(spectrace_libtorch INTERFACE ${SPECTRACE_TORCH_DIR}/lib/libtorch_cpu.so ${SPECTRACE_TORCH_DIR}/lib/libc10.so)
+# The wheel's CUDA parts that libtorch_cpu.so needs lie beside it; its own rpath finds them at run time.
+target_link_options(spectrace_libtorch INTERFACE LINKER:--allow-shlib-undefined)
+if(SPECTRACE_CUDA)
+  find_package(CUDAToolkit REQUIRED)
+  target_compile_definitions(spectrace_libtorch INTERFACE SPECTRACE_WITH_CUDA)
+  # Nothing refers to libtorch_cuda.so by name: it registers its kernels when it is loaded.
+  target_link_libraries(spectrace_libtorch INTERFACE -Wl,--no-as-needed ${SPECTRACE_TORCH_DIR}/lib/libtorch_cuda.so
+    ${SPECTRACE_TORCH_DIR}/lib/libc10_cuda.so -Wl,--as-needed CUDA::cudart)
+  find_path(SPECTRACE_NCCL_INCLUDE nccl.h HINTS ${SPECTRACE_TORCH_DIR}/../nvidia/nccl/include REQUIRED)
+  find_library(SPECTRACE_NCCL_LIBRARY NAMES nccl libnccl.so.2 HINTS ${SPECTRACE_TORCH_DIR}/../nvidia/nccl/lib REQUIRED)
+  add_library(spectrace_nccl INTERFACE)
+  target_include_directories(spectrace_nccl SYSTEM INTERFACE ${SPECTRACE_NCCL_INCLUDE})
+  target_link_libraries(spectrace_nccl INTERFACE ${SPECTRACE_NCCL_LIBRARY} CUDA::cudart)
+  set(SPECTRACE_NCCL_TARGET spectrace_nccl)
+endif()
+
+# libtorch's headers, parsed once for all sources: they cost ten seconds each time otherwise.
+add_library(spectrace_pch OBJECT ${CMAKE_SOURCE_DIR}/tools/cmake/precompiled.cpp)
+target_link_libraries(spectrace_pch PRIVATE spectrace::libtorch spectrace_options)
+target_precompile_headers(spectrace_pch PRIVATE <ATen/ATen.h>)
