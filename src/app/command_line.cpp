@@ -90,6 +90,10 @@ void add_run(CLI::App& app, CommandLine& line) {
   run->add_option("--max-hours", line.run.max_hours, "Stop after so many hours with everything finished kept (exit 75)")
       ->check(positive())
       ->type_name("H");
+  run->add_option("--deadline", line.run.deadline_s,
+                  "End the run when a rank has given no sign of life for so long (45)")
+      ->check(positive())
+      ->type_name("SECONDS");
   run->add_option_function<std::string>(
          "--io", [&line](const std::string& text) { line.run.io = parse_io_mode(text); },
          "How checkpoints are read (auto: by the file system)")

@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <exception>
 
 #include "spectrace/app/command_line.hpp"
@@ -23,7 +25,7 @@ int exit_code_of(ErrorKind kind) {
 
 /// run under MPI. An InputError here is the same on all ranks (run_job's promise): root says it, all leave with its
 /// code.
-int run(const CommandLine& line, int& argc, char**& argv) {
+RunEnd run_under_mpi(const CommandLine& line, int& argc, char**& argv) {
   MpiScope mpi(argc, argv);
   const auto communicator = Communicator::world();
   set_log(parse_log_level(line.log_level), communicator->rank());
@@ -31,13 +33,20 @@ int run(const CommandLine& line, int& argc, char**& argv) {
     return run_job(line.run, *communicator);
   } catch (const InputError& error) {
     if (communicator->is_root()) log_error("{}", error.what());
-    return exit_code_of(error.kind());
+    return {exit_code_of(error.kind()), false};
   } catch (const std::exception& error) {
     log_error("{}. This is a bug in spectrace, or the machine is out of memory.", error.what());
     flush_log();
     communicator->abort(kNothingReadOrWritten);
-    return kNothingReadOrWritten;  // not reached
+    return {kNothingReadOrWritten, false};  // not reached
   }
+}
+
+int run(const CommandLine& line, int& argc, char**& argv) {
+  const RunEnd end = run_under_mpi(line, argc, argv);
+  if (!end.abandoned) return end.exit_code;
+  std::fflush(nullptr);
+  std::_Exit(end.exit_code);
 }
 
 int dispatch(const CommandLine& line, const CLI::App& app, int& argc, char**& argv) {

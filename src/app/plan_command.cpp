@@ -3,144 +3,200 @@
 #include <algorithm>
 
 #include "spectrace/app/commands.hpp"
-#include "spectrace/model/forward.hpp"
+#include "spectrace/core/host_memory.hpp"
 #include "spectrace/plan/cost.hpp"
+#include "spectrace/plan/memory.hpp"
 #include "spectrace/plan/open_model.hpp"
+#include "spectrace/plan/simulation.hpp"
 
 namespace spectrace {
 namespace {
 
-/// Rate that times are estimated with, per rank. Only a scale: real rates depend on threads and machine.
-constexpr double kFlopsPerSecond = 2e10;
-
-/// What one rank does for one model.
-struct Share {
-  std::int64_t num_units = 0, num_layers_read = 0, num_tokens = 0;
-  double flops = 0, bytes = 0, memory_bytes = 0;
-};
+/// Above so many ranks the table shows the least, the mean and the most.
+constexpr int kMostRanksShown = 16;
 
 double element_bytes(const OpenModel& model) {
   const TensorInfo* info = model.store.find(model.description.layers.front().w_v.weight.tensor);
   return info == nullptr ? 4.0 : static_cast<double>(element_size_bytes(info->type));
 }
 
-Share share_of(const OpenModel& model, const ModelPlan& plan, const std::vector<std::size_t>& units, ComputeType type) {
-  const ModelDescription& d = model.description;
-  Share share;
-  share.num_units = static_cast<std::int64_t>(units.size());
-  std::vector<bool> layers(static_cast<std::size_t>(d.num_layers), false);
-  bool runs_prompts = false;
-  std::int64_t largest_batch = 0, longest = 1;
-  double unembedding_bytes = 0;
-  for (const std::size_t index : units) {
-    const Unit& unit = plan.units[index];
-    share.flops += unit.flops;
-    if (unit.layer >= 0) layers[static_cast<std::size_t>(unit.layer)] = true;
-    if (unit.kind == UnitKind::unembedding) {
-      const auto shape = d.embedding.unembedding.canonical_shape();
-      unembedding_bytes = static_cast<double>(shape[0] * shape[1]) * element_bytes(model);
-    }
-    if (unit.kind != UnitKind::prompts) continue;
-    runs_prompts = true;
-    share.num_tokens += unit.num_tokens;
-    largest_batch = std::max(largest_batch, unit.num_tokens);
-    for (const std::size_t prompt : unit.prompts)
-      longest = std::max(longest, static_cast<std::int64_t>(plan.sets[unit.set].prompts[prompt].token_ids.size()));
-  }
-  if (runs_prompts) std::fill(layers.begin(), layers.end(), true);
-  const double attention_share = static_cast<double>(2 * (d.num_heads + d.num_kv_heads) * d.head_dim * d.hidden_size);
-  std::int64_t largest_layer = 0;
-  for (std::int64_t l = 0; l < d.num_layers; ++l) {
-    if (!layers[static_cast<std::size_t>(l)]) continue;
-    ++share.num_layers_read;
-    share.bytes +=
-        element_bytes(model) * (runs_prompts ? static_cast<double>(num_layer_parameters(d, l)) : attention_share);
-    largest_layer = std::max(largest_layer, layer_size_bytes(d, l, type));
-  }
-  share.bytes += unembedding_bytes;
-  const double scalar_bytes = type == ComputeType::float64 ? 8 : 4;
-  share.memory_bytes = 400.0 * (1 << 20) + static_cast<double>(largest_layer) +
-                       scalar_bytes * static_cast<double>(share.num_tokens * d.hidden_size);
-  if (runs_prompts) share.memory_bytes += static_cast<double>(block_workspace_bytes(d, largest_batch, longest, type));
-  return share;
-}
+/// A model of the job as planning sees it.
+struct PlannedModel {
+  std::string name;
+  std::string error;  ///< why it cannot be planned; empty if it can
+  std::vector<std::string> keys;
+  MemoryNeed need;
+  double flops = 0;
+  ModelLoad load;
+};
 
-Json to_json(const Share& share) {
-  return {{"units", share.num_units},
-          {"layers_read", share.num_layers_read},
-          {"tokens", share.num_tokens},
-          {"flops", share.flops},
-          {"bytes_read", share.bytes},
-          {"memory_bytes", share.memory_bytes},
-          {"estimated_s", share.flops / kFlopsPerSecond}};
-}
-
-Json plan_of(const Job& job, const ModelEntry& entry, const CommandLine& line) {
+PlannedModel plan_one(const Job& job, const ModelEntry& entry, int ranks_on_host) {
+  PlannedModel planned;
+  planned.name = entry.name;
   const OpenModel model = open_model(entry, job, IoMode::automatic);
+  const ModelDescription& d = model.description;
   std::vector<PreparedSet> sets;
   if (job.analyses.any_of_prompts()) sets = prepare_prompts(model, job.sets_of(entry));
-  const ModelPlan plan = plan_model(model.description, job.analyses, std::move(sets), job.compute.tokens_per_batch);
-  std::vector<std::size_t> all(plan.units.size());
-  for (std::size_t i = 0; i < all.size(); ++i) all[i] = i;
-  Json json = {
-      {"model", entry.name}, {"units", plan.units.size()}, {"flops", plan.total_flops()}, {"ranks", Json::array()}};
-  const auto shares = assign_units(plan.units, all, line.num_ranks);
-  const int per_node = line.ranks_per_node > 0 ? line.ranks_per_node : line.num_ranks;
-  for (std::size_t rank = 0; rank < shares.size(); ++rank) {
-    Json share = to_json(share_of(model, plan, shares[rank], job.compute.dtype));
-    share["rank"] = rank;
-    share["node"] = static_cast<int>(rank) / per_node;
-    for (const std::size_t unit : shares[rank]) share["unit_keys"].push_back(plan.units[unit].key);
-    json["ranks"].push_back(std::move(share));
+  ModelPlan plan = plan_model(d, job.analyses, std::move(sets), plan_options(job, model.config.json()));
+  const std::int64_t limit = memory_limit_bytes(job, host_memory_bytes(), ranks_on_host);
+  planned.need = memory_need(d, plan, job.compute.dtype, job.beta.count, job.graph_eigenvalues);
+  planned.flops = plan.total_flops();
+  for (auto& unit : plan.units) {
+    planned.keys.push_back(std::move(unit.key));
+    unit.prompts.clear();
   }
-  return json;
+  ModelLoad& load = planned.load;
+  load.hidden_bytes_limit = hidden_bytes_limit(job, d, plan, limit);
+  load.bytes_per_token = d.hidden_size * (job.compute.dtype == ComputeType::float64 ? 8 : 4);
+  load.units = std::move(plan.units);
+  const double attention =
+      static_cast<double>(2 * (d.num_heads + d.num_kv_heads) * d.head_dim * d.hidden_size) * element_bytes(model);
+  double largest = 1;
+  for (std::int64_t l = 0; l < d.num_layers; ++l) {
+    load.layer_bytes.push_back(static_cast<double>(num_layer_parameters(d, l)) * element_bytes(model));
+    largest = std::max(largest, load.layer_bytes.back());
+  }
+  load.attention_share = std::min(1.0, attention / largest);
+  const auto shape = d.embedding.unembedding.canonical_shape();
+  load.unembedding_bytes = static_cast<double>(shape[0] * shape[1]) * element_bytes(model);
+  return planned;
 }
 
-void print_plan(const Json& model) {
-  fmt::print("{}: {} units, {:.3g} flops\n", model["model"].get<std::string>(), model["units"].get<int>(),
-             model["flops"].get<double>());
-  fmt::print("  {:>5} {:>5} {:>6} {:>7} {:>8} {:>11} {:>11} {:>10} {:>9}\n", "rank", "node", "units", "layers",
-             "tokens", "read MiB", "memory MiB", "flops", "about s");
-  for (const auto& rank : model["ranks"])
-    fmt::print("  {:>5} {:>5} {:>6} {:>7} {:>8} {:>11.1f} {:>11.0f} {:>10.3g} {:>9.3g}\n", rank["rank"].get<int>(),
-               rank["node"].get<int>(), rank["units"].get<int>(), rank["layers_read"].get<int>(),
-               rank["tokens"].get<std::int64_t>(), rank["bytes_read"].get<double>() / (1 << 20),
-               rank["memory_bytes"].get<double>() / (1 << 20), rank["flops"].get<double>(),
-               rank["estimated_s"].get<double>());
+Json to_json(const RankLoad& load) {
+  return {{"units", load.num_units},   {"layers_read", load.num_layers_read},
+          {"tokens", load.num_tokens}, {"flops", load.flops},
+          {"bytes_read", load.bytes},  {"estimated_s", load.busy_s}};
+}
+
+/// Bytes that a rank has at its peak while it works on the model, within the limit.
+double peak_bytes(const MemoryNeed& need, const ModelLoad& load, std::int64_t tokens) {
+  const std::int64_t under_way = std::min(std::max<std::int64_t>(load.hidden_bytes_limit, need.one_batch),
+                                          std::min(need.all_batches, tokens * load.bytes_per_token * 2));
+  return static_cast<double>(need.libraries +
+                             std::max({need.layer + need.workspace + under_way, need.unembedding, need.collecting}));
+}
+
+Json models_to_json(const std::vector<PlannedModel>& models, const SimulatedSweep& sweep, const CommandLine& line) {
+  const int per_node = line.ranks_per_node > 0 ? line.ranks_per_node : line.num_ranks;
+  Json all = Json::array();
+  std::size_t place = 0;
+  for (const auto& model : models) {
+    if (!model.error.empty()) {
+      all.push_back({{"model", model.name}, {"error", model.error}});
+      continue;
+    }
+    Json json = {{"model", model.name},
+                 {"units", model.keys.size()},
+                 {"flops", model.flops},
+                 {"least_memory_bytes", model.need.least()},
+                 {"ranks", Json::array()}};
+    for (std::size_t rank = 0; rank < sweep.units[place].size(); ++rank) {
+      if (sweep.units[place][rank].empty()) continue;
+      Json share = to_json(sweep.of_models[place][rank]);
+      share["rank"] = rank;
+      share["node"] = static_cast<int>(rank) / per_node;
+      share["memory_bytes"] = peak_bytes(model.need, model.load, sweep.of_models[place][rank].num_tokens);
+      for (const std::size_t unit : sweep.units[place][rank]) share["unit_keys"].push_back(model.keys[unit]);
+      json["ranks"].push_back(std::move(share));
+    }
+    all.push_back(std::move(json));
+    ++place;
+  }
+  return all;
+}
+
+std::string duration(double seconds) {
+  const auto whole = static_cast<long>(seconds + 0.5);
+  if (seconds < 60) return fmt::format("{:.1f} s", seconds);
+  return whole >= 3600 ? fmt::format("{} h {:02} min", whole / 3600, whole / 60 % 60)
+                       : fmt::format("{} min {:02} s", whole / 60, whole % 60);
+}
+
+void print_row(const std::string& name, const RankLoad& load) {
+  fmt::print("{:>8} {:>7} {:>8} {:>10} {:>11.1f} {:>10.3g} {:>10.3g}\n", name, load.num_units, load.num_layers_read,
+             load.num_tokens, load.bytes / (1 << 20), load.flops, load.busy_s);
+}
+
+void print_ranks(const SimulatedSweep& sweep) {
+  fmt::print("{:>8} {:>7} {:>8} {:>10} {:>11} {:>10} {:>10}\n", "rank", "units", "layers", "tokens", "read MiB",
+             "flops", "about s");
+  if (sweep.ranks.size() <= kMostRanksShown) {
+    for (std::size_t rank = 0; rank < sweep.ranks.size(); ++rank) print_row(std::to_string(rank), sweep.ranks[rank]);
+    return;
+  }
+  const auto by_time = [](const RankLoad& a, const RankLoad& b) { return a.busy_s < b.busy_s; };
+  print_row("least", *std::min_element(sweep.ranks.begin(), sweep.ranks.end(), by_time));
+  print_row("most", *std::max_element(sweep.ranks.begin(), sweep.ranks.end(), by_time));
 }
 
 }  // namespace
 
 int command_plan(const CommandLine& line) {
   const Job job = read_job(line.target, line.run.overrides);
-  Json all = {{"job", job.name},
-              {"ranks", line.num_ranks},
-              {"flops_per_second_assumed", kFlopsPerSecond},
-              {"models", Json::array()}};
+  const int per_node = line.ranks_per_node > 0 ? line.ranks_per_node : line.num_ranks;
+  const std::int64_t limit = memory_limit_bytes(job, host_memory_bytes(), per_node);
+  const MachineProfile profile;
+  std::vector<PlannedModel> models;
+  std::vector<ModelLoad> loads;
+  double flops = 0;
+  std::int64_t least = 0;
+  std::string largest;
   bool any_failed = false;
   for (const auto& entry : job.models) {
     try {
-      all["models"].push_back(plan_of(job, entry, line));
+      models.push_back(plan_one(job, entry, per_node));
+      loads.push_back(models.back().load);
+      flops += models.back().flops;
+      if (models.back().need.least() > least) {
+        least = models.back().need.least();
+        largest = entry.name;
+      }
     } catch (const InputError& error) {
       any_failed = true;
-      all["models"].push_back({{"model", entry.name}, {"error", error.what()}});
+      models.emplace_back().name = entry.name;
+      models.back().error = error.what();
     }
   }
+  const SimulatedSweep sweep = simulate_sweep(loads, line.num_ranks, profile, line.as_json);
+  const int sensible = sensible_number_of_ranks(loads, profile);
+  const bool fits = least <= limit;
+  const int exit_code = any_failed ? kSomeFailed : kAllDone;
   if (line.as_json) {
+    Json all = {{"job", job.name},
+                {"ranks", line.num_ranks},
+                {"ranks_per_node", per_node},
+                {"makespan_s", sweep.makespan_s},
+                {"efficiency", sweep.efficiency},
+                {"sensible_ranks", sensible},
+                {"flops", flops},
+                {"least_memory_bytes", least},
+                {"memory_limit_bytes", limit},
+                {"fits", fits},
+                {"rank_totals", Json::array()},
+                {"models", models_to_json(models, sweep, line)}};
+    for (const auto& rank : sweep.ranks) all["rank_totals"].push_back(to_json(rank));
     fmt::print("{}\n", all.dump(2, ' ', false, Json::error_handler_t::replace));
-    return any_failed ? kSomeFailed : kAllDone;
+    return exit_code;
   }
-  for (const auto& model : all["models"]) {
-    if (model.contains("error"))
-      fmt::print("{}: {}\n", model["model"].get<std::string>(), model["error"].get<std::string>());
+  fmt::print("{:<40} {:>7} {:>10} {:>14}\n", "model", "units", "flops", "memory MiB");
+  for (const auto& model : models) {
+    if (model.error.empty())
+      fmt::print("{:<40} {:>7} {:>10.3g} {:>14}\n", model.name, model.keys.size(), model.flops,
+                 model.need.least() >> 20);
     else
-      print_plan(model);
+      fmt::print("{}: {}\n", model.name, model.error);
   }
-  fmt::print("times at {:.0f} Gflop/s a rank; graphs' eigenvalues and statistics included in flops\n",
-             kFlopsPerSecond / 1e9);
+  fmt::print("\n");
+  print_ranks(sweep);
+  fmt::print("\n{} ranks: about {}, {:.0f} % of the ranks' time at work. Up to {} ranks stay above 90 %.\n",
+             line.num_ranks, duration(sweep.makespan_s), 100 * sweep.efficiency, sensible);
+  fmt::print("memory of a rank: {} MiB at least (for {}), {} MiB allowed{}\n", least >> 20, largest, limit >> 20,
+             fits ? "" : ": too little. Give fewer ranks a node, a larger --max-memory, or smaller tokens_per_batch");
+  fmt::print("times are of a typical core: {:.0f} Gflop/s in prompts, {:.0f} in spectra\n",
+             profile.prompt_flops_per_s / 1e9, profile.spectra_flops_per_s / 1e9);
   if (line.gpus_per_node > 0)
     fmt::print("GPUs are not used: the forward pass and the spectra run on the CPU in this version\n");
-  return any_failed ? kSomeFailed : kAllDone;
+  return exit_code;
 }
 
 }  // namespace spectrace

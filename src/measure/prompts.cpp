@@ -142,6 +142,14 @@ void PromptMeasurement::see_sheaf(std::int64_t layer, std::int64_t prompt, const
       off_diagonal_sum / static_cast<double>(model_.num_heads) * first * first);
 }
 
+void PromptMeasurement::go_on_from(const Record& so_far) {
+  for (auto& [name, array] : record_.arrays) {
+    const Array& found = so_far.arrays.at(name);
+    SPECTRACE_ASSERT(found.shape == array.shape);
+    array.values = found.values;
+  }
+}
+
 Record PromptMeasurement::finish() {
   if (analyses_.residual) {
     const auto& norms = array("last_token_norm");

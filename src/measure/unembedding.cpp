@@ -24,7 +24,8 @@ Array scalar(double value) { return Array{{}, {value}}; }
 
 }  // namespace
 
-Record measure_unembedding(const ModelDescription& model, const TensorStore& store) {
+Record measure_unembedding(const ModelDescription& model, const TensorStore& store,
+                           const std::function<void(double share)>& on_progress) {
   const TensorInfo* info = store.find(model.embedding.unembedding.tensor);
   SPECTRACE_ASSERT(info != nullptr);  // describe_model has seen it
   const std::int64_t num_rows = info->shape[0], num_columns = info->shape[1];
@@ -44,6 +45,7 @@ Record measure_unembedding(const ModelDescription& model, const TensorStore& sto
       norms.push_back(norm);
       squares.add(norm);
     }
+    if (on_progress) on_progress(static_cast<double>(block.size(0)) / static_cast<double>(num_rows));
   }
 
   const SingularValues singular = tall.finish();

@@ -275,12 +275,7 @@ void require_device(DeviceChoice device) {
                      "the forward pass and the spectra run on the CPU in this version", "Use --device cpu or auto.");
 }
 
-void require_supported(const Job& job) {
-  require_device(job.compute.device);
-  if (!job.keep.all)
-    throw InputError(ErrorKind::usage, "/keep: only \"all\" can be done", "this version stores every per-prompt value",
-                     "Leave `keep` out.");
-}
+void require_supported(const Job& job) { require_device(job.compute.device); }
 
 const PromptSetEntry* Job::find_set(const std::string& set_name) const {
   const auto it =

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <numeric>
+#include <set>
 
 #include "spectrace/core/hash.hpp"
+#include "spectrace/numerics/version.hpp"
 #include "spectrace/plan/cost.hpp"
 
 namespace spectrace {
@@ -57,39 +59,63 @@ std::vector<std::vector<std::size_t>> make_batches(const PreparedSet& set, std::
   return batches;
 }
 
-ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& analyses, std::vector<PreparedSet> sets,
-                     std::int64_t tokens_per_batch) {
-  ModelPlan plan;
-  plan.analyses = analyses;
-  for (std::int64_t layer = 0; layer < model.num_layers; ++layer) {
-    const std::string number = std::to_string(layer);
-    if (analyses.weights)
-      plan.units.push_back({UnitKind::matrices, "matrices/" + number, layer, 0, {}, 0, matrices_flops(model)});
-    if (analyses.heads) plan.units.push_back({UnitKind::heads, "heads/" + number, layer, 0, {}, 0, heads_flops(model)});
-  }
-  if (analyses.unembedding)
-    plan.units.push_back({UnitKind::unembedding, "unembedding", -1, 0, {}, 0, unembedding_flops(model)});
+PlanOptions plan_options(const Job& job, const Json& config) {
+  return {job.compute.dtype, job.slicing,           job.compute.tokens_per_batch,
+          job.beta.values(), job.graph_eigenvalues, config.dump(-1, ' ', false, Json::error_handler_t::replace)};
+}
 
-  if (!analyses.any_of_prompts()) sets.clear();
+namespace {
+
+/// The readable name with the first 64 bits of a SHA-256 over everything that the record's bits depend on.
+std::string make_key(const std::string& readable, const Json& facts) {
+  return readable + "-" + sha256_hex(facts.dump(-1, ' ', false, Json::error_handler_t::replace)).substr(0, 16);
+}
+
+std::string letters(const AnalysisChoice& analyses) {
   std::string which;
   if (analyses.attention) which += "a";
   if (analyses.sheaf) which += "s";
   if (analyses.residual) which += "r";
+  return which;
+}
+
+}  // namespace
+
+ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& analyses, std::vector<PreparedSet> sets,
+                     const PlanOptions& options) {
+  ModelPlan plan;
+  plan.analyses = analyses;
+  const Json common = {kNumericsVersion, options.config};
+  const Json of_weights = {common, name(options.dtype), name(options.slicing)};
+  for (std::int64_t layer = 0; layer < model.num_layers; ++layer) {
+    const std::string number = std::to_string(layer);
+    if (analyses.weights)
+      plan.units.push_back(
+          {UnitKind::matrices, make_key("matrices/" + number, of_weights), layer, 0, {}, 0, matrices_flops(model)});
+    if (analyses.heads)
+      plan.units.push_back(
+          {UnitKind::heads, make_key("heads/" + number, of_weights), layer, 0, {}, 0, heads_flops(model)});
+  }
+  if (analyses.unembedding)
+    plan.units.push_back(
+        {UnitKind::unembedding, make_key("unembedding", common), -1, 0, {}, 0, unembedding_flops(model)});
+
+  if (!analyses.any_of_prompts()) sets.clear();
+  Json of_prompts = {of_weights, letters(analyses)};
+  if (analyses.sheaf) of_prompts.push_back({options.beta, options.graph_eigenvalues});
   for (std::size_t s = 0; s < sets.size(); ++s) {
-    const auto batches = make_batches(sets[s], tokens_per_batch);
+    const auto batches = make_batches(sets[s], options.tokens_per_batch);
     for (std::size_t b = 0; b < batches.size(); ++b) {
-      Unit unit{UnitKind::prompts,
-                "prompts-" + which + "/" + sets[s].name + "/" + std::to_string(b),
-                -1,
-                s,
-                batches[b],
-                0,
-                0};
+      Unit unit{UnitKind::prompts, "", -1, s, batches[b], 0, 0};
+      Json tokens = Json::array();
       for (const std::size_t prompt : batches[b]) {
-        const auto length = static_cast<std::int64_t>(sets[s].prompts[prompt].token_ids.size());
+        const auto& ids = sets[s].prompts[prompt].token_ids;
+        const auto length = static_cast<std::int64_t>(ids.size());
+        tokens.push_back(ids);
         unit.num_tokens += length;
         unit.flops += prompt_flops(model, length);
       }
+      unit.key = make_key("prompts/" + sets[s].name + "/" + std::to_string(b), {of_prompts, std::move(tokens)});
       plan.units.push_back(std::move(unit));
     }
   }
@@ -97,26 +123,26 @@ ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& analys
   return plan;
 }
 
-std::vector<std::vector<std::size_t>> assign_units(const std::vector<Unit>& units, const std::vector<std::size_t>& open,
-                                                   int num_ranks) {
-  SPECTRACE_ASSERT(num_ranks >= 1);
-  std::vector<std::size_t> order = open;
-  std::stable_sort(order.begin(), order.end(),
-                   [&](std::size_t a, std::size_t b) { return units[a].flops > units[b].flops; });
-  std::vector<std::vector<std::size_t>> shares(static_cast<std::size_t>(num_ranks));
-  std::vector<double> load(shares.size(), 0.0);
-  for (const std::size_t unit : order) {
-    const auto rank = static_cast<std::size_t>(std::min_element(load.begin(), load.end()) - load.begin());
-    shares[rank].push_back(unit);
-    load[rank] += units[unit].flops;
+std::vector<std::string> tensors_of(const ModelDescription& model, const Unit& unit) {
+  std::set<std::string> names;
+  const auto add = [&](const TensorSource& source) {
+    if (source.tensor.empty()) return;
+    names.insert(source.tensor);
+    names.insert(source.stacked.begin(), source.stacked.end());
+  };
+  if (unit.kind == UnitKind::unembedding) {
+    add(model.embedding.unembedding);
+  } else if (unit.kind == UnitKind::prompts) {
+    ModelDescription used = model;
+    used.embedding.project_out.reset();
+    used.embedding.unembedding_bias.reset();
+    used.embedding.unembedding = used.embedding.token;
+    for (const TensorSource* source : used.all_sources()) add(*source);
+  } else {
+    const LayerSources& layer = model.layers[static_cast<std::size_t>(unit.layer)];
+    for (const auto* linear : {&layer.w_q, &layer.w_k, &layer.w_v, &layer.w_o}) add(linear->weight);
   }
-  std::size_t num_assigned = 0;
-  for (auto& share : shares) {
-    std::sort(share.begin(), share.end());
-    num_assigned += share.size();
-  }
-  SPECTRACE_ASSERT(num_assigned == open.size());
-  return shares;
+  return {names.begin(), names.end()};
 }
 
 }  // namespace spectrace

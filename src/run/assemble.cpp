@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "spectrace/core/error.hpp"
+#include "spectrace/run/result_attributes.hpp"
 
 namespace spectrace {
 namespace {
@@ -117,8 +118,8 @@ Array free_energy(const Array& log_partition, const std::vector<double>& beta) {
 }
 
 Assembly::Assembly(const ModelDescription& model, const ModelPlan& plan, Slicing slicing,
-                   const PromptAnalyses& analyses)
-    : model_(model), plan_(plan), analyses_(analyses) {
+                   const PromptAnalyses& analyses, const KeepChoice& keep)
+    : model_(model), plan_(plan), analyses_(analyses), keep_(keep) {
   if (plan.analyses.weights) {
     weights_.path = "/weights";
     start_layer_group(weights_, weights_schema(), 0);
@@ -168,7 +169,7 @@ void Assembly::start_set(std::size_t s) {
   group.dimensions.push_back(counted_dimension("head", model_.num_heads));
   group.dimensions.push_back(counted_dimension("boundary", model_.num_layers + 1));
   if (analyses_.sheaf) group.dimensions.push_back(make_dimension("beta", analyses_.beta));
-  if (analyses_.sheaf && analyses_.graph_eigenvalues)
+  if (analyses_.sheaf && analyses_.graph_eigenvalues && keep_.keeps("graph_eigenvalues"))
     group.dimensions.push_back(counted_dimension("graph_index", longest_prompt(set)));
   group.dimensions.push_back(counted_dimension("token", static_cast<std::int64_t>(token_ids.size())));
 
@@ -178,7 +179,8 @@ void Assembly::start_set(std::size_t s) {
       {"token_ids", {"token"}, "1", "Token ids of all prompts, one after the other", std::move(token_ids)});
   group.datasets.push_back(
       {"row_start", {"prompt"}, "1", "Place of the prompt's first token in token_ids", std::move(row_start)});
-  for (const auto* quantity : quantities_of(analyses_)) add_empty(group, quantity->dataset);
+  for (const auto* quantity : quantities_of(analyses_))
+    if (quantity->is_stored && keep_.keeps(quantity->dataset.name)) add_empty(group, quantity->dataset);
 
   Group& statistics = groups.statistics;
   statistics.path = group.path + "/statistics";
@@ -189,10 +191,21 @@ void Assembly::start_set(std::size_t s) {
       statistics.dimensions.push_back(dimension);
 }
 
+std::string Assembly::group_of(const Unit& unit) const {
+  switch (unit.kind) {
+    case UnitKind::matrices: return "/weights";
+    case UnitKind::heads: return "/heads";
+    case UnitKind::unembedding: return "/unembedding";
+    case UnitKind::prompts: break;
+  }
+  return "/prompts/" + plan_.sets[unit.set].name;
+}
+
 void Assembly::add(std::size_t index, const Record& record) {
   const Unit& unit = plan_.units[index];
   if (!record.error.empty()) {
     unit_errors_.emplace_back(index, record.error);
+    ++failed_units_[group_of(unit)];
     if (unit.kind == UnitKind::prompts)
       for (const std::size_t prompt : unit.prompts) prompt_errors_[unit.set][prompt] = record.error;
     return;
@@ -235,9 +248,8 @@ void Assembly::add(std::size_t index, const Record& record) {
             std::copy_n(array.values.begin() + static_cast<std::ptrdiff_t>(i * found + row * width), width,
                         target.begin() + static_cast<std::ptrdiff_t>(unit.prompts[i] * slots + row * target_width));
       };
-      for (const auto& [name, array] : record.arrays) store(name, array);
-      if (record.arrays.contains("log_partition"))
-        store("free_energy", free_energy(record.arrays.at("log_partition"), analyses_.beta));
+      for (const auto& [name, array] : record.arrays)
+        if (keep_.keeps(name)) store(name, array);
       return;
     }
   }
@@ -283,6 +295,9 @@ std::vector<Group> Assembly::finish() {
   if (!heads_.path.empty()) groups.push_back(std::move(heads_));
   if (!unembedding_.path.empty()) groups.push_back(std::move(unembedding_));
   for (std::size_t s = 0; s < sets_.size(); ++s) finish_set(s, groups);
+  for (auto& group : groups)
+    if (const auto failed = failed_units_.find(group.path); failed != failed_units_.end())
+      group.attributes.emplace_back(kFailedUnitsAttribute, failed->second);
   return groups;
 }
 

@@ -37,6 +37,19 @@ bool holds(const std::string& cores, int core) {
 
 }  // namespace
 
+std::string allowed_cores_text() {
+  const std::vector<int> cores = allowed_cores();
+  std::string text;
+  for (std::size_t first = 0; first < cores.size();) {
+    std::size_t last = first;
+    while (last + 1 < cores.size() && cores[last + 1] == cores[last] + 1) ++last;
+    text += (text.empty() ? "" : ",") + std::to_string(cores[first]);
+    if (last > first) text += "-" + std::to_string(cores[last]);
+    first = last + 1;
+  }
+  return text;
+}
+
 int choose_num_threads(std::optional<int> asked, Communicator& communicator) {
   const std::vector<int> mine = allowed_cores();
   const std::string host = host_name() + ":";

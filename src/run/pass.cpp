@@ -1,7 +1,10 @@
 #include "spectrace/run/pass.hpp"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
 #include <memory>
+#include <new>
 #include <optional>
 
 #include "spectrace/core/log.hpp"
@@ -14,8 +17,13 @@
 namespace spectrace {
 namespace {
 
-/// What a unit's work may fail of without ending the run: the checkpoint's fault, or a solver's on the matrices that
-/// `what` names. Returns the error's text, or nothing if all went well.
+constexpr double kStatePeriod_s = 60;
+
+/// Leaves a unit in the middle because of a stop. No std::exception: nobody takes it for the unit's failure.
+struct LeaveUnit {};
+
+/// What a unit's work may fail of without ending the run: the checkpoint's fault, a solver's on the matrices that
+/// `what` names, memory. Returns the error's text, or nothing if all went well.
 template <typename F>
 std::optional<std::string> error_of(const std::string& what, F&& f) {
   try {
@@ -25,6 +33,12 @@ std::optional<std::string> error_of(const std::string& what, F&& f) {
     return error.what();
   } catch (const NumericalError& error) {
     return what + ": " + error.what();
+  } catch (const std::bad_alloc&) {
+    return what + ": does not fit into memory";
+  } catch (const std::exception& error) {
+    // libtorch's own: a first line that says it, then where in libtorch.
+    const std::string text = error.what();
+    return what + ": " + text.substr(0, text.find('\n'));
   }
 }
 
@@ -56,7 +70,23 @@ struct BatchUnderWay {
   TokenBatch batch;  // before the measurement, which refers to it
   PromptMeasurement measurement;
   Tensor hidden;  // [num_tokens, hidden_size]
+  std::int64_t next_layer = 0;
   std::optional<std::string> error;
+
+  BatchState state() const {
+    BatchState state{next_layer, measurement.so_far()};
+    const Tensor numbers = hidden.to(at::kDouble).contiguous();
+    const auto* first = numbers.const_data_ptr<double>();
+    state.record.arrays["hidden"] = {numbers.sizes().vec(), {first, first + numbers.numel()}};
+    return state;
+  }
+  void go_on_from(const BatchState& state, ComputeType type) {
+    measurement.go_on_from(state.record);
+    const Array& numbers = state.record.arrays.at("hidden");
+    hidden = at::empty(numbers.shape, type == ComputeType::float64 ? at::kDouble : at::kFloat);
+    hidden.copy_(at::from_blob(const_cast<double*>(numbers.values.data()), numbers.shape, at::kDouble));
+    next_layer = state.next_layer;
+  }
 };
 
 class Pass {
@@ -68,8 +98,15 @@ class Pass {
   bool stream(const std::vector<std::size_t>& layer_units, const std::vector<std::size_t>& prompt_units) {
     std::vector<std::unique_ptr<BatchUnderWay>> batches;
     for (const std::size_t unit : prompt_units) batches.push_back(start(unit));
+    Stopwatch since_state;
     for (std::int64_t layer = 0; layer < description_.num_layers; ++layer) {
-      if (events_.stop_requested()) return false;
+      const bool stop = events_.stop_requested();
+      if (stop || since_state.elapsed_s() > kStatePeriod_s) {
+        for (const auto& batch : batches)
+          if (!batch->error && batch->next_layer == layer && layer > 0) events_.on_state(batch->unit, batch->state());
+        since_state.restart();
+      }
+      if (stop) return false;
       std::vector<std::size_t> here;
       for (const std::size_t unit : layer_units)
         if (plan_.units[unit].layer == layer) here.push_back(unit);
@@ -81,14 +118,26 @@ class Pass {
 
   void do_unembedding(std::size_t unit) {
     Record record;
-    const auto error = error_of("the unembedding", [&] { record = measure_unembedding(description_, model_.store); });
-    report(unit, error ? failed(*error) : std::move(record), plan_.units[unit].flops);
+    try {
+      const auto error = error_of("the unembedding", [&] {
+        record = measure_unembedding(description_, model_.store, [&](double share) {
+          progress(share * plan_.units[unit].flops);
+          if (events_.stop_requested()) throw LeaveUnit{};
+        });
+      });
+      report(unit, error ? failed(*error) : std::move(record), 0);
+    } catch (const LeaveUnit&) {
+    }
   }
 
  private:
   std::unique_ptr<BatchUnderWay> start(std::size_t unit) {
     auto batch =
         std::make_unique<BatchUnderWay>(model_, make_batch(plan_, plan_.units[unit]), unit, options_.prompt_analyses);
+    if (const auto state = events_.find_state(unit)) {
+      batch->go_on_from(*state, options_.dtype);
+      return batch;
+    }
     batch->error = error_of("the embedding", [&] {
       batch->hidden = embed(description_, model_.store, batch->batch, options_.dtype);
       batch->measurement.see_boundary(0, batch->hidden);
@@ -99,7 +148,8 @@ class Pass {
   void do_layer(std::int64_t layer, const std::vector<std::size_t>& layer_units,
                 std::vector<std::unique_ptr<BatchUnderWay>>& batches) {
     const Stopwatch watch;
-    const bool any_batch = std::any_of(batches.begin(), batches.end(), [](const auto& batch) { return !batch->error; });
+    const auto runs_here = [&](const auto& batch) { return !batch->error && batch->next_layer == layer; };
+    const bool any_batch = std::any_of(batches.begin(), batches.end(), runs_here);
     if (!any_batch && layer_units.empty()) return;
 
     const std::string here = "layer " + std::to_string(layer);
@@ -126,6 +176,7 @@ class Pass {
     }
     for (const std::size_t unit : layer_units) do_layer_unit(unit, sliced, values, attention_error, values_error);
     for (auto& batch : batches) {
+      if (!batch->error && batch->next_layer != layer) continue;
       if (!batch->error && layer_error) batch->error = layer_error;
       if (!batch->error && values_error && batch->measurement.needs_value_spectra()) batch->error = values_error;
       if (!batch->error) batch->error = error_of(here, [&] { run_batch(layer, *weights, values, *batch); });
@@ -165,6 +216,7 @@ class Pass {
       };
     run_block(description_, layer, weights, batch.batch, batch.hidden, observe);
     batch.measurement.see_boundary(layer + 1, batch.hidden);
+    batch.next_layer = layer + 1;
   }
 
   void finish(BatchUnderWay& batch) {
@@ -235,7 +287,7 @@ bool run_pass(const OpenModel& model, const ModelPlan& plan, const std::vector<s
     if (events.stop_requested()) return false;
     pass.do_unembedding(unit);
   }
-  return true;
+  return !events.stop_requested();
 }
 
 }  // namespace spectrace

@@ -1,11 +1,15 @@
 #include "spectrace/run/preparation.hpp"
 
 #include <algorithm>
+#include <charconv>
 
 #include "spectrace/core/file.hpp"
 #include "spectrace/core/hash.hpp"
 #include "spectrace/core/log.hpp"
 #include "spectrace/core/stopwatch.hpp"
+#include "spectrace/numerics/version.hpp"
+#include "spectrace/run/assemble.hpp"
+#include "spectrace/run/result_attributes.hpp"
 #include "spectrace/store/result_file.hpp"
 #include "spectrace/store/schema.hpp"
 
@@ -14,58 +18,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// What the journal's records depend on, beside them.
-fs::path identity_note(const RunContext& context, const ModelEntry& entry) {
-  return context.journal_folder(entry) / "identity.json";
-}
-
-/// Sizes and times of the checkpoint's files: as long as they stay, the digest of the weights is still good.
-std::string describe_files(const TensorStore& store) {
-  Json files = Json::array();
-  for (const auto& file : store.files())
-    files.push_back({fs::absolute(file.path).string(), file.size_bytes, file.modified_ns});
-  return files.dump();
-}
-
-/// The digest that an earlier run noted for exactly these files.
-std::optional<std::string> noted_digest(const fs::path& path, const std::string& files) {
-  if (!fs::exists(path)) return std::nullopt;
-  try {
-    const JsonNode noted = JsonNode::parse_file(path, ErrorKind::io);
-    if (noted.get_string("checkpoint_files", "") == files) return noted.get_string("weights_sha256", "");
-  } catch (const InputError& error) {
-    log_warning("{}: not used", error.what());
-  }
-  return std::nullopt;
-}
-
-Identity make_identity(const RunContext& context, const OpenModel& model, const std::string& weights_sha256,
-                       const std::vector<PreparedSet>& sets) {
-  const Job& job = context.job;
-  Identity identity = {{"weights", weights_sha256},
-                       {"config.json", sha256_hex(model.config.json().dump())},
-                       {"compute dtype", name(job.compute.dtype)},
-                       {"slicing", name(job.slicing)}};
-  if (job.analyses.any_of_prompts())
-    identity.emplace_back("tokens_per_batch", std::to_string(job.compute.tokens_per_batch));
-  if (job.analyses.sheaf) identity.emplace_back("beta grid", Json(job.beta.values()).dump());
-  for (const auto& set : sets) identity.emplace_back("prompts of the set '" + set.name + "'", set.digest());
-  return identity;
-}
-
-void expect_same(const Identity& before, const Identity& now, const fs::path& where) {
-  const auto differences = identity_differences(before, now);
-  if (differences.empty()) return;
-  std::string list;
-  for (const auto& line : differences) list += (list.empty() ? "" : "; ") + line;
-  throw InputError(ErrorKind::usage, "'" + where.string() + "' holds results of something else", list,
-                   "Give another output folder, or --fresh to compute everything anew.");
-}
-
-std::string text_attribute(const ResultTree& tree, const std::string& name) {
-  const auto* value = tree.find_attribute(name);
-  const auto* text = value == nullptr ? nullptr : std::get_if<std::string>(value);
-  return text == nullptr ? "" : *text;
+fs::path preparation_path(const RunContext& context, const ModelEntry& entry) {
+  return context.journal_folder(entry) / "preparation.json";
 }
 
 /// Gives an error another kind: who catches it decides by that what the error ends.
@@ -78,15 +32,66 @@ auto with_kind(ErrorKind kind, F&& f) {
   }
 }
 
-/// Results that are there and may be built upon; nothing if they failed for a reason that may be gone now.
-std::optional<ResultTree> earlier_results(const fs::path& path) {
-  if (!fs::exists(path)) return std::nullopt;
-  ResultTree tree = with_kind(ErrorKind::usage, [&] { return read_result_file(path); });
-  const auto* failed_units = tree.find_attribute("failed_units");
-  const bool retry = text_attribute(tree, "status") == "failed" ||
-                     (failed_units != nullptr && std::get<std::int64_t>(*failed_units) > 0);
-  if (retry) return std::nullopt;
-  return tree;
+Identity make_identity(const Job& job, const OpenModel& model, const std::vector<PreparedSet>& sets) {
+  Identity identity = {{"numerics version", std::to_string(kNumericsVersion)},
+                       {"config.json", sha256_hex(model.config.json().dump())},
+                       {"compute dtype", name(job.compute.dtype)},
+                       {"slicing", name(job.slicing)}};
+  if (job.analyses.any_of_prompts())
+    identity.emplace_back("tokens_per_batch", std::to_string(job.compute.tokens_per_batch));
+  if (job.analyses.sheaf) identity.emplace_back("beta grid", Json(job.beta.values()).dump());
+  for (const auto& set : sets) identity.emplace_back("prompts of the set '" + set.name + "'", set.digest());
+  return identity;
+}
+
+[[noreturn]] void refuse(const fs::path& where, const std::vector<std::string>& differences) {
+  std::string list;
+  for (const auto& line : differences) list += (list.empty() ? "" : "; ") + line;
+  throw InputError(ErrorKind::usage, "'" + where.string() + "' holds results of something else", list,
+                   "Give another output folder, or --fresh to compute everything anew.");
+}
+
+/// The checkpoint's tensors whose digest is another one now; reads them where the files may have changed.
+std::vector<std::string> other_tensors(const OpenModel& model, const std::vector<std::string>& names,
+                                       const std::vector<std::string>& digests) {
+  std::vector<std::string> others;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (digests[i].empty()) continue;
+    const TensorInfo* info = model.store.find(names[i]);
+    if (info == nullptr || model.store.read_digest(*info) != digests[i]) others.push_back(names[i]);
+  }
+  return others;
+}
+
+std::string noted_fingerprint(const fs::path& run_info) {
+  std::error_code error;
+  if (!fs::exists(run_info, error)) return "";
+  try {
+    return JsonNode::parse_file(run_info, ErrorKind::io).get_string("checkpoint_fingerprint", "");
+  } catch (const InputError&) {
+    return "";  // a note, nothing more: the checkpoint is read instead
+  }
+}
+
+/// Results that are there must be of this checkpoint, these prompts and options.
+void expect_same(const RunContext& context, const ModelEntry& entry, const OpenModel& model, const ResultTree& earlier,
+                 const Identity& now) {
+  const fs::path path = context.result_path(entry);
+  auto differences = identity_differences(identity_from_json(text_attribute(earlier, "identity")), now);
+  const Group* checkpoint = earlier.find("/checkpoint");
+  if (checkpoint != nullptr && noted_fingerprint(context.run_info_path(entry)) != model.store.fingerprint()) {
+    log_info(
+        "{}: the checkpoint's files are not those that the results were made of, or were touched since; reading "
+        "them to compare",
+        entry.name);
+    const auto& names = std::get<std::vector<std::string>>(checkpoint->find_dimension("tensor")->values);
+    const auto& digests = std::get<std::vector<std::string>>(checkpoint->find("digest")->values);
+    const auto others = other_tensors(model, names, digests);
+    if (!others.empty())
+      differences.push_back("weights: " + std::to_string(others.size()) + " of " + std::to_string(names.size()) +
+                            " tensors were others, the first is '" + others.front() + "'");
+  }
+  if (!differences.empty()) refuse(path, differences);
 }
 
 /// Takes off what the earlier results hold. A set that lacks an analysis is done again with all it had and shall have.
@@ -101,10 +106,18 @@ void leave_out_finished(const ResultTree& earlier, const Job& job, Preparation& 
   for (auto& set : preparation.sets) {
     const Group* group = earlier.find("/prompts/" + set.name);
     const auto has = [&](const char* dataset) { return group != nullptr && group->find(dataset) != nullptr; };
-    const bool had_attention = has("row_entropy"), had_sheaf = has("trace"), had_residual = has("gain");
-    const bool complete = (!wanted.attention || had_attention) && (!wanted.sheaf || had_sheaf) &&
-                          (!wanted.residual || had_residual) &&
-                          (!wanted.sheaf || !job.graph_eigenvalues || has("graph_eigenvalues"));
+    const Group* statistics = earlier.find("/prompts/" + set.name + "/statistics");
+    const auto had = [&](const char* quantity) {
+      return statistics != nullptr && statistics->find(quantity) != nullptr;
+    };
+    const bool had_attention = had("row_entropy"), had_sheaf = had("trace"), had_residual = had("gain");
+    bool complete = true;
+    for (const auto* quantity :
+         quantities_of({wanted.attention, wanted.sheaf, wanted.residual, job.graph_eigenvalues, {}})) {
+      const char* const dataset = quantity->dataset.name.c_str();
+      complete &= !quantity->has_statistics || had(dataset);
+      complete &= !quantity->is_stored || !job.keep.keeps(quantity->dataset.name) || has(dataset);
+    }
     if (complete && group != nullptr) continue;
     left.attention |= had_attention;
     left.sheaf |= had_sheaf;
@@ -115,117 +128,197 @@ void leave_out_finished(const ResultTree& earlier, const Job& job, Preparation& 
   if (preparation.sets.empty()) left.attention = left.sheaf = left.residual = false;
 }
 
-/// Opens this model's journal folder: an earlier start's is gone on with if it is of the same job, checkpoint and
-/// prompts.
-void open_journal(const RunContext& context, const ModelEntry& entry, const std::string& files,
-                  Preparation& preparation) {
-  const fs::path folder = context.journal_folder(entry), note = identity_note(context, entry);
-  if (fs::exists(note)) {
-    const JsonNode noted = JsonNode::parse_file(note, ErrorKind::io);
-    expect_same(identity_from_json(noted.at("identity").as_string()), preparation.identity, folder);
-    preparation.num_starts = noted.get_int("num_starts", 0) + 1;
-    preparation.journal = read_journal_index(folder);
+/// The unit and layer of the key "<unit's key>@<next layer>" of a batch in the middle.
+std::optional<std::pair<std::string, std::int64_t>> state_key(const std::string& key) {
+  const auto at = key.rfind('@');
+  std::int64_t layer = 0;
+  if (at == std::string::npos) return std::nullopt;
+  if (std::from_chars(key.data() + at + 1, key.data() + key.size(), layer).ec != std::errc()) return std::nullopt;
+  return std::pair{key.substr(0, at), layer};
+}
+
+/// Records of other files than those that lie there now count only if what they were made of is the same.
+bool journal_is_of(const OpenModel& model, const std::map<std::string, JournalEntry>& index) {
+  std::map<std::string, std::string> digests;
+  for (const auto& [key, entry] : index) {
+    const Record record = read_journal_record(entry);
+    const auto text = [&](const char* name) { return record.texts.find(name); };
+    if (entry.failed || text("fingerprint") == record.texts.end()) continue;
+    if (text("fingerprint")->second.front() == model.store.fingerprint()) continue;
+    const auto& names = text("tensors")->second;
+    const auto& found = text("digests")->second;
+    for (std::size_t i = 0; i < names.size(); ++i)
+      if (digests.try_emplace(names[i], found[i]).first->second != found[i]) return false;
   }
-  create_folders(folder);
-  const Json json = {{"identity", identity_to_json(preparation.identity)},
-                     {"num_starts", preparation.num_starts},
-                     {"checkpoint_files", files},
-                     {"weights_sha256", preparation.identity.front().second}};
-  write_file_atomically(note, json.dump(2) + "\n");
+  std::vector<std::string> names, values;
+  for (const auto& [tensor, digest] : digests) {
+    names.push_back(tensor);
+    values.push_back(digest);
+  }
+  return other_tensors(model, names, values).empty();
 }
 
-/// The part of the preparation that looks at the checkpoint alone, and what describes its files.
-std::pair<Preparation, std::string> read_model(const RunContext& context, const ModelEntry& entry) {
-  const Job& job = context.job;
-  const OpenModel model = open_model(entry, job, context.io);
-  Preparation preparation;
-  preparation.folder = model.folder;
-  preparation.analyses = job.analyses;
-  if (job.analyses.any_of_prompts()) preparation.sets = prepare_prompts(model, job.sets_of(entry));
-
-  const Stopwatch watch;
-  std::string files = describe_files(model.store);
-  auto weights_sha256 = noted_digest(context.run_info_path(entry), files);
-  if (!weights_sha256) weights_sha256 = noted_digest(identity_note(context, entry), files);
-  if (!weights_sha256) weights_sha256 = digest_weights(model.store);
-  preparation.digest_s = watch.elapsed_s();
-  preparation.identity = make_identity(context, model, *weights_sha256, preparation.sets);
-  return {std::move(preparation), std::move(files)};
-}
-
-Json choice_to_json(const AnalysisChoice& choice) {
-  return {choice.weights, choice.heads, choice.unembedding, choice.attention, choice.sheaf, choice.residual};
+/// Units that the journal holds are left out.
+Opening take_off_journalled(const RunContext& context, const ModelEntry& entry, const OpenModel& model,
+                            Preparation& preparation) {
+  auto index = read_journal_index(context.journal_folder(entry));
+  if (!index.empty() && !with_kind(ErrorKind::model, [&] { return journal_is_of(model, index); })) {
+    log_warning("{}: the checkpoint's weights have changed since the last start; everything is computed again",
+                entry.name);
+    remove_journal(context.journal_folder(entry));
+    index.clear();
+  }
+  std::map<std::string, std::int64_t> furthest;
+  for (const auto& [key, place] : index)
+    if (const auto state = state_key(key)) {
+      auto& layer = furthest[state->first];
+      if (state->second < layer) continue;
+      layer = state->second;
+      preparation.states[state->first] = {place, layer};
+    }
+  Opening opening;
+  const ModelPlan plan = plan_of(context.job, model, preparation);
+  for (std::size_t unit = 0; unit < plan.units.size(); ++unit) {
+    const auto found = index.find(plan.units[unit].key);
+    if (found == index.end() || found->second.failed) {
+      opening.units.push_back({unit, plan.units[unit].flops});
+    } else {
+      ++opening.num_journalled;
+      opening.journalled_flops += plan.units[unit].flops;
+      preparation.states.erase(plan.units[unit].key);
+    }
+  }
+  return opening;
 }
 
 }  // namespace
 
-std::string Preparation::to_json() const {
-  Json all = {{"folder", folder.string()}, {"complete", complete}, {"analyses", choice_to_json(analyses)}};
+void Preparation::write(const RunContext& context, const ModelEntry& entry) const {
+  Json all = {
+      {"folder", text_of_bytes(folder.string())},
+      {"fingerprint", fingerprint},
+      {"analyses",
+       {analyses.weights, analyses.heads, analyses.unembedding, analyses.attention, analyses.sheaf, analyses.residual}},
+      {"sets", Json::array()},
+      {"states", Json::array()},
+      {"identity", identity_to_json(identity)},
+      {"prompt_sha256", prompt_sha256},
+      {"fresh", fresh},
+      {"num_starts", num_starts},
+      {"open_s", open_s}};
   for (const auto& set : sets) {
     Json prompts = Json::array();
     for (const auto& prompt : set.prompts) prompts.push_back({prompt.id, prompt.token_ids, prompt.error});
-    all["sets"].push_back({set.name, prompts});
+    all["sets"].push_back({set.name, std::move(prompts)});
   }
-  for (const auto& [key, entry] : journal)
-    all["journal"].push_back({key, entry.file.string(), entry.offset, entry.size_bytes});
-  return all.dump(-1, ' ', false, Json::error_handler_t::replace);
+  for (const auto& [key, place] : states)
+    all["states"].push_back(
+        {key, place.entry.file.filename().string(), place.entry.offset, place.entry.size_bytes, place.next_layer});
+  create_folders(context.journal_folder(entry));
+  write_file_atomically(preparation_path(context, entry),
+                        all.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
-Preparation Preparation::from_json(const std::string& text) {
-  const Json all = Json::parse(text);
-  Preparation preparation;
-  preparation.folder = all["folder"].get<std::string>();
-  preparation.complete = all["complete"];
-  const Json& a = all["analyses"];
-  preparation.analyses = {a[0], a[1], a[2], a[3], a[4], a[5]};
-  for (const auto& set : all.value("sets", Json::array())) {
-    PreparedSet& target = preparation.sets.emplace_back();
-    target.name = set[0];
-    for (const auto& prompt : set[1])
-      target.prompts.push_back({prompt[0], prompt[1].get<std::vector<std::int64_t>>(), prompt[2]});
+Preparation Preparation::read(const RunContext& context, const ModelEntry& entry) {
+  const fs::path path = preparation_path(context, entry);
+  try {
+    const Json all = Json::parse(read_text_file(path));
+    Preparation preparation;
+    preparation.folder = bytes_of_text(all.at("folder").get<std::string>());
+    preparation.fingerprint = all.at("fingerprint");
+    const Json& a = all.at("analyses");
+    preparation.analyses = {a.at(0), a.at(1), a.at(2), a.at(3), a.at(4), a.at(5)};
+    for (const auto& set : all.at("sets")) {
+      PreparedSet& target = preparation.sets.emplace_back();
+      target.name = set.at(0);
+      for (const auto& prompt : set.at(1))
+        target.prompts.push_back({prompt.at(0), prompt.at(1).get<std::vector<std::int64_t>>(), prompt.at(2)});
+    }
+    for (const auto& state : all.at("states"))
+      preparation.states[state.at(0)] = {
+          {context.journal_folder(entry) / state.at(1).get<std::string>(), state.at(2), state.at(3), false},
+          state.at(4)};
+    preparation.identity = identity_from_json(all.at("identity"));
+    preparation.prompt_sha256 = all.at("prompt_sha256");
+    preparation.fresh = all.at("fresh");
+    preparation.num_starts = all.at("num_starts");
+    preparation.open_s = all.at("open_s");
+    return preparation;
+  } catch (const Json::exception& error) {
+    throw InputError(ErrorKind::io, "cannot use '" + path.string() + "'", error.what(),
+                     "Remove it and run the same command again: what is finished stays.");
   }
-  for (const auto& entry : all.value("journal", Json::array()))
-    preparation.journal[entry[0]] = {entry[1].get<std::string>(), entry[2], entry[3]};
-  return preparation;
 }
 
-Preparation prepare_model(const RunContext& context, const ModelEntry& entry) {
+ModelPlan plan_of(const Job& job, const OpenModel& model, const Preparation& preparation) {
+  return plan_model(model.description, preparation.analyses, preparation.sets, plan_options(job, model.config.json()));
+}
+
+std::optional<ResultTree> read_earlier_results(const RunContext& context, const ModelEntry& entry) {
+  const fs::path path = context.result_path(entry);
+  std::error_code error;
+  if (!fs::exists(path, error)) return std::nullopt;
+  ResultTree tree = read_result_file(path, WrongDigest::refused);
+  std::erase_if(tree.groups, [](const Group& group) { return has_failed_units(group); });
+  if (tree.groups.empty()) return std::nullopt;
+  return tree;
+}
+
+Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
+  const Stopwatch watch;
+  const Job& job = context.job;
   // A checkpoint that cannot be read is this model's failure, not the run's.
-  auto [preparation, files] = with_kind(ErrorKind::model, [&] { return read_model(context, entry); });
+  Preparation preparation;
+  const OpenModel model = with_kind(ErrorKind::model, [&] {
+    OpenModel opened = open_model(entry, job, context.io);
+    if (job.analyses.any_of_prompts()) preparation.sets = prepare_prompts(opened, job.sets_of(entry));
+    return opened;
+  });
+  preparation.folder = model.folder;
+  preparation.fingerprint = model.store.fingerprint();
+  preparation.analyses = job.analyses;
+  preparation.identity = make_identity(job, model, preparation.sets);
   std::string digests;
   for (const auto& set : preparation.sets) digests += set.digest();
   preparation.prompt_sha256 = sha256_hex(digests);
 
+  std::error_code error;
   if (context.fresh) {
     drop_journal(context, entry);
-  } else {
-    preparation.earlier = earlier_results(context.result_path(entry));
-    if (preparation.earlier) {
-      expect_same(identity_from_json(text_attribute(*preparation.earlier, "identity")), preparation.identity,
-                  context.result_path(entry));
-      leave_out_finished(*preparation.earlier, context.job, preparation);
+    preparation.fresh = true;
+  } else if (fs::exists(preparation_path(context, entry), error)) {
+    try {
+      const Preparation before = Preparation::read(context, entry);
+      preparation.num_starts = before.num_starts + 1;
+      preparation.fresh = before.fresh;
+    } catch (const InputError& damaged) {
+      log_warning("{}: {}", entry.name, damaged.what());
     }
   }
-  const AnalysisChoice& left = preparation.analyses;
-  preparation.complete =
-      preparation.earlier && !left.weights && !left.heads && !left.unembedding && !left.any_of_prompts();
-  if (!preparation.complete) open_journal(context, entry, files, preparation);
-  return preparation;
+  if (!preparation.fresh) {
+    const auto earlier = with_kind(ErrorKind::usage, [&] { return read_earlier_results(context, entry); });
+    if (earlier) {
+      expect_same(context, entry, model, *earlier, preparation.identity);
+      leave_out_finished(*earlier, job, preparation);
+    }
+    const AnalysisChoice& left = preparation.analyses;
+    if (earlier && !left.weights && !left.heads && !left.unembedding && !left.any_of_prompts()) {
+      Opening opening;
+      opening.complete = true;
+      return opening;
+    }
+  }
+  Opening opening = take_off_journalled(context, entry, model, preparation);
+  preparation.open_s = watch.elapsed_s();
+  preparation.write(context, entry);
+  return opening;
 }
 
 void drop_journal(const RunContext& context, const ModelEntry& entry) {
-  remove_leftovers(context.journal_folder(entry), "identity.json");
-  remove_journal(context.journal_folder(entry));
-}
-
-void remove_leftovers(const fs::path& folder, const std::string& prefix) {
   std::error_code error;
-  for (const auto& file : fs::directory_iterator(folder, error)) {
-    const std::string name = file.path().filename().string();
-    if (!name.starts_with(prefix) || (prefix.empty() && name.find(".part") == std::string::npos)) continue;
-    fs::remove(file.path(), error);
-    if (error) throw InputError(ErrorKind::io, "cannot remove '" + file.path().string() + "'", error.message());
-  }
+  fs::remove(preparation_path(context, entry), error);
+  remove_journal(context.journal_folder(entry));
+  fs::remove(context.job.output / "journal", error);  // with the last of them; until then it is not empty
 }
 
 }  // namespace spectrace

@@ -5,22 +5,24 @@
 
 #include "spectrace/core/build_info.hpp"
 #include "spectrace/plan/cost.hpp"
+#include "spectrace/store/schema.hpp"
 
 namespace spectrace {
 namespace {
 
 Attributes head_attributes(const Job& job, const ModelEntry& entry, const ResultStatus& status) {
-  Attributes attributes = {{"Conventions", "spectrace-1"},
-                           {"source", std::string("spectrace ") + program_version()},
-                           {"job", job.text},
-                           {"model", entry.name},
-                           {"lab", entry.lab},
-                           {"expected", entry.expected},
-                           {"status", status.status},
-                           {"error", status.error},
-                           {"failed_units", status.failed_units},
-                           {"slicing", std::string(name(job.slicing))},
-                           {"compute_dtype", std::string(name(job.compute.dtype))}};
+  Attributes attributes = {
+      {"Conventions", kConventions},
+      {"source", std::string("spectrace ") + program_version()},
+      {"parameters", Json{{"slicing", name(job.slicing)}, {"dtype", name(job.compute.dtype)}}.dump()},
+      {"model", entry.name},
+      {"lab", entry.lab},
+      {"expected", entry.expected},
+      {"status", status.status},
+      {"error", status.error},
+      {"failed_units", status.failed_units},
+      {"slicing", std::string(name(job.slicing))},
+      {"compute_dtype", std::string(name(job.compute.dtype))}};
   if (!entry.revision.empty()) attributes.emplace_back("revision", entry.revision);
   if (entry.step) attributes.emplace_back("step", *entry.step);
   if (!entry.meta.empty()) attributes.emplace_back("meta", entry.meta.dump());
@@ -49,6 +51,7 @@ int rank_of(const Job& job, const std::string& path) {
   if (path == "/weights") return 0;
   if (path == "/heads") return 1;
   if (path == "/unembedding") return 2;
+  if (path == "/checkpoint") return static_cast<int>(4 + 2 * job.prompt_sets.size());
   for (std::size_t s = 0; s < job.prompt_sets.size(); ++s) {
     const std::string set = "/prompts/" + job.prompt_sets[s].name;
     if (path == set) return static_cast<int>(3 + 2 * s);
@@ -64,6 +67,17 @@ double* scalar_of(Group& group, const std::string& dataset_name) {
 }
 
 }  // namespace
+
+std::string text_attribute(const ResultTree& tree, const std::string& name) {
+  const auto* value = tree.find_attribute(name);
+  const auto* text = value == nullptr ? nullptr : std::get_if<std::string>(value);
+  return text == nullptr ? "" : *text;
+}
+
+bool has_failed_units(const Group& group) {
+  return std::any_of(group.attributes.begin(), group.attributes.end(),
+                     [](const auto& attribute) { return attribute.first == kFailedUnitsAttribute; });
+}
 
 Attributes result_attributes(const Job& job, const ModelEntry& entry, const OpenModel& model,
                              const ResultStatus& status) {
@@ -91,6 +105,24 @@ Attributes failed_attributes(const Job& job, const ModelEntry& entry, const std:
   return head_attributes(job, entry, {"failed", error, 1});
 }
 
+void set_parameters(ResultTree& tree, const Identity& identity) {
+  const auto value_of = [&](const std::string& wanted) {
+    for (const auto& [what, value] : identity)
+      if (what == wanted) return value;
+    return std::string();
+  };
+  Json parameters = {{"slicing", value_of("slicing")}, {"dtype", value_of("compute dtype")}};
+  bool has_prompts = false, has_sheaf = false;
+  for (const auto& group : tree.groups) {
+    has_prompts |= group.path.starts_with("/prompts/");
+    has_sheaf |= group.find_dimension("beta") != nullptr;
+  }
+  if (has_prompts) parameters["tokens_per_batch"] = std::stoll(value_of("tokens_per_batch"));
+  if (has_sheaf) parameters["beta"] = Json::parse(value_of("beta grid"));
+  for (auto& [attribute, value] : tree.attributes)
+    if (attribute == "parameters") value = parameters.dump();
+}
+
 void add_earlier_groups(const ResultTree& earlier, ResultTree& tree) {
   for (const auto& group : earlier.groups)
     if (tree.find(group.path) == nullptr) tree.groups.push_back(group);
@@ -113,9 +145,8 @@ void set_effective_amplification(ResultTree& tree) {
 
 Identity merged_identity(const std::optional<ResultTree>& earlier, const Identity& now) {
   if (!earlier) return now;
-  const auto* text = earlier->find_attribute("identity");
   Identity merged = now;
-  for (const auto& pair : identity_from_json(std::get<std::string>(*text)))
+  for (const auto& pair : identity_from_json(text_attribute(*earlier, "identity")))
     if (std::none_of(now.begin(), now.end(), [&](const auto& known) { return known.first == pair.first; }))
       merged.push_back(pair);
   return merged;

@@ -2,101 +2,113 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cstdio>
+#include <memory>
+#include <set>
 
+#include "spectrace/comm/launch.hpp"
 #include "spectrace/core/file.hpp"
+#include "spectrace/core/host_memory.hpp"
 #include "spectrace/core/log.hpp"
-#include "spectrace/core/stopwatch.hpp"
-#include "spectrace/run/model_run.hpp"
-#include "spectrace/run/preparation.hpp"
+#include "spectrace/plan/memory.hpp"
+#include "spectrace/run/conductor.hpp"
+#include "spectrace/run/folder_lock.hpp"
 #include "spectrace/run/share.hpp"
 #include "spectrace/run/summary.hpp"
 
 namespace spectrace {
 namespace {
 
-int exit_code_of(const std::vector<ModelOutcome>& outcomes) {
-  const auto any = [&](ModelStatus status) {
-    return std::any_of(outcomes.begin(), outcomes.end(), [&](const auto& o) { return o.status == status; });
-  };
-  if (any(ModelStatus::stopped)) return kStopped;
-  if (any(ModelStatus::mismatch)) return kWrongUsage;
-  if (any(ModelStatus::failed) || any(ModelStatus::partial)) return kSomeFailed;
-  return kAllDone;
+/// Files that a kill left half written: "<name>.part<digits>", where <name> is a file of this job. Nothing else goes.
+void remove_leftovers(const Job& job) {
+  std::set<std::string> names = {"summary.h5", "progress.json"};
+  for (const auto& model : job.models) {
+    names.insert(model.name + ".h5");
+    names.insert(model.name + ".run.json");
+  }
+  std::error_code error;
+  for (const auto& file : std::filesystem::directory_iterator(job.output, error)) {
+    const std::string name = file.path().filename().string();
+    const auto end = name.find_last_not_of("0123456789") + 1;
+    if (end == name.size() || !name.substr(0, end).ends_with(".part") || !names.contains(name.substr(0, end - 5)))
+      continue;
+    std::error_code removal;
+    std::filesystem::remove(file.path(), removal);
+    if (removal) throw InputError(ErrorKind::io, "cannot remove '" + file.path().string() + "'", removal.message());
+  }
 }
 
-/// Every rank reads the same bytes: root's.
-Job share_job(const RunOptions& options, Communicator& communicator) {
-  std::optional<Job> on_root;
+/// Every rank reads the same bytes: root's, which also takes the output folder.
+Job share_job(const RunOptions& options, Communicator& communicator, std::unique_ptr<FolderLock>& lock) {
   const std::string text = share_from_root(communicator, [&] {
-    on_root = read_job(options.job_path, options.overrides);
-    require_supported(*on_root);
-    create_folders(on_root->output / "logs");
-    remove_leftovers(on_root->output, "");
-    return resolve_job(*on_root);
+    const Job job = read_job(options.job_path, options.overrides);
+    require_supported(job);
+    create_folders(job.output / "logs");
+    lock = std::make_unique<FolderLock>(job.output);
+    remove_leftovers(job);
+    return resolve_job(job);
   });
   return parse_resolved_job(text);
 }
 
-void report_outcome(const ModelEntry& entry, const ModelOutcome& outcome) {
-  if (outcome.was_there)
-    log_info("{}: results are there", entry.name);
-  else if (outcome.status == ModelStatus::ok)
-    log_info("{}: done in {:.1f} s", entry.name, outcome.elapsed_s);
-  else if (outcome.status != ModelStatus::stopped)
-    log_error("{}: {}: {}", entry.name, name(outcome.status), outcome.error);
+/// One line a host: who runs where, on which cores.
+void log_ranks(Communicator& communicator, int threads) {
+  const auto all = communicator.all_gather(fmt::format("{}\n{}\n{}", host_name(), threads, allowed_cores_text()));
+  if (!communicator.is_root()) return;
+  for (std::size_t first = 0; first < all.size();) {
+    std::size_t end = first + 1;
+    while (end < all.size() && all[end] == all[first]) ++end;
+    const auto host_end = all[first].find('\n'), threads_end = all[first].find('\n', host_end + 1);
+    const std::string ranks =
+        end - first == 1 ? fmt::format("rank {}", first) : fmt::format("ranks {}-{}", first, end - 1);
+    const std::string count = all[first].substr(host_end + 1, threads_end - host_end - 1);
+    log_info("{}: host {}, {} {}, cores {}, device cpu", ranks, all[first].substr(0, host_end), count,
+             count == "1" ? "thread" : "threads", all[first].substr(threads_end + 1));
+    first = end;
+  }
 }
 
-/// Journals of models that are through; the folder goes with the last of them.
-void remove_finished_journals(const RunContext& context, const std::vector<ModelOutcome>& outcomes) {
-  for (std::size_t m = 0; m < outcomes.size(); ++m)
-    if (outcomes[m].status != ModelStatus::mismatch) drop_journal(context, context.job.models[m]);
-  std::error_code not_empty;
-  std::filesystem::remove(context.job.output / "journal", not_empty);
+std::string counted(std::size_t count, const char* noun) {
+  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
 }
 
 }  // namespace
 
-int run_job(const RunOptions& options, Communicator& communicator) {
+RunEnd run_job(const RunOptions& options, Communicator& communicator) {
   const StopRequest stop(options.max_hours);
-  const Job job = share_job(options, communicator);
-  open_log_file(job.output / "logs", communicator.rank());
-  const int threads = choose_num_threads(job.compute.threads, communicator);
-  set_compute_threads(threads);
+  std::unique_ptr<FolderLock> lock;
+  const auto context = std::make_shared<RunContext>();
+  context->job = share_job(options, communicator, lock);
+  const Job& job = context->job;
+  on_every_rank(communicator, [&] { open_log_file(job.output / "logs", communicator.rank()); });
+  context->io = options.io;
+  context->fresh = options.fresh;
+  context->rank = communicator.rank();
+  context->num_ranks = communicator.size();
+  context->num_threads = choose_num_threads(job.compute.threads, communicator);
+  context->memory_bytes = memory_limit_bytes(job, host_memory_bytes(), communicator.local_size());
   const auto reducer = make_reducer(options.reduce, communicator);
-  Progress progress(communicator, job.output / "progress.json", job.models.size());
-  const RunContext context{job, options.io, options.fresh, threads, communicator, *reducer, stop, progress};
   if (communicator.is_root())
-    log_info("job '{}': {} models, {} prompt sets, {} ranks of {} threads, reduced over {}", job.name,
-             job.models.size(), job.prompt_sets.size(), communicator.size(), threads, reducer->backend());
+    log_info("job '{}': {}, {}, {}, {:.1f} GiB for each, reduced over {}", job.name,
+             counted(job.models.size(), "model"), counted(job.prompt_sets.size(), "prompt set"),
+             counted(static_cast<std::size_t>(communicator.size()), "rank"),
+             static_cast<double>(context->memory_bytes) / (1 << 30), reducer->backend());
+  log_ranks(communicator, context->num_threads);
 
-  std::vector<ModelOutcome> outcomes;
-  for (std::size_t m = 0; m < job.models.size(); ++m) {
-    const Stopwatch watch;
-    outcomes.push_back(run_model(context, m));
-    outcomes.back().elapsed_s = watch.elapsed_s();
-    if (communicator.is_root()) report_outcome(job.models[m], outcomes.back());
-    if (outcomes.back().status == ModelStatus::stopped) break;
+  const SweepOutcome outcome = conduct(context, communicator, stop, {options.deadline_s, 40}, lock.get());
+  if (communicator.is_root()) {
+    if (outcome.exit_code == kStopped)
+      log_warning("stopped; what is finished is safe: run the same command again{} to go on",
+                  options.fresh ? " without --fresh" : "");
+    else if (outcome.exit_code != kNothingReadOrWritten)
+      write_summary_file(job.output / "summary.h5", outcome.rows);
   }
-
-  const int exit_code = exit_code_of(outcomes);
-  share_from_root(communicator, [&] {
-    if (exit_code == kStopped) {
-      progress.finish_run("stopped");
-      log_warning("stopped by {}; what is finished is safe: run the same command again to go on",
-                  stop.requested() ? stop.reason() : "another rank");
-      return "";
-    }
-    const auto rows = summarize(job, outcomes);
-    write_summary_file(job.output / "summary.h5", rows);
-    remove_finished_journals(context, outcomes);
-    progress.finish_run(exit_code == kAllDone ? "done" : "done with errors");
-    fmt::print("{}results: {}\n", summary_table(rows), job.output.string());
+  if (communicator.is_root() && !outcome.rows.empty()) {
+    fmt::print("{}results: {}\n", summary_table(outcome.rows), job.output.string());
     std::fflush(stdout);
-    return "";
-  });
-  return exit_code;
+  }
+  flush_log();
+  return {outcome.exit_code, outcome.abandoned};
 }
 
 }  // namespace spectrace

@@ -14,11 +14,10 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-/// Slots that are reduced in one go: 2.5 KB of chunks each.
-constexpr std::int64_t kSlotsAtOnce = 4096;
+}  // namespace
 
-/// One slot's sums over this rank's prompts.
-struct SlotSums {
+/// One slot's sums over prompts.
+struct StatisticsSums::Slot {
   std::int64_t count = 0, nonfinite = 0;
   ExactSum<1> sum;
   ExactSum<2> squares;
@@ -32,74 +31,47 @@ struct SlotSums {
     ++count;
     sum.add(value);
     squares.add(value);
-    min = std::min(min, value);
-    max = std::max(max, value);
+    // Which of -0.0 and +0.0 is less must not depend on the order.
+    min = std::min(min, value + 0.0);
+    max = std::max(max, value + 0.0);
   }
 };
 
-constexpr std::int64_t kIntegersPerSlot = 2 + ExactSum<1>::kNumChunks + ExactSum<2>::kNumChunks;
+StatisticsSums::StatisticsSums(std::int64_t num_slots) : slots_(static_cast<std::size_t>(num_slots)) {}
+StatisticsSums::~StatisticsSums() = default;
+StatisticsSums::StatisticsSums(StatisticsSums&&) noexcept = default;
+StatisticsSums& StatisticsSums::operator=(StatisticsSums&&) noexcept = default;
 
-/// Reduces slots [first, first + count) of the quantity.
-void reduce_slots(const std::vector<const Array*>& local, std::int64_t num_slots, std::int64_t first,
-                  std::int64_t count, Reducer& reducer, std::int64_t num_failed, QuantityStatistics& out) {
-  std::vector<SlotSums> sums(static_cast<std::size_t>(count));
-  parallel_for(count, [&](std::int64_t i) {
-    SlotSums& slot = sums[static_cast<std::size_t>(i)];
-    for (const Array* array : local)
-      for (std::int64_t at = first + i; at < static_cast<std::int64_t>(array->values.size()); at += num_slots)
-        slot.add(array->values[static_cast<std::size_t>(at)]);
-    slot.sum.normalize();
-    slot.squares.normalize();
+void StatisticsSums::add(const Array& values) {
+  const std::size_t num_slots = slots_.size();
+  SPECTRACE_ASSERT(num_slots > 0 && values.values.size() % num_slots == 0);
+  constexpr std::size_t kSlotsOfTask = 256;
+  parallel_for(static_cast<std::int64_t>((num_slots + kSlotsOfTask - 1) / kSlotsOfTask), [&](std::int64_t task) {
+    const std::size_t first = static_cast<std::size_t>(task) * kSlotsOfTask;
+    const std::size_t end = std::min(num_slots, first + kSlotsOfTask);
+    for (std::size_t row = 0; row < values.values.size(); row += num_slots)
+      for (std::size_t slot = first; slot < end; ++slot) slots_[slot].add(values.values[row + slot]);
   });
+}
 
-  std::vector<std::int64_t> integers;
-  std::vector<double> minima, maxima;
-  integers.reserve(static_cast<std::size_t>(count * kIntegersPerSlot));
-  for (const auto& slot : sums) {
-    integers.push_back(slot.count);
-    integers.push_back(slot.nonfinite);
-    const auto sum = slot.sum.chunks();
-    const auto squares = slot.squares.chunks();
-    integers.insert(integers.end(), sum.begin(), sum.end());
-    integers.insert(integers.end(), squares.begin(), squares.end());
-    minima.push_back(slot.min);
-    maxima.push_back(slot.max);
-  }
-  reducer.sum(integers);
-  reducer.min(minima);
-  reducer.max(maxima);
-
-  parallel_for(count, [&](std::int64_t i) {
-    auto at = integers.begin() + i * kIntegersPerSlot;
-    SlotSums slot;
-    slot.count = *at++;
-    slot.nonfinite = *at++ + num_failed;
-    std::copy_n(at, slot.sum.chunks().size(), slot.sum.chunks().begin());
-    at += static_cast<std::ptrdiff_t>(slot.sum.chunks().size());
-    std::copy_n(at, slot.squares.chunks().size(), slot.squares.chunks().begin());
+QuantityStatistics StatisticsSums::finish(std::int64_t num_failed) const {
+  const auto num_slots = static_cast<std::int64_t>(slots_.size());
+  QuantityStatistics out{num_slots, std::vector<double>(6 * slots_.size(), kNaN)};
+  parallel_for(num_slots, [&](std::int64_t i) {
+    Slot slot = slots_[static_cast<std::size_t>(i)];
     slot.sum.normalize();
     slot.squares.normalize();
     const Moments found = moments(slot.count, slot.sum, slot.squares);
     const bool any = slot.count > 0;
     const double row[] = {static_cast<double>(slot.count),
-                          static_cast<double>(slot.nonfinite),
+                          static_cast<double>(slot.nonfinite + num_failed),
                           found.mean,
                           found.std,
-                          any ? minima[static_cast<std::size_t>(i)] : kNaN,
-                          any ? maxima[static_cast<std::size_t>(i)] : kNaN};
+                          any ? slot.min : kNaN,
+                          any ? slot.max : kNaN};
     for (std::int64_t statistic = 0; statistic < 6; ++statistic)
-      out.values[static_cast<std::size_t>(statistic * num_slots + first + i)] = row[statistic];
+      out.values[static_cast<std::size_t>(statistic * num_slots + i)] = row[statistic];
   });
-}
-
-}  // namespace
-
-QuantityStatistics reduce_statistics(const std::vector<const Array*>& local, std::int64_t num_slots,
-                                     std::int64_t num_failed, Reducer& reducer) {
-  QuantityStatistics out{num_slots, std::vector<double>(static_cast<std::size_t>(6 * num_slots), kNaN)};
-  for (const Array* array : local) SPECTRACE_ASSERT(static_cast<std::int64_t>(array->values.size()) % num_slots == 0);
-  for (std::int64_t first = 0; first < num_slots; first += kSlotsAtOnce)
-    reduce_slots(local, num_slots, first, std::min(kSlotsAtOnce, num_slots - first), reducer, num_failed, out);
   return out;
 }
 

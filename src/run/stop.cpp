@@ -1,8 +1,9 @@
 #include "spectrace/run/stop.hpp"
 
 #include <array>
-#include <chrono>
 #include <csignal>
+#include <cstring>
+#include <ctime>
 
 namespace spectrace {
 namespace {
@@ -10,15 +11,23 @@ namespace {
 volatile std::sig_atomic_t received_signal = 0;
 constexpr std::array kSignals = {SIGTERM, SIGINT, SIGUSR1, SIGUSR2};
 
-void on_signal(int signal) {
-  if (signal == SIGINT && received_signal == SIGINT) {
-    std::signal(SIGINT, SIG_DFL);
-    std::raise(SIGINT);
-  }
-  received_signal = signal;
+volatile double received_at_s = 0;
+
+double now_s() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);  // allowed in a signal handler, as std::chrono need not be
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
-double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+/// mpirun and Slurm may send one signal by two ways at once: a second one means it only some time later.
+void on_signal(int signal) {
+  if (received_signal != 0 && (signal == SIGINT || signal == SIGTERM) && now_s() - received_at_s > 1) {
+    std::signal(signal, SIG_DFL);
+    std::raise(signal);
+  }
+  if (received_signal == 0) received_at_s = now_s();
+  received_signal = signal;
+}
 
 }  // namespace
 
@@ -35,7 +44,7 @@ StopRequest::~StopRequest() {
 bool StopRequest::requested() const { return received_signal != 0 || (deadline_s_ && now_s() >= *deadline_s_); }
 
 std::string StopRequest::reason() const {
-  if (received_signal != 0) return "signal " + std::to_string(received_signal);
+  if (received_signal != 0) return std::string("SIG") + ::sigabbrev_np(received_signal);
   return requested() ? "time limit" : "";
 }
 

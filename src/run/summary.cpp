@@ -3,12 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <numeric>
 
 #include "spectrace/core/build_info.hpp"
-#include "spectrace/core/log.hpp"
+#include "spectrace/run/result_attributes.hpp"
 #include "spectrace/store/result_file.hpp"
 #include "spectrace/store/schema.hpp"
 
@@ -16,6 +17,24 @@ namespace spectrace {
 namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+constexpr std::array kRowTexts = {&SummaryRow::model,      &SummaryRow::lab,    &SummaryRow::expected,
+                                  &SummaryRow::prompt_set, &SummaryRow::status, &SummaryRow::error};
+constexpr std::array kRowNumbers = {&SummaryRow::num_layers,
+                                    &SummaryRow::num_heads,
+                                    &SummaryRow::num_prompts,
+                                    &SummaryRow::num_failed_prompts,
+                                    &SummaryRow::mean_trace,
+                                    &SummaryRow::l_star_trace,
+                                    &SummaryRow::l_star_entropy,
+                                    &SummaryRow::l_star_sign_change,
+                                    &SummaryRow::w_v_spectral_norm_mean,
+                                    &SummaryRow::w_o_spectral_norm_mean,
+                                    &SummaryRow::unembedding_spectral_norm,
+                                    &SummaryRow::last_gain_mean,
+                                    &SummaryRow::last_gain_after_norm_mean,
+                                    &SummaryRow::effective_amplification,
+                                    &SummaryRow::elapsed_s};
 
 const std::vector<double>* numbers(const Group* group, const std::string& name) {
   const Dataset* dataset = group == nullptr ? nullptr : group->find(name);
@@ -36,11 +55,6 @@ double strided_mean(const std::vector<double>* values, std::size_t first, std::s
   return count == 0 ? kNaN : sum / static_cast<double>(count);
 }
 
-std::string text_attribute(const ResultTree& tree, const std::string& name) {
-  const auto* value = tree.find_attribute(name);
-  return value == nullptr ? "" : std::get<std::string>(*value);
-}
-
 double int_attribute(const ResultTree& tree, const std::string& name) {
   const auto* value = tree.find_attribute(name);
   return value == nullptr ? kNaN : static_cast<double>(std::get<std::int64_t>(*value));
@@ -48,11 +62,6 @@ double int_attribute(const ResultTree& tree, const std::string& name) {
 
 SummaryRow model_row(const ResultTree& tree) {
   SummaryRow row;
-  row.model = text_attribute(tree, "model");
-  row.lab = text_attribute(tree, "lab");
-  row.expected = text_attribute(tree, "expected");
-  row.status = text_attribute(tree, "status");
-  row.error = text_attribute(tree, "error");
   row.num_layers = int_attribute(tree, "num_layers");
   row.num_heads = int_attribute(tree, "num_heads");
   const auto* spectral = numbers(tree.find("/weights"), "spectral_norm");
@@ -93,36 +102,61 @@ std::string cell(double value, const char* format) {
 
 }  // namespace
 
-std::vector<SummaryRow> summarize(const Job& job, const std::vector<ModelOutcome>& outcomes) {
+const char* name(ModelStatus status) {
+  switch (status) {
+    case ModelStatus::ok: return "ok";
+    case ModelStatus::partial: return "partial";
+    case ModelStatus::failed: return "failed";
+    case ModelStatus::mismatch: return "mismatch";
+  }
+  return "?";
+}
+
+std::vector<SummaryRow> summarize(const Job& job, const ModelEntry& entry, const ModelOutcome& outcome,
+                                  const ResultTree* results) {
+  static const ResultTree nothing;
+  const ResultTree& tree = results == nullptr ? nothing : *results;
+  SummaryRow row = model_row(tree);
+  // What this run says of the model counts: earlier results may have been kept although it failed now.
+  row.model = entry.name;
+  row.lab = entry.lab;
+  row.expected = entry.expected;
+  row.status = name(outcome.status);
+  row.error = outcome.error;
+  const auto sets = job.analyses.any_of_prompts() ? job.sets_of(entry) : std::vector<const PromptSetEntry*>{};
   std::vector<SummaryRow> rows;
-  for (std::size_t m = 0; m < outcomes.size(); ++m) {
-    const ModelEntry& entry = job.models[m];
-    const auto path = job.output / (entry.name + ".h5");
-    SummaryRow row;
-    std::optional<ResultTree> tree;
-    if (outcomes[m].status != ModelStatus::mismatch && std::filesystem::exists(path)) {
-      tree = read_result_file(path);
-      row = model_row(*tree);
-    } else {
-      row.model = entry.name;
-      row.lab = entry.lab;
-      row.expected = entry.expected;
-      row.num_layers = row.num_heads = row.w_v_spectral_norm_mean = row.w_o_spectral_norm_mean = kNaN;
-      row.unembedding_spectral_norm = kNaN;
-    }
-    // What this run says of the model counts: earlier results may have been kept although it failed now.
-    row.status = name(outcomes[m].status);
-    row.error = outcomes[m].error;
-    row.elapsed_s = outcomes[m].elapsed_s;
-    const auto sets = job.analyses.any_of_prompts() ? job.sets_of(entry) : std::vector<const PromptSetEntry*>{};
-    for (const auto* set : sets) {
-      SummaryRow set_row = row;
-      add_set(tree.value_or(ResultTree{}), set->name, set_row);
-      rows.push_back(std::move(set_row));
-    }
-    if (sets.empty()) {
-      add_set(ResultTree{}, "", row);
-      rows.push_back(std::move(row));
+  for (const auto* set : sets) {
+    rows.push_back(row);
+    add_set(tree, set->name, rows.back());
+  }
+  if (sets.empty()) {
+    rows.push_back(row);
+    add_set(nothing, "", rows.back());
+  }
+  return rows;
+}
+
+Json rows_to_json(const std::vector<SummaryRow>& rows) {
+  Json json = Json::array();
+  for (const auto& row : rows) {
+    Json texts = Json::array(), values = Json::array();
+    for (const auto member : kRowTexts) texts.push_back(row.*member);
+    for (const auto member : kRowNumbers) values.push_back(row.*member);  // NaN becomes null
+    json.push_back({std::move(texts), std::move(values)});
+  }
+  return json;
+}
+
+std::vector<SummaryRow> rows_from_json(const Json& json) {
+  std::vector<SummaryRow> rows;
+  for (const auto& entry : json) {
+    SummaryRow& row = rows.emplace_back();
+    std::size_t i = 0;
+    for (const auto member : kRowTexts) row.*member = entry[0][i++].get<std::string>();
+    i = 0;
+    for (const auto member : kRowNumbers) {
+      const Json& value = entry[1][i++];
+      row.*member = value.is_null() ? kNaN : value.get<double>();
     }
   }
   return rows;
@@ -172,7 +206,7 @@ void write_summary_file(const std::filesystem::path& path, const std::vector<Sum
              &SummaryRow::effective_amplification);
 
   ResultTree tree;
-  tree.attributes = {{"Conventions", "spectrace-1"}, {"source", std::string("spectrace ") + program_version()}};
+  tree.attributes = {{"Conventions", kConventions}, {"source", std::string("spectrace ") + program_version()}};
   tree.groups.push_back(std::move(group));
   write_result_file(path, tree);
 }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <random>
@@ -24,7 +25,9 @@ namespace fs = std::filesystem;
 static_assert(std::endian::native == std::endian::little, "numbers are written as they lie in memory");
 
 constexpr std::string_view kExtension = ".journal";
-constexpr std::uint64_t kRecordMark = 0x4c4e524a43505331;  // "1SPCJRNL": a record of version 1
+constexpr std::uint64_t kRecordMark = 0x4c4e524a43505332;   // "2SPCJRNL": a record of version 2
+constexpr std::uint64_t kFailureMark = 0x4c49414643505332;  // "2SPCFAIL": the same, of a unit that failed
+constexpr double kFlushPeriod_s = 1.0;
 
 /// In front of a record's key and encoded record.
 struct RecordHeader {
@@ -38,9 +41,10 @@ static_assert(sizeof(RecordHeader) == 32);
 /// A record as it lies in a file: header, key, encoded record.
 class RecordBytes {
  public:
-  static RecordBytes make(const std::string& key, const std::string& record) {
+  static RecordBytes make(const std::string& key, const std::string& record, bool failed) {
     RecordBytes made;
     RecordHeader header;
+    header.mark = failed ? kFailureMark : kRecordMark;
     header.key_bytes = key.size();
     header.record_bytes = record.size();
     made.bytes_.reserve(sizeof header + key.size() + record.size());
@@ -65,7 +69,7 @@ class RecordBytes {
     file.read_at(offset, std::as_writable_bytes(std::span(read.bytes_)));
     const RecordHeader header = read.header();
     const std::uint64_t room = left - sizeof header;
-    if (header.mark != kRecordMark) {
+    if (header.mark != kRecordMark && header.mark != kFailureMark) {
       damage = "no record begins here";
     } else if (header.key_bytes > room || header.record_bytes > room - header.key_bytes) {
       damage = "a record is cut short";
@@ -82,6 +86,7 @@ class RecordBytes {
   std::span<const std::byte> record() const {
     return std::as_bytes(std::span(bytes_)).subspan(sizeof(RecordHeader) + header().key_bytes);
   }
+  bool failed() const { return header().mark == kFailureMark; }
   const std::string& bytes() const { return bytes_; }
 
  private:
@@ -119,20 +124,16 @@ std::vector<fs::path> journal_files(const fs::path& folder) {
   return files;
 }
 
-/// "rank-00003-start-0002-8f3a01c2d4e5b697.journal": starts of a rank in their order, and a random end, since two jobs
-/// on different hosts may believe to be the same start.
-std::string new_name(const fs::path& folder, int rank) {
-  char prefix[32];
-  std::snprintf(prefix, sizeof prefix, "rank-%05d-start-", rank);
-  int last_start = 0;
-  for (const auto& file : journal_files(folder)) {
-    const std::string name = file.filename().string();
-    if (name.starts_with(prefix)) last_start = std::max(last_start, std::atoi(name.c_str() + std::strlen(prefix)));
-  }
+/// "rank-00003-18c2f3a1b4c5d6e7-8f3a01c2d4e5b697.journal": files of a rank in the order of their times, and a random
+/// end, since the clocks of two hosts may agree.
+std::string new_name(int rank) {
+  const auto now_ns =
+      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch());
   std::random_device random;
-  char end[32];
-  std::snprintf(end, sizeof end, "%04d-%08x%08x", last_start + 1, random(), random());
-  return std::string(prefix) + end + std::string(kExtension);
+  char text[64];
+  std::snprintf(text, sizeof text, "rank-%05d-%016llx-%08x%08x", rank, static_cast<unsigned long long>(now_ns.count()),
+                random(), random());
+  return text + std::string(kExtension);
 }
 
 void flush_folder(const fs::path& folder) {
@@ -145,27 +146,28 @@ void flush_folder(const fs::path& folder) {
 
 }  // namespace
 
-JournalWriter::JournalWriter(const fs::path& folder, int rank) {
-  create_folders(folder);
+JournalWriter::JournalWriter(fs::path folder, int rank) : folder_(std::move(folder)), rank_(rank) {}
+
+void JournalWriter::open() {
+  create_folders(folder_);
   do {
-    path_ = folder / new_name(folder, rank);
+    path_ = folder_ / new_name(rank_);
     descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   } while (descriptor_ < 0 && errno == EEXIST);
   if (descriptor_ < 0) fail("cannot create", path_, errno);
-  try {
-    flush_folder(folder);
-  } catch (...) {
-    ::close(descriptor_);
-    throw;
-  }
+  flush_folder(folder_);
 }
 
-JournalWriter::~JournalWriter() { ::close(descriptor_); }
+JournalWriter::~JournalWriter() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
 
 JournalEntry JournalWriter::append(const std::string& key, const Record& record) {
-  const RecordBytes made = RecordBytes::make(key, encode_record(record));
+  const bool failed = !record.error.empty();
+  const RecordBytes made = RecordBytes::make(key, encode_record(record), failed);
   const std::string& bytes = made.bytes();
   const std::lock_guard lock(mutex_);
+  if (descriptor_ < 0) open();
   int reason = 0;
   for (std::size_t done = 0; done < bytes.size() && reason == 0;) {
     const ssize_t wrote =
@@ -175,16 +177,29 @@ JournalEntry JournalWriter::append(const std::string& key, const Record& record)
     else if (errno != EINTR)
       reason = errno;
   }
-  if (reason == 0 && ::fsync(descriptor_) != 0) reason = errno;
   if (reason != 0) {
     // Takes the torn record back, so that a later one does not end up behind it, where no reader would find it. If this
     // fails too, the next append writes over it.
     static_cast<void>(!::ftruncate(descriptor_, static_cast<off_t>(size_bytes_)));
     fail("cannot write", path_, reason);
   }
-  const JournalEntry entry{path_, size_bytes_, bytes.size()};
+  const JournalEntry entry{path_, size_bytes_, bytes.size(), failed};
   size_bytes_ += bytes.size();
+  unflushed_ = true;
+  if (entry.offset == 0 || since_flush_.elapsed_s() >= kFlushPeriod_s) flush_locked();
   return entry;
+}
+
+void JournalWriter::flush() {
+  const std::lock_guard lock(mutex_);
+  flush_locked();
+}
+
+void JournalWriter::flush_locked() {
+  if (!unflushed_) return;
+  if (::fsync(descriptor_) != 0) fail("cannot flush", path_, errno);
+  unflushed_ = false;
+  since_flush_.restart();
 }
 
 std::map<std::string, JournalEntry> read_journal_index(const fs::path& folder) {
@@ -199,7 +214,9 @@ std::map<std::string, JournalEntry> read_journal_index(const fs::path& folder) {
                     damage);
         break;
       }
-      index.try_emplace(record->key(), JournalEntry{path, offset, record->bytes().size()});
+      const JournalEntry entry{path, offset, record->bytes().size(), record->failed()};
+      const auto [place, is_new] = index.try_emplace(record->key(), entry);
+      if (!is_new && place->second.failed && !entry.failed) place->second = entry;
       offset += record->bytes().size();
     }
   }

@@ -138,7 +138,7 @@ ResultTree read_tree(const std::filesystem::path& path) {
 
 }  // namespace
 
-ResultTree read_result_file(const std::filesystem::path& path) {
+ResultTree read_result_file(const std::filesystem::path& path, WrongDigest wrong_digest) {
   // Reasons of the system first: HDF5 tells a missing file, a folder and a cut one apart less well.
   static_cast<void>(FileReader(path));
   const auto fail = [&](const std::string& why) {
@@ -156,7 +156,12 @@ ResultTree read_result_file(const std::filesystem::path& path) {
     throw fail("it says it holds more than fits in memory");
   }
   const auto* digest = std::get_if<std::string>(tree.find_attribute(kDigestAttribute));
-  if (digest == nullptr || *digest != digest_tree(tree))
+  const bool is_wrong = digest == nullptr || *digest != digest_tree(tree);
+  if (is_wrong && wrong_digest == WrongDigest::refused)
+    throw InputError(ErrorKind::io, "the contents of '" + path.string() + "' do not match its " + kDigestAttribute,
+                     "it was changed or damaged after it was written",
+                     "Remove it, or use --fresh: what it held is then computed again.");
+  if (is_wrong)
     log_warning("the contents of '{}' do not match its {}: was it changed after it was written?", path.string(),
                 kDigestAttribute);
   return tree;

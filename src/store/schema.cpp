@@ -4,6 +4,13 @@
 
 namespace spectrace {
 
+const std::vector<DatasetSpec>& checkpoint_schema() {
+  static const std::vector<DatasetSpec> schema = {
+      {"digest", {"tensor"}, "1", "Digest of the tensor's bytes, type and shape: what the results were made of"},
+  };
+  return schema;
+}
+
 const std::vector<DatasetSpec>& weights_schema() {
   static const std::vector<std::string> matrix = {"layer", "matrix"};
   static const std::vector<DatasetSpec> schema = {
@@ -72,7 +79,7 @@ const std::vector<PromptQuantity>& prompt_schema() {
       {{"trace_mean_attention", layer, "1", "Trace with the attention averaged over heads and the first head's W_V"},
        sheaf},
       {{"log_partition", beta, "nat", "Log of the partition function over all eigenvalues, zeros included"}, sheaf},
-      {{"free_energy", beta, "1", "Minus log_partition over beta"}, sheaf},
+      {{"free_energy", beta, "1", "Minus log_partition over beta"}, sheaf, true, false},
       {{"graph_eigenvalues",
         {"prompt", "layer", "head", "graph_index"},
         "1",
@@ -124,6 +131,7 @@ DatasetSpec dimension_spec(const std::string& name) {
       {"graph_index", {}, "1", "Place of the eigenvalue, smallest first, from 0"},
       {"statistic", {}, "1", "Statistic over the prompts"},
       {"row", {}, "1", "Model and prompt set"},
+      {"tensor", {}, "1", "Tensor of the checkpoint"},
   };
   for (const auto& dimension : dimensions)
     if (dimension.name == name) return dimension;
@@ -149,11 +157,13 @@ void add_table(std::string& text, const std::string& title, const std::vector<Da
 
 std::string schema_as_markdown() {
   std::string text;
+  add_table(text, "/checkpoint", checkpoint_schema());
   add_table(text, "/weights", weights_schema());
   add_table(text, "/heads", heads_schema());
   add_table(text, "/unembedding", unembedding_schema());
   std::vector<DatasetSpec> prompt_datasets;
-  for (const auto& quantity : prompt_schema()) prompt_datasets.push_back(quantity.dataset);
+  for (const auto& quantity : prompt_schema())
+    if (quantity.is_stored) prompt_datasets.push_back(quantity.dataset);
   add_table(text, "/prompts/<set>", prompt_datasets);
   add_table(text, "/prompts/<set>/statistics: scalars", statistics_scalars_schema());
   return text;

@@ -159,7 +159,7 @@ def test_other_weights_are_noticed(tmp_path):
     make_llama(tmp_path / "m1", seed=77)
     done = spectrace("run", tmp_path / "job.json")
     assert done.returncode == 2
-    assert "weights: was" in done.stderr
+    assert "tensors were others, the first is" in done.stderr
 
 
 def test_touched_but_equal_weights_are_the_same(tmp_path):

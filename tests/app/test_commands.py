@@ -99,8 +99,11 @@ def test_plan_shares_every_unit_once(tmp_path):
     for ranks in (1, 3, 1000):
         done = spectrace("plan", path, "--ranks", ranks, "--json")
         assert done.returncode == 0, done.stderr
-        (model,) = json.loads(done.stdout)["models"]
-        assert len(model["ranks"]) == ranks
+        plan = json.loads(done.stdout)
+        assert plan["ranks"] == len(plan["rank_totals"]) == ranks
+        assert plan["makespan_s"] > 0 and 0 < plan["efficiency"] <= 1 and plan["sensible_ranks"] >= 1
+        (model,) = plan["models"]
+        assert len(model["ranks"]) <= ranks
         units = sorted(key for rank in model["ranks"] for key in rank.get("unit_keys", []))
         assert len(set(units)) == len(units) == model["units"]
         assert keys is None or units == keys
@@ -248,12 +251,12 @@ def test_results_have_the_contracts_layout(tmp_path):
     results = run_job(tmp_path, make_job(tmp_path))
     assert sorted(p.name for p in results.iterdir()) == ["logs", "m.h5", "m.run.json", "progress.json", "summary.h5"]
     with h5py.File(results / "m.h5") as file:
-        for name in ("Conventions", "source", "job", "model", "lab", "expected", "status", "error", "slicing", "architecture",
+        for name in ("Conventions", "source", "parameters", "model", "lab", "expected", "status", "error", "slicing", "architecture",
                      "num_layers", "num_heads", "num_kv_heads", "head_dim", "hidden_size", "vocab_size", "num_parameters",
                      "storage_dtype", "compute_dtype", "tied_embeddings", "norm_placement", "position_encoding",
                      "rope_theta", "prompt_sha256", "content_sha256"):
             assert name in file.attrs, name
-        assert file.attrs["Conventions"] == "spectrace-1"
+        assert file.attrs["Conventions"] == "spectrace-2"
         assert list(file["heads/kv_head_of_head"][:]) == [0, 0, 1, 1]
         assert file["heads/singular_values"].shape == (3, 4, 4, 8)
         k = file["heads/singular_values"][:, 1]

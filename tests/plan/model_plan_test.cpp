@@ -26,28 +26,6 @@ TEST(MakeBatches, prompts_in_order_up_to_the_limit) {
   EXPECT_TRUE(make_batches(set_of_lengths({}), 10).empty());
 }
 
-TEST(AssignUnits, every_open_unit_once_and_loads_within_the_longest_unit) {
-  std::vector<Unit> units(50);
-  for (std::size_t i = 0; i < units.size(); ++i) units[i].flops = static_cast<double>((i * 37) % 23 + 1);
-  std::vector<std::size_t> open;
-  for (std::size_t i = 0; i < units.size(); i += i % 3 == 0 ? 2 : 1) open.push_back(i);
-  for (const int ranks : {1, 2, 3, 7, 100}) {
-    const auto shares = assign_units(units, open, ranks);
-    ASSERT_EQ(shares.size(), static_cast<std::size_t>(ranks));
-    std::multiset<std::size_t> seen;
-    double lowest = 1e9, highest = 0;
-    for (const auto& share : shares) {
-      double load = 0;
-      for (const std::size_t unit : share) load += units[unit].flops;
-      seen.insert(share.begin(), share.end());
-      lowest = std::min(lowest, load);
-      highest = std::max(highest, load);
-    }
-    EXPECT_EQ(seen, std::multiset<std::size_t>(open.begin(), open.end()));
-    EXPECT_LE(highest - lowest, 23.0);
-  }
-}
-
 TEST(Identity, differences_are_named_and_new_names_are_none) {
   const Identity before = {{"weights", "aa"}, {"slicing", "correct"}, {"beta grid", "[1]"}};
   const Identity now = {{"weights", "bb"}, {"slicing", "correct"}, {"prompts of the set 'x'", "cc"}};

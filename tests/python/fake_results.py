@@ -127,12 +127,12 @@ def write_prompts(file: h5py.File, model: FakeModel, name: str, prompts: list[st
     statistics.add("last_gain_mean", (), float(np.nanmean(gain[:, -1])))
 
 
-def write_model(folder: pathlib.Path, model: FakeModel, job: dict) -> pathlib.Path:
+def write_model(folder: pathlib.Path, model: FakeModel) -> pathlib.Path:
     path = folder / f"{model.name}.h5"
     failed = bool(model.error)
     with h5py.File(path, "w", track_order=True, libver=("v108", "v110")) as file:
         status = "failed" if failed else "partial" if model.failed_prompts else "ok"
-        file.attrs.update({"Conventions": "spectrace-1", "source": "spectrace test fixture", "job": json.dumps(job),
+        file.attrs.update({"Conventions": "spectrace-2", "source": "spectrace test fixture", "parameters": json.dumps({"slicing": model.slicing}),
                            "model": model.name, "lab": "", "expected": "", "status": status, "error": model.error,
                            "slicing": model.slicing})
         if failed:
@@ -153,5 +153,6 @@ def write_folder(folder: pathlib.Path, models: list[FakeModel]) -> pathlib.Path:
     job = {"name": "fake", "models": [{"name": model.name, "path": model.name} for model in models],
            "prompt_sets": [{"name": name, "prompts": prompts} for name, prompts in models[0].sets.items()]}
     for model in models:
-        write_model(folder, model, job)
+        write_model(folder, model)
+        (folder / f"{model.name}.run.json").write_text(json.dumps({"model": model.name, "job": job}))
     return folder

@@ -63,7 +63,7 @@ def test_one_file_opens_alone(folder):
         assert list(results) == ["zebra"]
 
 
-@pytest.mark.parametrize("attributes", [{}, {"Conventions": "spectrace-1", "source": "spectrace"}])
+@pytest.mark.parametrize("attributes", [{}, {"Conventions": "spectrace-2", "source": "spectrace"}])
 def test_other_files_in_the_folder_are_left_out(folder, attributes):
     """The sweep's summary.h5 follows the same conventions, but is of no model."""
     xr.Dataset({"value": ("row", [1.0, 2.0])}, attrs=attributes).to_netcdf(folder / "summary.h5", engine="h5netcdf")

@@ -69,8 +69,8 @@ TEST_F(journal, every_start_and_rank_has_its_own_file) {
   std::set<std::string> names;
   for (const auto& place : std::filesystem::directory_iterator(folder.path())) names.insert(place.path().filename());
   ASSERT_EQ(names.size(), 9u);
-  EXPECT_TRUE(names.begin()->starts_with("rank-00000-start-0001-")) << *names.begin();
-  EXPECT_TRUE(names.rbegin()->starts_with("rank-00002-start-0003-")) << *names.rbegin();
+  EXPECT_TRUE(names.begin()->starts_with("rank-00000-")) << *names.begin();
+  EXPECT_TRUE(names.rbegin()->starts_with("rank-00002-")) << *names.rbegin();
   EXPECT_EQ(read_journal_index(folder.path()).size(), 9u);
 }
 
@@ -78,10 +78,38 @@ TEST_F(journal, first_of_several_records_with_one_key_counts) {
   const TempFolder folder;
   JournalWriter first(folder.path(), 0);
   JournalWriter second(folder.path(), 0);  // a later start: its file's name comes later
+  first.append("other", record_of(0));
   second.append("key", record_of(3));
   first.append("key", record_of(1));
   first.append("key", record_of(2));
   EXPECT_EQ(number_of(read_journal_record(read_journal_index(folder.path()).at("key"))), 1);
+}
+
+TEST_F(journal, a_failure_counts_only_until_the_unit_is_done) {
+  const TempFolder folder;
+  Record failure;
+  failure.error = "a value is not finite";
+  JournalWriter writer(folder.path(), 0);
+  writer.append("a", failure);
+  writer.append("b", record_of(1));
+  writer.append("a", record_of(2));
+  writer.append("b", failure);
+  writer.append("c", failure);
+  const auto index = read_journal_index(folder.path());
+  EXPECT_FALSE(index.at("a").failed);
+  EXPECT_EQ(number_of(read_journal_record(index.at("a"))), 2);
+  EXPECT_EQ(number_of(read_journal_record(index.at("b"))), 1);
+  EXPECT_TRUE(index.at("c").failed);
+  EXPECT_EQ(read_journal_record(index.at("c")).error, failure.error);
+}
+
+TEST_F(journal, a_writer_without_records_leaves_no_trace) {
+  const TempFolder folder;
+  {
+    JournalWriter writer(folder.path() / "journal", 0);
+    writer.flush();
+  }
+  EXPECT_FALSE(std::filesystem::exists(folder.path() / "journal"));
 }
 
 // A kill leaves any part of the last record.
@@ -186,7 +214,7 @@ TEST_F(journal, folder_that_cannot_be_made_is_named) {
   const TempFolder folder;
   write_bytes(folder.path() / "file", "");
   try {
-    JournalWriter(folder.path() / "file", 0);
+    JournalWriter(folder.path() / "file", 0).append("a", record_of(1));
     FAIL() << "created";
   } catch (const InputError& error) {
     EXPECT_EQ(error.kind(), ErrorKind::io);

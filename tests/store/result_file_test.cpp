@@ -121,7 +121,7 @@ TEST(result_file, old_file_is_replaced) {
 TEST(result_file, root_may_hold_datasets) {
   const TempFolder folder;
   ResultTree tree;
-  tree.attributes = {{"Conventions", std::string("spectrace-1")}};
+  tree.attributes = {{"Conventions", std::string("spectrace-2")}};
   tree.groups = {{"/",
                   {},
                   {{"row", std::vector<std::int64_t>{0, 1}, "1", "Row"}},

@@ -15,7 +15,7 @@ namespace spectrace::test {
 inline ResultTree sample_tree() {
   constexpr double nan = std::numeric_limits<double>::quiet_NaN();
   ResultTree tree;
-  tree.attributes = {{"Conventions", std::string("spectrace-1")},
+  tree.attributes = {{"Conventions", std::string("spectrace-2")},
                      {"job", std::string("{\"name\": \"Prüfung\"}")},
                      {"num_layers", std::int64_t{3}},
                      {"rope_theta", 10000.5},
@@ -87,7 +87,7 @@ inline ResultTree sample_tree() {
 /// A tree in which nothing could be computed.
 inline ResultTree failed_tree() {
   ResultTree tree;
-  tree.attributes = {{"Conventions", std::string("spectrace-1")},
+  tree.attributes = {{"Conventions", std::string("spectrace-2")},
                      {"status", std::string("failed")},
                      {"error", std::string("tensor 'wte.weight' is absent")}};
   return tree;

@@ -32,6 +32,11 @@ class PromptMeasurement {
   void see_attention(std::int64_t layer, std::int64_t prompt, const Tensor& a,
                      const std::vector<ValueSpectrum>& values);
 
+  /// What was found so far, and going on from it: for a stop in the middle of the layers.
+  const Record& so_far() const { return record_; }
+  /// @pre a record that so_far() of a measurement of the same batch and analyses gave.
+  void go_on_from(const Record& so_far);
+
   /// What was found, gains included. Call once, after the last block.
   Record finish();
 

@@ -37,9 +37,9 @@ enum class UnitKind { matrices, heads, unembedding, prompts };
 /// The smallest piece of work that is done, journalled and handed out whole. Fixed by job and checkpoint alone.
 struct Unit {
   UnitKind kind = UnitKind::matrices;
-  std::string key;                   ///< names its record in the journal
-  std::int64_t layer = -1;           ///< of matrices and heads
-  std::size_t set = 0;               ///< of prompts: index into ModelPlan::sets
+  std::string key;          ///< names its record in the journal: readable, and a hash of what its bits depend on
+  std::int64_t layer = -1;  ///< of matrices and heads
+  std::size_t set = 0;      ///< of prompts: index into ModelPlan::sets
   std::vector<std::size_t> prompts;  ///< of prompts: indices into the set, those that run
   std::int64_t num_tokens = 0;
   double flops = 0;  ///< estimate, for sharing out and for progress
@@ -57,12 +57,22 @@ struct ModelPlan {
 /// Prompts that cannot run are in none.
 std::vector<std::vector<std::size_t>> make_batches(const PreparedSet& set, std::int64_t tokens_per_batch);
 
-/// A pure function of its arguments: the same for any number of ranks. Checks itself: every layer, every prompt once.
-ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& analyses, std::vector<PreparedSet> sets,
-                     std::int64_t tokens_per_batch);
+/// What decides the bits of a model's records beside its weights and token ids.
+struct PlanOptions {
+  ComputeType dtype = ComputeType::float32;
+  Slicing slicing = Slicing::correct;
+  std::int64_t tokens_per_batch = 4096;
+  std::vector<double> beta;
+  bool graph_eigenvalues = false;
+  std::string config;  ///< of the model: config.json, as it was parsed
+};
+PlanOptions plan_options(const Job& job, const Json& config);
 
-/// Units of each rank (indices into `units`): longest first to the least loaded rank (Graham 1969). Every unit once.
-std::vector<std::vector<std::size_t>> assign_units(const std::vector<Unit>& units, const std::vector<std::size_t>& open,
-                                                   int num_ranks);
+/// A pure function of its arguments: the same for any number of ranks. Every layer, every prompt that runs once.
+ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& analyses, std::vector<PreparedSet> sets,
+                     const PlanOptions& options);
+
+/// Names of the checkpoint's tensors that a unit's record is made of, sorted.
+std::vector<std::string> tensors_of(const ModelDescription& model, const Unit& unit);
 
 }  // namespace spectrace

@@ -1,13 +1,12 @@
 #pragma once
 
-#include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "spectrace/measure/prompts.hpp"
 #include "spectrace/measure/record.hpp"
 #include "spectrace/plan/model_plan.hpp"
-#include "spectrace/plan/open_model.hpp"
 #include "spectrace/run/statistics.hpp"
 #include "spectrace/store/result_tree.hpp"
 #include "spectrace/store/schema.hpp"
@@ -18,7 +17,8 @@ namespace spectrace {
 /// order.
 class Assembly {
  public:
-  Assembly(const ModelDescription& model, const ModelPlan& plan, Slicing slicing, const PromptAnalyses& analyses);
+  Assembly(const ModelDescription& model, const ModelPlan& plan, Slicing slicing, const PromptAnalyses& analyses,
+           const KeepChoice& keep);
 
   void add(std::size_t unit, const Record& record);
   /// Statistics of one quantity of a set.
@@ -36,17 +36,20 @@ class Assembly {
   };
   void start_layer_group(Group& group, const std::vector<DatasetSpec>& schema, std::int64_t index_size);
   void start_set(std::size_t set);
+  std::string group_of(const Unit& unit) const;
   void finish_set(std::size_t set, std::vector<Group>& groups);
 
   const ModelDescription& model_;
   const ModelPlan& plan_;
   PromptAnalyses analyses_;
+  KeepChoice keep_;
   Group weights_, heads_, unembedding_;
   std::vector<SetGroups> sets_;
   std::vector<std::vector<std::string>> prompt_errors_;  // [set][prompt]
   std::vector<std::pair<std::size_t, std::string>> unit_errors_;
   std::vector<std::string> errors_;
   std::int64_t num_units_done_ = 0;
+  std::map<std::string, std::int64_t> failed_units_;  // by group
 };
 
 /// Sizes of a per-prompt quantity's dimensions after `prompt`, in the order of its dims.

@@ -8,40 +8,58 @@
 
 #include "spectrace/plan/model_plan.hpp"
 #include "spectrace/plan/open_model.hpp"
-#include "spectrace/run/model_run.hpp"
+#include "spectrace/plan/scheduler.hpp"
+#include "spectrace/run/run_context.hpp"
 #include "spectrace/store/journal.hpp"
 #include "spectrace/store/result_tree.hpp"
 
 namespace spectrace {
 
-/// What root finds out about a model before work begins, and every rank must know.
-struct Preparation {
-  std::filesystem::path folder;
-  AnalysisChoice analyses;                      ///< what is left to do
-  std::vector<PreparedSet> sets;                ///< of those, the sets to run
-  std::map<std::string, JournalEntry> journal;  ///< units finished by earlier starts
-  bool complete = false;                        ///< nothing is left to do
-  // For root alone:
-  Identity identity;
-  std::string prompt_sha256;          ///< over all sets of the model
-  std::optional<ResultTree> earlier;  ///< results that are kept
-  std::int64_t num_starts = 1;
-  double digest_s = 0;
-
-  std::string to_json() const;
-  static Preparation from_json(const std::string& text);
+/// Where a batch in the middle lies in the journal, and the layer that it goes on with.
+struct StatePlace {
+  JournalEntry entry;
+  std::int64_t next_layer = 0;
 };
 
-/// Root only: opens the model, tokenizes, digests the weights, holds everything against results and journal that are
-/// there.
-/// @throws InputError (model) if the model cannot be opened, (usage) if what is there does not match.
-Preparation prepare_model(const RunContext& context, const ModelEntry& entry);
+/// What the rank that opens a model finds out, and every rank that works on it must know. It lies in the model's
+/// journal folder: token ids of a set are as large as the set, and most ranks need them of one model only.
+struct Preparation {
+  std::filesystem::path folder;              ///< of the model
+  std::string fingerprint;                   ///< of its files
+  AnalysisChoice analyses;                   ///< what is left to do
+  std::vector<PreparedSet> sets;             ///< of those, the sets to run
+  std::map<std::string, StatePlace> states;  ///< batches that an earlier start left in the middle, by the unit's key
+  Identity identity;
+  std::string prompt_sha256;  ///< over all sets of the model
+  bool fresh = false;         ///< results that are there are not built upon
+  std::int64_t num_starts = 1;
+  double open_s = 0;
 
-/// Root only: the model's results are written, or shall be made anew: its journal goes, the note beside it too.
+  void write(const RunContext& context, const ModelEntry& entry) const;
+  /// @throws InputError (io).
+  static Preparation read(const RunContext& context, const ModelEntry& entry);
+};
+
+/// What is left of a model.
+struct Opening {
+  bool complete = false;        ///< the results file is there and holds all that is asked for
+  std::vector<OpenUnit> units;  ///< else: to be done
+  std::size_t num_journalled = 0;
+  double journalled_flops = 0;
+};
+
+/// Opens the model, tokenizes, holds everything against results and journal that are there, writes the preparation.
+/// @throws InputError (model) if the model cannot be opened, (usage) if what is there does not match, (io) if the
+/// output folder cannot be used.
+Opening open_for_work(const RunContext& context, const ModelEntry& entry);
+
+/// The model's plan, as every rank makes it.
+ModelPlan plan_of(const Job& job, const OpenModel& model, const Preparation& preparation);
+
+/// Results that are there and may be built upon: groups without failed units.
+std::optional<ResultTree> read_earlier_results(const RunContext& context, const ModelEntry& entry);
+
+/// The model's journal, preparation among it.
 void drop_journal(const RunContext& context, const ModelEntry& entry);
-
-/// Root only: removes the folder's files of a prefix; with an empty one, the half-written files (*.part*) that a killed
-/// run left.
-void remove_leftovers(const std::filesystem::path& folder, const std::string& prefix);
 
 }  // namespace spectrace

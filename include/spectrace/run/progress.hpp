@@ -1,46 +1,48 @@
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
-#include <functional>
 #include <string>
-#include <vector>
 
-#include "spectrace/comm/communicator.hpp"
 #include "spectrace/core/stopwatch.hpp"
 
 namespace spectrace {
 
-/// Where a sweep stands, shown by root: a bar on a terminal, a line every 30 seconds elsewhere, and progress.json for
-/// pollers. The other ranks send root what they have done, without ever waiting for it.
-class Progress {
+/// Where a sweep stands.
+struct SweepState {
+  std::string state = "running";  ///< "running", "stopping", "stopped", "done", "done with errors", "failed"
+  std::size_t num_models = 0, num_opened = 0, num_finished = 0;
+  double known_flops = 0;    ///< of all models opened so far, journalled work included
+  double done_flops = 0;     ///< of these
+  double earlier_flops = 0;  ///< of these, by earlier starts
+  int num_ranks = 1, num_busy = 0;
+
+  /// Of the whole sweep; models that nobody has opened yet count as the mean of the others.
+  double fraction() const;
+  /// NaN as long as nothing was done.
+  double seconds_to_go(double elapsed_s) const;
+};
+
+/// Shows it: a bar on a terminal, a line every 30 seconds elsewhere, and progress.json for pollers, at least every 5
+/// seconds: its `updated` is the run's heartbeat. Never ends a run: a progress.json that cannot be written is a
+/// warning.
+class ProgressDisplay {
  public:
-  Progress(Communicator& communicator, std::filesystem::path json_path, std::size_t num_models);
-  ~Progress();
+  explicit ProgressDisplay(std::filesystem::path json_path);
+  ~ProgressDisplay();
 
-  /// A model begins: `total` and `done` in the units' flops.
-  void start_model(std::size_t index, const std::string& name, double total, double done);
-  /// This rank has done so much more.
-  void add(double flops);
-  /// This rank is through with its share and says `outcome`. Returns everyone's, in the order of ranks, once all are
-  /// through; waits without using the core. Collective.
-  std::vector<std::string> finish_share(const std::string& outcome);
-  /// The end of the run: the last progress.json. Root only writes.
-  void finish_run(const std::string& state);
-
- private:
-  void collect();
-  void show(bool now);
-  void write_json(const std::string& state);
+  /// Often: shows what is due.
+  void update(const SweepState& state);
+  /// Now, whatever is due.
+  void write(const SweepState& state);
   void clear_line();
 
-  Communicator& communicator_;
+ private:
+  void show(const SweepState& state);
+
   std::filesystem::path json_path_;
-  std::size_t num_models_, model_index_ = 0;
-  std::string model_name_;
-  double total_ = 0, done_ = 0, done_at_start_ = 0;
-  double unsent_ = 0;
-  bool terminal_ = false, line_shown_ = false;
-  Stopwatch run_watch_, model_watch_, shown_watch_, json_watch_, sent_watch_;
+  bool terminal_ = false, line_shown_ = false, warned_ = false;
+  Stopwatch run_watch_, shown_watch_, json_watch_;
 };
 
 }  // namespace spectrace

@@ -25,6 +25,16 @@ Attributes result_attributes(const Job& job, const ModelEntry& entry, const Open
 /// Those of a model that could not be opened.
 Attributes failed_attributes(const Job& job, const ModelEntry& entry, const std::string& error);
 
+/// What of the job decides the numbers of this file, normalised, as the attribute `parameters`: what of the job brought
+/// the file's groups about, however the job grew.
+void set_parameters(ResultTree& tree, const Identity& identity);
+
+/// A text among the tree's attributes; empty if there is none of the name.
+std::string text_attribute(const ResultTree& tree, const std::string& name);
+/// A group some of whose units failed: the next start does them again.
+inline constexpr const char* kFailedUnitsAttribute = "failed_units";
+bool has_failed_units(const Group& group);
+
 /// Groups of earlier results that the tree has no newer one of.
 void add_earlier_groups(const ResultTree& earlier, ResultTree& tree);
 /// The order of the contract: weights, heads, unembedding, prompt sets as the job has them, then sets of earlier jobs.

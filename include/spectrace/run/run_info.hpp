@@ -7,7 +7,10 @@
 
 namespace spectrace {
 
-/// This rank's part of <model>.run.json: host, rank, threads, Slurm ids, seconds of each stage, bytes read, peak
+/// Keys of the journal's notes that hold a rank's report begin so.
+inline constexpr const char* kReportKey = "report/";
+
+/// A rank's part of <model>.run.json: host, rank, threads, Slurm ids, seconds of each stage, bytes read, peak
 /// memory.
 struct RankReport {
   bool stopped = false;

@@ -5,7 +5,6 @@
 
 #include "spectrace/comm/communicator.hpp"
 #include "spectrace/comm/reducer.hpp"
-#include "spectrace/core/log.hpp"
 #include "spectrace/plan/job.hpp"
 
 namespace spectrace {
@@ -20,15 +19,24 @@ struct RunOptions {
   ReduceBackend reduce = ReduceBackend::automatic;
   IoMode io = IoMode::automatic;
   std::optional<double> max_hours;
-  LogLevel log_level = LogLevel::info;
+  double deadline_s = 45;  ///< without a sign of life of a rank the run ends
+};
+
+struct RunEnd {
+  int exit_code = 0;
+  /// A thread still computes: the process must leave by std::_Exit.
+  bool abandoned = false;
 };
 
 /// Runs a job on the communicator's ranks. Collective: all ranks return the same exit code.
-/// @throws InputError (usage, io), the same on all ranks, if the run as a whole cannot go on.
-int run_job(const RunOptions& options, Communicator& communicator);
+/// @throws InputError (usage, io), the same on all ranks, if the run cannot even begin.
+RunEnd run_job(const RunOptions& options, Communicator& communicator);
 
 /// Threads for this rank: `asked`, else OMP_NUM_THREADS, else the cores that this rank may use, each shared among the
 /// ranks of this host that may use it too. At least 1. Collective.
 int choose_num_threads(std::optional<int> asked, Communicator& communicator);
+
+/// Cores that this process may run on: "0-3,8".
+std::string allowed_cores_text();
 
 }  // namespace spectrace

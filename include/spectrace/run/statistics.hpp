@@ -4,7 +4,6 @@
 #include <functional>
 #include <vector>
 
-#include "spectrace/comm/reducer.hpp"
 #include "spectrace/measure/record.hpp"
 
 namespace spectrace {
@@ -16,11 +15,24 @@ struct QuantityStatistics {
   std::vector<double> values;  // [6, num_slots]: count, nonfinite, mean, std, min, max
 };
 
-/// Reduces over ranks. Each rank gives the prompts it owns: `local` holds arrays of [prompts, slots...] (all of the
-/// same num_slots). num_failed prompts have no array anywhere and count as not finite. Same bits for any number of
-/// ranks and any order. Collective; memory is bounded whatever num_slots is.
-QuantityStatistics reduce_statistics(const std::vector<const Array*>& local, std::int64_t num_slots,
-                                     std::int64_t num_failed, Reducer& reducer);
+/// The sums that statistics of one quantity are made of: exact, so the same bits whatever the order in which prompts
+/// come. Memory: some 3 kB a slot.
+class StatisticsSums {
+ public:
+  explicit StatisticsSums(std::int64_t num_slots);
+  ~StatisticsSums();
+  StatisticsSums(StatisticsSums&&) noexcept;
+  StatisticsSums& operator=(StatisticsSums&&) noexcept;
+
+  /// Values of some prompts: [prompts, slots...].
+  void add(const Array& values);
+  /// num_failed prompts have no values and count as not finite.
+  QuantityStatistics finish(std::int64_t num_failed) const;
+
+ private:
+  struct Slot;
+  std::vector<Slot> slots_;
+};
 
 /// Section 6 of docs/quantities.md, from means over prompts by layer. NaN where there is no such layer.
 double l_star_trace(const std::vector<double>& mean_trace);

@@ -6,7 +6,8 @@
 namespace spectrace {
 
 /// Asks a run to end early with everything finished kept: by SIGTERM, SIGINT, SIGUSR1 or SIGUSR2 (what Slurm and mpirun
-/// send before they kill), or by a time limit. A second SIGINT ends the process at once.
+/// send before they kill), or by a time limit. A second SIGINT or SIGTERM, a second later or
+/// more, ends the process at once.
 class StopRequest {
  public:
   /// Installs the signal handlers. `max_hours` counts from now.
@@ -16,7 +17,7 @@ class StopRequest {
   StopRequest& operator=(const StopRequest&) = delete;
 
   bool requested() const;
-  /// "signal 15", "time limit": for the log. Empty if not requested.
+  /// "SIGTERM", "time limit": for the log. Empty if not requested.
   std::string reason() const;
 
  private:

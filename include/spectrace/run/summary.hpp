@@ -5,7 +5,8 @@
 #include <vector>
 
 #include "spectrace/plan/job.hpp"
-#include "spectrace/run/model_run.hpp"
+#include "spectrace/run/run_context.hpp"
+#include "spectrace/store/result_tree.hpp"
 
 namespace spectrace {
 
@@ -21,8 +22,19 @@ struct SummaryRow {
   double elapsed_s = 0;  ///< of this run; not in summary.h5, which is the same from run to run
 };
 
-/// Rows from the results files that are there, in the order of the job.
-std::vector<SummaryRow> summarize(const Job& job, const std::vector<ModelOutcome>& outcomes);
+/// What a run says of a model.
+struct ModelOutcome {
+  ModelStatus status = ModelStatus::ok;
+  std::string error;  ///< why it is not ok
+};
+
+/// A model's rows, one for each of its sets, from its results where there are any.
+std::vector<SummaryRow> summarize(const Job& job, const ModelEntry& entry, const ModelOutcome& outcome,
+                                  const ResultTree* results);
+
+/// Rows as messages carry them.
+Json rows_to_json(const std::vector<SummaryRow>& rows);
+std::vector<SummaryRow> rows_from_json(const Json& json);
 
 /// @throws InputError (io).
 void write_summary_file(const std::filesystem::path& path, const std::vector<SummaryRow>& rows);

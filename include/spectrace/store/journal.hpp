@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "spectrace/core/stopwatch.hpp"
 #include "spectrace/measure/record.hpp"
 
 namespace spectrace {
@@ -18,6 +19,7 @@ struct JournalEntry {
   std::filesystem::path file;
   std::uint64_t offset = 0;
   std::uint64_t size_bytes = 0;
+  bool failed = false;  ///< the record says why its unit failed
 };
 
 /// Finished units on disk: one append-only file a rank and start, each record with its key, length and XXH3 checksum. A
@@ -25,21 +27,34 @@ struct JournalEntry {
 /// damaged.
 class JournalWriter {
  public:
-  /// Creates a new file in the folder, under a name no other rank or earlier start has used.
-  JournalWriter(const std::filesystem::path& folder, int rank);
+  /// Nothing is touched before the first record comes: ranks without work make no file.
+  JournalWriter(std::filesystem::path folder, int rank);
   ~JournalWriter();
-  /// Appends and flushes to disk (fsync). @throws InputError (io). Safe from several threads.
+  JournalWriter(const JournalWriter&) = delete;
+  JournalWriter& operator=(const JournalWriter&) = delete;
+
+  /// Appends; flushes to disk (fsync) unless it did so less than a second ago. @throws InputError (io). Safe from
+  /// several threads.
   JournalEntry append(const std::string& key, const Record& record);
+  /// Everything appended is on disk, and other hosts see it. @throws InputError (io).
+  void flush();
 
  private:
-  std::filesystem::path path_;
+  void open();
+  void flush_locked();
+
+  std::filesystem::path folder_, path_;
+  int rank_ = 0;
   int descriptor_ = -1;
   std::uint64_t size_bytes_ = 0;
+  bool unflushed_ = false;
+  Stopwatch since_flush_;
   std::mutex mutex_;
 };
 
-/// Keys of all whole records in the folder's files; of several with one key the first by file name and place counts.
-/// Damaged ends are logged, never trusted, never fatal. An absent folder holds none.
+/// Keys of all whole records in the folder's files; of several with one key the first by file name and place counts,
+/// and one that failed only if no other did better. Damaged ends are logged, never trusted, never fatal. An absent
+/// folder holds none.
 std::map<std::string, JournalEntry> read_journal_index(const std::filesystem::path& folder);
 
 /// @throws InputError (io) if the record is no longer there or damaged.

@@ -15,10 +15,16 @@ namespace spectrace {
 /// @throws InputError (io) naming the file and the system's reason; the old file, if any, is then still there.
 void write_result_file(const std::filesystem::path& path, const ResultTree& tree);
 
+/// What becomes of a file whose contents no longer match its content_sha256.
+enum class WrongDigest {
+  warned,   ///< logged
+  refused,  ///< an error: nothing is built upon it
+};
+
 /// Reads a file that write_result_file wrote back into the tree it was given (content_sha256 included as an attribute),
-/// so that writing it again gives the same bytes. Contents that no longer match content_sha256 are logged as a warning.
-/// @throws InputError (io) if it cannot be read or is no results file.
-ResultTree read_result_file(const std::filesystem::path& path);
+/// so that writing it again gives the same bytes.
+/// @throws InputError (io) if it cannot be read or is no results file, or was changed and that is refused.
+ResultTree read_result_file(const std::filesystem::path& path, WrongDigest wrong_digest = WrongDigest::warned);
 
 /// SHA-256 over names, shapes, attributes and values of a tree; content_sha256 itself left out.
 std::string digest_tree(const ResultTree& tree);

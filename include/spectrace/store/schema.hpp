@@ -7,6 +7,9 @@
 
 namespace spectrace {
 
+/// The format that docs/file-format.md describes.
+inline constexpr const char* kConventions = "spectrace-2";
+
 /// What a dataset of the results holds. The one place where names, dimensions, units and meanings stand: the writer,
 /// the statistics and docs/file-format.md are made from it.
 struct DatasetSpec {
@@ -21,8 +24,10 @@ struct PromptQuantity {
   DatasetSpec dataset;  ///< dims start with prompt
   Analysis analysis;
   bool has_statistics = true;
+  bool is_stored = true;  ///< per prompt; else it follows from another one, and only its statistics are stored
 };
 
+const std::vector<DatasetSpec>& checkpoint_schema();          // /checkpoint
 const std::vector<DatasetSpec>& weights_schema();             // /weights
 const std::vector<DatasetSpec>& heads_schema();               // /heads
 const std::vector<DatasetSpec>& unembedding_schema();         // /unembedding

@@ -6,6 +6,6 @@
 >>> results["gpt2-tiny"]["weights"]["spectral_norm"].sel(matrix="W_V")
 """
 
-from spectrace.results import Results, ResultsError, open_results
+from spectrace.results import Results, ResultsError, free_energy, open_results
 
-__all__ = ["Results", "ResultsError", "open_results"]
+__all__ = ["Results", "ResultsError", "free_energy", "open_results"]

@@ -6,11 +6,12 @@ import json
 import pathlib
 from collections.abc import Iterator, Mapping
 
+import h5py
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-CONVENTIONS = "spectrace-1"
+CONVENTIONS = "spectrace-2"
 ATTRIBUTES_IN_SUMMARY = ("lab", "expected", "status", "architecture", "num_layers", "num_heads", "num_kv_heads",
                          "head_dim", "hidden_size", "vocab_size", "num_parameters", "slicing")
 SCALARS_IN_SUMMARY = ("l_star_trace", "l_star_entropy", "l_star_sign_change", "last_gain_mean",
@@ -44,7 +45,7 @@ class Results(Mapping):
         if not self._trees:
             raise ResultsError(f"{self.path}: no results (no .h5 file with Conventions \"{CONVENTIONS}\"). "
                                "Has `spectrace run` finished a model there?")
-        order = {name: number for number, name in enumerate(_models_of_job(self._trees))}
+        order = {name: number for number, name in enumerate(_order_of_models(self.path))}
         self._trees = dict(sorted(self._trees.items(), key=lambda item: (order.get(item[0], len(order)), item[0])))
 
     def __getitem__(self, model: str) -> xr.DataTree:
@@ -139,11 +140,25 @@ def _open_tree(file: pathlib.Path) -> xr.DataTree:
         raise ResultsError(f"{file}: cannot be read ({problem}). Is it an HDF5 file, and whole?") from problem
 
 
-def _models_of_job(trees: dict[str, xr.DataTree]) -> list[str]:
-    for tree in trees.values():
+def free_energy(prompts: xr.DataTree | xr.Dataset) -> xr.DataArray:
+    """-log_partition / beta of a group "prompts/<set>": (prompt, layer, head, beta). The file holds its statistics only."""
+    array = -prompts["log_partition"] / prompts["beta"]
+    array.attrs = {"units": "1", "long_name": "Minus log_partition over beta"}
+    return array.rename("free_energy")
+
+
+def _order_of_models(path: pathlib.Path) -> list[str]:
+    """As the job has them: from the sweep's summary.h5, else from what a run noted beside a results file."""
+    folder = path if path.is_dir() else path.parent
+    try:
+        with h5py.File(folder / "summary.h5") as file:
+            return list(dict.fromkeys(file["summary/model"].asstr()[:]))
+    except (OSError, KeyError):
+        pass
+    for note in sorted(folder.glob("*.run.json")):
         try:
-            return [model["name"] for model in json.loads(tree.attrs.get("job", ""))["models"]]
-        except (ValueError, KeyError, TypeError):
+            return [model["name"] for model in json.loads(note.read_text())["job"]["models"]]
+        except (OSError, ValueError, KeyError, TypeError):
             continue
     return []
 

@@ -1,11 +1,12 @@
+#include "spectrace/run/statistics.hpp"
+
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <cstring>
 #include <limits>
-
-#include "spectrace/comm/communicator.hpp"
-#include "spectrace/run/statistics.hpp"
+#include <numeric>
+#include <vector>
 
 namespace spectrace {
 namespace {
@@ -19,34 +20,39 @@ double value_of(std::int64_t prompt, std::int64_t slot) {
                     static_cast<int>(prompt % 5) * 12 - 20);
 }
 
-/// Prompts are dealt to ranks unevenly; `shift` changes who has which.
-QuantityStatistics reduce(Communicator& communicator, std::int64_t num_prompts, std::int64_t num_slots,
-                          std::int64_t shift) {
-  Array mine;
-  for (std::int64_t p = 0; p < num_prompts; ++p)
-    if ((p * p + shift) % communicator.size() == communicator.rank())
-      for (std::int64_t s = 0; s < num_slots; ++s) mine.values.push_back(value_of(p, s));
-  mine.shape = {static_cast<std::int64_t>(mine.values.size()) / num_slots, num_slots};
-  const auto reducer = make_reducer(ReduceBackend::mpi, communicator);
-  return reduce_statistics({&mine}, num_slots, 2, *reducer);
+QuantityStatistics sums_of(const std::vector<std::vector<std::int64_t>>& parts, std::int64_t num_slots) {
+  StatisticsSums sums(num_slots);
+  for (const auto& prompts : parts) {
+    Array array;
+    array.shape = {static_cast<std::int64_t>(prompts.size()), num_slots};
+    for (const std::int64_t p : prompts)
+      for (std::int64_t s = 0; s < num_slots; ++s) array.values.push_back(value_of(p, s));
+    sums.add(array);
+  }
+  return sums.finish(2);
 }
 
-TEST(ReduceStatistics, same_bits_however_prompts_are_dealt) {
-  const auto world = Communicator::world();
-  const auto serial = Communicator::serial();
-  const std::int64_t num_prompts = 37, num_slots = 4099;  // more than are reduced in one go
-  const auto expected = reduce(*serial, num_prompts, num_slots, 0);
-  for (std::int64_t shift = 0; shift < world->size(); ++shift) {
-    const auto found = reduce(*world, num_prompts, num_slots, shift);
+TEST(StatisticsSums, same_bits_however_prompts_are_cut_and_ordered) {
+  const std::int64_t num_slots = 1027;  // more than a task takes
+  std::vector<std::int64_t> all(37);
+  std::iota(all.begin(), all.end(), 0);
+  const auto expected = sums_of({all}, num_slots);
+  std::vector<std::vector<std::int64_t>> backwards;
+  for (const std::int64_t p : all) backwards.insert(backwards.begin(), {p});
+  std::vector<std::vector<std::int64_t>> dealt(5);
+  for (const std::int64_t p : all) dealt[static_cast<std::size_t>(p * p % 5)].push_back(p);
+  for (const auto& parts : {backwards, dealt}) {
+    const auto found = sums_of(parts, num_slots);
     ASSERT_EQ(found.values.size(), expected.values.size());
     EXPECT_EQ(std::memcmp(found.values.data(), expected.values.data(), found.values.size() * sizeof(double)), 0);
   }
 }
 
-TEST(ReduceStatistics, values_against_definitions) {
-  const auto world = Communicator::world();
+TEST(StatisticsSums, values_against_definitions) {
   const std::int64_t num_prompts = 11, num_slots = 3;
-  const auto found = reduce(*world, num_prompts, num_slots, 0);
+  std::vector<std::int64_t> all(num_prompts);
+  std::iota(all.begin(), all.end(), 0);
+  const auto found = sums_of({all}, num_slots);
   for (std::int64_t s = 0; s < num_slots; ++s) {
     long double sum = 0, squares = 0, lowest = INFINITY, highest = -INFINITY;
     int count = 0;

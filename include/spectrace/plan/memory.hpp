@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstdint>
+
+#include "spectrace/plan/job.hpp"
+#include "spectrace/plan/model_plan.hpp"
+
+namespace spectrace {
+
+/// What one rank needs for a model at its peak, bytes. The one model of memory: `plan` shows it, the default limit and
+/// the run follow it.
+struct MemoryNeed {
+  std::int64_t libraries = 0;    ///< the program itself
+  std::int64_t layer = 0;        ///< the largest layer's weights, and what is converted on the way
+  std::int64_t workspace = 0;    ///< of the block on the largest batch, and of its statistics
+  std::int64_t one_batch = 0;    ///< hidden states and record of the largest batch
+  std::int64_t all_batches = 0;  ///< of every batch, were all under way at once
+  std::int64_t unembedding = 0;  ///< blocks of rows and the triangle
+  std::int64_t collecting = 0;   ///< all per-prompt values and the file's image
+
+  /// The least that the model can be measured with.
+  std::int64_t least() const;
+};
+
+MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, ComputeType dtype, std::int64_t num_beta,
+                       bool graph_eigenvalues);
+
+/// What a rank may use: the job's limit, else its share of 80 % of what the host and its control groups have.
+std::int64_t memory_limit_bytes(const Job& job, std::int64_t host_bytes, int ranks_on_host);
+
+/// What batches under way may take at once: what the limit leaves, at least one batch. Not more than what can be saved
+/// in the seconds that a stop has.
+std::int64_t hidden_bytes_limit(const Job& job, const ModelDescription& model, const ModelPlan& plan,
+                                std::int64_t limit_bytes);
+
+}  // namespace spectrace

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "spectrace/plan/scheduler.hpp"
+#include "spectrace/run/run_context.hpp"
+#include "spectrace/run/summary.hpp"
+
+namespace spectrace {
+
+/// What became of a model.
+struct Collection {
+  ModelOutcome outcome;
+  std::vector<SummaryRow> rows;
+  std::vector<OpenUnit> again;  ///< units whose records are not in the journal, or damaged: nothing was written
+};
+
+/// Makes a model's results file of its journal: records in the plan's order, exact sums, rows. Any rank can do it.
+/// @throws InputError (io) if the file cannot be written.
+Collection collect_model(const RunContext& context, const ModelEntry& entry);
+
+/// Of a model whose results are there and hold all that is asked for; what describes it is brought up to date.
+Collection finished_model(const RunContext& context, const ModelEntry& entry);
+
+/// Of a model that could not be opened (`failed`) or whose results are of something else (`mismatch`). The first still
+/// gets its file: it says why. Good results of an earlier run stay.
+Collection unopened_model(const RunContext& context, const ModelEntry& entry, const ModelOutcome& outcome);
+
+}  // namespace spectrace

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "spectrace/comm/communicator.hpp"
+#include "spectrace/run/folder_lock.hpp"
+#include "spectrace/run/run_context.hpp"
+#include "spectrace/run/stop.hpp"
+#include "spectrace/run/summary.hpp"
+
+namespace spectrace {
+
+struct SweepOutcome {
+  int exit_code = 0;
+  std::vector<SummaryRow> rows;  ///< root only: in the order of the job; empty if the sweep was stopped
+  /// The computing thread would not end in the time that a stop has, and still runs: the process must leave without
+  /// touching what it uses (std::_Exit).
+  bool abandoned = false;
+};
+
+/// How long ranks wait for each other.
+struct Patience {
+  double silence_s = 45;  ///< without a sign of life of a rank, the run ends
+  double stop_s = 40;     ///< what a stop gives the work under way
+};
+
+/// Runs the sweep: on every rank the calling thread speaks MPI, watches signals and silence, and computing has a thread
+/// of its own; root's hands the work out. So nothing waits for a rank that is between two layers, and a stop is
+/// acknowledged at once. Collective.
+/// `lock`: of the output folder, root's; null on the others.
+SweepOutcome conduct(const std::shared_ptr<RunContext>& context, Communicator& communicator, const StopRequest& stop,
+                     const Patience& patience, FolderLock* lock);
+
+}  // namespace spectrace

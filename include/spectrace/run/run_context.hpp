@@ -1,0 +1,41 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+
+#include "spectrace/checkpoint/tensor_store.hpp"
+#include "spectrace/plan/job.hpp"
+
+namespace spectrace {
+
+/// What a rank's work needs to know beside its assignment. No communicator: ranks meet only at the journal.
+struct RunContext {
+  Job job;
+  IoMode io = IoMode::automatic;
+  bool fresh = false;
+  int rank = 0;
+  int num_ranks = 1;
+  int num_threads = 1;
+  std::int64_t memory_bytes = 0;  ///< that this rank may use
+
+  /// Set once; work ends at the next place where it can be gone on from.
+  std::atomic<bool> stop{false};
+  /// Work done, in the units' flops, since the run began. Read by the thread that speaks MPI.
+  std::atomic<double> flops_done{0};
+
+  std::filesystem::path result_path(const ModelEntry& model) const { return job.output / (model.name + ".h5"); }
+  std::filesystem::path run_info_path(const ModelEntry& model) const { return job.output / (model.name + ".run.json"); }
+  std::filesystem::path journal_folder(const ModelEntry& model) const { return job.output / "journal" / model.name; }
+  void add_flops(double flops) {
+    // Only the computing thread writes.
+    flops_done.store(flops_done.load(std::memory_order_relaxed) + flops, std::memory_order_relaxed);
+  }
+};
+
+enum class ModelStatus { ok, partial, failed, mismatch };
+const char* name(ModelStatus status);
+
+}  // namespace spectrace

@@ -1,0 +1,85 @@
+#include "spectrace/plan/memory.hpp"
+
+#include <algorithm>
+
+#include "spectrace/model/forward.hpp"
+
+namespace spectrace {
+namespace {
+
+constexpr std::int64_t kMiB = 1 << 20;
+/// Resident after start-up with libtorch, HDF5 and MPI in it.
+constexpr std::int64_t kLibraries = 160 * kMiB;
+constexpr std::int64_t kMostUnderWay = 2048 * kMiB;
+
+/// Values that a batch's record has for each prompt.
+std::int64_t values_per_prompt(const ModelDescription& model, const AnalysisChoice& analyses, std::int64_t num_beta,
+                               bool graph_eigenvalues, std::int64_t longest) {
+  const std::int64_t heads = model.num_layers * model.num_heads;
+  std::int64_t values = 0;
+  if (analyses.attention) values += 3 * heads + 3 * model.num_layers;
+  if (analyses.sheaf) values += (5 + num_beta + (graph_eigenvalues ? longest : 0)) * heads + 2 * model.num_layers;
+  if (analyses.residual) values += 3 * (model.num_layers + 1) + 3;
+  return values;
+}
+
+}  // namespace
+
+std::int64_t MemoryNeed::least() const {
+  return libraries + std::max({layer + workspace + one_batch, unembedding, collecting});
+}
+
+MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, ComputeType dtype, std::int64_t num_beta,
+                       bool graph_eigenvalues) {
+  const std::int64_t element = dtype == ComputeType::float64 ? 8 : 4;
+  MemoryNeed need;
+  need.libraries = kLibraries;
+  std::int64_t largest_batch = 0, longest = 0, num_prompts = 0;
+  for (const auto& unit : plan.units)
+    if (unit.kind == UnitKind::prompts) {
+      largest_batch = std::max(largest_batch, unit.num_tokens);
+      for (const std::size_t prompt : unit.prompts)
+        longest = std::max(longest, static_cast<std::int64_t>(plan.sets[unit.set].prompts[prompt].token_ids.size()));
+    }
+  const std::int64_t values = values_per_prompt(model, plan.analyses, num_beta, graph_eigenvalues, longest);
+  for (const auto& unit : plan.units)
+    if (unit.kind == UnitKind::prompts) {
+      const std::int64_t bytes =
+          unit.num_tokens * model.hidden_size * element + static_cast<std::int64_t>(unit.prompts.size()) * values * 8;
+      need.one_batch = std::max(need.one_batch, bytes);
+      need.all_batches += bytes;
+      num_prompts += static_cast<std::int64_t>(unit.prompts.size());
+    }
+  if (largest_batch > 0) {
+    for (std::int64_t l = 0; l < model.num_layers; ++l)
+      need.layer = std::max(need.layer, layer_size_bytes(model, l, dtype));
+    need.workspace = block_workspace_bytes(model, largest_batch, longest, dtype);
+  } else if (plan.analyses.weights || plan.analyses.heads) {
+    need.layer = 2 * (model.num_heads + model.num_kv_heads) * model.head_dim * model.hidden_size * element;
+  }
+  // The singular values work on float64 copies of the four matrices.
+  if (plan.analyses.weights || plan.analyses.heads)
+    need.workspace = std::max(need.workspace,
+                              2 * (model.num_heads + model.num_kv_heads) * model.head_dim * model.hidden_size * 8 * 2);
+  if (plan.analyses.unembedding) {
+    const auto shape = model.embedding.unembedding.canonical_shape();
+    need.unembedding = std::max<std::int64_t>(64 * kMiB, 6 * shape[1] * shape[1] * 8) + shape[0] * 16;
+  }
+  // Values, their image in the file, statistics' sums.
+  need.collecting = 3 * num_prompts * values * 8 + 2 * values * 3200;
+  return need;
+}
+
+std::int64_t memory_limit_bytes(const Job& job, std::int64_t host_bytes, int ranks_on_host) {
+  if (job.compute.max_memory_gib) return static_cast<std::int64_t>(*job.compute.max_memory_gib * (1 << 30));
+  return host_bytes * 8 / 10 / std::max(1, ranks_on_host);
+}
+
+std::int64_t hidden_bytes_limit(const Job& job, const ModelDescription& model, const ModelPlan& plan,
+                                std::int64_t limit_bytes) {
+  const MemoryNeed need = memory_need(model, plan, job.compute.dtype, job.beta.count, job.graph_eigenvalues);
+  const std::int64_t left = limit_bytes - need.libraries - need.layer - need.workspace;
+  return std::clamp<std::int64_t>(left, 1, kMostUnderWay);
+}
+
+}  // namespace spectrace

@@ -1,0 +1,144 @@
+#include "spectrace/plan/scheduler.hpp"
+
+#include <algorithm>
+
+#include "spectrace/core/error.hpp"
+
+namespace spectrace {
+
+const char* name(Step step) {
+  switch (step) {
+    case Step::open: return "open";
+    case Step::work: return "work";
+    case Step::collect: return "collect";
+  }
+  return "?";
+}
+
+Scheduler::Scheduler(std::size_t num_models, int num_ranks)
+    : models_(num_models), ranks_(static_cast<std::size_t>(num_ranks)) {
+  SPECTRACE_ASSERT(num_ranks >= 1);
+}
+
+std::optional<Assignment> Scheduler::next(int rank) {
+  SPECTRACE_ASSERT(!is_busy(rank));
+  const auto last = ranks_[static_cast<std::size_t>(rank)].model;
+  const auto find = [&](State state) -> std::optional<std::size_t> {
+    if (last && models_[*last].state == state) return last;
+    const auto found =
+        std::find_if(models_.begin(), models_.end(), [&](const Model& model) { return model.state == state; });
+    if (found == models_.end()) return std::nullopt;
+    return static_cast<std::size_t>(found - models_.begin());
+  };
+  if (const auto model = find(State::ready)) return give(rank, Step::collect, *model);
+  if (last && models_[*last].state == State::working && !models_[*last].left.empty()) return give_share(rank, *last);
+  if (const auto model = find(State::unopened)) return give(rank, Step::open, *model);
+
+  std::optional<std::size_t> best;
+  double most = -1;
+  for (std::size_t m = 0; m < models_.size(); ++m) {
+    if (models_[m].state != State::working || models_[m].left.empty()) continue;
+    const double for_each = models_[m].left_flops / (1.0 + models_[m].num_ranks);
+    if (for_each > most) {
+      most = for_each;
+      best = m;
+    }
+  }
+  if (best) return give_share(rank, *best);
+  return std::nullopt;
+}
+
+Assignment Scheduler::give(int rank, Step step, std::size_t model) {
+  models_[model].state = step == Step::open ? State::opening : State::collecting;
+  Rank& to = ranks_[static_cast<std::size_t>(rank)];
+  to.model = model;
+  to.current = Assignment{step, model, {}};
+  return *to.current;
+}
+
+Assignment Scheduler::give_share(int rank, std::size_t index) {
+  Model& model = models_[index];
+  std::size_t num_unopened = 0, num_open = 0;
+  for (const auto& other : models_) {
+    num_unopened += other.state == State::unopened || other.state == State::opening;
+    num_open += other.state == State::working && !other.left.empty();
+  }
+  double share = model.left_flops;
+  if (ranks_.size() > 1 && num_unopened < ranks_.size()) {
+    // Ranks that will want a part of this model, those among them that have one already.
+    const std::size_t takers = (ranks_.size() + num_open - 1) / num_open;
+    share /= 2.0 * static_cast<double>(std::max<std::size_t>(takers, static_cast<std::size_t>(model.num_ranks) + 1));
+  }
+  Assignment assignment{Step::work, index, {}};
+  double taken = 0;
+  while (!model.left.empty() && (assignment.units.empty() || taken + model.left.back().flops <= share * (1 + 1e-9))) {
+    taken += model.left.back().flops;
+    assignment.units.push_back(model.left.back().unit);
+    model.left.pop_back();
+  }
+  model.left_flops = model.left.empty() ? 0 : std::max(0.0, model.left_flops - taken);
+  std::sort(assignment.units.begin(), assignment.units.end());
+  ++model.num_ranks;
+  Rank& to = ranks_[static_cast<std::size_t>(rank)];
+  to.model = index;
+  to.current = assignment;
+  return assignment;
+}
+
+Assignment Scheduler::take_back(int rank, Step expected) {
+  auto& current = ranks_[static_cast<std::size_t>(rank)].current;
+  SPECTRACE_ASSERT(current && current->step == expected);
+  static_cast<void>(expected);
+  Assignment done = std::move(*current);
+  current.reset();
+  return done;
+}
+
+void Scheduler::add_units(Model& model, std::vector<OpenUnit> units) {
+  for (const auto& unit : units) {
+    model.left_flops += unit.flops;
+    known_flops_ += unit.flops;
+  }
+  model.left = std::move(units);
+  // Of equal ones the first comes first.
+  std::sort(model.left.begin(), model.left.end(), [](const OpenUnit& a, const OpenUnit& b) {
+    return a.flops != b.flops ? a.flops < b.flops : a.unit > b.unit;
+  });
+  model.state = model.left.empty() ? State::ready : State::working;
+}
+
+void Scheduler::opened(int rank, std::vector<OpenUnit> units, bool needs_collecting) {
+  Model& model = models_[take_back(rank, Step::open).model];
+  SPECTRACE_ASSERT(needs_collecting || units.empty());
+  add_units(model, std::move(units));
+  if (!needs_collecting) model.state = State::finished;
+}
+
+void Scheduler::worked(int rank) {
+  Model& model = models_[take_back(rank, Step::work).model];
+  --model.num_ranks;
+  if (model.left.empty() && model.num_ranks == 0) model.state = State::ready;
+}
+
+void Scheduler::collected(int rank, std::vector<OpenUnit> again) {
+  Model& model = models_[take_back(rank, Step::collect).model];
+  if (again.empty())
+    model.state = State::finished;
+  else
+    add_units(model, std::move(again));
+}
+
+bool Scheduler::all_done() const { return num_finished() == models_.size(); }
+
+std::size_t Scheduler::num_finished() const {
+  return static_cast<std::size_t>(
+      std::count_if(models_.begin(), models_.end(), [](const Model& m) { return m.state == State::finished; }));
+}
+
+std::size_t Scheduler::num_opened() const {
+  return static_cast<std::size_t>(std::count_if(models_.begin(), models_.end(), [](const Model& m) {
+    return m.state != State::unopened && m.state != State::opening;
+  }));
+}
+
+}  // namespace spectrace

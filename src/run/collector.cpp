@@ -1,0 +1,281 @@
+#include "spectrace/run/collector.hpp"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "spectrace/core/file.hpp"
+#include "spectrace/core/hash.hpp"
+#include "spectrace/core/log.hpp"
+#include "spectrace/core/stopwatch.hpp"
+#include "spectrace/run/assemble.hpp"
+#include "spectrace/run/preparation.hpp"
+#include "spectrace/run/result_attributes.hpp"
+#include "spectrace/run/run_info.hpp"
+#include "spectrace/run/statistics.hpp"
+#include "spectrace/store/journal.hpp"
+#include "spectrace/store/result_file.hpp"
+
+namespace spectrace {
+namespace {
+
+namespace fs = std::filesystem;
+
+PromptAnalyses prompt_analyses(const Job& job, const AnalysisChoice& analyses) {
+  return {analyses.attention, analyses.sheaf, analyses.residual, job.graph_eigenvalues, job.beta.values()};
+}
+
+/// Digests of the tensors that results are made of, by name.
+class Digests {
+ public:
+  void add(const std::vector<std::string>& names, const std::vector<std::string>& digests) {
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      const auto [place, is_new] = digests_.try_emplace(names[i], digests[i]);
+      if (!is_new && place->second != digests[i]) others_.insert(names[i]);
+    }
+  }
+  void add(const ResultTree& earlier) {
+    const Group* group = earlier.find("/checkpoint");
+    if (group == nullptr) return;
+    add(std::get<std::vector<std::string>>(group->find_dimension("tensor")->values),
+        std::get<std::vector<std::string>>(group->find("digest")->values));
+  }
+  /// Tensors that were not the same everywhere.
+  const std::set<std::string>& others() const { return others_; }
+
+  Group group() const {
+    std::vector<std::string> names, values;
+    for (const auto& [name, digest] : digests_) {
+      names.push_back(name);
+      values.push_back(digest);
+    }
+    Group group;
+    group.path = "/checkpoint";
+    const DatasetSpec dimension = dimension_spec("tensor"), &digest = checkpoint_schema().front();
+    group.dimensions.push_back({"tensor", std::move(names), dimension.units, dimension.long_name});
+    group.datasets.push_back({digest.name, digest.dims, digest.units, digest.long_name, std::move(values)});
+    return group;
+  }
+  std::string sha256() const {
+    std::string all;
+    for (const auto& [name, digest] : digests_) all += name + "\n" + digest + "\n";
+    return sha256_hex(all);
+  }
+
+ private:
+  std::map<std::string, std::string> digests_;
+  std::set<std::string> others_;
+};
+
+class Collector {
+ public:
+  Collector(const RunContext& context, const ModelEntry& entry)
+      : context_(context),
+        entry_(entry),
+        preparation_(Preparation::read(context, entry)),
+        model_(open_model_folder(preparation_.folder, context.io)),
+        plan_(plan_of(context.job, model_, preparation_)),
+        analyses_(prompt_analyses(context.job, plan_.analyses)),
+        assembly_(model_.description, plan_, context.job.slicing, analyses_, context.job.keep) {
+    for (std::size_t s = 0; s < plan_.sets.size(); ++s)
+      for (const auto* quantity : quantities_of(analyses_))
+        if (quantity->has_statistics) sums_[s].emplace_back(quantity, StatisticsSums(num_slots(quantity->dataset)));
+  }
+
+  Collection collect() {
+    const Stopwatch watch;
+    const auto index = read_journal_index(context_.journal_folder(entry_));
+    Collection collection;
+    for (std::size_t unit = 0; unit < plan_.units.size(); ++unit)
+      if (!add_unit(unit, index)) collection.again.push_back({unit, plan_.units[unit].flops});
+    if (!collection.again.empty()) {
+      log_warning("{}: {} of {} finished units are no longer in the journal; they are done again", entry_.name,
+                  collection.again.size(), plan_.units.size());
+      return collection;
+    }
+    std::optional<ResultTree> earlier;
+    if (!preparation_.fresh) earlier = read_earlier_results(context_, entry_);
+    if (earlier) digests_.add(*earlier);
+    if (!digests_.others().empty()) {
+      drop_journal(context_, entry_);
+      return unopened_model(
+          context_, entry_,
+          {ModelStatus::failed, "tensor '" + *digests_.others().begin() +
+                                    "' was not the same for all ranks, or changed during the run. Let "
+                                    "nobody write to the checkpoint, and run the same command again."});
+    }
+    ResultTree tree = make_tree(earlier);
+    const auto num_failed = static_cast<std::int64_t>(plan_.units.size()) - assembly_.num_units_done();
+    // First: a kill between the two must not leave results that nobody knows anything of.
+    write_run_info(index, watch);
+    write_result_file(context_.result_path(entry_), tree);
+    if (num_failed == 0) drop_journal(context_, entry_);  // else the next start goes on from what was done
+    collection.outcome = outcome_;
+    collection.rows = summarize(context_.job, entry_, outcome_, &tree);
+    return collection;
+  }
+
+ private:
+  std::int64_t num_slots(const DatasetSpec& spec) const {
+    std::int64_t slots = 1;
+    for (const std::int64_t size :
+         slot_shape(spec, model_.description, static_cast<std::int64_t>(analyses_.beta.size()), 0))
+      slots *= size;
+    return slots;
+  }
+
+  bool add_unit(std::size_t unit, const std::map<std::string, JournalEntry>& index) {
+    const auto place = index.find(plan_.units[unit].key);
+    if (place == index.end()) return false;
+    Record record;
+    try {
+      record = read_journal_record(place->second);
+    } catch (const InputError& error) {
+      log_warning("{}", error.what());
+      return false;
+    }
+    if (record.error.empty()) {
+      digests_.add(record.texts.at("tensors"), record.texts.at("digests"));
+      if (plan_.units[unit].kind == UnitKind::prompts) add_to_sums(plan_.units[unit], record);
+    }
+    assembly_.add(unit, record);
+    return true;
+  }
+
+  void add_to_sums(const Unit& unit, const Record& record) {
+    num_done_[unit.set] += static_cast<std::int64_t>(unit.prompts.size());
+    for (auto& [quantity, sums] : sums_.at(unit.set)) {
+      if (quantity->dataset.name == "free_energy")
+        sums.add(free_energy(record.arrays.at("log_partition"), analyses_.beta));
+      else
+        sums.add(record.arrays.at(quantity->dataset.name));
+    }
+  }
+
+  ResultTree make_tree(const std::optional<ResultTree>& earlier) {
+    for (std::size_t s = 0; s < plan_.sets.size(); ++s)
+      for (const auto& [quantity, sums] : sums_[s])
+        assembly_.add_statistics(s, quantity->dataset.name,
+                                 sums.finish(static_cast<std::int64_t>(plan_.sets[s].prompts.size()) - num_done_[s]));
+    ResultTree tree;
+    tree.groups = assembly_.finish();
+    tree.groups.push_back(digests_.group());
+    if (earlier) add_earlier_groups(*earlier, tree);
+    order_groups(context_.job, tree);
+    set_effective_amplification(tree);
+
+    std::string error;
+    for (const auto& line : assembly_.errors()) error += (error.empty() ? "" : "\n") + line;
+    const bool any_done = assembly_.num_units_done() > 0 || earlier;
+    outcome_ = {error.empty() ? ModelStatus::ok : any_done ? ModelStatus::partial : ModelStatus::failed, error};
+    const auto num_failed = static_cast<std::int64_t>(plan_.units.size()) - assembly_.num_units_done();
+    const Identity identity = merged_identity(earlier, preparation_.identity);
+    tree.attributes = result_attributes(context_.job, entry_, model_, {name(outcome_.status), error, num_failed});
+    set_parameters(tree, identity);
+    tree.attributes.emplace_back("prompt_sha256", preparation_.prompt_sha256);
+    tree.attributes.emplace_back("identity", identity_to_json(identity));
+    return tree;
+  }
+
+  void write_run_info(const std::map<std::string, JournalEntry>& index, const Stopwatch& watch) const {
+    Json info = {{"model", entry_.name},
+                 {"ranks", context_.num_ranks},
+                 {"num_starts", preparation_.num_starts},
+                 {"units", plan_.units.size()},
+                 {"open_s", preparation_.open_s},
+                 {"collect_s", watch.elapsed_s()},
+                 {"estimated_flops", plan_.total_flops()},
+                 {"slurm", slurm_ids()},
+                 {"versions", versions()},
+                 {"job", Json::parse(context_.job.text)},
+                 {"checkpoint_folder", text_of_bytes(preparation_.folder.string())},
+                 {"checkpoint_fingerprint", preparation_.fingerprint},
+                 {"weights_sha256", digests_.sha256()},
+                 {"rank_reports", Json::array()}};
+    for (const auto& file : model_.store.files())
+      info["checkpoint_files"].push_back(
+          {{"path", text_of_bytes(file.path.string())}, {"size_bytes", file.size_bytes}});
+    for (const auto& [key, place] : index)
+      if (key.starts_with(kReportKey))
+        info["rank_reports"].push_back(Json::parse(read_journal_record(place).texts.at("report").front()));
+    write_file_atomically(context_.run_info_path(entry_),
+                          info.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  }
+
+  const RunContext& context_;
+  const ModelEntry& entry_;
+  Preparation preparation_;
+  OpenModel model_;
+  ModelPlan plan_;
+  PromptAnalyses analyses_;
+  Assembly assembly_;
+  std::map<std::size_t, std::vector<std::pair<const PromptQuantity*, StatisticsSums>>> sums_;  // by set
+  std::map<std::size_t, std::int64_t> num_done_;                                               // prompts, by set
+  Digests digests_;
+  ModelOutcome outcome_;
+};
+
+/// What describes a model and decides no number.
+bool is_description(const std::string& attribute) {
+  static const std::set<std::string> names = {"lab", "expected", "revision", "step", "meta"};
+  return names.contains(attribute);
+}
+
+/// The file with the job's description of the model, if it has another one. True if it had.
+bool update_description(const RunContext& context, const ModelEntry& entry, ResultTree& tree) {
+  Attributes now;
+  for (auto& attribute : failed_attributes(context.job, entry, ""))
+    if (is_description(attribute.first)) now.push_back(std::move(attribute));
+  Attributes before, kept;
+  for (const auto& attribute : tree.attributes) (is_description(attribute.first) ? before : kept).push_back(attribute);
+  if (before == now) return false;
+  tree.attributes = std::move(kept);
+  const auto place = std::find_if(tree.attributes.begin(), tree.attributes.end(),
+                                  [](const auto& attribute) { return attribute.first == "status"; });
+  tree.attributes.insert(place, now.begin(), now.end());
+  write_result_file(context.result_path(entry), tree);
+  return true;
+}
+
+}  // namespace
+
+Collection collect_model(const RunContext& context, const ModelEntry& entry) {
+  return Collector(context, entry).collect();
+}
+
+Collection finished_model(const RunContext& context, const ModelEntry& entry) {
+  ResultTree tree = read_result_file(context.result_path(entry), WrongDigest::refused);
+  if (update_description(context, entry, tree)) log_info("{}: its description is brought up to date", entry.name);
+  drop_journal(context, entry);
+  const bool is_ok = text_attribute(tree, "status") == name(ModelStatus::ok);
+  Collection collection;
+  collection.outcome = {is_ok ? ModelStatus::ok : ModelStatus::partial, text_attribute(tree, "error")};
+  collection.rows = summarize(context.job, entry, collection.outcome, &tree);
+  return collection;
+}
+
+Collection unopened_model(const RunContext& context, const ModelEntry& entry, const ModelOutcome& outcome) {
+  Collection collection;
+  collection.outcome = outcome;
+  std::optional<ResultTree> there;
+  std::error_code error;
+  try {
+    if (fs::exists(context.result_path(entry), error)) there = read_result_file(context.result_path(entry));
+  } catch (const InputError& unreadable) {
+    log_warning("{}", unreadable.what());
+  }
+  const bool is_good = there && !there->groups.empty();
+  if (outcome.status == ModelStatus::failed) {
+    if (is_good) {
+      log_warning("'{}' keeps the results of an earlier run", context.result_path(entry).string());
+    } else {
+      ResultTree tree;
+      tree.attributes = failed_attributes(context.job, entry, outcome.error);
+      write_result_file(context.result_path(entry), tree);
+    }
+  }
+  collection.rows = summarize(context.job, entry, outcome, is_good ? &*there : nullptr);
+  return collection;
+}
+
+}  // namespace spectrace

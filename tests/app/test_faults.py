@@ -1,0 +1,331 @@
+"""What must not lose work, hang or mix results: each was seen to go wrong once."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+import h5py
+import numpy as np
+import pytest
+from models import ids_set, make_llama
+from program import ENVIRONMENT, PROGRAM, run_job, spectrace, write_job
+
+
+def make_job(tmp_path, **changes):
+    make_llama(tmp_path / "m", seed=1, layers=3)
+    job = {
+        "name": "job",
+        "models": [{"name": "m", "path": str(tmp_path / "m")}],
+        "prompt_sets": [ids_set("a", count=7)],
+        "compute": {"tokens_per_batch": 30, "threads": 1},
+    }
+    return job | changes
+
+
+def long_job(tmp_path, tokens=1500):
+    """One prompt whose layers take seconds each."""
+    job = make_job(tmp_path, compute={"tokens_per_batch": 4096, "threads": 1})
+    job["prompt_sets"] = [{"name": "long", "prompts": [{"id": "p", "input_ids": [i * 7 % 50 for i in range(tokens)]}]}]
+    return job
+
+
+def start(path, *options, ranks=None):
+    command = ["mpirun", "-n", str(ranks)] if ranks else []
+    return subprocess.Popen([*command, str(PROGRAM), "run", str(path), *options], env=ENVIRONMENT, stderr=subprocess.PIPE,
+                            stdout=subprocess.DEVNULL, text=True)
+
+
+def wait_for(condition, process, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.005)
+
+
+def state_of(results):
+    try:
+        return json.loads((results / "progress.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def sha_of(results, name="m"):
+    with h5py.File(results / f"{name}.h5") as file:
+        return file.attrs["content_sha256"]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_log_file_that_cannot_be_opened_is_an_error_not_a_hang(tmp_path, ranks):
+    path = write_job(tmp_path, make_job(tmp_path))
+    (tmp_path / "job" / "logs" / f"rank-{ranks - 1}.log").mkdir(parents=True)
+    done = spectrace("run", path, ranks=ranks)
+    assert done.returncode == 3, done.stderr
+    assert f"rank-{ranks - 1}.log" in done.stderr
+
+
+def test_progress_that_cannot_be_written_is_a_warning(tmp_path):
+    path = write_job(tmp_path, make_job(tmp_path))
+    (tmp_path / "job" / "progress.json" / "x").mkdir(parents=True)
+    done = spectrace("run", path, ranks=2)
+    assert done.returncode == 0, done.stderr
+    assert "progress.json" in done.stderr
+
+
+def test_only_own_leftovers_go(tmp_path):
+    path = write_job(tmp_path, make_job(tmp_path))
+    results = tmp_path / "job"
+    results.mkdir()
+    mine = ["user.partial.csv", "olmo.part2.h5", "m.h5.part", "m.h5.part12x", "notes.part77", "other.h5.part5"]
+    for name in mine + ["m.h5.part4242", "summary.h5.part1"]:
+        (results / name).write_text("x")
+    assert spectrace("run", path).returncode == 0
+    assert sorted(p.name for p in results.iterdir() if ".part" in p.name) == sorted(mine)
+
+
+def test_switched_graph_eigenvalues_are_not_mixed(tmp_path):
+    off, on = make_job(tmp_path), make_job(tmp_path, sheaf={"graph_eigenvalues": True})
+    whole = {False: run_job(tmp_path / "off", off), True: run_job(tmp_path / "on", on)}
+    for first, second in ((off, on), (on, off)):
+        folder = tmp_path / f"switch{first is on}"
+        path = write_job(folder, first)
+        process = start(path, "--max-hours", "1e-9")
+        assert process.wait(timeout=60) == 75, process.stderr.read()
+        write_job(folder, second)
+        assert spectrace("run", path).returncode == 0
+        assert sha_of(folder / "job") == sha_of(whole[second is on])
+
+
+def test_model_that_cannot_be_read_for_one_start_keeps_its_journal(tmp_path):
+    path = write_job(tmp_path, long_job(tmp_path, 600))
+    process = start(path)
+    journal = tmp_path / "job" / "journal" / "m"
+    wait_for(lambda: any(f.stat().st_size for f in journal.glob("*.journal")) if journal.exists() else False, process)
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=60)
+    before = sorted(p.name for p in journal.iterdir())
+    (tmp_path / "m").rename(tmp_path / "away")
+    assert spectrace("run", path).returncode == 1
+    assert sorted(p.name for p in journal.iterdir()) == before
+    (tmp_path / "away").rename(tmp_path / "m")
+    done = spectrace("run", path)
+    assert done.returncode == 0, done.stderr
+    assert "in the journal already" in done.stderr
+
+
+def test_a_limit_shorter_than_the_work_gets_there_in_the_end(tmp_path):
+    """Batches are journalled layer by layer: each start gets at least one layer further."""
+    job = long_job(tmp_path, 700)
+    path = write_job(tmp_path / "short", job)
+    starts = 0
+    while (code := spectrace("run", path, "--max-hours", str(0.3 / 3600)).returncode) == 75:
+        starts += 1
+        assert starts < 12
+    assert code == 0
+    assert starts >= 1
+    assert sha_of(tmp_path / "short" / "job") == sha_of(run_job(tmp_path / "whole", job))
+
+
+def test_symlink_loop_is_this_models_failure(tmp_path):
+    job = make_job(tmp_path)
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    job["models"].insert(0, {"name": "bad", "path": str(loop)})
+    results = run_job(tmp_path, job, expect=1)
+    with h5py.File(results / "m.h5") as file:
+        assert file.attrs["status"] == "ok"
+
+
+def nan_row(tensors):
+    tensors["model.embed_tokens.weight"][7] = np.nan
+
+
+def test_partial_failure_keeps_what_is_finished(tmp_path):
+    """One NaN row of the embedding: sets that do not use the token stay, again and again; only what failed is redone."""
+    job = make_job(tmp_path, analyses=["weights", "residual"])
+    job["prompt_sets"] = [{"name": "p", "prompts": [{"id": "0", "input_ids": [1, 2, 3]}]}]
+    make_llama(tmp_path / "m", seed=1, layers=3, change=nan_row)
+    results = run_job(tmp_path, job, expect=0)
+    job["prompt_sets"].append({"name": "q", "prompts": [{"id": "0", "input_ids": [5, 7, 9]}]})
+    path = write_job(tmp_path, job)
+    for _ in range(3):
+        assert spectrace("run", path).returncode == 1
+        with h5py.File(results / "m.h5") as file:
+            assert file.attrs["status"] == "partial"
+            assert "weights" in file and np.isfinite(file["prompts/p/gain"][:]).all()
+            assert "row 7" in file.attrs["error"] or "not finite" in file.attrs["error"]
+            assert np.isnan(file["prompts/q/gain"][:]).all()
+
+
+def test_weights_overwritten_between_starts_are_noticed(tmp_path):
+    """Same size and time: the inode's change time and the digests of what was read tell."""
+    job = long_job(tmp_path, 600)
+    path = write_job(tmp_path, job)
+    process = start(path)
+    journal = tmp_path / "job" / "journal" / "m"
+    wait_for(lambda: any(f.stat().st_size for f in journal.glob("*.journal")) if journal.exists() else False, process)
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=60)
+    file = tmp_path / "m" / "model.safetensors"
+    before = file.stat()
+    make_llama(tmp_path / "m", seed=2, layers=3)
+    assert file.stat().st_size == before.st_size
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    done = spectrace("run", path)
+    assert done.returncode == 0, done.stderr
+    assert sha_of(tmp_path / "job") == sha_of(run_job(tmp_path / "whole", job))
+
+
+def test_moved_checkpoint_is_the_same(tmp_path):
+    job = make_job(tmp_path)
+    results = run_job(tmp_path, job)
+    shutil.copytree(tmp_path / "m", tmp_path / "copy")
+    job["models"][0]["path"] = str(tmp_path / "copy")
+    job["analyses"] = ["weights", "heads", "unembedding", "attention", "sheaf", "residual"]
+    write_job(tmp_path, job)
+    before = (results / "m.h5").read_bytes()
+    assert spectrace("run", tmp_path / "job.json").returncode == 0
+    assert (results / "m.h5").read_bytes() == before
+
+
+def test_same_bytes_whatever_decides_no_number(tmp_path):
+    """Another folder, memory limit, number of threads, other models in the job."""
+    job = make_job(tmp_path)
+    one = sha_of(run_job(tmp_path / "one", job))
+    make_llama(tmp_path / "other", seed=5)
+    job["models"].append({"name": "other", "path": str(tmp_path / "other")})
+    job["compute"] |= {"max_memory_gib": 0.05, "threads": 2}
+    job["output"] = "elsewhere"
+    path = write_job(tmp_path / "two", job)
+    assert spectrace("run", path).returncode == 0
+    assert sha_of(tmp_path / "two" / "elsewhere") == one
+
+
+def test_mismatch_keeps_its_rows_in_the_summary(tmp_path):
+    job = make_job(tmp_path)
+    results = run_job(tmp_path, job)
+    job["compute"]["dtype"] = "float64"
+    assert spectrace("run", write_job(tmp_path, job)).returncode == 2
+    with h5py.File(results / "summary.h5") as file:
+        assert list(file["summary/status"].asstr()) == ["mismatch"]
+        assert np.isfinite(file["summary/mean_trace"][0]) and np.isfinite(file["summary/w_v_spectral_norm_mean"][0])
+
+
+def test_description_is_updated_without_computing(tmp_path):
+    job = make_job(tmp_path)
+    job["models"][0] |= {"lab": "A", "expected": "grows"}
+    results = run_job(tmp_path, job)
+    job["models"][0] |= {"lab": "B", "step": 1000}
+    del job["models"][0]["expected"]
+    done = spectrace("run", write_job(tmp_path, job))
+    assert done.returncode == 0 and "results are there" in done.stderr
+    with h5py.File(results / "m.h5") as file:
+        assert (file.attrs["lab"], file.attrs["expected"], file.attrs["step"]) == ("B", "", 1000)
+    assert sha_of(results) == sha_of(run_job(tmp_path / "whole", job))
+
+
+def test_second_run_in_a_folder_is_refused_by_name(tmp_path):
+    path = write_job(tmp_path, long_job(tmp_path))
+    first = start(path)
+    wait_for(lambda: (tmp_path / "job" / "progress.json").exists(), first)
+    second = spectrace("run", path)
+    assert second.returncode == 2
+    assert f"process {first.pid} on host {socket.gethostname()}" in second.stderr
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert (tmp_path / "job" / "run.lock").exists()
+    third = start(path, "--max-hours", "1e-9")  # a stale lock is taken over
+    assert third.wait(timeout=60) == 75
+
+
+@pytest.mark.parametrize("ranks", [None, 2])
+def test_stop_inside_a_layer_is_acknowledged_at_once(tmp_path, ranks):
+    path = write_job(tmp_path, long_job(tmp_path, 2500))
+    process = start(path, ranks=ranks)
+    wait_for(lambda: state_of(tmp_path / "job").get("num_ranks_at_work", 0) > 0, process)
+    rank = process.pid if ranks is None else state_of(tmp_path / "job")["pid"]
+    asked = time.monotonic()
+    os.kill(rank, signal.SIGUSR1)
+    wait_for(lambda: state_of(tmp_path / "job").get("state") in ("stopping", "stopped"), process)
+    acknowledged = time.monotonic() - asked
+    _, stderr = process.communicate(timeout=90)
+    assert process.returncode == 75, stderr
+    assert "SIGUSR1" in stderr and "run the same command again" in stderr
+    assert acknowledged < 5 and time.monotonic() - asked < 60
+    assert state_of(tmp_path / "job")["state"] == "stopped"
+
+
+def test_rank_that_stands_still_ends_the_run_by_name(tmp_path):
+    path = write_job(tmp_path, long_job(tmp_path, 3000))
+    process = start(path, "--deadline", "3", ranks=2)
+    wait_for(lambda: state_of(tmp_path / "job").get("num_ranks_at_work", 0) > 0, process)
+    root = state_of(tmp_path / "job")["pid"]
+    others = [int(p.name) for p in pathlib.Path("/proc").iterdir() if p.name.isdigit()
+              and str(path).encode() in command_line(p) and command_line(p).startswith(str(PROGRAM).encode()) and int(p.name) != root]
+    (other,) = others
+    os.kill(other, signal.SIGSTOP)
+    try:
+        _, stderr = process.communicate(timeout=60)
+    finally:
+        try:
+            os.kill(other, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    assert process.returncode == 3, stderr
+    assert f"process {other} on {socket.gethostname()}" in stderr and "no sign of life" in stderr
+
+
+def command_line(process):
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_damaged_results_are_not_built_upon(tmp_path):
+    job = make_job(tmp_path, analyses=["weights"])
+    results = run_job(tmp_path, job)
+    with h5py.File(results / "m.h5", "r+") as file:
+        file["weights/spectral_norm"][0, 0] = 999
+    job["analyses"].append("residual")
+    done = spectrace("run", write_job(tmp_path, job))
+    assert done.returncode == 2 and "content_sha256" in done.stderr
+    with h5py.File(results / "m.h5") as file:
+        assert file["weights/spectral_norm"][0, 0] == 999 and "prompts" not in file
+
+
+def test_fresh_that_was_stopped_goes_on_without_fresh(tmp_path):
+    job = make_job(tmp_path)
+    run_job(tmp_path, job)
+    job["compute"]["dtype"] = "float64"
+    path = write_job(tmp_path, job)
+    process = start(path, "--fresh", "--max-hours", str(0.05 / 3600))
+    _, stderr = process.communicate(timeout=60)
+    if process.returncode == 75:
+        assert "without --fresh" in stderr
+        assert spectrace("run", path).returncode == 0
+    assert sha_of(tmp_path / "job") == sha_of(run_job(tmp_path / "whole", job))
+
+
+@pytest.mark.parametrize("keep, stored", [("statistics", []), (["trace", "gain"], ["gain", "trace"])])
+def test_keep_decides_which_values_of_prompts_are_stored(tmp_path, keep, stored):
+    job = make_job(tmp_path)
+    everything = run_job(tmp_path / "all", job)
+    results = run_job(tmp_path / "few", job | {"keep": keep})
+    with h5py.File(everything / "m.h5") as a, h5py.File(results / "m.h5") as b:
+        quantities = [name for name, item in b["prompts/a"].items()
+                      if isinstance(item, h5py.Dataset) and item.ndim > 0 and name in a["prompts/a/statistics"]
+                      and name not in ("layer", "head", "boundary", "beta")]
+        assert sorted(quantities) == stored
+        assert sorted(a["prompts/a/statistics"]) == sorted(b["prompts/a/statistics"])
+        for name in a["prompts/a/statistics"]:
+            if name != "statistic":
+                np.testing.assert_array_equal(a["prompts/a/statistics"][name][()], b["prompts/a/statistics"][name][()])
+        assert "free_energy" in b["prompts/a/statistics"] and "free_energy" not in a["prompts/a"]
+    # More is asked for later: computed, and then as if asked at once.
+    path = write_job(tmp_path / "few", job)
+    assert spectrace("run", path).returncode == 0
+    assert sha_of(results) == sha_of(everything)

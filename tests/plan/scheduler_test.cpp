@@ -1,0 +1,127 @@
+#include "spectrace/plan/scheduler.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <queue>
+#include <set>
+
+namespace spectrace {
+namespace {
+
+/// Unit u of model m.
+double flops_of(std::size_t m, std::size_t u) { return static_cast<double>((m * 131 + u * 37) % 23 + 1); }
+
+std::vector<OpenUnit> units_of(std::size_t m, std::size_t count) {
+  std::vector<OpenUnit> units;
+  for (std::size_t u = 0; u < count; ++u) units.push_back({u, flops_of(m, u)});
+  return units;
+}
+
+struct Outcome {
+  double makespan = 0, total = 0, largest_unit = 0;
+  std::size_t num_streams = 0;
+};
+
+/// Runs a sweep in simulated time: an assignment takes as long as its units' flops, opening and collecting 1e-3.
+Outcome simulate(const std::vector<std::size_t>& num_units, int num_ranks) {
+  Scheduler scheduler(num_units.size(), num_ranks);
+  Outcome outcome;
+  std::vector<std::multiset<std::size_t>> done(num_units.size());
+  std::vector<int> num_opened(num_units.size()), num_collected(num_units.size());
+  using Event = std::pair<double, int>;  // when which rank is free
+  std::priority_queue<Event, std::vector<Event>, std::greater<>> events;
+  std::map<int, Assignment> running;
+  std::set<int> idle;
+  for (int rank = 0; rank < num_ranks; ++rank) idle.insert(rank);
+  double now = 0;
+  const auto hand_out = [&] {
+    for (auto at = idle.begin(); at != idle.end();) {
+      const auto assignment = scheduler.next(*at);
+      if (!assignment) {
+        ++at;
+        continue;
+      }
+      double duration = 1e-3;
+      if (assignment->step == Step::work) {
+        ++outcome.num_streams;
+        duration = 0;
+        for (const std::size_t unit : assignment->units) duration += flops_of(assignment->model, unit);
+      }
+      running[*at] = *assignment;
+      events.emplace(now + duration, *at);
+      at = idle.erase(at);
+    }
+  };
+  for (hand_out(); !events.empty(); hand_out()) {
+    const auto [when, rank] = events.top();
+    events.pop();
+    now = when;
+    const Assignment assignment = running.at(rank);
+    const std::size_t m = assignment.model;
+    if (assignment.step == Step::open) {
+      ++num_opened[m];
+      scheduler.opened(rank, units_of(m, num_units[m]), true);
+    } else if (assignment.step == Step::work) {
+      done[m].insert(assignment.units.begin(), assignment.units.end());
+      scheduler.worked(rank);
+    } else {
+      // Only when every unit is done.
+      EXPECT_EQ(done[m].size(), num_units[m]);
+      ++num_collected[m];
+      scheduler.collected(rank);
+    }
+    idle.insert(rank);
+  }
+  EXPECT_TRUE(scheduler.all_done());
+  outcome.makespan = now;
+  for (std::size_t m = 0; m < num_units.size(); ++m) {
+    EXPECT_EQ(num_opened[m], 1);
+    EXPECT_EQ(num_collected[m], 1);
+    for (std::size_t u = 0; u < num_units[m]; ++u) {
+      EXPECT_EQ(done[m].count(u), 1u) << "model " << m << " unit " << u;
+      outcome.total += flops_of(m, u);
+      outcome.largest_unit = std::max(outcome.largest_unit, flops_of(m, u));
+    }
+  }
+  return outcome;
+}
+
+TEST(Scheduler, every_unit_once_and_no_rank_idles_longer_than_a_few_units) {
+  const std::vector<std::vector<std::size_t>> sweeps = {{50}, {50, 3, 70}, {0, 4}, std::vector<std::size_t>(40, 30)};
+  for (const auto& sweep : sweeps)
+    for (const int ranks : {1, 2, 3, 8, 64}) {
+      const Outcome outcome = simulate(sweep, ranks);
+      EXPECT_LE(outcome.makespan, outcome.total / ranks + 3 * outcome.largest_unit + 1)
+          << sweep.size() << " models on " << ranks << " ranks";
+    }
+}
+
+TEST(Scheduler, one_rank_takes_a_model_in_one_stream) { EXPECT_EQ(simulate({50, 20, 7}, 1).num_streams, 3u); }
+
+TEST(Scheduler, with_models_enough_a_rank_takes_a_model_whole) {
+  // The last models are shared.
+  EXPECT_LE(simulate(std::vector<std::size_t>(100, 30), 4).num_streams, 100u + 4 * 20);
+}
+
+TEST(Scheduler, units_whose_records_are_missing_are_handed_out_again) {
+  Scheduler scheduler(1, 2);
+  EXPECT_EQ(scheduler.next(0)->step, Step::open);
+  EXPECT_FALSE(scheduler.next(1).has_value());
+  scheduler.opened(0, {{3, 1.0}}, true);
+  EXPECT_EQ(scheduler.next(1)->units, std::vector<std::size_t>{3});
+  EXPECT_FALSE(scheduler.next(0).has_value());
+  scheduler.worked(1);
+  EXPECT_EQ(scheduler.next(0)->step, Step::collect);
+  scheduler.collected(0, {{3, 1.0}});
+  EXPECT_FALSE(scheduler.all_done());
+  EXPECT_EQ(scheduler.next(0)->step, Step::work);
+  scheduler.worked(0);
+  EXPECT_EQ(scheduler.next(1)->step, Step::collect);
+  scheduler.collected(1);
+  EXPECT_TRUE(scheduler.all_done());
+}
+
+}  // namespace
+}  // namespace spectrace
