@@ -1,6 +1,7 @@
 #include "spectrace/run/pass.hpp"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <memory>
@@ -134,6 +135,8 @@ class Pass {
   std::unique_ptr<BatchUnderWay> start(std::size_t unit) {
     auto batch =
         std::make_unique<BatchUnderWay>(model_, make_batch(plan_, plan_.units[unit]), unit, options_.prompt_analyses);
+    batch->error = too_large(plan_.units[unit]);
+    if (batch->error) return batch;
     if (const auto state = events_.find_state(unit)) {
       batch->go_on_from(*state, options_.dtype);
       return batch;
@@ -143,6 +146,21 @@ class Pass {
       batch->measurement.see_boundary(0, batch->hidden);
     });
     return batch;
+  }
+
+  /// Why a batch cannot run in the memory that there is. Asked before: the system would rather kill the whole rank.
+  std::optional<std::string> too_large(const Unit& unit) const {
+    if (options_.memory_bytes <= 0) return std::nullopt;
+    std::size_t longest = 0;
+    for (const std::size_t prompt : unit.prompts)
+      longest = std::max(longest, plan_.sets[unit.set].prompts[prompt].token_ids.size());
+    const std::int64_t bytes =
+        block_workspace_bytes(description_, unit.num_tokens, static_cast<std::int64_t>(longest), options_.dtype);
+    if (bytes <= options_.memory_bytes) return std::nullopt;
+    return fmt::format(
+        "a prompt of {} tokens needs about {:.1f} GiB for the attention of one layer, more than the {:.1f} GiB that a "
+        "rank may use here",
+        longest, static_cast<double>(bytes) / (1 << 30), static_cast<double>(options_.memory_bytes) / (1 << 30));
   }
 
   void do_layer(std::int64_t layer, const std::vector<std::size_t>& layer_units,
@@ -159,17 +177,20 @@ class Pass {
     std::optional<std::string> layer_error, attention_error;
     if (any_batch)
       layer_error = error_of(here, [&] { weights = read_layer(description_, model_.store, layer, options_.dtype); });
-    if (weights) {
+    // Spectra are of what is stored, whatever type the forward pass has.
+    const bool stored_wider = options_.dtype == ComputeType::float32 && stores_float64(layer);
+    if (weights && !stored_wider) {
       attention = attention_weights(*weights);
-    } else if (!layer_units.empty()) {
-      attention_error = error_of(
-          here, [&] { attention = read_attention_weights(description_, model_.store, layer, options_.dtype); });
+    } else if (weights || !layer_units.empty()) {
+      const ComputeType type = stored_wider ? ComputeType::float64 : options_.dtype;
+      attention_error =
+          error_of(here, [&] { attention = read_attention_weights(description_, model_.store, layer, type); });
     }
 
     SlicedWeights sliced;
     std::vector<ValueSpectrum> values;
     std::optional<std::string> values_error;
-    if (weights || (!layer_units.empty() && !attention_error)) {
+    if ((weights || !layer_units.empty()) && !attention_error) {
       sliced = slice_weights(description_, attention, options_.slicing);
       if (needs_values(layer_units, batches))
         values_error = error_of(here + ", W_V of a head", [&] { values = value_spectra(sliced); });
@@ -178,11 +199,22 @@ class Pass {
     for (auto& batch : batches) {
       if (!batch->error && batch->next_layer != layer) continue;
       if (!batch->error && layer_error) batch->error = layer_error;
+      if (!batch->error && attention_error) batch->error = attention_error;
       if (!batch->error && values_error && batch->measurement.needs_value_spectra()) batch->error = values_error;
       if (!batch->error) batch->error = error_of(here, [&] { run_batch(layer, *weights, values, *batch); });
       progress(plan_.units[batch->unit].flops / static_cast<double>(description_.num_layers));
     }
     log_debug("layer {} of {}: {:.2f} s", layer, model_.folder.string(), watch.elapsed_s());
+  }
+
+  /// Whether one of the layer's attention matrices is stored in more than float32 holds.
+  bool stores_float64(std::int64_t layer) const {
+    const LayerSources& sources = description_.layers[static_cast<std::size_t>(layer)];
+    const auto is_wide = [&](const LinearSource& source) {
+      const TensorInfo* info = model_.store.find(source.weight.tensor);
+      return info != nullptr && info->type == StorageType::float64;
+    };
+    return is_wide(sources.w_q) || is_wide(sources.w_k) || is_wide(sources.w_v) || is_wide(sources.w_o);
   }
 
   bool needs_values(const std::vector<std::size_t>& layer_units,

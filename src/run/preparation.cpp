@@ -8,6 +8,7 @@
 #include "spectrace/core/log.hpp"
 #include "spectrace/core/stopwatch.hpp"
 #include "spectrace/numerics/version.hpp"
+#include "spectrace/plan/memory.hpp"
 #include "spectrace/run/assemble.hpp"
 #include "spectrace/run/result_attributes.hpp"
 #include "spectrace/store/result_file.hpp"
@@ -308,6 +309,14 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
       return opening;
     }
   }
+  const MemoryNeed need = memory_need(model.description, plan_of(job, model, preparation), job.compute.dtype,
+                                      job.beta.count, job.graph_eigenvalues);
+  if (need.least() > context.memory_bytes)
+    log_warning(
+        "{}: a rank needs about {:.2f} GiB for it, and may use {:.2f} GiB. Fewer ranks a host, a larger "
+        "--max-memory or smaller tokens_per_batch would do.",
+        entry.name, static_cast<double>(need.least()) / (1 << 30),
+        static_cast<double>(context.memory_bytes) / (1 << 30));
   Opening opening = take_off_journalled(context, entry, model, preparation);
   preparation.open_s = watch.elapsed_s();
   preparation.write(context, entry);

@@ -139,6 +139,8 @@ Json Worker::work(const Assignment& assignment) {
                              job.beta.values()};
   options.hidden_bytes_limit = hidden_bytes_limit(job, opened.model.description, opened.plan, context_.memory_bytes);
 
+  options.memory_bytes = context_.memory_bytes;
+
   RankReport report;
   const std::uint64_t read_before = opened.model.store.bytes_read();
   PassEvents events;

@@ -329,3 +329,31 @@ def test_keep_decides_which_values_of_prompts_are_stored(tmp_path, keep, stored)
     path = write_job(tmp_path / "few", job)
     assert spectrace("run", path).returncode == 0
     assert sha_of(results) == sha_of(everything)
+
+
+def test_spectra_are_of_what_is_stored(tmp_path):
+    """A float64 checkpoint with a float32 forward: its singular values to float64's precision."""
+    kept = {}
+    job = make_job(tmp_path)
+    make_llama(tmp_path / "m", seed=1, layers=3, change=kept.update, dtype="<f8")
+    results = run_job(tmp_path, job)
+    with h5py.File(results / "m.h5") as file:
+        w = kept["model.layers.1.self_attn.v_proj.weight"]
+        s = np.linalg.svd(w, compute_uv=False)
+        np.testing.assert_allclose(file["weights/singular_values"][1, 2, : s.size], s, rtol=1e-13)
+        head = np.linalg.svd(w[:8], compute_uv=False)
+        np.testing.assert_allclose(file["heads/singular_values"][1, 2, 0, : head.size], head, rtol=1e-13)
+        assert np.isfinite(file["prompts/a/trace"][:]).all()
+
+
+def test_prompt_that_does_not_fit_fails_alone(tmp_path):
+    job = make_job(tmp_path, compute={"tokens_per_batch": 30, "max_memory_gib": 0.3, "threads": 1})
+    job["prompt_sets"].append({"name": "huge", "prompts": [{"id": "short", "input_ids": [1, 2]},
+                                                          {"id": "long", "input_ids": [3] * 6000}]})
+    done = spectrace("run", write_job(tmp_path, job))
+    assert done.returncode == 1, done.stderr
+    with h5py.File(tmp_path / "job" / "m.h5") as file:
+        short, long = file["prompts/huge/prompt_error"].asstr()[:]
+        assert short == "" and "6000 tokens needs about" in long
+        assert np.isfinite(file["prompts/huge/gain"][0]).all() and np.isnan(file["prompts/huge/gain"][1]).all()
+        assert np.isfinite(file["prompts/a/gain"][:]).all()

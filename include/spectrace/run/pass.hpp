@@ -20,6 +20,8 @@ struct PassOptions {
   PromptAnalyses prompt_analyses;
   /// Bytes that hidden states of prompts may take at once; more prompts go in several passes. 0: no limit.
   std::int64_t hidden_bytes_limit = 0;
+  /// What the rank may use in all: a batch that needs more fails, alone. 0: not asked.
+  std::int64_t memory_bytes = 0;
 };
 
 /// A batch on its way: what goes to the journal so that a stop costs no more than the layer under work.
