@@ -179,8 +179,11 @@ void Assembly::start_set(std::size_t s) {
       {"token_ids", {"token"}, "1", "Token ids of all prompts, one after the other", std::move(token_ids)});
   group.datasets.push_back(
       {"row_start", {"prompt"}, "1", "Place of the prompt's first token in token_ids", std::move(row_start)});
-  for (const auto* quantity : quantities_of(analyses_))
-    if (quantity->is_stored && keep_.keeps(quantity->dataset.name)) add_empty(group, quantity->dataset);
+  for (const auto* quantity : quantities_of(analyses_)) {
+    if (!quantity->is_stored || !keep_.keeps(quantity->dataset.name)) continue;
+    group.datasets.push_back(make_dataset(quantity->dataset, std::vector<double>()));
+    group.datasets.back().in_rows = true;
+  }
 
   Group& statistics = groups.statistics;
   statistics.path = group.path + "/statistics";
@@ -233,26 +236,33 @@ void Assembly::add(std::size_t index, const Record& record) {
         unembedding_.datasets.push_back(make_dataset(spec, record.arrays.at(spec.name).values));
       return;
     }
-    case UnitKind::prompts: {
-      Group& group = sets_[unit.set].prompts;
-      const auto store = [&](const std::string& name, const Array& array) {
-        auto& target = numbers(group, name);
-        const std::size_t slots = target.size() / plan_.sets[unit.set].prompts.size();
-        const std::size_t found = array.values.size() / unit.prompts.size();
-        // graph_eigenvalues: the batch's longest prompt may be shorter than the set's; rows are padded then.
-        const auto width = name == "graph_eigenvalues" ? static_cast<std::size_t>(array.shape.back()) : found;
-        const std::size_t rows = width == 0 ? 0 : found / width;
-        const std::size_t target_width = rows == 0 ? 0 : slots / rows;
-        for (std::size_t i = 0; i < unit.prompts.size(); ++i)
-          for (std::size_t row = 0; row < rows; ++row)
-            std::copy_n(array.values.begin() + static_cast<std::ptrdiff_t>(i * found + row * width), width,
-                        target.begin() + static_cast<std::ptrdiff_t>(unit.prompts[i] * slots + row * target_width));
-      };
-      for (const auto& [name, array] : record.arrays)
-        if (keep_.keeps(name)) store(name, array);
-      return;
-    }
+    case UnitKind::prompts: return;  // its rows go straight to the file: see write_rows
   }
+}
+
+void Assembly::write_rows(std::size_t set, const Unit* unit, const Record& record, ResultFileWriter& writer) {
+  std::size_t& next = sets_[set].next_prompt;
+  const std::size_t end = unit == nullptr ? plan_.sets[set].prompts.size() : unit->prompts.back() + 1;
+  const Group& group = sets_[set].prompts;
+  for (const auto& dataset : group.datasets) {
+    if (!dataset.in_rows) continue;
+    const std::size_t slots = num_slots(group, {dataset.dims.begin() + 1, dataset.dims.end()});
+    std::vector<double> rows((end - next) * slots, kNaN);  // of prompts that did not run: NaN
+    if (unit != nullptr && record.error.empty()) {
+      const Array& array = record.arrays.at(dataset.name);
+      const std::size_t found = array.values.size() / unit->prompts.size();
+      // graph_eigenvalues: the batch's longest prompt may be shorter than the set's; rows are padded then.
+      const auto width = dataset.name == "graph_eigenvalues" ? static_cast<std::size_t>(array.shape.back()) : found;
+      const std::size_t lines = width == 0 ? 0 : found / width, target_width = lines == 0 ? 0 : slots / lines;
+      for (std::size_t i = 0; i < unit->prompts.size(); ++i)
+        for (std::size_t line = 0; line < lines; ++line)
+          std::copy_n(
+              array.values.begin() + static_cast<std::ptrdiff_t>(i * found + line * width), width,
+              rows.begin() + static_cast<std::ptrdiff_t>((unit->prompts[i] - next) * slots + line * target_width));
+    }
+    writer.write_rows(group.path, dataset.name, rows);
+  }
+  next = end;
 }
 
 void Assembly::add_statistics(std::size_t set, const std::string& quantity, const QuantityStatistics& statistics) {
@@ -264,7 +274,7 @@ void Assembly::add_statistics(std::size_t set, const std::string& quantity, cons
     }
 }
 
-void Assembly::finish_set(std::size_t s, std::vector<Group>& groups) {
+const Group& Assembly::set_group(std::size_t s) {
   SetGroups& set = sets_[s];
   std::size_t num_bad = 0;
   for (const auto& error : prompt_errors_[s]) num_bad += !error.empty();
@@ -279,25 +289,32 @@ void Assembly::finish_set(std::size_t s, std::vector<Group>& groups) {
   set.prompts.datasets.insert(
       set.prompts.datasets.begin() + 2,
       {"prompt_error", {"prompt"}, "1", "Why the prompt could not run; empty if it did", prompt_errors_[s]});
-  add_scalars(set.statistics);
-  groups.push_back(std::move(set.prompts));
-  groups.push_back(std::move(set.statistics));
+  mark_failed(set.prompts);
+  return set.prompts;
 }
 
-std::vector<Group> Assembly::finish() {
+Group Assembly::take_statistics(std::size_t s) {
+  add_scalars(sets_[s].statistics);
+  return std::move(sets_[s].statistics);
+}
+
+void Assembly::mark_failed(Group& group) const {
+  if (const auto failed = failed_units_.find(group.path); failed != failed_units_.end())
+    group.attributes.emplace_back(kFailedUnitsAttribute, failed->second);
+}
+
+std::vector<Group> Assembly::take_weights() {
   std::sort(unit_errors_.begin(), unit_errors_.end());
   for (const auto& [unit, error] : unit_errors_)
     if (plan_.units[unit].kind != UnitKind::prompts &&
         std::find(errors_.begin(), errors_.end(), error) == errors_.end())
       errors_.push_back(error);
   std::vector<Group> groups;
-  if (!weights_.path.empty()) groups.push_back(std::move(weights_));
-  if (!heads_.path.empty()) groups.push_back(std::move(heads_));
-  if (!unembedding_.path.empty()) groups.push_back(std::move(unembedding_));
-  for (std::size_t s = 0; s < sets_.size(); ++s) finish_set(s, groups);
-  for (auto& group : groups)
-    if (const auto failed = failed_units_.find(group.path); failed != failed_units_.end())
-      group.attributes.emplace_back(kFailedUnitsAttribute, failed->second);
+  for (Group* group : {&weights_, &heads_, &unembedding_}) {
+    if (group->path.empty()) continue;
+    mark_failed(*group);
+    groups.push_back(std::move(*group));
+  }
   return groups;
 }
 

@@ -67,6 +67,14 @@ class Digests {
   std::set<std::string> others_;
 };
 
+/// The group's datasets that are still in the file `from`.
+void copy_rows(const fs::path& from, const Group& group, ResultFileWriter& writer) {
+  for (const auto& dataset : group.datasets)
+    if (dataset.in_rows)
+      read_rows(from, group, dataset,
+                [&](std::span<const double> rows) { writer.write_rows(group.path, dataset.name, rows); });
+}
+
 class Collector {
  public:
   Collector(const RunContext& context, const ModelEntry& entry)
@@ -86,16 +94,14 @@ class Collector {
     const Stopwatch watch;
     const auto index = read_journal_index(context_.journal_folder(entry_));
     Collection collection;
-    for (std::size_t unit = 0; unit < plan_.units.size(); ++unit)
-      if (!add_unit(unit, index)) collection.again.push_back({unit, plan_.units[unit].flops});
+    collection.again = add_units(index);
     if (!collection.again.empty()) {
       log_warning("{}: {} of {} finished units are no longer in the journal; they are done again", entry_.name,
                   collection.again.size(), plan_.units.size());
       return collection;
     }
-    std::optional<ResultTree> earlier;
-    if (!preparation_.fresh) earlier = read_earlier_results(context_, entry_);
-    if (earlier) digests_.add(*earlier);
+    if (!preparation_.fresh) earlier_ = read_earlier_results(context_, entry_, WrongDigest::refused);
+    if (earlier_) digests_.add(*earlier_);
     if (!digests_.others().empty()) {
       drop_journal(context_, entry_);
       return unopened_model(
@@ -104,14 +110,13 @@ class Collector {
                                     "' was not the same for all ranks, or changed during the run. Let "
                                     "nobody write to the checkpoint, and run the same command again."});
     }
-    ResultTree tree = make_tree(earlier);
-    const auto num_failed = static_cast<std::int64_t>(plan_.units.size()) - assembly_.num_units_done();
     // First: a kill between the two must not leave results that nobody knows anything of.
     write_run_info(index, watch);
-    write_result_file(context_.result_path(entry_), tree);
-    if (num_failed == 0) drop_journal(context_, entry_);  // else the next start goes on from what was done
+    const ResultTree small = write_file(index);
+    // Else the next start goes on from what was done.
+    if (assembly_.num_units_done() == static_cast<std::int64_t>(plan_.units.size())) drop_journal(context_, entry_);
     collection.outcome = outcome_;
-    collection.rows = summarize(context_.job, entry_, outcome_, &tree);
+    collection.rows = summarize(context_.job, entry_, outcome_, &small);
     return collection;
   }
 
@@ -124,22 +129,26 @@ class Collector {
     return slots;
   }
 
-  bool add_unit(std::size_t unit, const std::map<std::string, JournalEntry>& index) {
-    const auto place = index.find(plan_.units[unit].key);
-    if (place == index.end()) return false;
-    Record record;
-    try {
-      record = read_journal_record(place->second);
-    } catch (const InputError& error) {
-      log_warning("{}", error.what());
-      return false;
+  /// Takes up every record, except what prompts' records hold by prompt: that is read again when it is written. Units
+  /// whose records are not there.
+  std::vector<OpenUnit> add_units(const std::map<std::string, JournalEntry>& index) {
+    std::vector<OpenUnit> missing;
+    for (std::size_t unit = 0; unit < plan_.units.size(); ++unit) {
+      const auto place = index.find(plan_.units[unit].key);
+      try {
+        if (place == index.end()) throw InputError(ErrorKind::io, plan_.units[unit].key + " is not in the journal");
+        const Record record = read_journal_record(place->second);
+        if (record.error.empty()) {
+          digests_.add(record.texts.at("tensors"), record.texts.at("digests"));
+          if (plan_.units[unit].kind == UnitKind::prompts) add_to_sums(plan_.units[unit], record);
+        }
+        assembly_.add(unit, record);
+      } catch (const InputError& error) {
+        log_warning("{}: {}", entry_.name, error.what());
+        missing.push_back({unit, plan_.units[unit].flops});
+      }
     }
-    if (record.error.empty()) {
-      digests_.add(record.texts.at("tensors"), record.texts.at("digests"));
-      if (plan_.units[unit].kind == UnitKind::prompts) add_to_sums(plan_.units[unit], record);
-    }
-    assembly_.add(unit, record);
-    return true;
+    return missing;
   }
 
   void add_to_sums(const Unit& unit, const Record& record) {
@@ -152,29 +161,55 @@ class Collector {
     }
   }
 
-  ResultTree make_tree(const std::optional<ResultTree>& earlier) {
-    for (std::size_t s = 0; s < plan_.sets.size(); ++s)
+  /// Everything into the file, in the contract's order. What does not grow with the prompts is in the tree that comes
+  /// back.
+  ResultTree write_file(const std::map<std::string, JournalEntry>& index) {
+    ResultTree outline;  // which groups there will be, and the small ones
+    outline.groups = assembly_.take_weights();
+    for (std::size_t s = 0; s < plan_.sets.size(); ++s) {
+      outline.groups.push_back(assembly_.set_group(s));
       for (const auto& [quantity, sums] : sums_[s])
         assembly_.add_statistics(s, quantity->dataset.name,
                                  sums.finish(static_cast<std::int64_t>(plan_.sets[s].prompts.size()) - num_done_[s]));
-    ResultTree tree;
-    tree.groups = assembly_.finish();
-    tree.groups.push_back(digests_.group());
-    if (earlier) add_earlier_groups(*earlier, tree);
-    order_groups(context_.job, tree);
-    set_effective_amplification(tree);
+      outline.groups.push_back(assembly_.take_statistics(s));
+    }
+    outline.groups.push_back(digests_.group());
+    const std::size_t num_new = outline.groups.size();
+    std::set<std::string> is_new;
+    for (std::size_t g = 0; g < num_new; ++g) is_new.insert(outline.groups[g].path);
+    if (earlier_) add_earlier_groups(*earlier_, outline);
+    order_groups(context_.job, outline);
+    set_effective_amplification(outline);
 
     std::string error;
     for (const auto& line : assembly_.errors()) error += (error.empty() ? "" : "\n") + line;
-    const bool any_done = assembly_.num_units_done() > 0 || earlier;
+    const bool any_done = assembly_.num_units_done() > 0 || earlier_;
     outcome_ = {error.empty() ? ModelStatus::ok : any_done ? ModelStatus::partial : ModelStatus::failed, error};
     const auto num_failed = static_cast<std::int64_t>(plan_.units.size()) - assembly_.num_units_done();
-    const Identity identity = merged_identity(earlier, preparation_.identity);
-    tree.attributes = result_attributes(context_.job, entry_, model_, {name(outcome_.status), error, num_failed});
-    set_parameters(tree, identity);
-    tree.attributes.emplace_back("prompt_sha256", preparation_.prompt_sha256);
-    tree.attributes.emplace_back("identity", identity_to_json(identity));
-    return tree;
+    const Identity identity = merged_identity(earlier_, preparation_.identity);
+    outline.attributes = result_attributes(context_.job, entry_, model_, {name(outcome_.status), error, num_failed});
+    set_parameters(outline, identity);
+    outline.attributes.emplace_back("prompt_sha256", preparation_.prompt_sha256);
+    outline.attributes.emplace_back("identity", identity_to_json(identity));
+
+    ResultFileWriter writer(context_.result_path(entry_));
+    for (const auto& group : outline.groups) {
+      writer.add_group(group);
+      if (!is_new.contains(group.path))
+        copy_rows(context_.result_path(entry_), group, writer);
+      else
+        for (std::size_t s = 0; s < plan_.sets.size(); ++s)
+          if (group.path == "/prompts/" + plan_.sets[s].name) write_set(s, index, writer);
+    }
+    writer.commit(outline.attributes);
+    return outline;
+  }
+
+  void write_set(std::size_t set, const std::map<std::string, JournalEntry>& index, ResultFileWriter& writer) {
+    for (const auto& unit : plan_.units)
+      if (unit.kind == UnitKind::prompts && unit.set == set)
+        assembly_.write_rows(set, &unit, read_journal_record(index.at(unit.key)), writer);
+    assembly_.write_rows(set, nullptr, {}, writer);
   }
 
   void write_run_info(const std::map<std::string, JournalEntry>& index, const Stopwatch& watch) const {
@@ -212,6 +247,7 @@ class Collector {
   std::map<std::size_t, std::vector<std::pair<const PromptQuantity*, StatisticsSums>>> sums_;  // by set
   std::map<std::size_t, std::int64_t> num_done_;                                               // prompts, by set
   Digests digests_;
+  std::optional<ResultTree> earlier_;  // its large datasets are in the file still
   ModelOutcome outcome_;
 };
 
@@ -233,7 +269,12 @@ bool update_description(const RunContext& context, const ModelEntry& entry, Resu
   const auto place = std::find_if(tree.attributes.begin(), tree.attributes.end(),
                                   [](const auto& attribute) { return attribute.first == "status"; });
   tree.attributes.insert(place, now.begin(), now.end());
-  write_result_file(context.result_path(entry), tree);
+  ResultFileWriter writer(context.result_path(entry));
+  for (const auto& group : tree.groups) {
+    writer.add_group(group);
+    copy_rows(context.result_path(entry), group, writer);
+  }
+  writer.commit(tree.attributes);
   return true;
 }
 
@@ -244,7 +285,7 @@ Collection collect_model(const RunContext& context, const ModelEntry& entry) {
 }
 
 Collection finished_model(const RunContext& context, const ModelEntry& entry) {
-  ResultTree tree = read_result_file(context.result_path(entry), WrongDigest::refused);
+  ResultTree tree = read_result_file(context.result_path(entry), WrongDigest::unasked, kMostValuesInMemory);
   if (update_description(context, entry, tree)) log_info("{}: its description is brought up to date", entry.name);
   drop_journal(context, entry);
   const bool is_ok = text_attribute(tree, "status") == name(ModelStatus::ok);
@@ -260,7 +301,8 @@ Collection unopened_model(const RunContext& context, const ModelEntry& entry, co
   std::optional<ResultTree> there;
   std::error_code error;
   try {
-    if (fs::exists(context.result_path(entry), error)) there = read_result_file(context.result_path(entry));
+    if (fs::exists(context.result_path(entry), error))
+      there = read_result_file(context.result_path(entry), WrongDigest::unasked, kMostValuesInMemory);
   } catch (const InputError& unreadable) {
     log_warning("{}", unreadable.what());
   }

@@ -255,11 +255,12 @@ ModelPlan plan_of(const Job& job, const OpenModel& model, const Preparation& pre
   return plan_model(model.description, preparation.analyses, preparation.sets, plan_options(job, model.config.json()));
 }
 
-std::optional<ResultTree> read_earlier_results(const RunContext& context, const ModelEntry& entry) {
+std::optional<ResultTree> read_earlier_results(const RunContext& context, const ModelEntry& entry,
+                                               WrongDigest wrong_digest) {
   const fs::path path = context.result_path(entry);
   std::error_code error;
   if (!fs::exists(path, error)) return std::nullopt;
-  ResultTree tree = read_result_file(path, WrongDigest::refused);
+  ResultTree tree = read_result_file(path, wrong_digest, kMostValuesInMemory);
   std::erase_if(tree.groups, [](const Group& group) { return has_failed_units(group); });
   if (tree.groups.empty()) return std::nullopt;
   return tree;
@@ -297,7 +298,8 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
     }
   }
   if (!preparation.fresh) {
-    const auto earlier = with_kind(ErrorKind::usage, [&] { return read_earlier_results(context, entry); });
+    const auto earlier =
+        with_kind(ErrorKind::usage, [&] { return read_earlier_results(context, entry, WrongDigest::unasked); });
     if (earlier) {
       expect_same(context, entry, model, *earlier, preparation.identity);
       leave_out_finished(*earlier, job, preparation);
@@ -308,6 +310,9 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
       opening.complete = true;
       return opening;
     }
+    // What is built upon must be whole; better asked now than after the work.
+    if (earlier)
+      with_kind(ErrorKind::usage, [&] { return read_earlier_results(context, entry, WrongDigest::refused); });
   }
   const MemoryNeed need = memory_need(model.description, plan_of(job, model, preparation), job.compute.dtype,
                                       job.beta.count, job.graph_eigenvalues);
@@ -325,7 +330,11 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
 
 void drop_journal(const RunContext& context, const ModelEntry& entry) {
   std::error_code error;
-  fs::remove(preparation_path(context, entry), error);
+  // The preparation, and what a kill left of one half written.
+  std::vector<fs::path> files;
+  for (const auto& file : fs::directory_iterator(context.journal_folder(entry), error))
+    if (file.path().filename().string().starts_with("preparation.json")) files.push_back(file.path());
+  for (const auto& file : files) fs::remove(file, error);
   remove_journal(context.journal_folder(entry));
   fs::remove(context.job.output / "journal", error);  // with the last of them; until then it is not empty
 }

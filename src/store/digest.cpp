@@ -1,9 +1,10 @@
+#include "digest.hpp"
+
 #include <algorithm>
 #include <bit>
 #include <cstdint>
-#include <span>
-#include <string_view>
 
+#include "result_layout.hpp"
 #include "spectrace/core/hash.hpp"
 #include "spectrace/store/result_file.hpp"
 #include "storable_text.hpp"
@@ -15,9 +16,10 @@
 //   "attribute" name value                                      root's, then each group's, by name
 //   "group" path                                                by path
 //   "dimension" name units long_name values                     of the group, by name
-//   "dataset" name units long_name dims values                  of the group, by name
-// An attribute's value is a list of one element. The letters are "f" (float64), "i" (int64), "t" (text).
-// tests/store/check_open.py does the same in Python.
+//   "dataset" name units long_name dims digest                  of the group, by name
+// An attribute's value is a list of one element. The letters are "f" (float64), "i" (int64), "t" (text). A dataset's
+// digest is the text of the SHA-256, in hexadecimal, of the list of its values: datasets can be written one beside the
+// other, each in rows. tests/store/check_open.py does the same in Python.
 
 namespace spectrace {
 namespace {
@@ -46,6 +48,12 @@ class TreeHasher {
     std::visit([this](const auto& v) { add(std::vector{v}); }, value);
   }
   std::string hex_digest() { return sha_.hex_digest(); }
+  /// A list of numbers whose elements come later.
+  void start_numbers(std::uint64_t count) {
+    sha_.update(std::string_view("f"));
+    add_count(count);
+  }
+  void add_bytes(std::span<const std::byte> bytes) { sha_.update(bytes); }
 
  private:
   void add_count(std::uint64_t count) { sha_.update(std::as_bytes(std::span(&count, 1))); }
@@ -78,7 +86,27 @@ void add_attributes(TreeHasher& hasher, const std::vector<std::pair<std::string,
 
 }  // namespace
 
-std::string digest_tree(const ResultTree& tree) {
+struct NumbersDigest::State {
+  TreeHasher hasher;
+};
+
+NumbersDigest::NumbersDigest(std::uint64_t count) : state_(std::make_unique<State>()) {
+  state_->hasher.start_numbers(count);
+}
+NumbersDigest::~NumbersDigest() = default;
+NumbersDigest::NumbersDigest(NumbersDigest&&) noexcept = default;
+NumbersDigest& NumbersDigest::operator=(NumbersDigest&&) noexcept = default;
+void NumbersDigest::add(std::span<const double> values) { state_->hasher.add_bytes(std::as_bytes(values)); }
+std::string NumbersDigest::hex_digest() { return state_->hasher.hex_digest(); }
+
+std::string digest_values(const DatasetValues& values) {
+  TreeHasher hasher;
+  hasher.add(values);
+  return hasher.hex_digest();
+}
+
+std::string digest_tree(const ResultTree& tree,
+                        const std::function<std::string(const Group&, const Dataset&)>& digest_of) {
   const auto name_of = [](const auto& item) { return item.name; };
   TreeHasher hasher;
   add_attributes(hasher, tree.attributes);
@@ -99,10 +127,17 @@ std::string digest_tree(const ResultTree& tree) {
       hasher.add_text(dataset->units);
       hasher.add_text(dataset->long_name);
       hasher.add(dataset->dims);
-      hasher.add(dataset->values);
+      hasher.add_text(digest_of(*group, *dataset));
     }
   }
   return hasher.hex_digest();
+}
+
+std::string digest_tree(const ResultTree& tree) {
+  return digest_tree(tree, [](const Group&, const Dataset& dataset) {
+    if (dataset.in_rows) throw std::logic_error("the values of " + dataset.name + " are not in memory");
+    return digest_values(dataset.values);
+  });
 }
 
 }  // namespace spectrace

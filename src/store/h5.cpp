@@ -63,7 +63,7 @@ Handle write_dataset(hid_t group, const std::string& name, const std::vector<hsi
           : Handle(SPECTRACE_H5(H5Screate_simple, static_cast<int>(shape.size()), shape.data(), nullptr), H5Sclose);
   Handle dataset(SPECTRACE_H5(H5Dcreate2, group, name.c_str(), type, space.get(), H5P_DEFAULT, list.get(), H5P_DEFAULT),
                  H5Dclose);
-  if (std::find(shape.begin(), shape.end(), 0) == shape.end())
+  if (data != nullptr && std::find(shape.begin(), shape.end(), 0) == shape.end())
     SPECTRACE_H5(H5Dwrite, dataset.get(), memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data);
   return dataset;
 }
@@ -151,6 +151,53 @@ void write_attribute(hid_t object, const char* name, std::int64_t value) {
 
 void write_attribute(hid_t object, const char* name, double value) {
   write_attribute(object, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, scalar_space().get(), &value);
+}
+
+Handle create_numbers(hid_t group, const std::string& name, const std::vector<hsize_t>& shape) {
+  return write_dataset(group, name, shape, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, nullptr, true);
+}
+
+hsize_t rows_of_chunk(const std::vector<hsize_t>& shape) {
+  const auto chunk = chunk_shape(shape);
+  return chunk.empty() ? std::max<hsize_t>(1, shape.front()) : chunk.front();
+}
+
+std::vector<hsize_t> shape_of(hid_t dataset) {
+  const Handle space(SPECTRACE_H5(H5Dget_space, dataset), H5Sclose);
+  std::vector<hsize_t> shape(static_cast<std::size_t>(SPECTRACE_H5(H5Sget_simple_extent_ndims, space.get())));
+  if (!shape.empty()) SPECTRACE_H5(H5Sget_simple_extent_dims, space.get(), shape.data(), nullptr);
+  return shape;
+}
+
+namespace {
+
+/// Rows [first, first + count) in the file, and as many in memory.
+std::pair<Handle, Handle> spaces_of_rows(hid_t dataset, hsize_t first, hsize_t count) {
+  Handle space(SPECTRACE_H5(H5Dget_space, dataset), H5Sclose);
+  std::vector<hsize_t> extent = shape_of(dataset), start(extent.size(), 0);
+  start.front() = first;
+  extent.front() = count;
+  SPECTRACE_H5(H5Sselect_hyperslab, space.get(), H5S_SELECT_SET, start.data(), nullptr, extent.data(), nullptr);
+  Handle memory(SPECTRACE_H5(H5Screate_simple, static_cast<int>(extent.size()), extent.data(), nullptr), H5Sclose);
+  return {std::move(space), std::move(memory)};
+}
+
+}  // namespace
+
+void write_rows(hid_t dataset, hsize_t first, const std::vector<hsize_t>& shape, std::span<const double> values) {
+  if (values.empty()) return;
+  hsize_t row = 1;
+  for (std::size_t axis = 1; axis < shape.size(); ++axis) row *= shape[axis];
+  const auto [space, memory] = spaces_of_rows(dataset, first, values.size() / row);
+  SPECTRACE_H5(H5Dwrite, dataset, H5T_NATIVE_DOUBLE, memory.get(), space.get(), H5P_DEFAULT, values.data());
+}
+
+std::vector<double> read_rows(hid_t dataset, hsize_t first, hsize_t count) {
+  const auto [space, memory] = spaces_of_rows(dataset, first, count);
+  std::vector<double> values(static_cast<std::size_t>(SPECTRACE_H5(H5Sget_select_npoints, space.get())));
+  if (!values.empty())
+    SPECTRACE_H5(H5Dread, dataset, H5T_NATIVE_DOUBLE, memory.get(), space.get(), H5P_DEFAULT, values.data());
+  return values;
 }
 
 Handle write_dataset(hid_t group, const std::string& name, const std::vector<hsize_t>& shape,

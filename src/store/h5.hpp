@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <mutex>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -91,6 +92,14 @@ Handle write_dataset(hid_t group, const std::string& name, const std::vector<hsi
                      const std::vector<std::int64_t>& values);
 Handle write_dataset(hid_t group, const std::string& name, const std::vector<hsize_t>& shape,
                      const std::vector<std::string>& values);
+
+/// The same without values: they come in rows along the first dimension.
+Handle create_numbers(hid_t group, const std::string& name, const std::vector<hsize_t>& shape);
+/// Rows of a dataset that its chunks hold together: writing them at once touches each chunk once.
+hsize_t rows_of_chunk(const std::vector<hsize_t>& shape);
+void write_rows(hid_t dataset, hsize_t first, const std::vector<hsize_t>& shape, std::span<const double> values);
+std::vector<double> read_rows(hid_t dataset, hsize_t first, hsize_t count);
+std::vector<hsize_t> shape_of(hid_t dataset);
 
 /// Creation properties of groups and files: creation order tracked, times off.
 void set_reproducible(hid_t group_or_file_list);

@@ -11,6 +11,7 @@ std::string find_inconsistency(const Group& group) {
       if (dimension == nullptr) return place + " has the dimension '" + name + "', its group has not";
       num_slots *= dimension->size();
     }
+    if (dataset.in_rows) continue;
     const std::size_t num_values = std::visit([](const auto& values) { return values.size(); }, dataset.values);
     if (num_values != num_slots)
       return place + " has " + std::to_string(num_values) + " values, its dimensions " + std::to_string(num_slots);

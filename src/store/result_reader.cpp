@@ -1,5 +1,6 @@
 #include <new>
 
+#include "digest.hpp"
 #include "h5.hpp"
 #include "result_layout.hpp"
 #include "spectrace/core/error.hpp"
@@ -71,15 +72,29 @@ std::vector<std::string> read_dims(hid_t dataset, const std::string& place) {
   return dims;
 }
 
+/// A dataset of numbers that shall stay in the file.
+bool is_large(hid_t dataset, std::size_t most_values) {
+  const Handle type(SPECTRACE_H5(H5Dget_type, dataset), H5Tclose);
+  if (h5::kind_of(type.get()) != h5::Kind::number) return false;
+  const Handle space(SPECTRACE_H5(H5Dget_space, dataset), H5Sclose);
+  return static_cast<std::size_t>(SPECTRACE_H5(H5Sget_simple_extent_npoints, space.get())) > most_values;
+}
+
 Coordinate to_coordinate(DatasetValues values) {
   return std::visit([](auto& list) { return Coordinate(std::move(list)); }, values);
 }
 
-void read_dataset(hid_t object, const std::string& name, Group& group) {
+void read_dataset(hid_t object, const std::string& name, std::size_t most_values, Group& group) {
   std::string units = h5::read_text_attribute(object, "units");
   std::string long_name = h5::read_text_attribute(object, "long_name");
+  const bool is_scale = SPECTRACE_H5(H5DSis_scale, object) > 0;
+  if (!is_scale && is_large(object, most_values)) {
+    group.datasets.push_back({name, read_dims(object, group.path + "/" + name), std::move(units), std::move(long_name),
+                              std::vector<double>(), /*in_rows=*/true});
+    return;
+  }
   DatasetValues values = read_values(object);
-  if (SPECTRACE_H5(H5DSis_scale, object) > 0) {
+  if (is_scale) {
     group.dimensions.push_back({name, to_coordinate(std::move(values)), std::move(units), std::move(long_name)});
     return;
   }
@@ -88,7 +103,7 @@ void read_dataset(hid_t object, const std::string& name, Group& group) {
 }
 
 /// Appends the group and, after it, those in it.
-void read_groups(hid_t object, const std::string& path, int nesting, ResultTree& tree) {
+void read_groups(hid_t object, const std::string& path, int nesting, std::size_t most_values, ResultTree& tree) {
   if (nesting > kMostNesting) throw h5::Error("its groups are nested too deeply");
   Group group;
   group.path = path;
@@ -100,7 +115,7 @@ void read_groups(hid_t object, const std::string& path, int nesting, ResultTree&
     if (type == H5I_GROUP)
       child_names.push_back(name);
     else if (type == H5I_DATASET)
-      read_dataset(member.get(), name, group);
+      read_dataset(member.get(), name, most_values, group);
     else
       throw h5::Error("'" + name + "' is neither a group nor a dataset");
   }
@@ -110,7 +125,7 @@ void read_groups(hid_t object, const std::string& path, int nesting, ResultTree&
   if (holds_something || (child_names.empty() && path != "/")) tree.groups.push_back(std::move(group));
   for (const auto& name : child_names) {
     const Handle child(SPECTRACE_H5(H5Gopen2, object, name.c_str(), H5P_DEFAULT), H5Gclose);
-    read_groups(child.get(), path == "/" ? "/" + name : path + "/" + name, nesting + 1, tree);
+    read_groups(child.get(), path == "/" ? "/" + name : path + "/" + name, nesting + 1, most_values, tree);
   }
 }
 
@@ -124,7 +139,7 @@ Handle open_for_reading(const std::filesystem::path& path) {
   return {SPECTRACE_H5(H5Fopen, path.c_str(), H5F_ACC_RDONLY, access.get()), H5Fclose};
 }
 
-ResultTree read_tree(const std::filesystem::path& path) {
+ResultTree read_tree(const std::filesystem::path& path, std::size_t most_values) {
   const h5::Session session;
   const Handle file = open_for_reading(path);
   const Handle root(SPECTRACE_H5(H5Gopen2, file.get(), "/", H5P_DEFAULT), H5Gclose);
@@ -132,22 +147,23 @@ ResultTree read_tree(const std::filesystem::path& path) {
     throw h5::Error(std::string("it has no attribute ") + kDigestAttribute);
   ResultTree tree;
   tree.attributes = read_attributes(root.get());
-  read_groups(root.get(), "/", 0, tree);
+  read_groups(root.get(), "/", 0, most_values, tree);
   return tree;
 }
 
 }  // namespace
 
-ResultTree read_result_file(const std::filesystem::path& path, WrongDigest wrong_digest) {
-  // Reasons of the system first: HDF5 tells a missing file, a folder and a cut one apart less well.
-  static_cast<void>(FileReader(path));
+namespace {
+
+/// Runs f; what goes wrong in it is the file's fault.
+template <typename F>
+auto with_file_named(const std::filesystem::path& path, F&& f) {
   const auto fail = [&](const std::string& why) {
     return InputError(ErrorKind::io, "cannot read the results file '" + path.string() + "'", why,
                       "Is it a results file of spectrace, copied whole?");
   };
-  ResultTree tree;
   try {
-    tree = read_tree(path);
+    return f();
   } catch (const h5::Error& error) {
     throw fail(error.what());
   } catch (const std::bad_alloc&) {
@@ -155,8 +171,56 @@ ResultTree read_result_file(const std::filesystem::path& path, WrongDigest wrong
   } catch (const std::length_error&) {
     throw fail("it says it holds more than fits in memory");
   }
+}
+
+std::string digest_of_rows(const std::filesystem::path& path, const Group& group, const Dataset& dataset) {
+  std::uint64_t count = 1;
+  for (const auto& dim : dataset.dims) count *= group.find_dimension(dim)->size();
+  NumbersDigest digest(count);
+  read_rows(path, group, dataset, [&](std::span<const double> rows) { digest.add(rows); });
+  return digest.hex_digest();
+}
+
+}  // namespace
+
+void read_rows(const std::filesystem::path& path, const Group& group, const Dataset& dataset,
+               const std::function<void(std::span<const double> rows)>& take) {
+  with_file_named(path, [&] {
+    constexpr hsize_t kValuesAtOnce = 1 << 19;
+    hsize_t first = 0, num_rows = 1;
+    while (first < num_rows) {
+      std::vector<double> values;
+      {
+        const h5::Session session;
+        const Handle file = open_for_reading(path);
+        const std::string place = (group.path == "/" ? "" : group.path) + "/" + dataset.name;
+        const Handle object(SPECTRACE_H5(H5Dopen2, file.get(), place.c_str(), H5P_DEFAULT), H5Dclose);
+        const auto shape = h5::shape_of(object.get());
+        if (shape.empty()) throw h5::Error(place + " has no rows");
+        num_rows = shape.front();
+        hsize_t row_size = 1;
+        for (std::size_t axis = 1; axis < shape.size(); ++axis) row_size *= shape[axis];
+        // Whole chunks, so that each is unpacked once.
+        const hsize_t chunk = h5::rows_of_chunk(shape), most = kValuesAtOnce / std::max<hsize_t>(1, row_size);
+        const hsize_t count = std::min(num_rows - first, std::max<hsize_t>(1, most / chunk) * chunk);
+        values = h5::read_rows(object.get(), first, count);
+        first += count;
+      }
+      take(values);
+    }
+  });
+}
+
+ResultTree read_result_file(const std::filesystem::path& path, WrongDigest wrong_digest, std::size_t most_values) {
+  // Reasons of the system first: HDF5 tells a missing file, a folder and a cut one apart less well.
+  static_cast<void>(FileReader(path));
+  ResultTree tree = with_file_named(path, [&] { return read_tree(path, most_values); });
+  if (wrong_digest == WrongDigest::unasked) return tree;
   const auto* digest = std::get_if<std::string>(tree.find_attribute(kDigestAttribute));
-  const bool is_wrong = digest == nullptr || *digest != digest_tree(tree);
+  const bool is_wrong =
+      digest == nullptr || *digest != digest_tree(tree, [&](const Group& group, const Dataset& dataset) {
+        return dataset.in_rows ? digest_of_rows(path, group, dataset) : digest_values(dataset.values);
+      });
   if (is_wrong && wrong_digest == WrongDigest::refused)
     throw InputError(ErrorKind::io, "the contents of '" + path.string() + "' do not match its " + kDigestAttribute,
                      "it was changed or damaged after it was written",

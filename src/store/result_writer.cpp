@@ -1,17 +1,18 @@
+#include <unistd.h>
+
 #include <map>
+#include <memory>
 #include <set>
 #include <string_view>
 
+#include "digest.hpp"
 #include "h5.hpp"
-#include "memory_file.hpp"
+#include "image_file.hpp"
 #include "result_layout.hpp"
 #include "spectrace/core/error.hpp"
 #include "spectrace/core/file.hpp"
 #include "spectrace/store/result_file.hpp"
 #include "storable_text.hpp"
-
-// The file is made in memory (all that it holds lies there anyway, and its image is compressed) and written by
-// core/file, which knows what to do when the disk is full.
 
 namespace spectrace {
 namespace {
@@ -56,8 +57,10 @@ void describe(hid_t dataset, const std::string& units, const std::string& long_n
 /// What a viewer draws first in a group; null if there is nothing to draw.
 const Dataset* find_signal(const Group& group) {
   for (const auto& dataset : group.datasets) {
-    const auto* numbers = std::get_if<std::vector<double>>(&dataset.values);
-    if (numbers != nullptr && !numbers->empty() && !dataset.dims.empty()) return &dataset;
+    if (!std::holds_alternative<std::vector<double>>(dataset.values) || dataset.dims.empty()) continue;
+    bool is_empty = false;
+    for (const auto& name : dataset.dims) is_empty |= group.find_dimension(name)->size() == 0;
+    if (!is_empty) return &dataset;
   }
   return nullptr;
 }
@@ -77,39 +80,10 @@ void write_plot_hints(hid_t object, const Group& group) {
   h5::write_attribute(object, "axes", axes);
 }
 
-/// NeXus: the group that a viewer shows first.
-void write_default_plot(hid_t root, const ResultTree& tree) {
-  for (const auto& group : tree.groups) {
-    if (find_signal(group) == nullptr) continue;
-    if (group.path == "/") return;  // root is what is drawn
-    h5::write_attribute(root, "NX_class", std::string("NXroot"));
-    h5::write_attribute(root, "default", group.path.substr(1));
-    return;
-  }
-}
-
 std::vector<hsize_t> shape_of(const Group& group, const Dataset& dataset) {
   std::vector<hsize_t> shape;
   for (const auto& name : dataset.dims) shape.push_back(group.find_dimension(name)->size());
   return shape;
-}
-
-void write_group(hid_t object, const Group& group) {
-  write_attributes(object, group.attributes);
-  write_plot_hints(object, group);
-  std::map<std::string, Handle> scales;
-  for (const auto& dimension : group.dimensions) {
-    Handle scale = write_values(object, dimension.name, {dimension.size()}, to_values(dimension.values));
-    SPECTRACE_H5(H5DSset_scale, scale.get(), dimension.name.c_str());
-    describe(scale.get(), dimension.units, dimension.long_name);
-    scales.emplace(dimension.name, std::move(scale));
-  }
-  for (const auto& dataset : group.datasets) {
-    const Handle written = write_values(object, dataset.name, shape_of(group, dataset), dataset.values);
-    describe(written.get(), dataset.units, dataset.long_name);
-    for (unsigned axis = 0; axis < dataset.dims.size(); ++axis)
-      SPECTRACE_H5(H5DSattach_scale, written.get(), scales.at(dataset.dims[axis]).get(), axis);
-  }
 }
 
 /// Makes the groups of a path that are not there yet, each with its own properties (HDF5's own making of missing
@@ -149,30 +123,169 @@ class GroupMaker {
   std::set<std::string> made_;
 };
 
-void write_tree(hid_t file, const ResultTree& tree) {
-  GroupMaker groups(file);
-  {
-    const Handle root = groups.make("/");
-    write_attributes(root.get(), tree.attributes);
-    h5::write_attribute(root.get(), kDigestAttribute, digest_tree(tree));
-    write_default_plot(root.get(), tree);
+/// A dataset whose rows are being written.
+struct OpenRows {
+  Handle dataset;
+  std::vector<hsize_t> shape;
+  hsize_t row_size = 1, chunk_rows = 1, num_written = 0;
+  std::vector<double> waiting;  // rows that do not fill their chunks yet
+  NumbersDigest digest;
+};
+
+}  // namespace
+
+struct ResultFileWriter::State {
+  explicit State(const std::filesystem::path& final_path)
+      : path(final_path), temporary(final_path.string() + ".part" + std::to_string(::getpid())) {
+    image = std::make_unique<h5::ImageFile>(temporary);
+    groups = std::make_unique<GroupMaker>(image->get());
   }
-  for (const auto& group : tree.groups) write_group(groups.make(group.path).get(), group);
+
+  void add_group(const Group& group);
+  void finish_rows(const std::string& place, OpenRows& rows);
+
+  std::filesystem::path path, temporary;
+  std::unique_ptr<h5::ImageFile> image;
+  std::unique_ptr<GroupMaker> groups;
+  std::map<std::string, OpenRows> rows;        // by place: "/prompts/x/trace"
+  std::map<std::string, std::string> digests;  // of values, by place
+  ResultTree outline;                          // all but the values of datasets
+  bool committed = false;
+};
+
+namespace {
+
+std::string place_of(const Group& group, const std::string& dataset) { return group.path + "/" + dataset; }
+
+/// Passes on what HDF5 says, or the system where it was to blame, as an error of the file.
+template <typename F>
+void with_file_named(const std::filesystem::path& path, const h5::ImageFile* image, F&& f) {
+  const h5::Session session;
+  std::string reason;
+  try {
+    f();
+  } catch (const h5::Error& error) {
+    reason = error.what();
+  }
+  if (image != nullptr && !image->system_error().empty()) reason = image->system_error();
+  if (!reason.empty()) throw InputError(ErrorKind::io, "cannot make the results file '" + path.string() + "'", reason);
 }
 
 }  // namespace
 
+void ResultFileWriter::State::add_group(const Group& group) {
+  const Handle object = groups->make(group.path);
+  if (group.path != "/") write_attributes(object.get(), group.attributes);
+  write_plot_hints(object.get(), group);
+  std::map<std::string, Handle> scales;
+  for (const auto& dimension : group.dimensions) {
+    Handle scale = write_values(object.get(), dimension.name, {dimension.size()}, to_values(dimension.values));
+    SPECTRACE_H5(H5DSset_scale, scale.get(), dimension.name.c_str());
+    describe(scale.get(), dimension.units, dimension.long_name);
+    scales.emplace(dimension.name, std::move(scale));
+  }
+  for (const auto& dataset : group.datasets) {
+    const auto shape = spectrace::shape_of(group, dataset);
+    Handle written = dataset.in_rows ? h5::create_numbers(object.get(), dataset.name, shape)
+                                     : write_values(object.get(), dataset.name, shape, dataset.values);
+    describe(written.get(), dataset.units, dataset.long_name);
+    for (unsigned axis = 0; axis < dataset.dims.size(); ++axis)
+      SPECTRACE_H5(H5DSattach_scale, written.get(), scales.at(dataset.dims[axis]).get(), axis);
+    if (!dataset.in_rows) {
+      digests[place_of(group, dataset.name)] = digest_values(dataset.values);
+      continue;
+    }
+    hsize_t size = 1;
+    for (const hsize_t extent : shape) size *= extent;
+    OpenRows open{std::move(written), shape, 1, h5::rows_of_chunk(shape), 0, {}, NumbersDigest(size)};
+    for (std::size_t axis = 1; axis < shape.size(); ++axis) open.row_size *= shape[axis];
+    rows.emplace(place_of(group, dataset.name), std::move(open));
+  }
+  Group described = group;
+  for (auto& dataset : described.datasets) {
+    dataset.values = {};
+    dataset.in_rows = true;
+  }
+  outline.groups.push_back(std::move(described));
+}
+
+void ResultFileWriter::State::finish_rows(const std::string& place, OpenRows& open) {
+  h5::write_rows(open.dataset.get(), open.num_written, open.shape, open.waiting);
+  open.num_written += open.row_size == 0 ? open.shape.front() : open.waiting.size() / open.row_size;
+  if (open.num_written != open.shape.front()) throw std::logic_error(place + " lacks rows");
+  digests[place] = open.digest.hex_digest();
+}
+
+ResultFileWriter::ResultFileWriter(const std::filesystem::path& path) {
+  with_file_named(path, nullptr, [&] { state_ = std::make_unique<State>(path); });
+}
+
+ResultFileWriter::~ResultFileWriter() {
+  const h5::Session session;
+  const std::filesystem::path temporary = state_->committed ? "" : state_->temporary;
+  state_->rows.clear();
+  state_.reset();
+  if (!temporary.empty()) ::unlink(temporary.c_str());
+}
+
+void ResultFileWriter::add_group(const Group& group) {
+  if (const std::string problem = find_inconsistency(group); !problem.empty()) throw std::logic_error(problem);
+  with_file_named(state_->path, state_->image.get(), [&] { state_->add_group(group); });
+}
+
+void ResultFileWriter::write_rows(const std::string& group, const std::string& dataset,
+                                  std::span<const double> values) {
+  OpenRows& open = state_->rows.at(group + "/" + dataset);
+  open.digest.add(values);
+  open.waiting.insert(open.waiting.end(), values.begin(), values.end());
+  const hsize_t whole =
+      open.row_size == 0 ? 0 : open.waiting.size() / open.row_size / open.chunk_rows * open.chunk_rows;
+  if (whole == 0) return;
+  with_file_named(state_->path, state_->image.get(), [&] {
+    const auto end = open.waiting.begin() + static_cast<std::ptrdiff_t>(whole * open.row_size);
+    h5::write_rows(open.dataset.get(), open.num_written, open.shape, std::span(open.waiting.begin(), end));
+    open.num_written += whole;
+    open.waiting.erase(open.waiting.begin(), end);
+    state_->image->release_memory();
+  });
+}
+
+void ResultFileWriter::commit(const std::vector<std::pair<std::string, AttributeValue>>& attributes) {
+  State& state = *state_;
+  with_file_named(state.path, state.image.get(), [&] {
+    for (auto& [place, open] : state.rows) state.finish_rows(place, open);
+    state.rows.clear();
+    state.outline.attributes = attributes;
+    const std::string digest = digest_tree(state.outline, [&](const Group& group, const Dataset& dataset) {
+      return state.digests.at(place_of(group, dataset.name));
+    });
+    {
+      const Handle root = state.groups->make("/");
+      write_attributes(root.get(), attributes);
+      h5::write_attribute(root.get(), kDigestAttribute, digest);
+      // NeXus: the group that a viewer shows first.
+      for (const auto& group : state.outline.groups) {
+        const Dataset* signal = find_signal(group);
+        if (signal == nullptr) continue;
+        if (group.path == "/") break;  // root is what is drawn
+        h5::write_attribute(root.get(), "NX_class", std::string("NXroot"));
+        h5::write_attribute(root.get(), "default", group.path.substr(1));
+        break;
+      }
+    }
+    state.groups.reset();
+    state.image->close();
+  });
+  commit_file(state.temporary, state.path);
+  state.committed = true;
+}
+
 void write_result_file(const std::filesystem::path& path, const ResultTree& tree) {
   for (const auto& group : tree.groups)
     if (const std::string problem = find_inconsistency(group); !problem.empty()) throw std::logic_error(problem);
-  const h5::Session session;
-  try {
-    h5::MemoryFile file;
-    write_tree(file.get(), tree);
-    write_file_atomically(path, file.close());
-  } catch (const h5::Error& error) {
-    throw InputError(ErrorKind::io, "cannot make the results file '" + path.string() + "'", error.what());
-  }
+  ResultFileWriter writer(path);
+  for (const auto& group : tree.groups) writer.add_group(group);
+  writer.commit(tree.attributes);
 }
 
 }  // namespace spectrace

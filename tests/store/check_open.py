@@ -76,42 +76,47 @@ def check_group(filename, file, path):
     return len(a.variables)
 
 
-def digest(file):
-    """What the top of src/store/digest.cpp describes."""
-    sha = hashlib.sha256()
+class Hasher:
+    def __init__(self):
+        self.sha = hashlib.sha256()
 
-    def add_count(count):
-        sha.update(struct.pack("<Q", count))
+    def add_count(self, count):
+        self.sha.update(struct.pack("<Q", count))
 
-    def add_text(text):
+    def add_text(self, text):
         data = text.encode()
-        add_count(len(data))
-        sha.update(data)
+        self.add_count(len(data))
+        self.sha.update(data)
 
-    def add_list(values):
+    def add_list(self, values):
         if isinstance(values, list):
-            sha.update(b"t")
-            add_count(len(values))
+            self.sha.update(b"t")
+            self.add_count(len(values))
             for value in values:
-                add_text(value)
+                self.add_text(value)
         else:
-            sha.update({"f": b"f", "i": b"i"}[values.dtype.kind])
-            add_count(values.size)
-            sha.update(values.tobytes())
+            self.sha.update({"f": b"f", "i": b"i"}[values.dtype.kind])
+            self.add_count(values.size)
+            self.sha.update(values.tobytes())
 
-    def add_values(dataset):
+    def add_values(self, dataset):
         if is_text(dataset):
             values = dataset.asstr()[()]
-            add_list([values] if dataset.shape == () else [str(value) for value in values.ravel()])
+            self.add_list([values] if dataset.shape == () else [str(value) for value in values.ravel()])
         else:
-            add_list(np.asarray(dataset[()]))
+            self.add_list(np.asarray(dataset[()]))
 
-    def add_attributes(item):
+    def add_attributes(self, item):
         for name in sorted(set(item.attrs) - HDF5_ATTRIBUTES - NEXUS_ATTRIBUTES - {"content_sha256"}, key=str.encode):
             value = item.attrs[name]
-            add_text("attribute")
-            add_text(name)
-            add_list([value] if isinstance(value, str) else np.asarray(value))
+            self.add_text("attribute")
+            self.add_text(name)
+            self.add_list([value] if isinstance(value, str) else np.asarray(value))
+
+
+def digest(file):
+    """What the top of src/store/digest.cpp describes."""
+    hasher = Hasher()
 
     def visit(path, group):
         datasets = {n: i for n, i in group.items() if isinstance(i, h5py.Dataset)}
@@ -123,25 +128,29 @@ def digest(file):
             visit(path.rstrip("/") + "/" + name, child)
 
     groups = {}
-    add_attributes(file)
+    hasher.add_attributes(file)
     visit("/", file)
     for path in sorted(groups, key=str.encode):
         group, datasets = groups[path]
-        add_text("group")
-        add_text(path)
+        hasher.add_text("group")
+        hasher.add_text(path)
         if path != "/":
-            add_attributes(group)
+            hasher.add_attributes(group)
         for kind in ("dimension", "dataset"):
             for name in sorted(datasets, key=str.encode):
                 dataset = datasets[name]
                 if dataset.is_scale != (kind == "dimension"):
                     continue
                 for text in (kind, name, dataset.attrs["units"], dataset.attrs["long_name"]):
-                    add_text(text)
+                    hasher.add_text(text)
                 if kind == "dataset":
-                    add_list([dimension[0].name.rsplit("/", 1)[-1] for dimension in dataset.dims])
-                add_values(dataset)
-    return sha.hexdigest()
+                    hasher.add_list([dimension[0].name.rsplit("/", 1)[-1] for dimension in dataset.dims])
+                    values = Hasher()
+                    values.add_values(dataset)
+                    hasher.add_text(values.sha.hexdigest())
+                else:
+                    hasher.add_values(dataset)
+    return hasher.sha.hexdigest()
 
 
 def check_file(filename):

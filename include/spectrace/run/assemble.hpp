@@ -8,6 +8,7 @@
 #include "spectrace/measure/record.hpp"
 #include "spectrace/plan/model_plan.hpp"
 #include "spectrace/run/statistics.hpp"
+#include "spectrace/store/result_file.hpp"
 #include "spectrace/store/result_tree.hpp"
 #include "spectrace/store/schema.hpp"
 
@@ -20,12 +21,21 @@ class Assembly {
   Assembly(const ModelDescription& model, const ModelPlan& plan, Slicing slicing, const PromptAnalyses& analyses,
            const KeepChoice& keep);
 
+  /// Weights, heads and unembedding are taken up; of prompts only why they failed: their rows are written by
+  /// write_rows.
   void add(std::size_t unit, const Record& record);
+
+  /// Groups of the weights, in the order of the contract. Call once, after all units were added.
+  std::vector<Group> take_weights();
+  /// The group of a set, its quantities in_rows. Call once, after all units were added.
+  const Group& set_group(std::size_t set);
+  /// The rows of a batch, and of prompts before it that did not run; with no unit those of the rest of the set.
+  /// Batches of a set come in their order.
+  void write_rows(std::size_t set, const Unit* unit, const Record& record, ResultFileWriter& writer);
   /// Statistics of one quantity of a set.
   void add_statistics(std::size_t set, const std::string& quantity, const QuantityStatistics& statistics);
-
-  /// The groups, in the order of the contract. Call once. Collects what failed: see errors().
-  std::vector<Group> finish();
+  /// The group of these. Call once.
+  Group take_statistics(std::size_t set);
   /// Every different error, in the order of units; then the sets whose prompts could not all run.
   const std::vector<std::string>& errors() const { return errors_; }
   std::int64_t num_units_done() const { return num_units_done_; }
@@ -33,11 +43,12 @@ class Assembly {
  private:
   struct SetGroups {
     Group prompts, statistics;
+    std::size_t next_prompt = 0;  // whose row is written next
   };
   void start_layer_group(Group& group, const std::vector<DatasetSpec>& schema, std::int64_t index_size);
   void start_set(std::size_t set);
   std::string group_of(const Unit& unit) const;
-  void finish_set(std::size_t set, std::vector<Group>& groups);
+  void mark_failed(Group& group) const;
 
   const ModelDescription& model_;
   const ModelPlan& plan_;

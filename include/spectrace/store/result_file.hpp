@@ -1,32 +1,68 @@
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "spectrace/store/result_tree.hpp"
 
 namespace spectrace {
 
-/// Writes a results file: under another name, flushed to disk, renamed. The same tree gives the same bytes.
-/// Adds the attribute content_sha256 (over everything else that the tree holds, see docs/file-format.md), and on groups
+/// Makes a results file: under another name, flushed to disk, renamed at the end. Groups come in the order in which a
+/// walk over the file shall find them; the same calls give the same bytes. Datasets that are `in_rows` come in parts:
+/// what is held in memory does not grow with them.
+/// Adds the attribute content_sha256 (over everything else that the file holds, see docs/file-format.md), and on groups
 /// NeXus's NX_class, signal and axes, by which viewers such as h5web know what to plot: these are no part of the tree.
-/// Groups are given as a walk over the file finds them: each after its parent, before its parent's next neighbour.
-/// Bytes that are not UTF-8 are written as U+FFFD. The whole file is made in memory first.
-/// @throws InputError (io) naming the file and the system's reason; the old file, if any, is then still there.
+/// Bytes that are not UTF-8 are written as U+FFFD. Every function throws InputError (io) naming the file and the
+/// system's reason; the old file, if any, is then still there.
+class ResultFileWriter {
+ public:
+  explicit ResultFileWriter(const std::filesystem::path& path);
+  /// Takes the unfinished file away.
+  ~ResultFileWriter();
+  ResultFileWriter(const ResultFileWriter&) = delete;
+  ResultFileWriter& operator=(const ResultFileWriter&) = delete;
+
+  void add_group(const Group& group);
+  /// The next rows along the first dimension, whole ones. @pre the dataset is in_rows, and its group added.
+  void write_rows(const std::string& group, const std::string& dataset, std::span<const double> values);
+  /// Root's attributes, and the file stands. @pre all rows are written.
+  void commit(const std::vector<std::pair<std::string, AttributeValue>>& attributes);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// All at once.
 void write_result_file(const std::filesystem::path& path, const ResultTree& tree);
 
 /// What becomes of a file whose contents no longer match its content_sha256.
 enum class WrongDigest {
   warned,   ///< logged
   refused,  ///< an error: nothing is built upon it
+  unasked,  ///< not looked at: only what is asked for is read
 };
 
 /// Reads a file that write_result_file wrote back into the tree it was given (content_sha256 included as an attribute),
 /// so that writing it again gives the same bytes.
 /// @throws InputError (io) if it cannot be read or is no results file, or was changed and that is refused.
-ResultTree read_result_file(const std::filesystem::path& path, WrongDigest wrong_digest = WrongDigest::warned);
+/// Datasets of more than `most_values` numbers are left in the file, `in_rows`.
+ResultTree read_result_file(const std::filesystem::path& path, WrongDigest wrong_digest = WrongDigest::warned,
+                            std::size_t most_values = static_cast<std::size_t>(-1));
 
-/// SHA-256 over names, shapes, attributes and values of a tree; content_sha256 itself left out.
+/// Reads a dataset that was left in the file, in blocks of rows.
+/// @throws InputError (io).
+void read_rows(const std::filesystem::path& path, const Group& group, const Dataset& dataset,
+               const std::function<void(std::span<const double> rows)>& take);
+
+/// SHA-256 over names, shapes, attributes and values of a tree; content_sha256 itself left out. @pre all values are
+/// there.
 std::string digest_tree(const ResultTree& tree);
 
 }  // namespace spectrace

@@ -32,6 +32,8 @@ struct Dataset {
   std::string units;
   std::string long_name;
   DatasetValues values;  ///< row-major
+  /// Its float64 values are not here: they are written, or read, in rows along the first dimension.
+  bool in_rows = false;
 };
 
 /// A leaf group of a results file: every dataset has all its dimensions in the same group, as xarray asks for.
