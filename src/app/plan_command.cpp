@@ -41,13 +41,14 @@ PlannedModel plan_one(const Job& job, const ModelEntry& entry, int ranks_on_host
   const std::int64_t limit = memory_limit_bytes(job, host_memory_bytes(), ranks_on_host);
   planned.need = memory_need(d, plan, job.compute.dtype, job.beta.count, job.graph_eigenvalues);
   planned.flops = plan.total_flops();
+  planned.load.hidden_bytes_limit = hidden_bytes_limit(job, d, plan, limit);
   for (auto& unit : plan.units) {
+    planned.load.bytes_under_way.push_back(
+        bytes_under_way(d, plan, unit, job.compute.dtype, job.beta.count, job.graph_eigenvalues));
     planned.keys.push_back(std::move(unit.key));
     unit.prompts.clear();
   }
   ModelLoad& load = planned.load;
-  load.hidden_bytes_limit = hidden_bytes_limit(job, d, plan, limit);
-  load.bytes_per_token = d.hidden_size * (job.compute.dtype == ComputeType::float64 ? 8 : 4);
   load.units = std::move(plan.units);
   const double attention =
       static_cast<double>(2 * (d.num_heads + d.num_kv_heads) * d.head_dim * d.hidden_size) * element_bytes(model);
@@ -69,9 +70,10 @@ Json to_json(const RankLoad& load) {
 }
 
 /// Bytes that a rank has at its peak while it works on the model, within the limit.
-double peak_bytes(const MemoryNeed& need, const ModelLoad& load, std::int64_t tokens) {
-  const std::int64_t under_way = std::min(std::max<std::int64_t>(load.hidden_bytes_limit, need.one_batch),
-                                          std::min(need.all_batches, tokens * load.bytes_per_token * 2));
+double peak_bytes(const MemoryNeed& need, const ModelLoad& load, const std::vector<std::size_t>& units) {
+  std::int64_t mine = 0;
+  for (const std::size_t unit : units) mine += load.bytes_under_way[unit];
+  const std::int64_t under_way = std::min(std::max(load.hidden_bytes_limit, need.one_batch), mine);
   return static_cast<double>(need.libraries +
                              std::max({need.layer + need.workspace + under_way, need.unembedding, need.collecting}));
 }
@@ -95,7 +97,7 @@ Json models_to_json(const std::vector<PlannedModel>& models, const SimulatedSwee
       Json share = to_json(sweep.of_models[place][rank]);
       share["rank"] = rank;
       share["node"] = static_cast<int>(rank) / per_node;
-      share["memory_bytes"] = peak_bytes(model.need, model.load, sweep.of_models[place][rank].num_tokens);
+      share["memory_bytes"] = peak_bytes(model.need, model.load, sweep.units[place][rank]);
       for (const std::size_t unit : sweep.units[place][rank]) share["unit_keys"].push_back(model.keys[unit]);
       json["ranks"].push_back(std::move(share));
     }

@@ -76,6 +76,16 @@ JsonNode JsonNode::parse_text(std::string_view text, std::string document, Error
   return JsonNode(std::move(parsed), root);
 }
 
+JsonNode JsonNode::of(Json root, std::string document, ErrorKind kind) {
+  const auto made = std::make_shared<const Document>(Document{std::move(document), kind, std::move(root)});
+  return {made, &made->root};
+}
+
+Json JsonNode::release() && {
+  SPECTRACE_ASSERT(document_.use_count() == 1 && value_ == &document_->root);
+  return std::move(std::const_pointer_cast<Document>(document_)->root);
+}
+
 const std::string& JsonNode::document() const { return document_->name; }
 
 std::string JsonNode::place() const {

@@ -293,17 +293,18 @@ std::vector<const PromptSetEntry*> Job::sets_of(const ModelEntry& model) const {
 }
 
 Job read_job(const fs::path& path, const JobOverrides& overrides) {
-  const JsonNode file = JsonNode::parse_file(path, ErrorKind::usage, DuplicateKeys::refused);
+  JsonNode file = JsonNode::parse_file(path, ErrorKind::usage, DuplicateKeys::refused);
   if (!file.is_object())
     throw InputError(ErrorKind::usage, path.string() + ": is not a JSON object", "",
                      "See jobs/demo/demo.json for one.");
-  Json json = apply(file.json(), overrides);
-  const JsonNode node = JsonNode::parse_text(json.dump(), path.string(), ErrorKind::usage);
+  // One tree of it at a time: a job may hold 100 000 prompts.
+  JsonNode node = JsonNode::of(apply(std::move(file).release(), overrides), path.string(), ErrorKind::usage);
   Problems problems(path.string());
   for (const auto& line : schema_errors(node)) problems.add(line);
   problems.throw_if_any();
   Job job = parse_job(node, fs::absolute(path).parent_path(), problems);
   problems.throw_if_any();
+  Json json = std::move(node).release();
   select_models(overrides.models, job, json);
   if (overrides.output) job.output = fs::absolute(expand_home(*overrides.output)).lexically_normal();
   job.text = json.dump();

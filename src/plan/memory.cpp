@@ -10,11 +10,11 @@ namespace {
 constexpr std::int64_t kMiB = 1 << 20;
 /// Resident after start-up with libtorch, HDF5 and MPI in it.
 constexpr std::int64_t kLibraries = 160 * kMiB;
-constexpr std::int64_t kMostUnderWay = 2048 * kMiB;
+constexpr std::int64_t kLeastUnderWay = 64 * kMiB, kMostUnderWay = 2048 * kMiB;
 
 /// Values that a batch's record has for each prompt.
-std::int64_t values_per_prompt(const ModelDescription& model, const AnalysisChoice& analyses, std::int64_t num_beta,
-                               bool graph_eigenvalues, std::int64_t longest) {
+std::int64_t values_of_prompt(const ModelDescription& model, const AnalysisChoice& analyses, std::int64_t num_beta,
+                              bool graph_eigenvalues, std::int64_t longest) {
   const std::int64_t heads = model.num_layers * model.num_heads;
   std::int64_t values = 0;
   if (analyses.attention) values += 3 * heads + 3 * model.num_layers;
@@ -29,6 +29,17 @@ std::int64_t MemoryNeed::least() const {
   return libraries + std::max({layer + workspace + one_batch, unembedding, collecting});
 }
 
+std::int64_t bytes_under_way(const ModelDescription& model, const ModelPlan& plan, const Unit& unit, ComputeType dtype,
+                             std::int64_t num_beta, bool graph_eigenvalues) {
+  std::int64_t longest = 0;
+  if (graph_eigenvalues)
+    for (const std::size_t prompt : unit.prompts)
+      longest = std::max(longest, static_cast<std::int64_t>(plan.sets[unit.set].prompts[prompt].token_ids.size()));
+  return unit.num_tokens * model.hidden_size * (dtype == ComputeType::float64 ? 8 : 4) +
+         static_cast<std::int64_t>(unit.prompts.size()) *
+             values_of_prompt(model, plan.analyses, num_beta, graph_eigenvalues, longest) * 8;
+}
+
 MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, ComputeType dtype, std::int64_t num_beta,
                        bool graph_eigenvalues) {
   const std::int64_t element = dtype == ComputeType::float64 ? 8 : 4;
@@ -41,11 +52,10 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, Com
       for (const std::size_t prompt : unit.prompts)
         longest = std::max(longest, static_cast<std::int64_t>(plan.sets[unit.set].prompts[prompt].token_ids.size()));
     }
-  const std::int64_t values = values_per_prompt(model, plan.analyses, num_beta, graph_eigenvalues, longest);
+  const std::int64_t values = values_of_prompt(model, plan.analyses, num_beta, graph_eigenvalues, longest);
   for (const auto& unit : plan.units)
     if (unit.kind == UnitKind::prompts) {
-      const std::int64_t bytes =
-          unit.num_tokens * model.hidden_size * element + static_cast<std::int64_t>(unit.prompts.size()) * values * 8;
+      const std::int64_t bytes = bytes_under_way(model, plan, unit, dtype, num_beta, graph_eigenvalues);
       need.one_batch = std::max(need.one_batch, bytes);
       need.all_batches += bytes;
       num_prompts += static_cast<std::int64_t>(unit.prompts.size());
@@ -65,8 +75,8 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, Com
     const auto shape = model.embedding.unembedding.canonical_shape();
     need.unembedding = std::max<std::int64_t>(64 * kMiB, 6 * shape[1] * shape[1] * 8) + shape[0] * 16;
   }
-  // Values, their image in the file, statistics' sums.
-  need.collecting = 3 * num_prompts * values * 8 + 2 * values * 3200;
+  // Two records, rows that wait for their chunk to fill (half a MiB a dataset), statistics' sums, ids.
+  need.collecting = 2 * need.one_batch + 20 * kMiB + 2 * values * 3200 + num_prompts * 200;
   return need;
 }
 
@@ -79,7 +89,9 @@ std::int64_t hidden_bytes_limit(const Job& job, const ModelDescription& model, c
                                 std::int64_t limit_bytes) {
   const MemoryNeed need = memory_need(model, plan, job.compute.dtype, job.beta.count, job.graph_eigenvalues);
   const std::int64_t left = limit_bytes - need.libraries - need.layer - need.workspace;
-  return std::clamp<std::int64_t>(left, 1, kMostUnderWay);
+  // Worth some layers: every stream reads them all again.
+  const std::int64_t wanted = std::clamp(4 * need.layer, kLeastUnderWay, kMostUnderWay);
+  return std::clamp<std::int64_t>(left, 1, wanted);
 }
 
 }  // namespace spectrace

@@ -11,9 +11,11 @@
 namespace spectrace {
 
 std::string PreparedSet::digest() const {
-  Json all = Json::array();
-  for (const auto& prompt : prompts) all.push_back({prompt.id, prompt.token_ids, prompt.error});
-  return sha256_hex(all.dump(-1, ' ', false, Json::error_handler_t::replace));
+  Sha256 sha;
+  for (const auto& prompt : prompts)
+    sha.update(Json{prompt.id, prompt.token_ids, prompt.error}.dump(-1, ' ', false, Json::error_handler_t::replace) +
+               "\n");
+  return sha.hex_digest();
 }
 
 std::vector<std::string> identity_differences(const Identity& before, const Identity& now) {

@@ -22,7 +22,7 @@ RankLoad load_of(const ModelLoad& model, const std::vector<std::size_t>& units, 
     if (unit.kind == UnitKind::prompts) {
       compute_s += unit.flops / profile.prompt_flops_per_s;
       load.num_tokens += unit.num_tokens;
-      const std::int64_t bytes = unit.num_tokens * model.bytes_per_token;
+      const std::int64_t bytes = model.bytes_under_way[index];
       if (num_streams == 0 || (model.hidden_bytes_limit > 0 && under_way + bytes > model.hidden_bytes_limit)) {
         ++num_streams;
         under_way = 0;

@@ -243,16 +243,13 @@ void Assembly::add(std::size_t index, const Record& record) {
 void Assembly::write_rows(std::size_t set, const Unit* unit, const Record& record, ResultFileWriter& writer) {
   std::size_t& next = sets_[set].next_prompt;
   const std::size_t end = unit == nullptr ? plan_.sets[set].prompts.size() : unit->prompts.back() + 1;
-  const Group& group = sets_[set].prompts;
-  for (const auto& dataset : group.datasets) {
-    if (!dataset.in_rows) continue;
-    const std::size_t slots = num_slots(group, {dataset.dims.begin() + 1, dataset.dims.end()});
+  for (const auto& [name, slots] : sets_[set].row_sizes) {
     std::vector<double> rows((end - next) * slots, kNaN);  // of prompts that did not run: NaN
     if (unit != nullptr && record.error.empty()) {
-      const Array& array = record.arrays.at(dataset.name);
+      const Array& array = record.arrays.at(name);
       const std::size_t found = array.values.size() / unit->prompts.size();
       // graph_eigenvalues: the batch's longest prompt may be shorter than the set's; rows are padded then.
-      const auto width = dataset.name == "graph_eigenvalues" ? static_cast<std::size_t>(array.shape.back()) : found;
+      const auto width = name == "graph_eigenvalues" ? static_cast<std::size_t>(array.shape.back()) : found;
       const std::size_t lines = width == 0 ? 0 : found / width, target_width = lines == 0 ? 0 : slots / lines;
       for (std::size_t i = 0; i < unit->prompts.size(); ++i)
         for (std::size_t line = 0; line < lines; ++line)
@@ -260,7 +257,7 @@ void Assembly::write_rows(std::size_t set, const Unit* unit, const Record& recor
               array.values.begin() + static_cast<std::ptrdiff_t>(i * found + line * width), width,
               rows.begin() + static_cast<std::ptrdiff_t>((unit->prompts[i] - next) * slots + line * target_width));
     }
-    writer.write_rows(group.path, dataset.name, rows);
+    writer.write_rows("/prompts/" + plan_.sets[set].name, name, rows);
   }
   next = end;
 }
@@ -274,7 +271,7 @@ void Assembly::add_statistics(std::size_t set, const std::string& quantity, cons
     }
 }
 
-const Group& Assembly::set_group(std::size_t s) {
+Group Assembly::take_set_group(std::size_t s) {
   SetGroups& set = sets_[s];
   std::size_t num_bad = 0;
   for (const auto& error : prompt_errors_[s]) num_bad += !error.empty();
@@ -290,7 +287,10 @@ const Group& Assembly::set_group(std::size_t s) {
       set.prompts.datasets.begin() + 2,
       {"prompt_error", {"prompt"}, "1", "Why the prompt could not run; empty if it did", prompt_errors_[s]});
   mark_failed(set.prompts);
-  return set.prompts;
+  for (const auto& dataset : set.prompts.datasets)
+    if (dataset.in_rows)
+      set.row_sizes.emplace_back(dataset.name, num_slots(set.prompts, {dataset.dims.begin() + 1, dataset.dims.end()}));
+  return std::move(set.prompts);
 }
 
 Group Assembly::take_statistics(std::size_t s) {

@@ -82,7 +82,7 @@ class Collector {
         entry_(entry),
         preparation_(Preparation::read(context, entry)),
         model_(open_model_folder(preparation_.folder, context.io)),
-        plan_(plan_of(context.job, model_, preparation_)),
+        plan_(plan_of(context.job, model_, std::move(preparation_.sets), preparation_.analyses)),
         analyses_(prompt_analyses(context.job, plan_.analyses)),
         assembly_(model_.description, plan_, context.job.slicing, analyses_, context.job.keep) {
     for (std::size_t s = 0; s < plan_.sets.size(); ++s)
@@ -167,7 +167,7 @@ class Collector {
     ResultTree outline;  // which groups there will be, and the small ones
     outline.groups = assembly_.take_weights();
     for (std::size_t s = 0; s < plan_.sets.size(); ++s) {
-      outline.groups.push_back(assembly_.set_group(s));
+      outline.groups.push_back(assembly_.take_set_group(s));
       for (const auto& [quantity, sums] : sums_[s])
         assembly_.add_statistics(s, quantity->dataset.name,
                                  sums.finish(static_cast<std::int64_t>(plan_.sets[s].prompts.size()) - num_done_[s]));
@@ -222,7 +222,6 @@ class Collector {
                  {"estimated_flops", plan_.total_flops()},
                  {"slurm", slurm_ids()},
                  {"versions", versions()},
-                 {"job", Json::parse(context_.job.text)},
                  {"checkpoint_folder", text_of_bytes(preparation_.folder.string())},
                  {"checkpoint_fingerprint", preparation_.fingerprint},
                  {"weights_sha256", digests_.sha256()},
@@ -233,8 +232,10 @@ class Collector {
     for (const auto& [key, place] : index)
       if (key.starts_with(kReportKey))
         info["rank_reports"].push_back(Json::parse(read_journal_record(place).texts.at("report").front()));
-    write_file_atomically(context_.run_info_path(entry_),
-                          info.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+    // The job as it was written, last and as text: it may hold 100 000 prompts.
+    std::string text = info.dump(2, ' ', false, Json::error_handler_t::replace);
+    text.replace(text.rfind("\n}"), 2, ",\n  \"job\": " + context_.job.text + "\n}\n");
+    write_file_atomically(context_.run_info_path(entry_), text);
   }
 
   const RunContext& context_;

@@ -14,6 +14,7 @@
 #include "spectrace/measure/weight_spectra.hpp"
 #include "spectrace/model/forward.hpp"
 #include "spectrace/numerics/numerical_error.hpp"
+#include "spectrace/plan/memory.hpp"
 
 namespace spectrace {
 namespace {
@@ -283,11 +284,12 @@ class Pass {
 std::vector<std::vector<std::size_t>> cut_into_streams(const OpenModel& model, const ModelPlan& plan,
                                                        const std::vector<std::size_t>& prompt_units,
                                                        const PassOptions& options) {
-  const std::int64_t bytes_per_token = model.description.hidden_size * (options.dtype == ComputeType::float64 ? 8 : 4);
   std::vector<std::vector<std::size_t>> streams(1);
   std::int64_t used = 0;
   for (const std::size_t unit : prompt_units) {
-    const std::int64_t bytes = plan.units[unit].num_tokens * bytes_per_token;
+    const std::int64_t bytes = bytes_under_way(model.description, plan, plan.units[unit], options.dtype,
+                                               static_cast<std::int64_t>(options.prompt_analyses.beta.size()),
+                                               options.prompt_analyses.graph_eigenvalues);
     if (options.hidden_bytes_limit > 0 && !streams.back().empty() && used + bytes > options.hidden_bytes_limit) {
       streams.emplace_back();
       used = 0;

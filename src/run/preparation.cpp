@@ -161,7 +161,7 @@ bool journal_is_of(const OpenModel& model, const std::map<std::string, JournalEn
 
 /// Units that the journal holds are left out.
 Opening take_off_journalled(const RunContext& context, const ModelEntry& entry, const OpenModel& model,
-                            Preparation& preparation) {
+                            const ModelPlan& plan, Preparation& preparation) {
   auto index = read_journal_index(context.journal_folder(entry));
   if (!index.empty() && !with_kind(ErrorKind::model, [&] { return journal_is_of(model, index); })) {
     log_warning("{}: the checkpoint's weights have changed since the last start; everything is computed again",
@@ -178,7 +178,6 @@ Opening take_off_journalled(const RunContext& context, const ModelEntry& entry, 
       preparation.states[state->first] = {place, layer};
     }
   Opening opening;
-  const ModelPlan plan = plan_of(context.job, model, preparation);
   for (std::size_t unit = 0; unit < plan.units.size(); ++unit) {
     const auto found = index.find(plan.units[unit].key);
     if (found == index.end() || found->second.failed) {
@@ -251,8 +250,9 @@ Preparation Preparation::read(const RunContext& context, const ModelEntry& entry
   }
 }
 
-ModelPlan plan_of(const Job& job, const OpenModel& model, const Preparation& preparation) {
-  return plan_model(model.description, preparation.analyses, preparation.sets, plan_options(job, model.config.json()));
+ModelPlan plan_of(const Job& job, const OpenModel& model, std::vector<PreparedSet> sets,
+                  const AnalysisChoice& analyses) {
+  return plan_model(model.description, analyses, std::move(sets), plan_options(job, model.config.json()));
 }
 
 std::optional<ResultTree> read_earlier_results(const RunContext& context, const ModelEntry& entry,
@@ -314,15 +314,17 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
     if (earlier)
       with_kind(ErrorKind::usage, [&] { return read_earlier_results(context, entry, WrongDigest::refused); });
   }
-  const MemoryNeed need = memory_need(model.description, plan_of(job, model, preparation), job.compute.dtype,
-                                      job.beta.count, job.graph_eigenvalues);
+  ModelPlan plan = plan_of(job, model, std::move(preparation.sets), preparation.analyses);
+  const MemoryNeed need =
+      memory_need(model.description, plan, job.compute.dtype, job.beta.count, job.graph_eigenvalues);
   if (need.least() > context.memory_bytes)
     log_warning(
         "{}: a rank needs about {:.2f} GiB for it, and may use {:.2f} GiB. Fewer ranks a host, a larger "
         "--max-memory or smaller tokens_per_batch would do.",
         entry.name, static_cast<double>(need.least()) / (1 << 30),
         static_cast<double>(context.memory_bytes) / (1 << 30));
-  Opening opening = take_off_journalled(context, entry, model, preparation);
+  Opening opening = take_off_journalled(context, entry, model, plan, preparation);
+  preparation.sets = std::move(plan.sets);
   preparation.open_s = watch.elapsed_s();
   preparation.write(context, entry);
   return opening;

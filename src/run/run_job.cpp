@@ -40,15 +40,16 @@ void remove_leftovers(const Job& job) {
 
 /// Every rank reads the same bytes: root's, which also takes the output folder.
 Job share_job(const RunOptions& options, Communicator& communicator, std::unique_ptr<FolderLock>& lock) {
+  Job job;
   const std::string text = share_from_root(communicator, [&] {
-    const Job job = read_job(options.job_path, options.overrides);
+    job = read_job(options.job_path, options.overrides);
     require_supported(job);
     create_folders(job.output / "logs");
     lock = std::make_unique<FolderLock>(job.output);
     remove_leftovers(job);
-    return resolve_job(job);
+    return communicator.size() > 1 ? resolve_job(job) : "";
   });
-  return parse_resolved_job(text);
+  return communicator.is_root() ? job : parse_resolved_job(text);
 }
 
 /// One line a host: who runs where, on which cores.

@@ -22,7 +22,7 @@ struct Worker::Opened {
       : number(index),
         preparation(Preparation::read(context, context.job.models[index])),
         model(open_model_folder(preparation.folder, context.io)),
-        plan(plan_of(context.job, model, preparation)),
+        plan(plan_of(context.job, model, std::move(preparation.sets), preparation.analyses)),
         journal(context.journal_folder(context.job.models[index]), context.rank) {}
 
   /// Notes in the record which bytes it was made of: what was read is what is identified.

@@ -40,6 +40,11 @@ class JsonNode {
   static JsonNode parse_text(std::string_view text, std::string document, ErrorKind kind,
                              DuplicateKeys duplicates = DuplicateKeys::last_counts);
 
+  /// A document that is there already.
+  static JsonNode of(Json root, std::string document, ErrorKind kind);
+  /// The document's root; leaves nothing in it. @pre nobody else has a node of the document.
+  Json release() &&;
+
   const std::string& document() const;
   /// JSON pointer of this value, "" for the root. Searched for when asked: costs a walk over the document.
   std::string place() const;

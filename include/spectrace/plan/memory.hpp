@@ -16,11 +16,15 @@ struct MemoryNeed {
   std::int64_t one_batch = 0;    ///< hidden states and record of the largest batch
   std::int64_t all_batches = 0;  ///< of every batch, were all under way at once
   std::int64_t unembedding = 0;  ///< blocks of rows and the triangle
-  std::int64_t collecting = 0;   ///< all per-prompt values and the file's image
+  std::int64_t collecting = 0;   ///< records, rows that wait to be written, sums
 
   /// The least that the model can be measured with.
   std::int64_t least() const;
 };
+
+/// Hidden states and record of a batch on its way through the layers.
+std::int64_t bytes_under_way(const ModelDescription& model, const ModelPlan& plan, const Unit& unit, ComputeType dtype,
+                             std::int64_t num_beta, bool graph_eigenvalues);
 
 MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, ComputeType dtype, std::int64_t num_beta,
                        bool graph_eigenvalues);

@@ -25,8 +25,8 @@ struct ModelLoad {
   std::vector<double> layer_bytes;  ///< of each layer, whole, as stored
   double attention_share = 1;       ///< of a layer: its attention matrices
   double unembedding_bytes = 0;
-  std::int64_t hidden_bytes_limit = 0;  ///< of batches under way, as the run has it; 0: none
-  std::int64_t bytes_per_token = 0;     ///< of a hidden state
+  std::int64_t hidden_bytes_limit = 0;        ///< of batches under way, as the run has it; 0: none
+  std::vector<std::int64_t> bytes_under_way;  ///< of each unit: hidden states and record of a batch
 };
 
 struct RankLoad {

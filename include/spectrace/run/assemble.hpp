@@ -28,7 +28,7 @@ class Assembly {
   /// Groups of the weights, in the order of the contract. Call once, after all units were added.
   std::vector<Group> take_weights();
   /// The group of a set, its quantities in_rows. Call once, after all units were added.
-  const Group& set_group(std::size_t set);
+  Group take_set_group(std::size_t set);
   /// The rows of a batch, and of prompts before it that did not run; with no unit those of the rest of the set.
   /// Batches of a set come in their order.
   void write_rows(std::size_t set, const Unit* unit, const Record& record, ResultFileWriter& writer);
@@ -43,7 +43,8 @@ class Assembly {
  private:
   struct SetGroups {
     Group prompts, statistics;
-    std::size_t next_prompt = 0;  // whose row is written next
+    std::size_t next_prompt = 0;                                 // whose row is written next
+    std::vector<std::pair<std::string, std::size_t>> row_sizes;  // of the quantities that are stored
   };
   void start_layer_group(Group& group, const std::vector<DatasetSpec>& schema, std::int64_t index_size);
   void start_set(std::size_t set);

@@ -18,7 +18,8 @@ struct PassOptions {
   ComputeType dtype = ComputeType::float32;
   Slicing slicing = Slicing::correct;
   PromptAnalyses prompt_analyses;
-  /// Bytes that hidden states of prompts may take at once; more prompts go in several passes. 0: no limit.
+  /// Bytes that batches under way may take at once, hidden states and records; more prompts go in several passes. 0: no
+  /// limit.
   std::int64_t hidden_bytes_limit = 0;
   /// What the rank may use in all: a batch that needs more fails, alone. 0: not asked.
   std::int64_t memory_bytes = 0;

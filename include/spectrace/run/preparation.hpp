@@ -55,7 +55,8 @@ struct Opening {
 Opening open_for_work(const RunContext& context, const ModelEntry& entry);
 
 /// The model's plan, as every rank makes it.
-ModelPlan plan_of(const Job& job, const OpenModel& model, const Preparation& preparation);
+ModelPlan plan_of(const Job& job, const OpenModel& model, std::vector<PreparedSet> sets,
+                  const AnalysisChoice& analyses);
 
 /// Larger datasets of earlier results stay in their file.
 inline constexpr std::size_t kMostValuesInMemory = 1 << 19;
