@@ -71,7 +71,7 @@ output_folder() {
       -o|--output) output=${2:-}; shift ;;
       --output=*) output=${1#--output=} ;;
       -o?*) output=${1#-o} ;;
-      --model|--reduce|--device|--dtype|--max-memory|--max-hours|--io|--log-level) shift ;;
+      --model|--reduce|--device|--dtype|--max-memory|--max-hours|--threads|--stages|--deadline|--io|--log-level) shift ;;
       -*) ;;
       *) job=${job:-$1} ;;
     esac
