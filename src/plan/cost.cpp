@@ -44,11 +44,15 @@ double unembedding_flops(const ModelDescription& model) {
   return singular_values_flops(shape[0], shape[1]);
 }
 
-double prompt_flops(const ModelDescription& model, std::int64_t num_tokens) {
+std::int64_t num_block_parameters(const ModelDescription& model) {
+  std::int64_t count = 0;
+  for (std::int64_t layer = 0; layer < model.num_layers; ++layer) count += num_layer_parameters(model, layer);
+  return count;
+}
+
+double prompt_flops(const ModelDescription& model, double num_block_parameters, std::int64_t num_tokens) {
   const auto n = static_cast<double>(num_tokens);
-  double flops = 0;
-  for (std::int64_t layer = 0; layer < model.num_layers; ++layer)
-    flops += 2 * n * static_cast<double>(num_layer_parameters(model, layer));
+  const double flops = 2 * n * num_block_parameters;
   const double per_head = 4 * n * n * static_cast<double>(model.head_dim)  // scores and weighted values
                           + 4.0 / 3.0 * n * n * n;                         // eigenvalues of the token graph
   return flops + per_head * static_cast<double>(model.num_heads * model.num_layers);
@@ -68,8 +72,7 @@ std::int64_t num_layer_parameters(const ModelDescription& model, std::int64_t la
 }
 
 std::int64_t num_parameters(const ModelDescription& model) {
-  std::int64_t count = 0;
-  for (std::int64_t layer = 0; layer < model.num_layers; ++layer) count += num_layer_parameters(model, layer);
+  std::int64_t count = num_block_parameters(model);
   const EmbeddingSources& embedding = model.embedding;
   count += num_elements(embedding.token);
   if (embedding.position) count += num_elements(*embedding.position);

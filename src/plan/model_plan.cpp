@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 #include <set>
+#include <span>
 
 #include "spectrace/core/hash.hpp"
 #include "spectrace/numerics/version.hpp"
@@ -68,10 +69,22 @@ PlanOptions plan_options(const Job& job, const Json& config) {
 
 namespace {
 
-/// The readable name with the first 64 bits of a SHA-256 over everything that the record's bits depend on.
-std::string make_key(const std::string& readable, const Json& facts) {
-  return readable + "-" + sha256_hex(facts.dump(-1, ' ', false, Json::error_handler_t::replace)).substr(0, 16);
+/// The readable name with the first 64 bits of a SHA-256 over everything that the record's bits depend on: `facts`, and
+/// for each prompt of a batch its number of tokens and their ids.
+std::string make_key(const std::string& readable, const std::string& facts, const PreparedSet* set = nullptr,
+                     const std::vector<std::size_t>& prompts = {}) {
+  Sha256 sha;
+  sha.update(facts);
+  for (const std::size_t prompt : prompts) {
+    const auto& ids = set->prompts[prompt].token_ids;
+    const auto length = static_cast<std::int64_t>(ids.size());
+    sha.update(std::as_bytes(std::span(&length, 1)));
+    sha.update(std::as_bytes(std::span(ids)));
+  }
+  return readable + "-" + sha.hex_digest().substr(0, 16);
 }
+
+std::string text_of(const Json& facts) { return facts.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 std::string letters(const AnalysisChoice& analyses) {
   std::string which;
@@ -87,8 +100,8 @@ ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& analys
                      const PlanOptions& options) {
   ModelPlan plan;
   plan.analyses = analyses;
-  const Json common = {kNumericsVersion, options.config};
-  const Json of_weights = {common, name(options.dtype), name(options.slicing)};
+  const std::string common = text_of({kNumericsVersion, options.config});
+  const std::string of_weights = text_of({common, name(options.dtype), name(options.slicing)});
   for (std::int64_t layer = 0; layer < model.num_layers; ++layer) {
     const std::string number = std::to_string(layer);
     if (analyses.weights)
@@ -103,21 +116,21 @@ ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& analys
         {UnitKind::unembedding, make_key("unembedding", common), -1, 0, {}, 0, unembedding_flops(model)});
 
   if (!analyses.any_of_prompts()) sets.clear();
-  Json of_prompts = {of_weights, letters(analyses)};
-  if (analyses.sheaf) of_prompts.push_back({options.beta, options.graph_eigenvalues});
+  Json prompt_facts = {of_weights, letters(analyses)};
+  if (analyses.sheaf) prompt_facts.push_back({options.beta, options.graph_eigenvalues});
+  const std::string of_prompts = text_of(prompt_facts);
+  const auto block_parameters = static_cast<double>(num_block_parameters(model));
   for (std::size_t s = 0; s < sets.size(); ++s) {
     const auto batches = make_batches(sets[s], options.tokens_per_batch);
     for (std::size_t b = 0; b < batches.size(); ++b) {
       Unit unit{UnitKind::prompts, "", -1, s, batches[b], 0, 0};
-      Json tokens = Json::array();
       for (const std::size_t prompt : batches[b]) {
-        const auto& ids = sets[s].prompts[prompt].token_ids;
-        const auto length = static_cast<std::int64_t>(ids.size());
-        tokens.push_back(ids);
+        const auto length = static_cast<std::int64_t>(sets[s].prompts[prompt].token_ids.size());
         unit.num_tokens += length;
-        unit.flops += prompt_flops(model, length);
+        unit.flops += prompt_flops(model, block_parameters, length);
       }
-      unit.key = make_key("prompts/" + sets[s].name + "/" + std::to_string(b), {of_prompts, std::move(tokens)});
+      unit.key =
+          make_key("prompts/" + sets[s].name + "/" + std::to_string(b), of_prompts, &sets[s], batches[b]);
       plan.units.push_back(std::move(unit));
     }
   }

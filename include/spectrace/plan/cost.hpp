@@ -17,10 +17,12 @@ double heads_flops(const ModelDescription& model);
 double unembedding_flops(const ModelDescription& model);
 
 /// One prompt through all layers, with its statistics (the graph Laplacians' eigenvalues among them).
-double prompt_flops(const ModelDescription& model, std::int64_t num_tokens);
+/// num_block_parameters: of all layers, which is the same for every prompt.
+double prompt_flops(const ModelDescription& model, double num_block_parameters, std::int64_t num_tokens);
 
-/// Weights of the model, from its sources: parameters in total, and in one layer.
+/// Weights of the model, from its sources: parameters in total, in all layers, and in one.
 std::int64_t num_parameters(const ModelDescription& model);
+std::int64_t num_block_parameters(const ModelDescription& model);
 std::int64_t num_layer_parameters(const ModelDescription& model, std::int64_t layer);
 
 }  // namespace spectrace
