@@ -89,8 +89,8 @@ std::int64_t hidden_bytes_limit(const Job& job, const ModelDescription& model, c
                                 std::int64_t limit_bytes) {
   const MemoryNeed need = memory_need(model, plan, job.compute.dtype, job.beta.count, job.graph_eigenvalues);
   const std::int64_t left = limit_bytes - need.libraries - need.layer - need.workspace;
-  // Worth some layers: every stream reads them all again.
-  const std::int64_t wanted = std::clamp(4 * need.layer, kLeastUnderWay, kMostUnderWay);
+  // Worth some layers, since every stream reads them all again.
+  const std::int64_t wanted = std::clamp(16 * need.layer, kLeastUnderWay, kMostUnderWay);
   return std::clamp<std::int64_t>(left, 1, wanted);
 }
 

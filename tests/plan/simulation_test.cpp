@@ -1,0 +1,73 @@
+#include "spectrace/plan/simulation.hpp"
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+namespace spectrace {
+namespace {
+
+/// Four layers of matrices, an unembedding, ten batches of 100 tokens.
+ModelLoad made_load() {
+  ModelLoad load;
+  for (int l = 0; l < 4; ++l) load.units.push_back({UnitKind::matrices, "", l, 0, {}, 0, 1e9});
+  load.units.push_back({UnitKind::unembedding, "", -1, 0, {}, 0, 3e9});
+  for (int b = 0; b < 10; ++b) load.units.push_back({UnitKind::prompts, "", -1, 0, {}, 100, 2e9});
+  load.layer_bytes.assign(4, 1000);
+  load.attention_share = 0.25;
+  load.unembedding_bytes = 500;
+  load.bytes_under_way.assign(load.units.size(), 10);
+  return load;
+}
+
+MachineProfile simple_profile() {
+  MachineProfile profile;
+  profile.prompt_flops_per_s = profile.spectra_flops_per_s = profile.unembedding_flops_per_s = 1e9;
+  profile.read_bytes_per_s = profile.file_system_bytes_per_s = 1e12;
+  profile.open_s = profile.collect_s = 0;
+  return profile;
+}
+
+TEST(Simulation, one_rank_reads_every_layer_once_and_its_time_is_the_sum) {
+  const SimulatedSweep sweep = simulate_sweep({made_load()}, 1, simple_profile(), true);
+  ASSERT_EQ(sweep.ranks.size(), 1u);
+  EXPECT_NEAR(sweep.makespan_s, 27, 1e-6);  // 4 + 3 + 20
+  EXPECT_NEAR(sweep.efficiency, 1, 1e-12);
+  EXPECT_EQ(sweep.ranks[0].bytes, 4 * 1000 + 500);
+  EXPECT_EQ(sweep.ranks[0].num_tokens, 1000);
+  EXPECT_EQ(sweep.ranks[0].num_layers_read, 4u);
+}
+
+TEST(Simulation, a_limit_of_batches_under_way_makes_more_streams) {
+  ModelLoad load = made_load();
+  load.hidden_bytes_limit = 30;  // three batches at a time
+  EXPECT_EQ(simulate_sweep({load}, 1, simple_profile()).ranks[0].num_layers_read, 4u * 4u);
+}
+
+TEST(Simulation, every_unit_once_for_any_number_of_ranks) {
+  for (const int ranks : {2, 3, 7, 100}) {
+    const SimulatedSweep sweep = simulate_sweep({made_load(), made_load()}, ranks, simple_profile(), true);
+    double flops = 0;
+    for (const auto& rank : sweep.ranks) flops += rank.flops;
+    EXPECT_NEAR(flops, 54e9, 1);
+    EXPECT_LE(sweep.efficiency, 1 + 1e-12);
+    EXPECT_GE(sweep.makespan_s, 54.0 / ranks - 1e-6);
+    for (const auto& model : sweep.units) {
+      std::multiset<std::size_t> seen;
+      for (const auto& rank : model) seen.insert(rank.begin(), rank.end());
+      EXPECT_EQ(seen.size(), 15u);
+      EXPECT_EQ(std::set<std::size_t>(seen.begin(), seen.end()).size(), 15u);
+    }
+  }
+}
+
+TEST(Simulation, ranks_beyond_the_work_are_not_advised) {
+  const int few = sensible_number_of_ranks({made_load()}, simple_profile());
+  const int more = sensible_number_of_ranks(std::vector<ModelLoad>(20, made_load()), simple_profile());
+  EXPECT_GE(few, 1);
+  EXPECT_LE(few, 8);
+  EXPECT_GT(more, few);
+}
+
+}  // namespace
+}  // namespace spectrace
