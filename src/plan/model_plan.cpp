@@ -129,8 +129,7 @@ ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& analys
         unit.num_tokens += length;
         unit.flops += prompt_flops(model, block_parameters, length);
       }
-      unit.key =
-          make_key("prompts/" + sets[s].name + "/" + std::to_string(b), of_prompts, &sets[s], batches[b]);
+      unit.key = make_key("prompts/" + sets[s].name + "/" + std::to_string(b), of_prompts, &sets[s], batches[b]);
       plan.units.push_back(std::move(unit));
     }
   }
