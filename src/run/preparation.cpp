@@ -261,6 +261,10 @@ std::optional<ResultTree> read_earlier_results(const RunContext& context, const 
   std::error_code error;
   if (!fs::exists(path, error)) return std::nullopt;
   ResultTree tree = read_result_file(path, wrong_digest, kMostValuesInMemory);
+  if (const std::string format = text_attribute(tree, "Conventions"); format != kConventions)
+    throw InputError(ErrorKind::io, "'" + path.string() + "' holds results of another format",
+                     "'" + format + "', this version builds on '" + kConventions + "'",
+                     "Give another output folder, or --fresh to compute everything anew.");
   std::erase_if(tree.groups, [](const Group& group) { return has_failed_units(group); });
   if (tree.groups.empty()) return std::nullopt;
   return tree;

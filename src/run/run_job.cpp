@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <set>
@@ -10,9 +11,11 @@
 #include "spectrace/core/file.hpp"
 #include "spectrace/core/host_memory.hpp"
 #include "spectrace/core/log.hpp"
+#include "spectrace/core/stopwatch.hpp"
 #include "spectrace/plan/memory.hpp"
 #include "spectrace/run/conductor.hpp"
 #include "spectrace/run/folder_lock.hpp"
+#include "spectrace/run/run_info.hpp"
 #include "spectrace/run/share.hpp"
 #include "spectrace/run/summary.hpp"
 
@@ -69,6 +72,24 @@ void log_ranks(Communicator& communicator, int threads) {
   }
 }
 
+/// What the sweep took, of all ranks. Collective.
+void log_totals(const RunContext& context, double elapsed_s, Communicator& communicator, Reducer& reducer) {
+  std::int64_t sums[] = {static_cast<std::int64_t>(context.busy_s.load() * 1e3),
+                         static_cast<std::int64_t>(context.flops_done.load() / 1e6),
+                         static_cast<std::int64_t>(context.bytes_read.load())};
+  double peak[] = {static_cast<double>(peak_memory_bytes())};
+  reducer.sum(sums);
+  reducer.max(peak);
+  if (!communicator.is_root()) return;
+  const double busy_s = static_cast<double>(sums[0]) * 1e-3, gib = 1 << 30;
+  log_info(
+      "{:.1f} s, {:.0f} % of the ranks' time at work, {:.3g} Gflop/s a rank, {:.2f} GiB read, peak memory of a rank "
+      "{:.2f} GiB",
+      elapsed_s, std::min(100.0, 100 * busy_s / (elapsed_s * communicator.size())),
+      busy_s > 0 ? static_cast<double>(sums[1]) * 1e-3 / busy_s : 0.0, static_cast<double>(sums[2]) / gib,
+      peak[0] / gib);
+}
+
 std::string counted(std::size_t count, const char* noun) {
   return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
 }
@@ -90,13 +111,17 @@ RunEnd run_job(const RunOptions& options, Communicator& communicator) {
   context->memory_bytes = memory_limit_bytes(job, host_memory_bytes(), communicator.local_size());
   const auto reducer = make_reducer(options.reduce, communicator);
   if (communicator.is_root())
-    log_info("job '{}': {}, {}, {}, {:.1f} GiB for each, reduced over {}", job.name,
-             counted(job.models.size(), "model"), counted(job.prompt_sets.size(), "prompt set"),
+    log_info("job '{}': {}, {}, {}, {:.1f} GiB for each, totals over {}", job.name, counted(job.models.size(), "model"),
+             counted(job.prompt_sets.size(), "prompt set"),
              counted(static_cast<std::size_t>(communicator.size()), "rank"),
              static_cast<double>(context->memory_bytes) / (1 << 30), reducer->backend());
   log_ranks(communicator, context->num_threads);
 
+  const Stopwatch watch;
   const SweepOutcome outcome = conduct(context, communicator, stop, {options.deadline_s, 40}, lock.get());
+  const double elapsed_s = watch.elapsed_s();
+  if (outcome.exit_code != kStopped && outcome.exit_code != kNothingReadOrWritten)
+    log_totals(*context, elapsed_s, communicator, *reducer);
   if (communicator.is_root()) {
     if (outcome.exit_code == kStopped)
       log_warning("stopped; what is finished is safe: run the same command again{} to go on",

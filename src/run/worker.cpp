@@ -59,6 +59,13 @@ Worker::Worker(RunContext& context) : context_(context) {}
 Worker::~Worker() = default;
 
 Json Worker::run(const Assignment& assignment) {
+  const Stopwatch watch;
+  Json report = do_assignment(assignment);
+  context_.busy_s.store(context_.busy_s.load() + watch.elapsed_s());
+  return report;
+}
+
+Json Worker::do_assignment(const Assignment& assignment) {
   switch (assignment.step) {
     case Step::open: return open(assignment.model);
     case Step::work: return work(assignment);
@@ -179,6 +186,7 @@ Json Worker::work(const Assignment& assignment) {
   report.stopped = !run_pass(opened.model, opened.plan, assignment.units, options, events);
   report.compute_s = watch.elapsed_s();
   report.bytes_read = opened.model.store.bytes_read() - read_before;
+  context_.bytes_read += report.bytes_read;
 
   Record note;
   note.texts["report"] = {report.to_json(context_.rank, context_.num_threads)};

@@ -297,6 +297,16 @@ def test_damaged_results_are_not_built_upon(tmp_path):
         assert file["weights/spectral_norm"][0, 0] == 999 and "prompts" not in file
 
 
+def test_results_of_another_format_are_named(tmp_path):
+    job = make_job(tmp_path)
+    results = run_job(tmp_path, job)
+    with h5py.File(results / "m.h5", "r+") as file:
+        file.attrs["Conventions"] = "spectrace-1"
+    done = spectrace("run", tmp_path / "job.json")
+    assert done.returncode == 2 and "'spectrace-1'" in done.stderr and "--fresh" in done.stderr
+    assert spectrace("run", tmp_path / "job.json", "--fresh").returncode == 0
+
+
 def test_fresh_that_was_stopped_goes_on_without_fresh(tmp_path):
     job = make_job(tmp_path)
     run_job(tmp_path, job)

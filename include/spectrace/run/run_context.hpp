@@ -25,6 +25,9 @@ struct RunContext {
   std::atomic<bool> stop{false};
   /// Work done, in the units' flops, since the run began. Read by the thread that speaks MPI.
   std::atomic<double> flops_done{0};
+  /// Of all assignments: seconds of work, and bytes read from checkpoints. Read when the work is over.
+  std::atomic<double> busy_s{0};
+  std::atomic<std::uint64_t> bytes_read{0};
 
   std::filesystem::path result_path(const ModelEntry& model) const { return job.output / (model.name + ".h5"); }
   std::filesystem::path run_info_path(const ModelEntry& model) const { return job.output / (model.name + ".run.json"); }

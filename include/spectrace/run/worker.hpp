@@ -21,6 +21,7 @@ class Worker {
 
  private:
   struct Opened;
+  Json do_assignment(const Assignment& assignment);
   Json open(std::size_t model);
   Json work(const Assignment& assignment);
   Json collect(std::size_t model);
