@@ -15,11 +15,6 @@ namespace {
 /// Above so many ranks the table shows the least, the mean and the most.
 constexpr int kMostRanksShown = 16;
 
-double element_bytes(const OpenModel& model) {
-  const TensorInfo* info = model.store.find(model.description.layers.front().w_v.weight.tensor);
-  return info == nullptr ? 4.0 : static_cast<double>(element_size_bytes(info->type));
-}
-
 /// A model of the job as planning sees it.
 struct PlannedModel {
   std::string name;
@@ -41,25 +36,8 @@ PlannedModel plan_one(const Job& job, const ModelEntry& entry, int ranks_on_host
   const std::int64_t limit = memory_limit_bytes(job, host_memory_bytes(), ranks_on_host);
   planned.need = memory_need(d, plan, job.compute.dtype, job.beta.count, job.graph_eigenvalues);
   planned.flops = plan.total_flops();
-  planned.load.hidden_bytes_limit = hidden_bytes_limit(job, d, plan, limit);
-  for (auto& unit : plan.units) {
-    planned.load.bytes_under_way.push_back(
-        bytes_under_way(d, plan, unit, job.compute.dtype, job.beta.count, job.graph_eigenvalues));
-    planned.keys.push_back(std::move(unit.key));
-    unit.prompts.clear();
-  }
-  ModelLoad& load = planned.load;
-  load.units = std::move(plan.units);
-  const double attention =
-      static_cast<double>(2 * (d.num_heads + d.num_kv_heads) * d.head_dim * d.hidden_size) * element_bytes(model);
-  double largest = 1;
-  for (std::int64_t l = 0; l < d.num_layers; ++l) {
-    load.layer_bytes.push_back(static_cast<double>(num_layer_parameters(d, l)) * element_bytes(model));
-    largest = std::max(largest, load.layer_bytes.back());
-  }
-  load.attention_share = std::min(1.0, attention / largest);
-  const auto shape = d.embedding.unembedding.canonical_shape();
-  load.unembedding_bytes = static_cast<double>(shape[0] * shape[1]) * element_bytes(model);
+  planned.load = model_load(model, plan, job, limit);
+  for (auto& unit : plan.units) planned.keys.push_back(std::move(unit.key));
   return planned;
 }
 
@@ -70,12 +48,16 @@ Json to_json(const RankLoad& load) {
 }
 
 /// Bytes that a rank has at its peak while it works on the model, within the limit.
-double peak_bytes(const MemoryNeed& need, const ModelLoad& load, const std::vector<std::size_t>& units) {
-  std::int64_t mine = 0;
-  for (const std::size_t unit : units) mine += load.bytes_under_way[unit];
-  const std::int64_t under_way = std::min(std::max(load.hidden_bytes_limit, need.one_batch), mine);
-  return static_cast<double>(need.libraries +
-                             std::max({need.layer + need.workspace + under_way, need.unembedding, need.collecting}));
+double peak_bytes(const MemoryNeed& need, const ModelLoad& load, const RankLoad& rank,
+                  const std::vector<std::size_t>& units) {
+  std::int64_t under_way = 0;
+  for (const std::size_t unit : units) under_way += load.bytes_under_way[unit];
+  under_way = std::min(std::max(load.hidden_bytes_limit, need.one_batch), under_way);
+  // What a stage works on, what it sends, and what waits before it.
+  if (load.stages > 1) under_way = std::min(need.all_batches, 5 * need.one_batch);
+  const auto resident = static_cast<std::int64_t>(rank.resident_bytes);
+  return static_cast<double>(need.libraries + std::max({resident + need.layer + need.workspace + under_way,
+                                                        need.unembedding, need.collecting}));
 }
 
 Json models_to_json(const std::vector<PlannedModel>& models, const SimulatedSweep& sweep, const CommandLine& line) {
@@ -89,15 +71,19 @@ Json models_to_json(const std::vector<PlannedModel>& models, const SimulatedSwee
     }
     Json json = {{"model", model.name},
                  {"units", model.keys.size()},
+                 {"stages", model.load.stages},
                  {"flops", model.flops},
                  {"least_memory_bytes", model.need.least()},
                  {"ranks", Json::array()}};
     for (std::size_t rank = 0; rank < sweep.units[place].size(); ++rank) {
-      if (sweep.units[place][rank].empty()) continue;
+      if (sweep.of_models[place][rank].busy_s == 0) continue;
       Json share = to_json(sweep.of_models[place][rank]);
       share["rank"] = rank;
       share["node"] = static_cast<int>(rank) / per_node;
-      share["memory_bytes"] = peak_bytes(model.need, model.load, sweep.units[place][rank]);
+      share["memory_bytes"] =
+          peak_bytes(model.need, model.load, sweep.of_models[place][rank], sweep.units[place][rank]);
+      // A group's units are with its first rank; the others have parts of them.
+      share["group"] = rank / static_cast<std::size_t>(model.load.stages) * static_cast<std::size_t>(model.load.stages);
       for (const std::size_t unit : sweep.units[place][rank]) share["unit_keys"].push_back(model.keys[unit]);
       json["ranks"].push_back(std::move(share));
     }
@@ -158,6 +144,12 @@ int command_plan(const CommandLine& line) {
       models.emplace_back().name = entry.name;
       models.back().error = error.what();
     }
+  }
+  for (std::size_t m = 0, place = 0; m < models.size(); ++m) {
+    if (!models[m].error.empty()) continue;
+    loads[place].stages = models[m].load.stages =
+        stages_of(job, models[m].load, job.models.size(), line.num_ranks, profile);
+    ++place;
   }
   const SimulatedSweep sweep = simulate_sweep(loads, line.num_ranks, profile, line.as_json);
   const int sensible = sensible_number_of_ranks(loads, profile);

@@ -1,9 +1,11 @@
 #include "spectrace/checkpoint/tensor_store.hpp"
 
+#include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -194,27 +196,59 @@ void TensorStore::read_rows(const TensorInfo& tensor, std::int64_t first, Tensor
   });
 }
 
-Tensor TensorStore::gather_rows(const TensorInfo& tensor, std::span<const std::int64_t> rows, ComputeType type) const {
+Tensor TensorStore::gather_rows(const TensorInfo& tensor, std::span<const std::int64_t> rows, ComputeType type,
+                                std::map<std::int64_t, std::string>& bad_rows) const {
   SPECTRACE_ASSERT(!tensor.shape.empty());
   expect_floating(tensor);
   RegionSource source = source_of(tensor);
   source.use_mmap = false;  // a row is a few kilobytes: less than a mapping costs
+  std::vector<std::int64_t> wanted(rows.begin(), rows.end());
+  std::sort(wanted.begin(), wanted.end());
+  wanted.erase(std::unique(wanted.begin(), wanted.end()), wanted.end());
   auto shape = tensor.shape;
-  shape[0] = static_cast<std::int64_t>(rows.size());
-  Tensor out = allocate(tensor, shape, type);
+  shape[0] = static_cast<std::int64_t>(wanted.size());
+  const Tensor found = allocate(tensor, shape, type);
   const std::int64_t per_row = row_elements(tensor);
-  with_data(out, [&](auto* values) {
-    std::int64_t non_finite = 0;
-    for (std::size_t i = 0, n = 1; i < rows.size(); i += n) {
-      for (n = 1; i + n < rows.size() && rows[i + n] == rows[i] + static_cast<std::int64_t>(n);) ++n;
-      non_finite += read_region(source, tensor, rows[i], static_cast<std::int64_t>(n),
-                                values + static_cast<std::int64_t>(i) * per_row);
+  with_data(found, [&](auto* values) {
+    for (std::size_t i = 0, n = 1; i < wanted.size(); i += n) {
+      for (n = 1; i + n < wanted.size() && wanted[i + n] == wanted[i] + static_cast<std::int64_t>(n);) ++n;
+      auto* const first = values + static_cast<std::int64_t>(i) * per_row;
+      if (read_region(source, tensor, wanted[i], static_cast<std::int64_t>(n), first) == 0) continue;
+      for (std::size_t row = i; row < i + n; ++row) {
+        auto* const begin = values + static_cast<std::int64_t>(row) * per_row;
+        const auto bad = std::count_if(begin, begin + per_row, [](auto value) { return !std::isfinite(value); });
+        if (bad == 0) continue;
+        try {
+          fail_non_finite(tensor, source, begin, per_row, bad, [&](std::int64_t) { return wanted[row]; });
+        } catch (const InputError& error) {
+          bad_rows[wanted[row]] = error.what();
+        }
+        std::fill(begin, begin + per_row, 0);
+      }
     }
-    if (non_finite)
-      fail_non_finite(tensor, source, values, out.numel(), non_finite,
-                      [&](std::int64_t row) { return rows[static_cast<std::size_t>(row)]; });
   });
-  return out;
+  std::vector<std::int64_t> places;
+  places.reserve(rows.size());
+  for (const std::int64_t row : rows)
+    places.push_back(std::lower_bound(wanted.begin(), wanted.end(), row) - wanted.begin());
+  return found.index_select(0, at::tensor(places));
+}
+
+void TensorStore::read_ahead(const TensorInfo& tensor, const std::atomic<bool>& stop) const {
+  const FileReader& file = *readers_[static_cast<std::size_t>(tensor.file)];
+  constexpr std::uint64_t part_bytes = 8u << 20;
+  std::unique_ptr<std::byte[]> scratch;
+  for (std::uint64_t done = 0; done < tensor.size_bytes && !stop.load(); done += part_bytes) {
+    const std::uint64_t size = std::min(part_bytes, tensor.size_bytes - done);
+    const auto offset = static_cast<off_t>(tensor.offset + done);
+    if (use_mmap_) {
+      if (::posix_fadvise(file.descriptor(), offset, static_cast<off_t>(size), POSIX_FADV_WILLNEED) != 0) return;
+      continue;
+    }
+    // Network file systems take such advice badly or not at all; a read they understand.
+    if (!scratch) scratch = std::make_unique_for_overwrite<std::byte[]>(part_bytes);
+    if (::pread(file.descriptor(), scratch.get(), size, offset) <= 0) return;
+  }
 }
 
 }  // namespace spectrace

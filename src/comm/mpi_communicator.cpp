@@ -112,6 +112,13 @@ class MpiCommunicator final : public Communicator {
     }
   }
 
+  std::size_t num_unsent(int destination, int tag) override {
+    progress();
+    return static_cast<std::size_t>(std::count_if(pending_.begin(), pending_.end(), [&](const PendingSend& message) {
+      return message.destination == destination && message.tag == tag;
+    }));
+  }
+
   std::string receive(int source, int tag) override {
     progress();
     std::string bytes;

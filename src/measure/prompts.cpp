@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "spectrace/core/error.hpp"
 #include "spectrace/numerics/attention_statistics.hpp"
@@ -150,7 +151,7 @@ void PromptMeasurement::go_on_from(const Record& so_far) {
   }
 }
 
-Record PromptMeasurement::finish() {
+Record PromptMeasurement::finish(const std::vector<bool>& has_failed) {
   if (analyses_.residual) {
     const auto& norms = array("last_token_norm");
     const std::int64_t layers = model_.num_layers;
@@ -163,6 +164,14 @@ Record PromptMeasurement::finish() {
       set("last_gain_after_norm", {p},
           array("final_norm_last_token").values[static_cast<std::size_t>(p)] /
               norms.values[static_cast<std::size_t>(p * (layers + 1) + layers - 1)]);
+  }
+  for (std::size_t p = 0; p < has_failed.size(); ++p) {
+    if (!has_failed[p]) continue;
+    for (auto& [name, array] : record_.arrays) {
+      const auto slots = static_cast<std::ptrdiff_t>(array.values.size() / has_failed.size());
+      const auto first = array.values.begin() + static_cast<std::ptrdiff_t>(p) * slots;
+      std::fill(first, first + slots, std::numeric_limits<double>::quiet_NaN());
+    }
   }
   return std::move(record_);
 }

@@ -4,6 +4,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <map>
 
 #include "block_ops.hpp"
 #include "spectrace/core/parallel.hpp"
@@ -133,19 +134,33 @@ const TensorInfo& checked_info(const TensorStore& store, const TensorSource& sou
 
 }  // namespace
 
-Tensor embed(const ModelDescription& model, const TensorStore& store, const TokenBatch& batch, ComputeType type) {
+Embedded embed(const ModelDescription& model, const TensorStore& store, const TokenBatch& batch, ComputeType type) {
   const EmbeddingSources& sources = model.embedding;
   WeightReader reader(store, type);
-  Tensor hidden = store.gather_rows(checked_info(store, sources.token), batch.token_ids, type);
+  Embedded embedded;
+  embedded.prompt_errors.resize(static_cast<std::size_t>(batch.num_prompts()));
+  const auto look_up = [&](const TensorSource& source, const std::vector<std::int64_t>& rows) {
+    std::map<std::int64_t, std::string> bad_rows;
+    Tensor found = store.gather_rows(checked_info(store, source), rows, type, bad_rows);
+    for (std::size_t prompt = 0; !bad_rows.empty() && prompt < embedded.prompt_errors.size(); ++prompt)
+      for (std::int64_t token = batch.row_start[prompt]; token < batch.row_start[prompt + 1]; ++token) {
+        const auto bad = bad_rows.find(rows[static_cast<std::size_t>(token)]);
+        std::string& error = embedded.prompt_errors[prompt];
+        if (bad != bad_rows.end() && error.empty()) error = bad->second;
+      }
+    return found;
+  };
+  Tensor hidden = look_up(sources.token, batch.token_ids);
   if (sources.scale != 1.0) hidden.mul_(sources.scale);
   if (sources.project_in) hidden = apply_linear(reader.read(*sources.project_in), hidden);
   if (sources.position) {
     auto rows = positions(batch);
     for (auto& row : rows) row += sources.position_offset;
-    hidden.add_(store.gather_rows(checked_info(store, *sources.position), rows, type));
+    hidden.add_(look_up(*sources.position, rows));
   }
   if (sources.norm) hidden = apply_norm(model.block.norm, reader.read(*sources.norm), hidden);
-  return hidden;
+  embedded.hidden = std::move(hidden);
+  return embedded;
 }
 
 void run_block(const ModelDescription& model, std::int64_t layer, const LayerWeights& weights, const TokenBatch& batch,

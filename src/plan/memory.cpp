@@ -94,4 +94,13 @@ std::int64_t hidden_bytes_limit(const Job& job, const ModelDescription& model, c
   return std::clamp<std::int64_t>(left, 1, wanted);
 }
 
+std::int64_t resident_bytes_limit(const Job& job, const ModelDescription& model, const ModelPlan& plan,
+                                  std::int64_t limit_bytes) {
+  const MemoryNeed need = memory_need(model, plan, job.compute.dtype, job.beta.count, job.graph_eigenvalues);
+  const std::int64_t under_way =
+      std::max(need.one_batch, std::min(need.all_batches, hidden_bytes_limit(job, model, plan, limit_bytes)));
+  const std::int64_t work = std::max(need.layer + need.workspace + under_way, need.unembedding);
+  return std::max<std::int64_t>(0, limit_bytes - need.libraries - work);
+}
+
 }  // namespace spectrace

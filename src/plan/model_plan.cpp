@@ -137,26 +137,44 @@ ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& analys
   return plan;
 }
 
-std::vector<std::string> tensors_of(const ModelDescription& model, const Unit& unit) {
+namespace {
+
+void add(std::set<std::string>& names, const TensorSource& source) {
+  if (source.tensor.empty()) return;
+  names.insert(source.tensor);
+  names.insert(source.stacked.begin(), source.stacked.end());
+}
+
+/// What a forward pass reads of the model: not the way from hidden states to tokens.
+std::vector<std::string> tensors_of_forward(ModelDescription used) {
+  used.embedding.project_out.reset();
+  used.embedding.unembedding_bias.reset();
+  used.embedding.unembedding = used.embedding.token;
   std::set<std::string> names;
-  const auto add = [&](const TensorSource& source) {
-    if (source.tensor.empty()) return;
-    names.insert(source.tensor);
-    names.insert(source.stacked.begin(), source.stacked.end());
-  };
+  for (const TensorSource* source : used.all_sources()) add(names, *source);
+  return {names.begin(), names.end()};
+}
+
+}  // namespace
+
+std::vector<std::string> tensors_of(const ModelDescription& model, const Unit& unit) {
+  if (unit.kind == UnitKind::prompts) return tensors_of_forward(model);
+  std::set<std::string> names;
   if (unit.kind == UnitKind::unembedding) {
-    add(model.embedding.unembedding);
-  } else if (unit.kind == UnitKind::prompts) {
-    ModelDescription used = model;
-    used.embedding.project_out.reset();
-    used.embedding.unembedding_bias.reset();
-    used.embedding.unembedding = used.embedding.token;
-    for (const TensorSource* source : used.all_sources()) add(*source);
+    add(names, model.embedding.unembedding);
   } else {
     const LayerSources& layer = model.layers[static_cast<std::size_t>(unit.layer)];
-    for (const auto* linear : {&layer.w_q, &layer.w_k, &layer.w_v, &layer.w_o}) add(linear->weight);
+    for (const auto* linear : {&layer.w_q, &layer.w_k, &layer.w_v, &layer.w_o}) add(names, linear->weight);
   }
   return {names.begin(), names.end()};
+}
+
+std::vector<std::string> tensors_of_layers(const ModelDescription& model, std::int64_t first, std::int64_t last) {
+  ModelDescription used = model;
+  used.layers.assign(model.layers.begin() + first, model.layers.begin() + last);
+  used.embedding.final_norm.reset();
+  if (first > 0) used.embedding = EmbeddingSources();
+  return tensors_of_forward(std::move(used));
 }
 
 }  // namespace spectrace

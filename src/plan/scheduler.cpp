@@ -31,13 +31,13 @@ std::optional<Assignment> Scheduler::next(int rank) {
     return static_cast<std::size_t>(found - models_.begin());
   };
   if (const auto model = find(State::ready)) return give(rank, Step::collect, *model);
-  if (last && models_[*last].state == State::working && !models_[*last].left.empty()) return give_share(rank, *last);
+  if (last && can_share(rank, models_[*last])) return give_share(rank, *last);
   if (const auto model = find(State::unopened)) return give(rank, Step::open, *model);
 
   std::optional<std::size_t> best;
   double most = -1;
   for (std::size_t m = 0; m < models_.size(); ++m) {
-    if (models_[m].state != State::working || models_[m].left.empty()) continue;
+    if (!can_share(rank, models_[m])) continue;
     const double for_each = models_[m].left_flops / (1.0 + models_[m].num_ranks);
     if (for_each > most) {
       most = for_each;
@@ -48,11 +48,24 @@ std::optional<Assignment> Scheduler::next(int rank) {
   return std::nullopt;
 }
 
+Scheduler::Group Scheduler::group_of(int rank, const Model& model) const {
+  const int first = rank / model.stages * model.stages;
+  return {first, std::min(model.stages, static_cast<int>(ranks_.size()) - first)};
+}
+
+bool Scheduler::can_share(int rank, const Model& model) const {
+  if (model.state != State::working || model.left.empty()) return false;
+  const Group group = group_of(rank, model);
+  for (int member = group.first; member < group.first + group.count; ++member)
+    if (is_busy(member)) return false;
+  return true;
+}
+
 Assignment Scheduler::give(int rank, Step step, std::size_t model) {
   models_[model].state = step == Step::open ? State::opening : State::collecting;
   Rank& to = ranks_[static_cast<std::size_t>(rank)];
   to.model = model;
-  to.current = Assignment{step, model, {}};
+  to.current = Assignment{step, model, {}, rank, 1, false};
   return *to.current;
 }
 
@@ -63,13 +76,15 @@ Assignment Scheduler::give_share(int rank, std::size_t index) {
     num_unopened += other.state == State::unopened || other.state == State::opening;
     num_open += other.state == State::working && !other.left.empty();
   }
+  const Group group = group_of(rank, model);
   double share = model.left_flops;
   if (ranks_.size() > 1 && num_unopened < ranks_.size()) {
     // Ranks that will want a part of this model, those among them that have one already.
     const std::size_t takers = (ranks_.size() + num_open - 1) / num_open;
-    share /= 2.0 * static_cast<double>(std::max<std::size_t>(takers, static_cast<std::size_t>(model.num_ranks) + 1));
+    const double parts = std::max(static_cast<double>(takers), static_cast<double>(model.num_ranks + group.count));
+    share *= group.count / parts / (group.count > 1 ? 1.0 : 2.0);
   }
-  Assignment assignment{Step::work, index, {}};
+  Assignment assignment{Step::work, index, {}, group.first, group.count, false};
   double taken = 0;
   while (!model.left.empty() && (assignment.units.empty() || taken + model.left.back().flops <= share * (1 + 1e-9))) {
     taken += model.left.back().flops;
@@ -78,10 +93,13 @@ Assignment Scheduler::give_share(int rank, std::size_t index) {
   }
   model.left_flops = model.left.empty() ? 0 : std::max(0.0, model.left_flops - taken);
   std::sort(assignment.units.begin(), assignment.units.end());
-  ++model.num_ranks;
-  Rank& to = ranks_[static_cast<std::size_t>(rank)];
-  to.model = index;
-  to.current = assignment;
+  assignment.is_last = model.left.empty();
+  model.num_ranks += group.count;
+  for (int member = group.first; member < group.first + group.count; ++member) {
+    Rank& to = ranks_[static_cast<std::size_t>(member)];
+    to.model = index;
+    to.current = assignment;
+  }
   return assignment;
 }
 
@@ -107,8 +125,10 @@ void Scheduler::add_units(Model& model, std::vector<OpenUnit> units) {
   model.state = model.left.empty() ? State::ready : State::working;
 }
 
-void Scheduler::opened(int rank, std::vector<OpenUnit> units, bool needs_collecting) {
+void Scheduler::opened(int rank, std::vector<OpenUnit> units, bool needs_collecting, int stages) {
+  SPECTRACE_ASSERT(stages >= 1);
   Model& model = models_[take_back(rank, Step::open).model];
+  model.stages = std::min(stages, static_cast<int>(ranks_.size()));
   SPECTRACE_ASSERT(needs_collecting || units.empty());
   add_units(model, std::move(units));
   if (!needs_collecting) model.state = State::finished;
@@ -126,6 +146,12 @@ void Scheduler::collected(int rank, std::vector<OpenUnit> again) {
     model.state = State::finished;
   else
     add_units(model, std::move(again));
+}
+
+bool Scheduler::has_work() const {
+  return std::any_of(models_.begin(), models_.end(), [](const Model& m) {
+    return m.state == State::unopened || m.state == State::ready || (m.state == State::working && !m.left.empty());
+  });
 }
 
 bool Scheduler::all_done() const { return num_finished() == models_.size(); }

@@ -3,51 +3,88 @@
 #include <algorithm>
 #include <functional>
 #include <numeric>
+#include <optional>
 #include <queue>
 
 namespace spectrace {
 namespace {
 
-/// What an assignment costs.
-RankLoad load_of(const ModelLoad& model, const std::vector<std::size_t>& units, const MachineProfile& profile,
-                 double read_bytes_per_s) {
+/// What an assignment costs one of those who do it, `stage` of `num_stages`.
+RankLoad load_of(const ModelLoad& model, const Assignment& assignment, int stage, bool is_resident,
+                 const MachineProfile& profile, double read_bytes_per_s) {
+  const int num_stages = assignment.num_ranks;
+  const LayerRange range = stage_layers(model.layer_bytes, num_stages)[static_cast<std::size_t>(stage)];
+  double bytes = 0, memory = 0, all_bytes = 0;
+  for (std::int64_t l = 0; l < static_cast<std::int64_t>(model.layer_bytes.size()); ++l) {
+    const auto layer = static_cast<std::size_t>(l);
+    all_bytes += model.layer_bytes[layer];
+    if (l < range.first || l >= range.last) continue;
+    bytes += model.layer_bytes[layer];
+    memory += model.layer_memory[layer];
+  }
+  const double part = all_bytes > 0 ? bytes / all_bytes : 1.0 / num_stages;
+  const double stays = memory > 0 ? std::min(1.0, static_cast<double>(model.resident_bytes_limit) / memory) : 1.0;
+
   RankLoad load;
-  load.num_units = units.size();
-  double compute_s = 0;
+  double compute_s = 0, prompt_s = 0;
   std::vector<bool> layers(model.layer_bytes.size(), false);
-  std::int64_t num_streams = 0, under_way = 0;
-  for (const std::size_t index : units) {
+  std::int64_t num_streams = 0, under_way = 0, num_batches = 0, in_stream = 0;
+  for (const std::size_t index : assignment.units) num_batches += model.units[index].kind == UnitKind::prompts;
+  const std::int64_t most = num_stages == 1 ? num_batches : batches_a_round(num_batches, num_stages, stays >= 1);
+  for (const std::size_t index : assignment.units) {
     const Unit& unit = model.units[index];
-    load.flops += unit.flops;
     if (unit.kind == UnitKind::prompts) {
-      compute_s += unit.flops / profile.prompt_flops_per_s;
+      ++load.num_units;
+      load.flops += unit.flops * part;
+      prompt_s += unit.flops * part / profile.prompt_flops_per_s;
       load.num_tokens += unit.num_tokens;
-      const std::int64_t bytes = model.bytes_under_way[index];
-      if (num_streams == 0 || (model.hidden_bytes_limit > 0 && under_way + bytes > model.hidden_bytes_limit)) {
+      const std::int64_t size = model.bytes_under_way[index];
+      if (num_streams == 0 || in_stream == most ||
+          (model.hidden_bytes_limit > 0 && under_way + size > model.hidden_bytes_limit)) {
         ++num_streams;
-        under_way = 0;
+        under_way = in_stream = 0;
       }
-      under_way += bytes;
+      under_way += size;
+      ++in_stream;
     } else if (unit.kind == UnitKind::unembedding) {
+      if (stage > 0) continue;
+      ++load.num_units;
+      load.flops += unit.flops;
       compute_s += unit.flops / profile.unembedding_flops_per_s;
       load.bytes += model.unembedding_bytes;
     } else {
+      if (unit.layer < range.first || unit.layer >= range.last) continue;
+      ++load.num_units;
+      load.flops += unit.flops;
       compute_s += unit.flops / profile.spectra_flops_per_s;
       layers[static_cast<std::size_t>(unit.layer)] = true;
     }
   }
-  for (std::size_t l = 0; l < layers.size(); ++l) {
-    if (num_streams > 0) {
-      load.num_layers_read += static_cast<std::size_t>(num_streams);
-      load.bytes += static_cast<double>(num_streams) * model.layer_bytes[l];
-    } else if (layers[l]) {
+  if (num_streams > 0) {
+    // What stays is read once; nothing of it if it was read for an earlier share.
+    const double times = (is_resident ? 1 - stays : 1.0) + static_cast<double>(num_streams - 1) * (1 - stays);
+    load.bytes += bytes * times;
+    load.num_layers_read = static_cast<std::size_t>(static_cast<double>(range.size()) * times + 0.5);
+    if (num_streams > 1 || num_stages > 1 || !assignment.is_last) load.resident_bytes = stays * memory;
+  } else {
+    for (std::size_t l = 0; l < layers.size(); ++l) {
+      if (!layers[l]) continue;
       ++load.num_layers_read;
       load.bytes += model.attention_share * model.layer_bytes[l];
     }
   }
   // Reading and computing take turns.
-  load.busy_s = compute_s + load.bytes / read_bytes_per_s;
+  load.busy_s = compute_s + prompt_s + load.bytes / read_bytes_per_s;
   return load;
+}
+
+/// How long the pipeline takes beyond its busiest stage: the others' first batch, or the last.
+double filling_s(const ModelLoad& model, const Assignment& assignment, const MachineProfile& profile) {
+  if (assignment.num_ranks == 1) return 0;
+  double largest = 0;
+  for (const std::size_t index : assignment.units)
+    if (model.units[index].kind == UnitKind::prompts) largest = std::max(largest, model.units[index].flops);
+  return largest / profile.prompt_flops_per_s * (assignment.num_ranks - 1) / assignment.num_ranks;
 }
 
 void add(RankLoad& sum, const RankLoad& load) {
@@ -57,6 +94,7 @@ void add(RankLoad& sum, const RankLoad& load) {
   sum.flops += load.flops;
   sum.bytes += load.bytes;
   sum.busy_s += load.busy_s;
+  sum.resident_bytes = std::max(sum.resident_bytes, load.resident_bytes);
 }
 
 }  // namespace
@@ -64,8 +102,7 @@ void add(RankLoad& sum, const RankLoad& load) {
 SimulatedSweep simulate_sweep(const std::vector<ModelLoad>& models, int num_ranks, const MachineProfile& profile,
                               bool with_details) {
   const auto count = static_cast<std::size_t>(num_ranks);
-  const double read_bytes_per_s =
-      std::min(profile.read_bytes_per_s, profile.file_system_bytes_per_s / static_cast<double>(num_ranks));
+  const double read_bytes_per_s = profile.read_bytes_per_s_of(num_ranks);
   SimulatedSweep sweep;
   sweep.ranks.resize(count);
   if (with_details) {
@@ -79,32 +116,50 @@ SimulatedSweep simulate_sweep(const std::vector<ModelLoad>& models, int num_rank
   std::vector<int> idle(count);
   std::iota(idle.begin(), idle.end(), 0);
   double now = 0;
+  std::vector<std::optional<std::size_t>> resident(count);
+  // Seconds of each of those who do it; all of them are free at the same time.
+  const auto begin = [&](const Assignment& assignment) {
+    double longest_s = 0;
+    for (int stage = 0; stage < assignment.num_ranks; ++stage) {
+      const auto place = static_cast<std::size_t>(assignment.first_rank + stage);
+      RankLoad load;
+      if (assignment.step == Step::work) {
+        const ModelLoad& model = models[assignment.model];
+        const bool is_resident = resident[place] == assignment.model;
+        load = load_of(model, assignment, stage, is_resident, profile, read_bytes_per_s);
+        if (load.resident_bytes > 0 && !assignment.is_last) resident[place] = assignment.model;
+        if (with_details) {
+          add(sweep.of_models[assignment.model][place], load);
+          auto& units = sweep.units[assignment.model][place];
+          if (stage == 0) units.insert(units.end(), assignment.units.begin(), assignment.units.end());
+        }
+      } else {
+        load.busy_s = assignment.step == Step::open ? profile.open_s : profile.collect_s;
+      }
+      add(sweep.ranks[place], load);
+      longest_s = std::max(longest_s, load.busy_s);
+    }
+    if (assignment.step == Step::work) longest_s += filling_s(models[assignment.model], assignment, profile);
+    for (int rank = assignment.first_rank; rank < assignment.first_rank + assignment.num_ranks; ++rank) {
+      events.emplace(now + longest_s, rank);
+      given[static_cast<std::size_t>(rank)] = assignment;
+    }
+  };
   const auto hand_out = [&] {
     std::vector<int> still;
     for (std::size_t i = 0; i < idle.size(); ++i) {
       const int rank = idle[i];
-      auto assignment = scheduler.next(rank);
-      if (!assignment) {
-        // What one rank does not get, no other gets: all that is left to decide is the same for them.
+      if (scheduler.is_busy(rank)) continue;  // with another of its group
+      if (!scheduler.has_work()) {
         still.insert(still.end(), idle.begin() + static_cast<std::ptrdiff_t>(i), idle.end());
         break;
       }
-      const auto place = static_cast<std::size_t>(rank);
-      RankLoad load;
-      if (assignment->step == Step::work) {
-        load = load_of(models[assignment->model], assignment->units, profile, read_bytes_per_s);
-        if (with_details) {
-          add(sweep.of_models[assignment->model][place], load);
-          auto& units = sweep.units[assignment->model][place];
-          units.insert(units.end(), assignment->units.begin(), assignment->units.end());
-        }
-      } else {
-        load.busy_s = assignment->step == Step::open ? profile.open_s : profile.collect_s;
-      }
-      add(sweep.ranks[place], load);
-      events.emplace(now + load.busy_s, rank);
-      given[place] = std::move(*assignment);
+      if (const auto assignment = scheduler.next(rank))
+        begin(*assignment);
+      else
+        still.push_back(rank);
     }
+    std::erase_if(still, [&](int rank) { return scheduler.is_busy(rank); });
     idle = std::move(still);
   };
   for (hand_out(); !events.empty(); hand_out()) {
@@ -117,7 +172,7 @@ SimulatedSweep simulate_sweep(const std::vector<ModelLoad>& models, int num_rank
         std::vector<OpenUnit> units;
         const auto& all = models[assignment.model].units;
         for (std::size_t u = 0; u < all.size(); ++u) units.push_back({u, all[u].flops});
-        scheduler.opened(rank, std::move(units), true);
+        scheduler.opened(rank, std::move(units), true, models[assignment.model].stages);
       } else if (assignment.step == Step::work) {
         scheduler.worked(rank);
       } else {

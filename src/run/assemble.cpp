@@ -236,7 +236,15 @@ void Assembly::add(std::size_t index, const Record& record) {
         unembedding_.datasets.push_back(make_dataset(spec, record.arrays.at(spec.name).values));
       return;
     }
-    case UnitKind::prompts: return;  // its rows go straight to the file: see write_rows
+    case UnitKind::prompts: {
+      // Its rows go straight to the file (write_rows); here, which of its prompts failed alone.
+      const auto errors = record.texts.find("prompt_errors");
+      if (errors == record.texts.end()) return;
+      SPECTRACE_ASSERT(errors->second.size() == unit.prompts.size());
+      for (std::size_t i = 0; i < unit.prompts.size(); ++i)
+        prompt_errors_[unit.set][unit.prompts[i]] = errors->second[i];
+      return;
+    }
   }
 }
 

@@ -191,17 +191,23 @@ class Root {
   }
 
   void hand_out() {
+    if (!scheduler_.has_work()) return;
     for (int to = 0; to < communicator_.size(); ++to) {
       if (!rank(to).ready || rank(to).busy) continue;
       const auto assignment = scheduler_.next(to);
       if (!assignment) continue;
-      rank(to).busy = true;
-      rank(to).since_given.restart();
-      say(to, {{"say", "do"},
-               {"step", static_cast<int>(assignment->step)},
-               {"model", assignment->model},
-               {"units", assignment->units}});
-      given_[to] = *assignment;
+      const Json message = {{"say", "do"},
+                            {"step", static_cast<int>(assignment->step)},
+                            {"model", assignment->model},
+                            {"units", assignment->units},
+                            {"ranks", {assignment->first_rank, assignment->num_ranks}},
+                            {"is_last", assignment->is_last}};
+      for (int member = assignment->first_rank; member < assignment->first_rank + assignment->num_ranks; ++member) {
+        rank(member).busy = true;
+        rank(member).since_given.restart();
+        say(member, message);
+        given_[member] = *assignment;
+      }
     }
   }
 
@@ -251,7 +257,7 @@ class Root {
       if (result.value("num_journalled", 0) > 0)
         log_info("{}: {} of {} units are in the journal already", entry(model).name,
                  result["num_journalled"].get<int>(), result["num_journalled"].get<std::size_t>() + units.size());
-      scheduler_.opened(from, std::move(units), !complete);
+      scheduler_.opened(from, std::move(units), !complete, result.value("stages", 1));
       if (complete) set_outcome(model, result, 0);
     } else {
       auto again = units_of(result.at("again"));
@@ -363,11 +369,14 @@ class Rank {
     say({{"say", "ready"}, {"host", host_name()}, {"pid", ::getpid()}});
   }
 
+  /// Carries what ranks that share layers send each other; true if there is more of it.
+  bool carry() { return context_.link.carry(communicator_); }
+
   /// False when it is time to leave.
   bool step() {
     if (stop_.requested() && !stop_said_) {
       stop_said_ = true;
-      context_.stop = true;  // what is under way here need not wait for root's word
+      stop_work();  // what is under way here need not wait for root's word
       say({{"say", "stop"}, {"reason", stop_.reason()}});
     }
     if (auto report = compute_.take_report()) {
@@ -398,6 +407,11 @@ class Rank {
   }
 
  private:
+  void stop_work() {
+    context_.stop = true;
+    context_.link.stop();
+  }
+
   void say(const Json& message) {
     since_said_.restart();
     communicator_.send(0, kToRoot, to_bytes(message));
@@ -407,9 +421,10 @@ class Rank {
     const auto& what = message.at("say").get_ref<const std::string&>();
     if (what == "do") {
       compute_.give({static_cast<Step>(message.at("step").get<int>()), message.at("model").get<std::size_t>(),
-                     message.at("units").get<std::vector<std::size_t>>()});
+                     message.at("units").get<std::vector<std::size_t>>(), message.at("ranks").at(0).get<int>(),
+                     message.at("ranks").at(1).get<int>(), message.at("is_last").get<bool>()});
     } else if (what == "stop") {
-      context_.stop = true;
+      stop_work();
     } else if (what == "leave") {
       code_ = message.at("code");
       say({{"say", "left"}});
@@ -438,7 +453,7 @@ SweepOutcome conduct(const std::shared_ptr<RunContext>& context, Communicator& c
   for (bool stay = true; stay;) {
     stay = rank.step();
     if (root) root->step();
-    std::this_thread::sleep_for(kPollPeriod);
+    if (!rank.carry()) std::this_thread::sleep_for(kPollPeriod);
   }
   // Everyone has been told to leave; root hears the last words.
   if (root)

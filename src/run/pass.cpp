@@ -4,16 +4,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <memory>
-#include <new>
 #include <optional>
+#include <utility>
 
+#include "error_of.hpp"
 #include "spectrace/core/log.hpp"
 #include "spectrace/core/stopwatch.hpp"
 #include "spectrace/measure/unembedding.hpp"
 #include "spectrace/measure/weight_spectra.hpp"
 #include "spectrace/model/forward.hpp"
-#include "spectrace/numerics/numerical_error.hpp"
 #include "spectrace/plan/memory.hpp"
 
 namespace spectrace {
@@ -23,26 +24,6 @@ constexpr double kStatePeriod_s = 60;
 
 /// Leaves a unit in the middle because of a stop. No std::exception: nobody takes it for the unit's failure.
 struct LeaveUnit {};
-
-/// What a unit's work may fail of without ending the run: the checkpoint's fault, a solver's on the matrices that
-/// `what` names, memory. Returns the error's text, or nothing if all went well.
-template <typename F>
-std::optional<std::string> error_of(const std::string& what, F&& f) {
-  try {
-    f();
-    return std::nullopt;
-  } catch (const InputError& error) {
-    return error.what();
-  } catch (const NumericalError& error) {
-    return what + ": " + error.what();
-  } catch (const std::bad_alloc&) {
-    return what + ": does not fit into memory";
-  } catch (const std::exception& error) {
-    // libtorch's own: a first line that says it, then where in libtorch.
-    const std::string text = error.what();
-    return what + ": " + text.substr(0, text.find('\n'));
-  }
-}
 
 Record failed(std::string error) {
   Record record;
@@ -73,10 +54,12 @@ struct BatchUnderWay {
   PromptMeasurement measurement;
   Tensor hidden;  // [num_tokens, hidden_size]
   std::int64_t next_layer = 0;
+  std::map<std::string, std::vector<std::string>> texts;  // of the state that it came with
   std::optional<std::string> error;
 
   BatchState state() const {
     BatchState state{next_layer, measurement.so_far()};
+    state.record.texts = texts;
     const Tensor numbers = hidden.to(at::kDouble).contiguous();
     const auto* first = numbers.const_data_ptr<double>();
     state.record.arrays["hidden"] = {numbers.sizes().vec(), {first, first + numbers.numel()}};
@@ -88,34 +71,135 @@ struct BatchUnderWay {
     hidden = at::empty(numbers.shape, type == ComputeType::float64 ? at::kDouble : at::kFloat);
     hidden.copy_(at::from_blob(const_cast<double*>(numbers.values.data()), numbers.shape, at::kDouble));
     next_layer = state.next_layer;
+    texts = state.record.texts;
   }
 };
 
+using Round = std::vector<std::unique_ptr<BatchUnderWay>>;
+
 class Pass {
  public:
-  Pass(const OpenModel& model, const ModelPlan& plan, const PassOptions& options, const PassEvents& events)
-      : model_(model), description_(model.description), plan_(plan), options_(options), events_(events) {}
+  Pass(LayerStream& stream, const ModelPlan& plan, const PassOptions& options, const PassEvents& events)
+      : stream_(stream),
+        model_(stream.model()),
+        description_(model_.description),
+        plan_(plan),
+        options_(options),
+        events_(events) {}
 
-  /// One stream over the layers for the given layer units and batches.
-  bool stream(const std::vector<std::size_t>& layer_units, const std::vector<std::size_t>& prompt_units) {
-    std::vector<std::unique_ptr<BatchUnderWay>> batches;
-    for (const std::size_t unit : prompt_units) batches.push_back(start(unit));
-    Stopwatch since_state;
-    for (std::int64_t layer = 0; layer < description_.num_layers; ++layer) {
+  bool run(const std::vector<std::size_t>& units) {
+    for (const std::size_t unit : units) {
+      const Unit& one = plan_.units[unit];
+      if (one.kind == UnitKind::prompts)
+        waiting_.push_back(unit);
+      else if (one.kind == UnitKind::unembedding)
+        unembedding_units_.push_back(unit);
+      else if (one.layer >= options_.layers.first && one.layer < options_.layers.last)
+        layer_units_.push_back(unit);
+    }
+    has_batches_ = !waiting_.empty();
+    batches_a_round_ = is_alone() ? static_cast<std::int64_t>(waiting_.size())
+                                  : batches_a_round(static_cast<std::int64_t>(waiting_.size()), options_.num_stages,
+                                                    options_.layers_stay);
+    if (go()) return true;
+    keep_waiting();
+    return false;
+  }
+
+ private:
+  bool is_alone() const { return options_.num_stages == 1; }
+  bool is_first() const { return options_.stage == 0; }
+  bool is_last() const { return options_.stage + 1 == options_.num_stages; }
+
+  bool go() {
+    // A group's pipeline begins when every rank has its spectra: a batch is not to wait for them in each stage.
+    Round round;
+    if (is_alone()) round = next_round();
+    if (!pass_layers(round) || !leave(round)) return false;
+    for (round = next_round(); !round.empty(); round = next_round())
+      if (!pass_layers(round) || !leave(round)) return false;
+    // The first stage is done before the others are.
+    return (!is_first() || do_unembeddings()) && !events_.stop_requested();
+  }
+
+  bool do_unembeddings() {
+    for (const std::size_t unit : unembedding_units_) {
+      if (events_.stop_requested()) return false;
+      do_unembedding(unit);
+    }
+    return true;
+  }
+
+  /// Batches that go through the rank's layers together: none when there are no more, or at a stop.
+  Round next_round() {
+    Round round;
+    std::int64_t bytes = 0;
+    const auto is_full = [&](std::size_t unit) {
+      const std::int64_t more = bytes_under_way(description_, plan_, plan_.units[unit], stream_.type(),
+                                                static_cast<std::int64_t>(options_.prompt_analyses.beta.size()),
+                                                options_.prompt_analyses.graph_eigenvalues);
+      const bool full = !round.empty() && options_.hidden_bytes_limit > 0 && bytes + more > options_.hidden_bytes_limit;
+      if (!full) bytes += more;
+      return full;
+    };
+    if (is_first()) {
+      while (num_begun_ < waiting_.size() && std::cmp_less(round.size(), batches_a_round_) &&
+             !is_full(waiting_[num_begun_]))
+        round.push_back(start(waiting_[num_begun_++]));
+      return round;
+    }
+    while (std::cmp_less(round.size(), batches_a_round_)) {
+      if (!arrival_) arrival_ = events_.receive(/*wait=*/round.empty() || !options_.layers_stay);
+      if (!arrival_ || is_full(arrival_->unit)) break;
+      round.push_back(std::make_unique<BatchUnderWay>(model_, make_batch(plan_, plan_.units[arrival_->unit]),
+                                                      arrival_->unit, options_.prompt_analyses));
+      round.back()->go_on_from(arrival_->state, stream_.type());
+      arrival_.reset();
+    }
+    return round;
+  }
+
+  /// All batches of the round through the rank's layers, and the spectra that are still to be done.
+  bool pass_layers(Round& round) {
+    for (std::int64_t layer = options_.layers.first; layer < options_.layers.last; ++layer) {
       const bool stop = events_.stop_requested();
-      if (stop || since_state.elapsed_s() > kStatePeriod_s) {
-        for (const auto& batch : batches)
+      if (stop || since_state_.elapsed_s() > kStatePeriod_s) {
+        for (const auto& batch : round)
           if (!batch->error && batch->next_layer == layer && layer > 0) events_.on_state(batch->unit, batch->state());
-        since_state.restart();
+        since_state_.restart();
       }
       if (stop) return false;
       std::vector<std::size_t> here;
-      for (const std::size_t unit : layer_units)
+      for (const std::size_t unit : layer_units_)
         if (plan_.units[unit].layer == layer) here.push_back(unit);
-      do_layer(layer, here, batches);
+      do_layer(layer, here, round);
     }
-    for (auto& batch : batches) finish(*batch);
+    layer_units_.clear();
     return true;
+  }
+
+  /// To the next stage, or as records to the journal.
+  bool leave(Round& round) {
+    for (auto& batch : round) {
+      if (is_last() || batch->error) {
+        finish(*batch);
+      } else if (!events_.send(batch->unit, batch->state())) {
+        // What has come so far, of this batch and the next ones.
+        for (auto& one : round)
+          if (one && !one->error) events_.on_state(one->unit, one->state());
+        return false;
+      }
+      batch.reset();
+    }
+    return true;
+  }
+
+  /// At a stop: what the stage before has sent and nobody has begun.
+  void keep_waiting() {
+    if (is_first()) return;
+    for (auto arrival = arrival_ ? std::move(arrival_) : events_.receive(false); arrival;
+         arrival = events_.receive(false))
+      events_.on_state(arrival->unit, std::move(arrival->state));
   }
 
   void do_unembedding(std::size_t unit) {
@@ -132,18 +216,20 @@ class Pass {
     }
   }
 
- private:
   std::unique_ptr<BatchUnderWay> start(std::size_t unit) {
     auto batch =
         std::make_unique<BatchUnderWay>(model_, make_batch(plan_, plan_.units[unit]), unit, options_.prompt_analyses);
     batch->error = too_large(plan_.units[unit]);
     if (batch->error) return batch;
     if (const auto state = events_.find_state(unit)) {
-      batch->go_on_from(*state, options_.dtype);
+      batch->go_on_from(*state, stream_.type());
       return batch;
     }
     batch->error = error_of("the embedding", [&] {
-      batch->hidden = embed(description_, model_.store, batch->batch, options_.dtype);
+      Embedded embedded = embed(description_, model_.store, batch->batch, stream_.type());
+      batch->hidden = std::move(embedded.hidden);
+      for (const auto& error : embedded.prompt_errors)
+        if (!error.empty()) batch->texts["prompt_errors"] = embedded.prompt_errors;
       batch->measurement.see_boundary(0, batch->hidden);
     });
     return batch;
@@ -156,7 +242,7 @@ class Pass {
     for (const std::size_t prompt : unit.prompts)
       longest = std::max(longest, plan_.sets[unit.set].prompts[prompt].token_ids.size());
     const std::int64_t bytes =
-        block_workspace_bytes(description_, unit.num_tokens, static_cast<std::int64_t>(longest), options_.dtype);
+        block_workspace_bytes(description_, unit.num_tokens, static_cast<std::int64_t>(longest), stream_.type());
     if (bytes <= options_.memory_bytes) return std::nullopt;
     return fmt::format(
         "a prompt of {} tokens needs about {:.1f} GiB for the attention of one layer, more than the {:.1f} GiB that a "
@@ -164,78 +250,51 @@ class Pass {
         longest, static_cast<double>(bytes) / (1 << 30), static_cast<double>(options_.memory_bytes) / (1 << 30));
   }
 
-  void do_layer(std::int64_t layer, const std::vector<std::size_t>& layer_units,
-                std::vector<std::unique_ptr<BatchUnderWay>>& batches) {
+  void do_layer(std::int64_t layer, const std::vector<std::size_t>& layer_units, Round& round) {
     const Stopwatch watch;
     const auto runs_here = [&](const auto& batch) { return !batch->error && batch->next_layer == layer; };
-    const bool any_batch = std::any_of(batches.begin(), batches.end(), runs_here);
+    const bool any_batch = std::any_of(round.begin(), round.end(), runs_here);
     if (!any_batch && layer_units.empty()) return;
 
-    const std::string here = "layer " + std::to_string(layer);
-    // A unit of the attention matrices must fail of these matrices only, whatever else the layer is read for.
-    std::optional<LayerWeights> weights;
-    AttentionWeights attention;
-    std::optional<std::string> layer_error, attention_error;
-    if (any_batch)
-      layer_error = error_of(here, [&] { weights = read_layer(description_, model_.store, layer, options_.dtype); });
-    // Spectra are of what is stored, whatever type the forward pass has.
-    const bool stored_wider = options_.dtype == ComputeType::float32 && stores_float64(layer);
-    if (weights && !stored_wider) {
-      attention = attention_weights(*weights);
-    } else if (weights || !layer_units.empty()) {
-      const ComputeType type = stored_wider ? ComputeType::float64 : options_.dtype;
-      attention_error =
-          error_of(here, [&] { attention = read_attention_weights(description_, model_.store, layer, type); });
-    }
-
-    SlicedWeights sliced;
-    std::vector<ValueSpectrum> values;
-    std::optional<std::string> values_error;
-    if ((weights || !layer_units.empty()) && !attention_error) {
-      sliced = slice_weights(description_, attention, options_.slicing);
-      if (needs_values(layer_units, batches))
-        values_error = error_of(here + ", W_V of a head", [&] { values = value_spectra(sliced); });
-    }
-    for (const std::size_t unit : layer_units) do_layer_unit(unit, sliced, values, attention_error, values_error);
-    for (auto& batch : batches) {
+    LayerNeeds needs;
+    // Of layers that stay, all is read when the spectra want the first of it.
+    needs.weights = any_batch || (has_batches_ && options_.layers_stay);
+    needs.attention = !layer_units.empty();
+    needs.values = needs_values(layer_units, round);
+    const LoadedLayer& loaded = stream_.load(layer, needs);
+    if (any_batch) stream_.read_ahead(layer + 1 < options_.layers.last ? layer + 1 : options_.layers.first);
+    for (const std::size_t unit : layer_units) do_layer_unit(unit, loaded);
+    for (auto& batch : round) {
       if (!batch->error && batch->next_layer != layer) continue;
-      if (!batch->error && layer_error) batch->error = layer_error;
-      if (!batch->error && attention_error) batch->error = attention_error;
-      if (!batch->error && values_error && batch->measurement.needs_value_spectra()) batch->error = values_error;
-      if (!batch->error) batch->error = error_of(here, [&] { run_batch(layer, *weights, values, *batch); });
+      if (!batch->error && loaded.weights_error) batch->error = loaded.weights_error;
+      if (!batch->error && loaded.attention_error) batch->error = loaded.attention_error;
+      if (!batch->error && loaded.values_error && batch->measurement.needs_value_spectra())
+        batch->error = loaded.values_error;
+      if (!batch->error)
+        batch->error = error_of("layer " + std::to_string(layer),
+                                [&] { run_batch(layer, *loaded.weights, loaded.values, *batch); });
       progress(plan_.units[batch->unit].flops / static_cast<double>(description_.num_layers));
     }
+    stream_.release(layer);
     log_debug("layer {} of {}: {:.2f} s", layer, model_.folder.string(), watch.elapsed_s());
   }
 
-  /// Whether one of the layer's attention matrices is stored in more than float32 holds.
-  bool stores_float64(std::int64_t layer) const {
-    const LayerSources& sources = description_.layers[static_cast<std::size_t>(layer)];
-    const auto is_wide = [&](const LinearSource& source) {
-      const TensorInfo* info = model_.store.find(source.weight.tensor);
-      return info != nullptr && info->type == StorageType::float64;
-    };
-    return is_wide(sources.w_q) || is_wide(sources.w_k) || is_wide(sources.w_v) || is_wide(sources.w_o);
-  }
-
-  bool needs_values(const std::vector<std::size_t>& layer_units,
-                    const std::vector<std::unique_ptr<BatchUnderWay>>& batches) const {
+  bool needs_values(const std::vector<std::size_t>& layer_units, const Round& round) const {
     return std::any_of(layer_units.begin(), layer_units.end(),
                        [&](std::size_t unit) { return plan_.units[unit].kind == UnitKind::heads; }) ||
-           std::any_of(batches.begin(), batches.end(),
+           std::any_of(round.begin(), round.end(),
                        [](const auto& batch) { return !batch->error && batch->measurement.needs_value_spectra(); });
   }
 
-  void do_layer_unit(std::size_t unit, const SlicedWeights& sliced, const std::vector<ValueSpectrum>& values,
-                     const std::optional<std::string>& attention_error,
-                     const std::optional<std::string>& values_error) {
+  void do_layer_unit(std::size_t unit, const LoadedLayer& loaded) {
     const bool is_heads = plan_.units[unit].kind == UnitKind::heads;
     Record record;
-    auto error = attention_error;
-    if (!error && is_heads) error = values_error;
+    auto error = loaded.attention_error;
+    if (!error && is_heads) error = loaded.values_error;
     if (!error)
       error = error_of("layer " + std::to_string(plan_.units[unit].layer), [&] {
-        record = is_heads ? measure_heads(description_, sliced, options_.slicing, values) : measure_matrices(sliced);
+        record = is_heads ? measure_heads(description_, loaded.sliced, options_.slicing, loaded.values)
+                          : measure_matrices(loaded.sliced);
       });
     report(unit, error ? failed(*error) : std::move(record), plan_.units[unit].flops);
   }
@@ -257,7 +316,11 @@ class Pass {
     if (!batch.error)
       batch.error = error_of("the final norm", [&] {
         batch.measurement.see_final_norm(apply_final_norm(description_, model_.store, batch.hidden));
-        record = batch.measurement.finish();
+        std::vector<bool> has_failed;
+        if (const auto errors = batch.texts.find("prompt_errors"); errors != batch.texts.end())
+          for (const auto& error : errors->second) has_failed.push_back(!error.empty());
+        record = batch.measurement.finish(has_failed);
+        record.texts = std::move(batch.texts);
       });
     batch.hidden = Tensor();
     report(batch.unit, batch.error ? failed(*batch.error) : std::move(record), 0);
@@ -273,55 +336,26 @@ class Pass {
     if (flops > 0) events_.on_progress(flops);
   }
 
+  LayerStream& stream_;
   const OpenModel& model_;
   const ModelDescription& description_;
   const ModelPlan& plan_;
   const PassOptions& options_;
   const PassEvents& events_;
+  std::vector<std::size_t> layer_units_, unembedding_units_;
+  std::vector<std::size_t> waiting_;  // all batches, in the order in which the first stage begins them
+  std::size_t num_begun_ = 0;
+  std::optional<PassEvents::Arrival> arrival_;  // did not fit into the round before
+  bool has_batches_ = false;
+  std::int64_t batches_a_round_ = 1;
+  Stopwatch since_state_;
 };
-
-/// Cuts the batches into streams whose hidden states fit, in their order.
-std::vector<std::vector<std::size_t>> cut_into_streams(const OpenModel& model, const ModelPlan& plan,
-                                                       const std::vector<std::size_t>& prompt_units,
-                                                       const PassOptions& options) {
-  std::vector<std::vector<std::size_t>> streams(1);
-  std::int64_t used = 0;
-  for (const std::size_t unit : prompt_units) {
-    const std::int64_t bytes = bytes_under_way(model.description, plan, plan.units[unit], options.dtype,
-                                               static_cast<std::int64_t>(options.prompt_analyses.beta.size()),
-                                               options.prompt_analyses.graph_eigenvalues);
-    if (options.hidden_bytes_limit > 0 && !streams.back().empty() && used + bytes > options.hidden_bytes_limit) {
-      streams.emplace_back();
-      used = 0;
-    }
-    streams.back().push_back(unit);
-    used += bytes;
-  }
-  return streams;
-}
 
 }  // namespace
 
-bool run_pass(const OpenModel& model, const ModelPlan& plan, const std::vector<std::size_t>& units,
+bool run_pass(LayerStream& stream, const ModelPlan& plan, const std::vector<std::size_t>& units,
               const PassOptions& options, const PassEvents& events) {
-  std::vector<std::size_t> layer_units, prompt_units, unembedding_units;
-  for (const std::size_t unit : units) {
-    const UnitKind kind = plan.units[unit].kind;
-    (kind == UnitKind::prompts       ? prompt_units
-     : kind == UnitKind::unembedding ? unembedding_units
-                                     : layer_units)
-        .push_back(unit);
-  }
-  Pass pass(model, plan, options, events);
-  for (const auto& stream : cut_into_streams(model, plan, prompt_units, options)) {
-    if (!pass.stream(layer_units, stream)) return false;
-    layer_units.clear();
-  }
-  for (const std::size_t unit : unembedding_units) {
-    if (events.stop_requested()) return false;
-    pass.do_unembedding(unit);
-  }
-  return !events.stop_requested();
+  return Pass(stream, plan, options, events).run(units);
 }
 
 }  // namespace spectrace

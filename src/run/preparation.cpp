@@ -9,6 +9,7 @@
 #include "spectrace/core/stopwatch.hpp"
 #include "spectrace/numerics/version.hpp"
 #include "spectrace/plan/memory.hpp"
+#include "spectrace/plan/model_load.hpp"
 #include "spectrace/run/assemble.hpp"
 #include "spectrace/run/result_attributes.hpp"
 #include "spectrace/store/result_file.hpp"
@@ -328,6 +329,8 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
         entry.name, static_cast<double>(need.least()) / (1 << 30),
         static_cast<double>(context.memory_bytes) / (1 << 30));
   Opening opening = take_off_journalled(context, entry, model, plan, preparation);
+  opening.stages = stages_of(job, model_load(model, plan, job, context.memory_bytes), job.models.size(),
+                             context.num_ranks, MachineProfile());
   preparation.sets = std::move(plan.sets);
   preparation.open_s = watch.elapsed_s();
   preparation.write(context, entry);

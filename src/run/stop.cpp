@@ -37,10 +37,6 @@ StopRequest::StopRequest(std::optional<double> max_hours) {
   for (const int signal : kSignals) std::signal(signal, on_signal);
 }
 
-StopRequest::~StopRequest() {
-  for (const int signal : kSignals) std::signal(signal, SIG_DFL);
-}
-
 bool StopRequest::requested() const { return received_signal != 0 || (deadline_s_ && now_s() >= *deadline_s_); }
 
 std::string StopRequest::reason() const {

@@ -4,6 +4,8 @@
 
 #include <map>
 #include <random>
+#include <set>
+#include <span>
 
 #include "spectrace/core/log.hpp"
 #include "spectrace/core/stopwatch.hpp"
@@ -23,13 +25,17 @@ struct Worker::Opened {
         preparation(Preparation::read(context, context.job.models[index])),
         model(open_model_folder(preparation.folder, context.io)),
         plan(plan_of(context.job, model, std::move(preparation.sets), preparation.analyses)),
-        journal(context.journal_folder(context.job.models[index]), context.rank) {}
+        journal(context.journal_folder(context.job.models[index]), context.rank),
+        stream(model, context.job.compute.dtype, context.job.slicing) {}
 
-  /// Notes in the record which bytes it was made of: what was read is what is identified.
-  void sign(Record& record, const Unit& unit, bool whole) {
+  /// Notes in the record which bytes it was made of: what was read is what is identified. What is noted already, by
+  /// those who had the batch before, stays.
+  void sign(Record& record, const std::vector<std::string>& tensors, bool whole) {
     auto& names = record.texts["tensors"];
     auto& digests = record.texts["digests"];
-    for (const auto& tensor : tensors(unit)) {
+    const std::set<std::string> there(names.begin(), names.end());
+    for (const auto& tensor : tensors) {
+      if (there.contains(tensor)) continue;
       const TensorInfo& info = *model.store.find(tensor);
       // Rows of an embedding were picked out; the rest of the tensor is read once for its digest.
       const auto digest = whole ? model.store.read_digest(info) : model.store.digest(info);
@@ -52,6 +58,7 @@ struct Worker::Opened {
   OpenModel model;
   ModelPlan plan;
   JournalWriter journal;
+  LayerStream stream;
   std::vector<std::string> of_prompts, scratch;  // names of tensors
 };
 
@@ -97,6 +104,17 @@ Json to_json(const Collection& collection) {
           {"again", to_json(collection.again)}};
 }
 
+/// Whether the assignment's batches are too many to be under way at once.
+bool needs_several_rounds(const RunContext& context, const OpenModel& model, const ModelPlan& plan,
+                          const Assignment& assignment, const PassOptions& options) {
+  std::int64_t bytes = 0;
+  for (const std::size_t unit : assignment.units)
+    if (plan.units[unit].kind == UnitKind::prompts)
+      bytes += bytes_under_way(model.description, plan, plan.units[unit], context.job.compute.dtype,
+                               context.job.beta.count, context.job.graph_eigenvalues);
+  return options.hidden_bytes_limit > 0 && bytes > options.hidden_bytes_limit;
+}
+
 /// What is wrong with a model ends this model; what is wrong with the output folder, or our own mistake, the run.
 template <typename F>
 Json with_outcome(const RunContext& context, const ModelEntry& entry, F&& f) {
@@ -128,25 +146,81 @@ Json Worker::open(std::size_t model) {
       return json;
     }
     return {{"complete", false},
+            {"stages", opening.stages},
             {"units", to_json(opening.units)},
             {"num_journalled", opening.num_journalled},
             {"journalled_flops", opening.journalled_flops}};
   });
 }
 
+/// A rank's ends of the link to the stages before and after its own.
+class Worker::StageEnds {
+ public:
+  StageEnds(RunContext& context, Opened& opened, const LayerRange& layers)
+      : context_(context),
+        opened_(opened),
+        tensors_(tensors_of_layers(opened.model.description, layers.first, layers.last)) {}
+
+  bool send(std::size_t unit, BatchState state) {
+    // The next stage has not seen these tensors.
+    opened_.sign(state.record, tensors_, /*whole=*/true);
+    state.record.texts["batch"] = {std::to_string(unit), std::to_string(state.next_layer)};
+    return context_.link.send(context_.rank + 1, encode_record(state.record));
+  }
+
+  std::optional<PassEvents::Arrival> receive(bool wait) {
+    if (is_over_) return std::nullopt;
+    const auto bytes = context_.link.receive(context_.rank - 1, wait);
+    if (!bytes) return std::nullopt;
+    if (bytes->empty()) {
+      is_over_ = true;
+      return std::nullopt;
+    }
+    PassEvents::Arrival arrival{0, {0, decode_record(std::as_bytes(std::span(*bytes)))}};
+    auto& texts = arrival.state.record.texts;
+    arrival.unit = std::stoull(texts.at("batch").at(0));
+    arrival.state.next_layer = std::stoll(texts.at("batch").at(1));
+    texts.erase("batch");
+    return arrival;
+  }
+
+  /// No more will come.
+  void close() {
+    context_.link.send(context_.rank + 1, std::string());
+    context_.link.flush();
+  }
+
+ private:
+  RunContext& context_;
+  Opened& opened_;
+  std::vector<std::string> tensors_;
+  bool is_over_ = false;
+};
+
 Json Worker::work(const Assignment& assignment) {
   const Stopwatch watch;
   Opened& opened = this->opened(assignment.model);
   const Job& job = context_.job;
   PassOptions options;
-  options.dtype = job.compute.dtype;
   options.slicing = job.slicing;
   const AnalysisChoice& analyses = opened.plan.analyses;
   options.prompt_analyses = {analyses.attention, analyses.sheaf, analyses.residual, job.graph_eigenvalues,
                              job.beta.values()};
   options.hidden_bytes_limit = hidden_bytes_limit(job, opened.model.description, opened.plan, context_.memory_bytes);
-
   options.memory_bytes = context_.memory_bytes;
+  options.stage = context_.rank - assignment.first_rank;
+  options.num_stages = assignment.num_ranks;
+  options.layers =
+      stage_layers(layer_costs(opened.model.description), options.num_stages)[static_cast<std::size_t>(options.stage)];
+  // Layers stay if they are passed again: by a later round, or in a later assignment.
+  const std::int64_t may_stay = resident_bytes_limit(job, opened.model.description, opened.plan, context_.memory_bytes);
+  std::int64_t bytes = 0;
+  for (std::int64_t layer = options.layers.first; layer < options.layers.last; ++layer)
+    bytes += layer_size_bytes(opened.model.description, layer, job.compute.dtype);
+  options.layers_stay = bytes <= may_stay;
+  const bool are_passed_again = options.num_stages > 1 || !assignment.is_last ||
+                                needs_several_rounds(context_, opened.model, opened.plan, assignment, options);
+  opened.stream.may_keep(are_passed_again ? may_stay : 0);
 
   RankReport report;
   const std::uint64_t read_before = opened.model.store.bytes_read();
@@ -156,7 +230,7 @@ Json Worker::work(const Assignment& assignment) {
     if (record.error.empty()) {
       try {
         opened.model.store.expect_unchanged();
-        opened.sign(record, unit, /*whole=*/true);
+        opened.sign(record, opened.tensors(unit), /*whole=*/true);
       } catch (const InputError& error) {
         record = Record();
         record.error = error.what();
@@ -169,7 +243,7 @@ Json Worker::work(const Assignment& assignment) {
   events.stop_requested = [&] { return context_.stop.load(); };
   events.on_state = [&](std::size_t index, BatchState state) {
     const Unit& unit = opened.plan.units[index];
-    opened.sign(state.record, unit, /*whole=*/false);
+    opened.sign(state.record, opened.tensors(unit), /*whole=*/false);
     opened.journal.append(unit.key + "@" + std::to_string(state.next_layer), state.record);
   };
   events.find_state = [&](std::size_t index) -> std::optional<BatchState> {
@@ -183,7 +257,12 @@ Json Worker::work(const Assignment& assignment) {
       return std::nullopt;
     }
   };
-  report.stopped = !run_pass(opened.model, opened.plan, assignment.units, options, events);
+  StageEnds ends(context_, opened, options.layers);
+  if (options.stage > 0) events.receive = [&](bool wait) { return ends.receive(wait); };
+  if (options.stage + 1 < options.num_stages)
+    events.send = [&](std::size_t unit, BatchState state) { return ends.send(unit, std::move(state)); };
+  report.stopped = !run_pass(opened.stream, opened.plan, assignment.units, options, events);
+  if (options.stage + 1 < options.num_stages) ends.close();
   report.compute_s = watch.elapsed_s();
   report.bytes_read = opened.model.store.bytes_read() - read_before;
   context_.bytes_read += report.bytes_read;

@@ -109,6 +109,31 @@ def test_nan_in_a_weight(tmp_path, ranks):
     assert (again / "bad.h5").read_bytes() == (results / "bad.h5").read_bytes()
 
 
+@pytest.mark.parametrize("ranks, stages", [(None, 1), (2, 2)])
+def test_nan_in_a_row_of_the_embedding_fails_the_prompts_that_use_it(tmp_path, ranks, stages):
+    def poison(tensors):
+        tensors["model.embed_tokens.weight"][7, 2] = np.nan
+
+    prompts = [{"id": f"p{i}", "input_ids": ids} for i, ids in enumerate([[1, 2, 3], [4, 7, 5], [6, 8], [7]])]
+    sets = [{"name": "s", "prompts": prompts}]
+    bad = make_llama(tmp_path / "bad", change=poison)
+    good = make_llama(tmp_path / "good")
+    job = {"name": "j", "models": [{"name": "m", "path": str(bad)}], "prompt_sets": sets}
+    results = run_job(tmp_path, job, "--stages", stages, ranks=ranks, expect=1)
+    whole = run_job(tmp_path / "whole", job | {"models": [{"name": "m", "path": str(good)}]})
+    with h5py.File(results / "m.h5") as file, h5py.File(whole / "m.h5") as other:
+        assert file.attrs["status"] == "partial"
+        errors = file["prompts/s/prompt_error"].asstr()[:]
+        assert [bool(e) for e in errors] == [False, True, False, True]
+        assert "embed_tokens" in errors[1] and "[7, 2]" in errors[1]
+        for name in ("trace", "row_entropy", "last_token_norm", "gain", "log_partition"):
+            values = file[f"prompts/s/{name}"][:]
+            assert np.isnan(values[[1, 3]]).all()
+            # In one batch with them, and yet what they are without them.
+            assert (values[[0, 2]] == other[f"prompts/s/{name}"][:][[0, 2]]).all()
+        assert (file["prompts/s/statistics/trace"][0] == 2).all() and (file["prompts/s/statistics/trace"][1] == 2).all()
+
+
 def test_bad_prompts_are_left_out_and_counted(tmp_path):
     model = make_llama(tmp_path / "model")
     good = [[1, 2, 3], [4, 5, 6, 7]]

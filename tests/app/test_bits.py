@@ -43,6 +43,37 @@ def test_ranks_and_threads_same_bytes(tmp_path):
                 assert a["weights/singular_values"][:].tobytes() == b["weights/singular_values"][:].tobytes()
 
 
+def test_stages_same_bytes(tmp_path):
+    """Groups of ranks share the layers, whole groups and a smaller last one, more stages than ranks and than layers."""
+    job = make_job(tmp_path)
+    one = bytes_of(run_job(tmp_path / "one", job))
+    for ranks, stages in [(1, 2), (2, 1), (2, 2), (3, 2), (3, 3), (4, 2), (4, "auto"), (8, 3), (8, 8)]:
+        staged = run_job(tmp_path / f"{ranks}x{stages}", job, "--stages", stages, ranks=ranks)
+        assert bytes_of(staged) == one, f"{ranks} ranks, {stages} stages"
+
+
+def test_stages_without_room_for_their_layers_same_bytes(tmp_path):
+    """Layers do not stay in memory: batches go through each stage in rounds."""
+    job = make_job(tmp_path)
+    one = bytes_of(run_job(tmp_path / "one", job))
+    for ranks, stages in [(2, 2), (3, 3)]:
+        staged = run_job(tmp_path / f"{ranks}x{stages}", job, "--stages", stages, "--max-memory", "0.01", ranks=ranks)
+        assert bytes_of(staged) == one, f"{ranks} ranks, {stages} stages"
+
+
+def test_a_bad_layer_in_one_stage_fails_as_on_one_rank(tmp_path):
+    job = make_job(tmp_path)
+
+    def damage(tensors):
+        tensors["model.layers.2.mlp.up_proj.weight"][3, 5] = float("nan")
+
+    make_llama(tmp_path / "m1", layers=4, change=damage)
+    one = bytes_of(run_job(tmp_path / "one", job, expect=1))
+    for ranks, stages in [(2, 2), (3, 3), (3, 2)]:
+        staged = run_job(tmp_path / f"{ranks}x{stages}", job, "--stages", stages, ranks=ranks, expect=1)
+        assert bytes_of(staged) == one, f"{ranks} ranks, {stages} stages"
+
+
 def test_memory_limit_same_bytes(tmp_path):
     """A limit that leaves room for one batch at a time: several passes over the layers, the same results."""
     job = make_job(tmp_path)
@@ -61,7 +92,8 @@ def test_kill_and_run_again(tmp_path, ranks):
     path = write_job(tmp_path / "killed", job)
     interrupted = 0
     for attempt in range(8):
-        command = ["mpirun", "-n", str(1 + (ranks + attempt) % 3), str(PROGRAM), "run", str(path)]
+        stages = [] if attempt % 2 else ["--stages", "2"]
+        command = ["mpirun", "-n", str(1 + (ranks + attempt) % 3), str(PROGRAM), "run", str(path), *stages]
         process = subprocess.Popen(
             command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
@@ -106,6 +138,33 @@ def test_stop_signal_exits_75_and_goes_on(tmp_path):
     assert json.loads((tmp_path / "job" / "progress.json").read_text())["state"] == "done"
     whole = run_job(tmp_path / "whole", job)
     assert bytes_of(tmp_path / "job") == bytes_of(whole)
+
+
+def test_stop_of_stages_goes_on(tmp_path):
+    """Stopped with batches in every stage and between them; gone on with by other numbers of ranks and stages."""
+    job = make_job(tmp_path)
+    job["prompt_sets"] = [ids_set("a", count=200, longest=40)]
+    whole = bytes_of(run_job(tmp_path / "whole", job))
+    path = write_job(tmp_path, job)
+    stops = 0
+    for attempt in range(12):
+        ranks, stages = [(3, 3), (2, 2), (4, 3), (1, 1)][attempt % 4]
+        command = ["mpirun", "-n", str(ranks), str(PROGRAM), "run", str(path), "--stages", str(stages)]
+        process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+        progress = tmp_path / "job" / "progress.json"
+        updated = progress.stat().st_mtime_ns if progress.exists() else None
+        while process.poll() is None and (not progress.exists() or progress.stat().st_mtime_ns == updated):
+            time.sleep(0.002)
+        time.sleep(0.02 * attempt)
+        process.send_signal(signal.SIGUSR1)
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode in (0, 75), stderr
+        stops += process.returncode == 75
+        if process.returncode == 0:
+            break
+    assert stops > 0
+    assert spectrace("run", path, ranks=2).returncode == 0
+    assert bytes_of(tmp_path / "job") == whole
 
 
 def test_second_run_computes_nothing(tmp_path):

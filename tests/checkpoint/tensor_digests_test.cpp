@@ -174,7 +174,8 @@ TEST_F(StoreDigests, parts_that_are_no_whole_segments_are_not_seen) {
   const auto& tensor = *store.find("w");
   const std::int64_t height = segment_rows(tensor);
   EXPECT_EQ(digest_by_blocks(store, tensor, height - 1), std::nullopt);
-  store.gather_rows(tensor, std::vector<std::int64_t>{0, 1, 2}, ComputeType::float32);
+  std::map<std::int64_t, std::string> bad;
+  store.gather_rows(tensor, std::vector<std::int64_t>{0, 1, 2}, ComputeType::float32, bad);
   // All but the first segment, from a row within it on.
   store.read_rows(tensor, 5, at::empty({1495, 521}, at::kFloat));
   EXPECT_EQ(store.digest(tensor), std::nullopt);

@@ -88,9 +88,11 @@ TEST_F(TensorStoreTest, rows_and_gathered_rows) {
   }
   const std::vector<std::int64_t> rows = {12, 0, 1, 2, 2, 1, 7, 8, 12};
   const at::Tensor index = at::tensor(at::ArrayRef<std::int64_t>(rows), at::kLong);
-  EXPECT_TRUE(
-      at::equal(store.gather_rows(tensor, rows, ComputeType::float64), given.index_select(0, index).to(at::kDouble)));
-  EXPECT_EQ(store.gather_rows(tensor, {}, ComputeType::float64).size(0), 0);
+  std::map<std::int64_t, std::string> bad;
+  EXPECT_TRUE(at::equal(store.gather_rows(tensor, rows, ComputeType::float64, bad),
+                        given.index_select(0, index).to(at::kDouble)));
+  EXPECT_EQ(store.gather_rows(tensor, {}, ComputeType::float64, bad).size(0), 0);
+  EXPECT_TRUE(bad.empty());
 }
 
 TEST_F(TensorStoreTest, names_the_first_value_that_is_not_finite) {
@@ -109,9 +111,15 @@ TEST_F(TensorStoreTest, names_the_first_value_that_is_not_finite) {
       expect_input_error(ErrorKind::model, {path, "'layers.3.w'", "1 of 8 values", "-inf at [5, 1]"},
                          [&] { store.read_rows(tensor, 4, out); });
       store.read_rows(tensor, 1, out);
-      const std::vector<std::int64_t> rows = {0, 5, 3};
-      expect_input_error(ErrorKind::model, {path, "'layers.3.w'", "2 of 12 values", "-inf at [5, 1]"},
-                         [&] { store.gather_rows(tensor, rows, ComputeType::float32); });
+      const std::vector<std::int64_t> rows = {0, 5, 4, 3, 5};
+      std::map<std::int64_t, std::string> bad;
+      const at::Tensor found = store.gather_rows(tensor, rows, ComputeType::float32, bad);
+      ASSERT_EQ(bad.size(), 2u);
+      for (const std::string part : {path.c_str(), "'layers.3.w'", "1 of 4 values", "-inf at [5, 1]"})
+        EXPECT_NE(bad.at(5).find(part), std::string::npos) << bad.at(5);
+      EXPECT_NE(bad.at(3).find("NaN at [3, 2]"), std::string::npos) << bad.at(3);
+      EXPECT_TRUE(at::equal(found[2], given.to(type)[4].to(at::kFloat)));
+      EXPECT_EQ(found[1].abs().sum().item<float>() + found[3].abs().sum().item<float>(), 0);
     }
   }
 }

@@ -113,7 +113,8 @@ TEST_F(TorchArchive, rows_of_a_transposed_tensor) {
   at::Tensor rows = at::empty({3, 6}, at::kDouble);
   store.read_rows(tensor, 4, rows);
   const std::vector<std::int64_t> wanted = {7, 0, 0, 3};
-  const at::Tensor gathered = store.gather_rows(tensor, wanted, ComputeType::float64);
+  std::map<std::int64_t, std::string> bad;
+  const at::Tensor gathered = store.gather_rows(tensor, wanted, ComputeType::float64, bad);
   for (std::int64_t c = 0; c < 6; ++c) {
     for (std::int64_t r = 0; r < 3; ++r) EXPECT_EQ(rows.const_data_ptr<double>()[r * 6 + c], value(10, c * 8 + 4 + r));
     for (std::size_t k = 0; k < wanted.size(); ++k)

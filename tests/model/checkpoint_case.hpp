@@ -53,7 +53,7 @@ struct ForwardResult {
 
 inline ForwardResult run_forward(const Model& model, const TokenBatch& batch, ComputeType type) {
   ForwardResult result;
-  Tensor hidden = embed(model.description, model.store, batch, type);
+  Tensor hidden = embed(model.description, model.store, batch, type).hidden;
   result.boundaries.push_back(hidden.clone());
   for (std::int64_t layer = 0; layer < model.description.num_layers; ++layer) {
     const LayerWeights weights = read_layer(model.description, model.store, layer, type);

@@ -105,7 +105,7 @@ TEST(ForwardLongPromptTest, bits_do_not_depend_on_threads_or_observer) {
   const ForwardResult one = run_forward(model, batch, ComputeType::float32);
   set_compute_threads(3);
   expect_same_bits(one, run_forward(model, batch, ComputeType::float32));
-  Tensor hidden = embed(model.description, model.store, batch, ComputeType::float32);
+  Tensor hidden = embed(model.description, model.store, batch, ComputeType::float32).hidden;
   const LayerWeights weights = read_layer(model.description, model.store, 0, ComputeType::float32);
   run_block(model.description, 0, weights, batch, hidden, {});
   EXPECT_TRUE(at::equal(hidden, one.boundaries[1]));

@@ -24,8 +24,9 @@ struct Outcome {
   std::size_t num_streams = 0;
 };
 
-/// Runs a sweep in simulated time: an assignment takes as long as its units' flops, opening and collecting 1e-3.
-Outcome simulate(const std::vector<std::size_t>& num_units, int num_ranks) {
+/// Runs a sweep in simulated time: an assignment takes as long as its units' flops, shared by those who do it; opening
+/// and collecting 1e-3. stages[m]: of model m, 1 where absent.
+Outcome simulate(const std::vector<std::size_t>& num_units, int num_ranks, const std::vector<int>& stages = {}) {
   Scheduler scheduler(num_units.size(), num_ranks);
   Outcome outcome;
   std::vector<std::multiset<std::size_t>> done(num_units.size());
@@ -37,21 +38,28 @@ Outcome simulate(const std::vector<std::size_t>& num_units, int num_ranks) {
   for (int rank = 0; rank < num_ranks; ++rank) idle.insert(rank);
   double now = 0;
   const auto hand_out = [&] {
-    for (auto at = idle.begin(); at != idle.end();) {
-      const auto assignment = scheduler.next(*at);
-      if (!assignment) {
-        ++at;
-        continue;
-      }
+    for (int rank = 0; rank < num_ranks; ++rank) {
+      if (!idle.contains(rank)) continue;
+      const auto assignment = scheduler.next(rank);
+      if (!assignment) continue;
+      EXPECT_TRUE(assignment->first_rank <= rank && rank < assignment->first_rank + assignment->num_ranks);
       double duration = 1e-3;
       if (assignment->step == Step::work) {
+        const int wanted = assignment->model < stages.size() ? stages[assignment->model] : 1;
+        EXPECT_EQ(assignment->first_rank % wanted, 0);
+        EXPECT_EQ(assignment->num_ranks, std::min(wanted, num_ranks - assignment->first_rank));
         ++outcome.num_streams;
         duration = 0;
         for (const std::size_t unit : assignment->units) duration += flops_of(assignment->model, unit);
+        duration /= assignment->num_ranks;
+      } else {
+        EXPECT_EQ(assignment->num_ranks, 1);
       }
-      running[*at] = *assignment;
-      events.emplace(now + duration, *at);
-      at = idle.erase(at);
+      for (int member = assignment->first_rank; member < assignment->first_rank + assignment->num_ranks; ++member) {
+        EXPECT_EQ(idle.erase(member), 1u) << "rank " << member << " is at work already";
+        running[member] = *assignment;
+        events.emplace(now + duration, member);
+      }
     }
   };
   for (hand_out(); !events.empty(); hand_out()) {
@@ -62,9 +70,9 @@ Outcome simulate(const std::vector<std::size_t>& num_units, int num_ranks) {
     const std::size_t m = assignment.model;
     if (assignment.step == Step::open) {
       ++num_opened[m];
-      scheduler.opened(rank, units_of(m, num_units[m]), true);
+      scheduler.opened(rank, units_of(m, num_units[m]), true, m < stages.size() ? stages[m] : 1);
     } else if (assignment.step == Step::work) {
-      done[m].insert(assignment.units.begin(), assignment.units.end());
+      if (rank == assignment.first_rank) done[m].insert(assignment.units.begin(), assignment.units.end());
       scheduler.worked(rank);
     } else {
       // Only when every unit is done.
@@ -103,6 +111,34 @@ TEST(Scheduler, one_rank_takes_a_model_in_one_stream) { EXPECT_EQ(simulate({50, 
 TEST(Scheduler, with_models_enough_a_rank_takes_a_model_whole) {
   // The last models are shared.
   EXPECT_LE(simulate(std::vector<std::size_t>(100, 30), 4).num_streams, 100u + 4 * 20);
+}
+
+TEST(Scheduler, groups_of_consecutive_ranks_share_a_model_with_stages) {
+  for (const int ranks : {1, 2, 3, 4, 8, 13}) {
+    const std::vector<std::size_t> sweep = {60, 5, 90};
+    const Outcome outcome = simulate(sweep, ranks, {2, 1, 3});
+    EXPECT_LE(outcome.makespan, 2 * outcome.total / ranks + 6 * outcome.largest_unit + 1) << ranks << " ranks";
+  }
+}
+
+TEST(Scheduler, a_group_waits_until_all_of_it_is_free) {
+  Scheduler scheduler(2, 2);
+  scheduler.next(0);  // opens model 0
+  scheduler.next(1);  // opens model 1
+  scheduler.opened(0, units_of(0, 9), true, 2);
+  EXPECT_FALSE(scheduler.next(0).has_value());
+  EXPECT_TRUE(scheduler.has_work());
+  scheduler.opened(1, {}, false);
+  const auto assignment = scheduler.next(1);
+  ASSERT_TRUE(assignment.has_value());
+  EXPECT_EQ(assignment->first_rank, 0);
+  EXPECT_EQ(assignment->num_ranks, 2);
+  EXPECT_TRUE(assignment->is_last);  // one group: all of it
+  EXPECT_EQ(assignment->units.size(), 9u);
+  scheduler.worked(0);
+  EXPECT_FALSE(scheduler.next(0).has_value());  // the other is not done
+  scheduler.worked(1);
+  EXPECT_EQ(scheduler.next(0)->step, Step::collect);
 }
 
 TEST(Scheduler, units_whose_records_are_missing_are_handed_out_again) {

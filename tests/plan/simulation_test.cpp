@@ -14,6 +14,7 @@ ModelLoad made_load() {
   load.units.push_back({UnitKind::unembedding, "", -1, 0, {}, 0, 3e9});
   for (int b = 0; b < 10; ++b) load.units.push_back({UnitKind::prompts, "", -1, 0, {}, 100, 2e9});
   load.layer_bytes.assign(4, 1000);
+  load.layer_memory.assign(4, 2000);
   load.attention_share = 0.25;
   load.unembedding_bytes = 500;
   load.bytes_under_way.assign(load.units.size(), 10);
@@ -59,6 +60,26 @@ TEST(Simulation, every_unit_once_for_any_number_of_ranks) {
       EXPECT_EQ(std::set<std::size_t>(seen.begin(), seen.end()).size(), 15u);
     }
   }
+}
+
+TEST(Simulation, stages_share_the_layers_and_their_reading) {
+  ModelLoad load = made_load();
+  load.stages = 2;
+  load.resident_bytes_limit = 1 << 20;
+  const SimulatedSweep sweep = simulate_sweep({load}, 2, simple_profile(), true);
+  EXPECT_EQ(sweep.ranks[0].bytes + sweep.ranks[1].bytes, 4 * 1000 + 500);
+  EXPECT_NEAR(sweep.ranks[0].flops + sweep.ranks[1].flops, 27e9, 1);
+  // Each its two layers' matrices, the first the unembedding, both half of every batch; the first batch fills the pipe.
+  EXPECT_NEAR(sweep.makespan_s, 2 + 3 + 10 + 1, 1e-6);
+}
+
+TEST(Simulation, layers_that_stay_are_read_once) {
+  ModelLoad load = made_load();
+  load.hidden_bytes_limit = 30;  // four rounds
+  load.resident_bytes_limit = 8000;
+  EXPECT_EQ(simulate_sweep({load}, 1, simple_profile()).ranks[0].num_layers_read, 4u);
+  load.resident_bytes_limit = 4000;  // half of them
+  EXPECT_EQ(simulate_sweep({load}, 1, simple_profile()).ranks[0].num_layers_read, 4u + 3u * 2u);
 }
 
 TEST(Simulation, ranks_beyond_the_work_are_not_advised) {

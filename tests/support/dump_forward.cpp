@@ -72,7 +72,7 @@ std::vector<Named> run_model(const ModelDescription& model, const TensorStore& s
                              ComputeType type) {
   std::vector<Named> tensors;
   std::vector<std::vector<Tensor>> attentions(static_cast<std::size_t>(batch.num_prompts()));
-  Tensor hidden = embed(model, store, batch, type);
+  Tensor hidden = embed(model, store, batch, type).hidden;
   std::vector<Tensor> boundaries = {hidden.clone()};
   for (std::int64_t layer = 0; layer < model.num_layers; ++layer) {
     const LayerWeights weights = read_layer(model, store, layer, type);

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -61,9 +62,16 @@ class TensorStore {
   /// lie within: blocks should be a multiple of segment_rows(tensor). Throws as read does.
   /// @pre out is contiguous, float32 or float64, [any, shape[1:]...], and the rows exist.
   void read_rows(const TensorInfo& tensor, std::int64_t first, Tensor out) const;
-  /// Chosen rows, in the order given (embedding look-up): [rows.size(), shape[1:]...]. The digest sees nothing of them.
+  /// Chosen rows, in the order given (embedding look-up): [rows.size(), shape[1:]...]; each is read once, however often
+  /// it is chosen. The digest sees nothing of them. Rows with values that are not finite come as zeros and are named in
+  /// `bad_rows`, by their number in the tensor, with the error's text; the others are what they are.
   /// @pre every row exists.
-  Tensor gather_rows(const TensorInfo& tensor, std::span<const std::int64_t> rows, ComputeType type) const;
+  Tensor gather_rows(const TensorInfo& tensor, std::span<const std::int64_t> rows, ComputeType type,
+                     std::map<std::int64_t, std::string>& bad_rows) const;
+
+  /// Brings the tensor's bytes from the disk into the host's cache, until `stop`. A hint: nothing is reported, nothing
+  /// is counted.
+  void read_ahead(const TensorInfo& tensor, const std::atomic<bool>& stop) const;
 
   /// What the tensor's bytes are: 32 hexadecimal digits over type, shape and the elements' bytes in row-major order.
   /// The same for any number of threads, way of reading, file layout and strides; the name is no part of it. Nothing as

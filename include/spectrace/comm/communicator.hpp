@@ -68,6 +68,8 @@ class Communicator {
   /// Returns at once: the bytes are kept until they have left, the receiver need not be there yet. What is sent must be
   /// received before the receiver ends.
   virtual void send(int destination, int tag, std::string bytes) = 0;
+  /// Messages to the destination that have not left yet (a long one leaves when the receiver takes it).
+  virtual std::size_t num_unsent(int destination, int tag) = 0;
   /// Waits for a message of the source and tag.
   virtual std::string receive(int source, int tag) = 0;
   /// A message of the tag from anyone, if one is there.

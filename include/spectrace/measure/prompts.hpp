@@ -37,8 +37,8 @@ class PromptMeasurement {
   /// @pre a record that so_far() of a measurement of the same batch and analyses gave.
   void go_on_from(const Record& so_far);
 
-  /// What was found, gains included. Call once, after the last block.
-  Record finish();
+  /// What was found, gains included; NaN for a prompt that failed. Call once, after the last block.
+  Record finish(const std::vector<bool>& has_failed);
 
  private:
   Array& array(const char* name) { return record_.arrays.at(name); }

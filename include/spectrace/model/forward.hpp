@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "spectrace/model/layer_weights.hpp"
@@ -22,10 +23,16 @@ struct TokenBatch {
 /// Called from tasks of parallel_for: different prompts at once. The tensor is only valid during the call.
 using AttentionObserver = std::function<void(std::int64_t prompt, const Tensor& a)>;
 
-/// What enters block 0. @pre every token id is in the table and every prompt fits (check_tokens).
+/// What enters block 0.
+struct Embedded {
+  Tensor hidden;  // [num_tokens, hidden_size]
+  /// Of each prompt, why it cannot run: a row of an embedding that it uses is not finite. Empty if it can.
+  std::vector<std::string> prompt_errors;  // [num_prompts]
+};
+
+/// @pre every token id is in the table and every prompt fits (check_tokens).
 /// @throws InputError (model, io) if the embedding cannot be read.
-Tensor embed(const ModelDescription& model, const TensorStore& store, const TokenBatch& batch,
-             ComputeType type);  // [num_tokens, hidden_size]
+Embedded embed(const ModelDescription& model, const TensorStore& store, const TokenBatch& batch, ComputeType type);
 
 /// Runs block `layer` over the batch, in place. `hidden` is [num_tokens, hidden_size], what enters the block; on return
 /// what leaves it. The bits depend on the batch and the weights alone, never on threads.

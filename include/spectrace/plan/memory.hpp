@@ -37,4 +37,9 @@ std::int64_t memory_limit_bytes(const Job& job, std::int64_t host_bytes, int ran
 std::int64_t hidden_bytes_limit(const Job& job, const ModelDescription& model, const ModelPlan& plan,
                                 std::int64_t limit_bytes);
 
+/// What layers may take that stay in memory because they are needed again: what the limit leaves beside all that the
+/// work on one layer takes. 0: none stay.
+std::int64_t resident_bytes_limit(const Job& job, const ModelDescription& model, const ModelPlan& plan,
+                                  std::int64_t limit_bytes);
+
 }  // namespace spectrace

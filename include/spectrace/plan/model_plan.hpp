@@ -74,5 +74,7 @@ ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& analys
 
 /// Names of the checkpoint's tensors that a unit's record is made of, sorted.
 std::vector<std::string> tensors_of(const ModelDescription& model, const Unit& unit);
+/// The same, of a batch that has passed the layers [first, last) of one stage; the embedding too if it began there.
+std::vector<std::string> tensors_of_layers(const ModelDescription& model, std::int64_t first, std::int64_t last);
 
 }  // namespace spectrace

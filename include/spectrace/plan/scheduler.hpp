@@ -18,6 +18,9 @@ struct Assignment {
   Step step = Step::open;
   std::size_t model = 0;
   std::vector<std::size_t> units;  ///< of work: ascending
+  /// Who does it together: consecutive ranks, each with a part of the layers (of work; else one rank).
+  int first_rank = 0, num_ranks = 1;
+  bool is_last = false;  ///< of work: nothing of the model is left to be handed out after it
 };
 
 struct OpenUnit {
@@ -31,20 +34,28 @@ struct OpenUnit {
 /// A rank stays with the model whose layers it has; else it opens one that nobody has opened; else it joins where most
 /// is left for each rank. As long as there are models enough, a rank takes all of one: its layers are then read once.
 /// Towards the end it takes half of its fair share, largest units first, so that all ranks end together.
+///
+/// A model may ask for stages: then groups of that many consecutive ranks, the last group perhaps smaller, take a share
+/// together, as soon as all of them are free. A share of theirs is a whole fair one: each begins with an empty
+/// pipeline.
 class Scheduler {
  public:
   Scheduler(std::size_t num_models, int num_ranks);
 
-  /// Work for a rank that has none; nothing if there is none now. @pre the rank's last assignment was reported.
+  /// Work for a rank that has none, and for those that do it with it; nothing if there is none now.
+  /// @pre the rank's last assignment was reported.
   std::optional<Assignment> next(int rank);
 
-  /// The rank's assignment is done. For open: what is left to do, and whether the file has to be made.
-  void opened(int rank, std::vector<OpenUnit> units, bool needs_collecting);
-  void worked(int rank);
+  /// The rank's assignment is done. For open: what is left to do, whether the file has to be made, and how many ranks
+  /// shall share the model's layers.
+  void opened(int rank, std::vector<OpenUnit> units, bool needs_collecting, int stages = 1);
+  void worked(int rank);  // each of those that did it
   /// `again`: units whose records turned out to be missing; they are handed out once more.
   void collected(int rank, std::vector<OpenUnit> again = {});
 
   bool all_done() const;
+  /// Whether there is anything to hand out, to whomever.
+  bool has_work() const;
   bool is_busy(int rank) const { return ranks_[static_cast<std::size_t>(rank)].current.has_value(); }
   /// Models that are through.
   std::size_t num_finished() const;
@@ -59,12 +70,19 @@ class Scheduler {
     std::vector<OpenUnit> left;  // largest last
     double left_flops = 0;
     int num_ranks = 0;  // at work on it
+    int stages = 1;
+  };
+  struct Group {
+    int first = 0, count = 1;
   };
   struct Rank {
     std::optional<Assignment> current;
     std::optional<std::size_t> model;  // whose layers it had last
   };
 
+  Group group_of(int rank, const Model& model) const;
+  /// Whether the rank and those of its group are free, and there is something to do.
+  bool can_share(int rank, const Model& model) const;
   Assignment give(int rank, Step step, std::size_t model);
   Assignment give_share(int rank, std::size_t model);
   Assignment take_back(int rank, Step expected);

@@ -47,6 +47,7 @@ struct Opening {
   std::vector<OpenUnit> units;  ///< else: to be done
   std::size_t num_journalled = 0;
   double journalled_flops = 0;
+  int stages = 1;  ///< ranks that shall share its layers
 };
 
 /// Opens the model, tokenizes, holds everything against results and journal that are there, writes the preparation.

@@ -8,10 +8,12 @@
 
 #include "spectrace/checkpoint/tensor_store.hpp"
 #include "spectrace/plan/job.hpp"
+#include "spectrace/run/stage_link.hpp"
 
 namespace spectrace {
 
-/// What a rank's work needs to know beside its assignment. No communicator: ranks meet only at the journal.
+/// What a rank's work needs to know beside its assignment. No communicator: ranks meet only at the journal, and where
+/// they share a model's layers, over the link.
 struct RunContext {
   Job job;
   IoMode io = IoMode::automatic;
@@ -20,6 +22,7 @@ struct RunContext {
   int num_ranks = 1;
   int num_threads = 1;
   std::int64_t memory_bytes = 0;  ///< that this rank may use
+  StageLink link;
 
   /// Set once; work ends at the next place where it can be gone on from.
   std::atomic<bool> stop{false};

@@ -6,13 +6,13 @@
 namespace spectrace {
 
 /// Asks a run to end early with everything finished kept: by SIGTERM, SIGINT, SIGUSR1 or SIGUSR2 (what Slurm and mpirun
-/// send before they kill), or by a time limit. A second SIGINT or SIGTERM, a second later or
-/// more, ends the process at once.
+/// send before they kill), or by a time limit. A second SIGINT or SIGTERM, a second later or more, ends the process at
+/// once.
 class StopRequest {
  public:
-  /// Installs the signal handlers. `max_hours` counts from now.
+  /// Installs the signal handlers, for good: a signal that comes when the run is over and the process on its way out
+  /// must not change its exit code. `max_hours` counts from now.
   explicit StopRequest(std::optional<double> max_hours);
-  ~StopRequest();
   StopRequest(const StopRequest&) = delete;
   StopRequest& operator=(const StopRequest&) = delete;
 

@@ -9,7 +9,7 @@
 
 namespace spectrace {
 
-/// Does one rank's assignments. Knows the shared folder, never another rank.
+/// Does one rank's assignments. Knows the shared folder, and of other ranks only those it shares layers with.
 class Worker {
  public:
   explicit Worker(RunContext& context);
@@ -21,6 +21,7 @@ class Worker {
 
  private:
   struct Opened;
+  class StageEnds;
   Json do_assignment(const Assignment& assignment);
   Json open(std::size_t model);
   Json work(const Assignment& assignment);

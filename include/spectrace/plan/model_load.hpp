@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "spectrace/model/description.hpp"
+#include "spectrace/plan/machine_profile.hpp"
+#include "spectrace/plan/model_plan.hpp"
+#include "spectrace/plan/open_model.hpp"
+
+namespace spectrace {
+
+/// A model's work in numbers: what planning needs to know of it, for any number of ranks.
+struct ModelLoad {
+  std::vector<Unit> units;           ///< without keys and prompts
+  std::vector<double> layer_bytes;   ///< of each layer, whole, as stored
+  std::vector<double> layer_memory;  ///< of each layer, bytes in the compute type
+  double attention_share = 1;        ///< of a layer: its attention matrices
+  double unembedding_bytes = 0;
+  std::int64_t hidden_bytes_limit = 0;        ///< of batches under way, as the run has it; 0: none
+  std::int64_t resident_bytes_limit = 0;      ///< of layers that may stay in memory, as the run has it
+  std::vector<std::int64_t> bytes_under_way;  ///< of each unit: hidden states and record of a batch
+  int stages = 1;                             ///< ranks that share the layers
+};
+
+/// `limit_bytes`: what a rank may use. `stages` stays 1.
+ModelLoad model_load(const OpenModel& model, const ModelPlan& plan, const Job& job, std::int64_t limit_bytes);
+
+/// Layers [first, last) of a stage; empty where there are more stages than layers.
+struct LayerRange {
+  std::int64_t first = 0, last = 0;
+  std::int64_t size() const { return last - first; }
+};
+
+/// Cuts the layers into consecutive ranges of about the same cost, one for each of the stages.
+std::vector<LayerRange> stage_layers(const std::vector<double>& layer_costs, int num_stages);
+/// The cost of each layer: its number of parameters.
+std::vector<double> layer_costs(const ModelDescription& model);
+
+/// Batches that go through a stage's layers together. Where all of them stay in memory, one: the next stage need not
+/// wait. Else so many that reading the layers again and again is worth it, and the pipeline still fills.
+std::int64_t batches_a_round(std::int64_t num_batches, int num_stages, bool layers_stay);
+
+/// How many ranks shall share the model's layers, of `num_ranks` that work on it while `num_ranks_in_all` use the file
+/// system: the fewest whose time is within 5 % of the best. One rank reads everything; ranks of a group read a part of
+/// it, but wait until their pipeline is full.
+int choose_stages(const ModelLoad& load, int num_ranks, int num_ranks_in_all, const MachineProfile& profile);
+/// As the job says, or chosen for a sweep of so many models, whose ranks share them evenly.
+int stages_of(const Job& job, const ModelLoad& load, std::size_t num_models, int num_ranks,
+              const MachineProfile& profile);
+
+}  // namespace spectrace

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "spectrace/measure/slicing.hpp"
+#include "spectrace/measure/weight_spectra.hpp"
+#include "spectrace/model/layer_weights.hpp"
+#include "spectrace/plan/open_model.hpp"
+
+namespace spectrace {
+
+/// What is needed of a layer.
+struct LayerNeeds {
+  bool weights = false;    ///< all of them, for the forward pass
+  bool attention = false;  ///< the four attention matrices, for their spectra
+  bool values = false;     ///< the singular values of every head's W_V
+};
+
+/// A layer as it was read: each part is there, or why it is not.
+struct LoadedLayer {
+  std::optional<LayerWeights> weights;
+  SlicedWeights sliced;
+  std::vector<ValueSpectrum> values;  // [num_heads]
+  std::optional<std::string> weights_error, attention_error, values_error;
+};
+
+/// Gives the layers of one model, reads the next one's bytes ahead, and keeps those that it may: so that a rank that
+/// passes the same layers again need not read them again.
+class LayerStream {
+ public:
+  /// @pre the model outlives the stream.
+  LayerStream(const OpenModel& model, ComputeType type, Slicing slicing);
+  ~LayerStream();
+
+  const OpenModel& model() const { return model_; }
+  ComputeType type() const { return type_; }
+
+  /// What may stay from now on; what is there beyond it goes.
+  void may_keep(std::int64_t bytes);
+  /// Reads what is needed and not there yet. Never throws for what is wrong with the checkpoint: that is in the errors.
+  /// Valid until release or may_keep.
+  const LoadedLayer& load(std::int64_t layer, LayerNeeds needs);
+  /// The layer is not needed for now.
+  void release(std::int64_t layer);
+  bool is_loaded(std::int64_t layer) const { return layers_.contains(layer); }
+  /// Brings the layer's bytes from the disk into the host's cache meanwhile. A hint: results do not depend on it.
+  void read_ahead(std::int64_t layer);
+
+ private:
+  struct Slot {
+    LoadedLayer layer;
+    LayerNeeds tried;
+    bool stays = false;
+  };
+  class ReadAhead;
+
+  bool stores_float64(std::int64_t layer) const;
+  std::int64_t size_bytes(std::int64_t layer) const;
+
+  const OpenModel& model_;
+  ComputeType type_;
+  Slicing slicing_;
+  std::map<std::int64_t, Slot> layers_;
+  std::int64_t keep_bytes_ = 0, kept_bytes_ = 0;
+  std::unique_ptr<ReadAhead> ahead_;
+};
+
+}  // namespace spectrace

@@ -1,0 +1,135 @@
+#include "spectrace/plan/model_load.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+#include "spectrace/model/layer_weights.hpp"
+#include "spectrace/plan/cost.hpp"
+#include "spectrace/plan/memory.hpp"
+
+namespace spectrace {
+namespace {
+
+/// Pieces of the pipeline's length in rounds, where layers do not stay: it is three quarters full in the mean.
+constexpr std::int64_t kRoundsPerStage = 4;
+
+double element_bytes(const OpenModel& model) {
+  const TensorInfo* info = model.store.find(model.description.layers.front().w_v.weight.tensor);
+  return info == nullptr ? 4.0 : static_cast<double>(element_size_bytes(info->type));
+}
+
+/// Seconds of a group of `stages` ranks for its share of the model's batches.
+double group_s(const ModelLoad& load, int stages, int num_ranks, double read_bytes_per_s,
+               const MachineProfile& profile) {
+  double flops = 0, under_way = 0;
+  std::int64_t num_batches = 0;
+  for (std::size_t u = 0; u < load.units.size(); ++u) {
+    if (load.units[u].kind != UnitKind::prompts) continue;
+    flops += load.units[u].flops;
+    under_way += static_cast<double>(load.bytes_under_way[u]);
+    ++num_batches;
+  }
+  const std::int64_t groups = std::max(1, num_ranks / stages);
+  const std::int64_t mine = (num_batches + groups - 1) / groups;
+  double batch_s = flops / static_cast<double>(num_batches) / profile.prompt_flops_per_s / stages;
+  if (stages > 1)
+    batch_s += profile.message_s + under_way / static_cast<double>(num_batches) / profile.network_bytes_per_s;
+  const double bytes = std::accumulate(load.layer_bytes.begin(), load.layer_bytes.end(), 0.0) / stages;
+  const double memory = std::accumulate(load.layer_memory.begin(), load.layer_memory.end(), 0.0) / stages;
+  const double stays = memory > 0 ? std::min(1.0, static_cast<double>(load.resident_bytes_limit) / memory) : 1.0;
+  std::int64_t a_round = mine;
+  if (load.hidden_bytes_limit > 0) {
+    const double one = under_way / static_cast<double>(num_batches);
+    a_round = std::max<std::int64_t>(1, static_cast<std::int64_t>(static_cast<double>(load.hidden_bytes_limit) / one));
+  }
+  if (stages > 1) a_round = std::min(a_round, batches_a_round(mine, stages, stays >= 1));
+  a_round = std::clamp<std::int64_t>(a_round, 1, mine);
+  const auto rounds = static_cast<double>((mine + a_round - 1) / a_round);
+  const double compute_s = batch_s * static_cast<double>(mine + (stages - 1) * a_round);
+  return compute_s + bytes / read_bytes_per_s * (1 + (rounds - 1) * (1 - stays));
+}
+
+}  // namespace
+
+ModelLoad model_load(const OpenModel& model, const ModelPlan& plan, const Job& job, std::int64_t limit_bytes) {
+  const ModelDescription& d = model.description;
+  ModelLoad load;
+  load.hidden_bytes_limit = hidden_bytes_limit(job, d, plan, limit_bytes);
+  load.resident_bytes_limit = resident_bytes_limit(job, d, plan, limit_bytes);
+  for (const auto& unit : plan.units) {
+    load.bytes_under_way.push_back(
+        bytes_under_way(d, plan, unit, job.compute.dtype, job.beta.count, job.graph_eigenvalues));
+    load.units.push_back({unit.kind, "", unit.layer, unit.set, {}, unit.num_tokens, unit.flops});
+  }
+  const double element = element_bytes(model);
+  const auto attention = static_cast<double>(2 * (d.num_heads + d.num_kv_heads) * d.head_dim * d.hidden_size);
+  double largest = 1;
+  for (std::int64_t l = 0; l < d.num_layers; ++l) {
+    const auto parameters = static_cast<double>(num_layer_parameters(d, l));
+    load.layer_bytes.push_back(parameters * element);
+    load.layer_memory.push_back(static_cast<double>(layer_size_bytes(d, l, job.compute.dtype)));
+    largest = std::max(largest, parameters);
+  }
+  load.attention_share = std::min(1.0, attention / largest);
+  const auto shape = d.embedding.unembedding.canonical_shape();
+  load.unembedding_bytes = static_cast<double>(shape[0] * shape[1]) * element;
+  return load;
+}
+
+std::vector<double> layer_costs(const ModelDescription& model) {
+  std::vector<double> costs;
+  for (std::int64_t l = 0; l < model.num_layers; ++l)
+    costs.push_back(static_cast<double>(num_layer_parameters(model, l)));
+  return costs;
+}
+
+std::vector<LayerRange> stage_layers(const std::vector<double>& layer_costs, int num_stages) {
+  const double total = std::accumulate(layer_costs.begin(), layer_costs.end(), 0.0);
+  const auto num_layers = static_cast<std::int64_t>(layer_costs.size());
+  std::vector<LayerRange> ranges;
+  std::int64_t layer = 0;
+  double before = 0;  // cost of the layers before `layer`
+  for (int stage = 0; stage < num_stages; ++stage) {
+    LayerRange range{layer, layer};
+    const double target = total * (stage + 1) / num_stages;
+    // A layer belongs to the stage in which its middle lies.
+    while (layer < num_layers &&
+           (stage + 1 == num_stages || before + layer_costs[static_cast<std::size_t>(layer)] / 2 < target))
+      before += layer_costs[static_cast<std::size_t>(layer++)];
+    range.last = layer;
+    ranges.push_back(range);
+  }
+  return ranges;
+}
+
+std::int64_t batches_a_round(std::int64_t num_batches, int num_stages, bool layers_stay) {
+  if (layers_stay) return 1;
+  return std::max<std::int64_t>(1, num_batches / (kRoundsPerStage * num_stages));
+}
+
+int choose_stages(const ModelLoad& load, int num_ranks, int num_ranks_in_all, const MachineProfile& profile) {
+  const bool has_batches =
+      std::any_of(load.units.begin(), load.units.end(), [](const Unit& u) { return u.kind == UnitKind::prompts; });
+  if (!has_batches) return 1;
+  const double rate = profile.read_bytes_per_s_of(num_ranks_in_all);
+  const int most = std::min<int>(num_ranks, static_cast<int>(load.layer_bytes.size()));
+  std::vector<std::pair<int, double>> tried;
+  double best_s = 0;
+  for (int stages = 1; stages <= most; ++stages) {
+    tried.emplace_back(stages, group_s(load, stages, num_ranks, rate, profile));
+    if (stages == 1 || tried.back().second < best_s) best_s = tried.back().second;
+  }
+  for (const auto& [stages, seconds] : tried)
+    if (seconds <= 1.05 * best_s) return stages;
+  return 1;
+}
+
+int stages_of(const Job& job, const ModelLoad& load, std::size_t num_models, int num_ranks,
+              const MachineProfile& profile) {
+  const int most = std::min<int>(num_ranks, static_cast<int>(load.layer_bytes.size()));
+  if (job.compute.stages) return std::clamp(*job.compute.stages, 1, std::max(1, most));
+  const int for_each = std::max(1, num_ranks / static_cast<int>(std::max<std::size_t>(1, num_models)));
+  return choose_stages(load, for_each, num_ranks, profile);
+}
+
+}  // namespace spectrace

@@ -1,0 +1,122 @@
+#include "spectrace/run/layer_stream.hpp"
+
+#include <atomic>
+#include <thread>
+
+#include "error_of.hpp"
+
+namespace spectrace {
+
+/// A thread that reads what nobody has asked for yet.
+class LayerStream::ReadAhead {
+ public:
+  ~ReadAhead() { end(); }
+  void start(const TensorStore& store, std::vector<const TensorInfo*> tensors) {
+    end();
+    stop_ = false;
+    thread_ = std::thread([this, &store, tensors = std::move(tensors)] {
+      for (const TensorInfo* tensor : tensors) store.read_ahead(*tensor, stop_);
+    });
+  }
+  void end() {
+    stop_ = true;
+    if (thread_.joinable()) thread_.join();
+  }
+
+ private:
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
+
+LayerStream::LayerStream(const OpenModel& model, ComputeType type, Slicing slicing)
+    : model_(model), type_(type), slicing_(slicing), ahead_(std::make_unique<ReadAhead>()) {}
+
+LayerStream::~LayerStream() = default;
+
+void LayerStream::may_keep(std::int64_t bytes) {
+  keep_bytes_ = bytes;
+  if (kept_bytes_ <= keep_bytes_) return;
+  layers_.clear();
+  kept_bytes_ = 0;
+}
+
+const LoadedLayer& LayerStream::load(std::int64_t layer, LayerNeeds needs) {
+  ahead_->end();  // it would only compete now
+  Slot& slot = layers_[layer];
+  LoadedLayer& loaded = slot.layer;
+  const ModelDescription& description = model_.description;
+  const std::string here = "layer " + std::to_string(layer);
+  needs.attention |= needs.values;
+  if (needs.weights && !slot.tried.weights) {
+    slot.tried.weights = true;
+    loaded.weights_error =
+        error_of(here, [&] { loaded.weights = read_layer(description, model_.store, layer, type_); });
+    needs.attention = true;  // the batches' measurements ask for both
+  }
+  // What needs the attention matrices alone must fail of these alone, whatever else of the layer cannot be read.
+  if (needs.attention && !slot.tried.attention) {
+    slot.tried.attention = true;
+    AttentionWeights attention;
+    // Spectra are of what is stored, whatever type the forward pass has.
+    const bool is_wider = type_ == ComputeType::float32 && stores_float64(layer);
+    if (loaded.weights && !is_wider)
+      attention = attention_weights(*loaded.weights);
+    else
+      loaded.attention_error = error_of(here, [&] {
+        attention = read_attention_weights(description, model_.store, layer, is_wider ? ComputeType::float64 : type_);
+      });
+    if (!loaded.attention_error) loaded.sliced = slice_weights(description, attention, slicing_);
+  }
+  if (needs.values && !slot.tried.values && !loaded.attention_error) {
+    slot.tried.values = true;
+    loaded.values_error = error_of(here + ", W_V of a head", [&] { loaded.values = value_spectra(loaded.sliced); });
+  }
+  return loaded;
+}
+
+void LayerStream::release(std::int64_t layer) {
+  const auto found = layers_.find(layer);
+  if (found == layers_.end() || found->second.stays) return;
+  const LoadedLayer& loaded = found->second.layer;
+  const bool is_good = !loaded.weights_error && !loaded.attention_error && !loaded.values_error;
+  // The first ones stay: of layers that are passed in turn, the last used is what is needed last.
+  if (is_good && loaded.weights && kept_bytes_ + size_bytes(layer) <= keep_bytes_) {
+    found->second.stays = true;
+    kept_bytes_ += size_bytes(layer);
+    return;
+  }
+  layers_.erase(found);
+}
+
+void LayerStream::read_ahead(std::int64_t layer) {
+  constexpr std::uint64_t kWorthwhileBytes = 4 << 20;
+  if (layer >= model_.description.num_layers || is_loaded(layer)) return;
+  ModelDescription one;
+  one.layers.push_back(model_.description.layers[static_cast<std::size_t>(layer)]);
+  std::vector<const TensorInfo*> tensors;
+  std::uint64_t bytes = 0;
+  for (const TensorSource* source : one.all_sources()) {
+    const TensorInfo* info = model_.store.find(source->tensor);
+    if (info == nullptr) continue;
+    tensors.push_back(info);
+    bytes += info->size_bytes;
+  }
+  if (bytes >= kWorthwhileBytes) ahead_->start(model_.store, std::move(tensors));
+}
+
+/// Whether one of the layer's attention matrices is stored in more than float32 holds.
+bool LayerStream::stores_float64(std::int64_t layer) const {
+  const LayerSources& sources = model_.description.layers[static_cast<std::size_t>(layer)];
+  const auto is_wide = [&](const LinearSource& source) {
+    const TensorInfo* info = model_.store.find(source.weight.tensor);
+    return info != nullptr && info->type == StorageType::float64;
+  };
+  return is_wide(sources.w_q) || is_wide(sources.w_k) || is_wide(sources.w_v) || is_wide(sources.w_o);
+}
+
+std::int64_t LayerStream::size_bytes(std::int64_t layer) const {
+  const std::int64_t bytes = layer_size_bytes(model_.description, layer, type_);
+  return stores_float64(layer) && type_ == ComputeType::float32 ? 2 * bytes : bytes;
+}
+
+}  // namespace spectrace
