@@ -109,6 +109,10 @@ void add_others(CLI::App& app, CommandLine& line) {
       ->check(count_from(1))
       ->type_name("M");
   plan->add_option("--gpus-per-node", line.gpus_per_node, "GPUs on a node (0)")->check(count_from(0))->type_name("G");
+  plan->add_flag(
+      "--calibrate", line.calibrate,
+      "Measure how fast this machine works on the job's models (seconds to a minute each), for this and later "
+      "plans and runs");
   plan->add_flag("--json", line.as_json, "Print JSON");
 
   CLI::App* check =

@@ -4,10 +4,12 @@
 
 #include "spectrace/app/commands.hpp"
 #include "spectrace/core/host_memory.hpp"
-#include "spectrace/plan/cost.hpp"
+#include "spectrace/numerics/tensor.hpp"
+#include "spectrace/plan/calibration.hpp"
 #include "spectrace/plan/memory.hpp"
 #include "spectrace/plan/open_model.hpp"
 #include "spectrace/plan/simulation.hpp"
+#include "spectrace/run/run_job.hpp"
 
 namespace spectrace {
 namespace {
@@ -22,10 +24,12 @@ struct PlannedModel {
   std::vector<std::string> keys;
   MemoryNeed need;
   double flops = 0;
+  bool is_measured = false;  ///< its rates
   ModelLoad load;
 };
 
-PlannedModel plan_one(const Job& job, const ModelEntry& entry, int ranks_on_host) {
+PlannedModel plan_one(const Job& job, const ModelEntry& entry, int ranks_on_host, int num_threads, bool calibrated,
+                      MachineProfile& profile) {
   PlannedModel planned;
   planned.name = entry.name;
   const OpenModel model = open_model(entry, job, IoMode::automatic);
@@ -36,7 +40,10 @@ PlannedModel plan_one(const Job& job, const ModelEntry& entry, int ranks_on_host
   const std::int64_t limit = memory_limit_bytes(job, host_memory_bytes(), ranks_on_host);
   planned.need = memory_need(d, plan, job.compute.dtype, job.beta.count, job.graph_eigenvalues);
   planned.flops = plan.total_flops();
-  planned.load = model_load(model, plan, job, limit);
+  const std::string key = rates_key(d, job, num_threads);
+  if (calibrated && !profile.is_measured(key)) profile.measured[key] = calibrate(model, plan, job);
+  planned.is_measured = profile.is_measured(key);
+  planned.load = model_load(model, plan, job, limit, profile.rates_of(key, num_threads));
   for (auto& unit : plan.units) planned.keys.push_back(std::move(unit.key));
   return planned;
 }
@@ -45,19 +52,6 @@ Json to_json(const RankLoad& load) {
   return {{"units", load.num_units},   {"layers_read", load.num_layers_read},
           {"tokens", load.num_tokens}, {"flops", load.flops},
           {"bytes_read", load.bytes},  {"estimated_s", load.busy_s}};
-}
-
-/// Bytes that a rank has at its peak while it works on the model, within the limit.
-double peak_bytes(const MemoryNeed& need, const ModelLoad& load, const RankLoad& rank,
-                  const std::vector<std::size_t>& units) {
-  std::int64_t under_way = 0;
-  for (const std::size_t unit : units) under_way += load.bytes_under_way[unit];
-  under_way = std::min(std::max(load.hidden_bytes_limit, need.one_batch), under_way);
-  // What a stage works on, what it sends, and what waits before it.
-  if (load.stages > 1) under_way = std::min(need.all_batches, 5 * need.one_batch);
-  const auto resident = static_cast<std::int64_t>(rank.resident_bytes);
-  return static_cast<double>(need.libraries + std::max({resident + need.layer + need.workspace + under_way,
-                                                        need.unembedding, need.collecting}));
 }
 
 Json models_to_json(const std::vector<PlannedModel>& models, const SimulatedSweep& sweep, const CommandLine& line) {
@@ -80,8 +74,7 @@ Json models_to_json(const std::vector<PlannedModel>& models, const SimulatedSwee
       Json share = to_json(sweep.of_models[place][rank]);
       share["rank"] = rank;
       share["node"] = static_cast<int>(rank) / per_node;
-      share["memory_bytes"] =
-          peak_bytes(model.need, model.load, sweep.of_models[place][rank], sweep.units[place][rank]);
+      share["memory_bytes"] = peak_bytes(model.need, model.load, sweep.of_models[place][rank]);
       // A group's units are with its first rank; the others have parts of them.
       share["group"] = rank / static_cast<std::size_t>(model.load.stages) * static_cast<std::size_t>(model.load.stages);
       for (const std::size_t unit : sweep.units[place][rank]) share["unit_keys"].push_back(model.keys[unit]);
@@ -123,7 +116,13 @@ int command_plan(const CommandLine& line) {
   const Job job = read_job(line.target, line.run.overrides);
   const int per_node = line.ranks_per_node > 0 ? line.ranks_per_node : line.num_ranks;
   const std::int64_t limit = memory_limit_bytes(job, host_memory_bytes(), per_node);
-  const MachineProfile profile;
+  MachineProfile profile = read_machine_profile(default_profile_path());
+  const int threads = default_num_threads(job.compute.threads, per_node);
+  if (line.calibrate) {
+    profile.measured.clear();  // what was measured before may be of another time of day
+    set_compute_threads(threads);
+  }
+  bool all_measured = true;
   std::vector<PlannedModel> models;
   std::vector<ModelLoad> loads;
   double flops = 0;
@@ -132,7 +131,8 @@ int command_plan(const CommandLine& line) {
   bool any_failed = false;
   for (const auto& entry : job.models) {
     try {
-      models.push_back(plan_one(job, entry, per_node));
+      models.push_back(plan_one(job, entry, per_node, threads, line.calibrate, profile));
+      all_measured &= models.back().is_measured;
       loads.push_back(models.back().load);
       flops += models.back().flops;
       if (models.back().need.least() > least) {
@@ -145,6 +145,7 @@ int command_plan(const CommandLine& line) {
       models.back().error = error.what();
     }
   }
+  if (line.calibrate) write_machine_profile(default_profile_path(), profile);
   for (std::size_t m = 0, place = 0; m < models.size(); ++m) {
     if (!models[m].error.empty()) continue;
     loads[place].stages = models[m].load.stages =
@@ -159,6 +160,8 @@ int command_plan(const CommandLine& line) {
     Json all = {{"job", job.name},
                 {"ranks", line.num_ranks},
                 {"ranks_per_node", per_node},
+                {"threads", threads},
+                {"calibrated", all_measured},
                 {"makespan_s", sweep.makespan_s},
                 {"efficiency", sweep.efficiency},
                 {"sensible_ranks", sensible},
@@ -172,11 +175,11 @@ int command_plan(const CommandLine& line) {
     fmt::print("{}\n", all.dump(2, ' ', false, Json::error_handler_t::replace));
     return exit_code;
   }
-  fmt::print("{:<40} {:>7} {:>10} {:>14}\n", "model", "units", "flops", "memory MiB");
+  fmt::print("{:<40} {:>7} {:>10} {:>14} {:>7}\n", "model", "units", "flops", "memory MiB", "stages");
   for (const auto& model : models) {
     if (model.error.empty())
-      fmt::print("{:<40} {:>7} {:>10.3g} {:>14}\n", model.name, model.keys.size(), model.flops,
-                 model.need.least() >> 20);
+      fmt::print("{:<40} {:>7} {:>10.3g} {:>14} {:>7}\n", model.name, model.keys.size(), model.flops,
+                 model.need.least() >> 20, model.load.stages);
     else
       fmt::print("{}: {}\n", model.name, model.error);
   }
@@ -186,8 +189,9 @@ int command_plan(const CommandLine& line) {
              line.num_ranks, duration(sweep.makespan_s), 100 * sweep.efficiency, sensible);
   fmt::print("memory of a rank: {} MiB at least (for {}), {} MiB allowed{}\n", least >> 20, largest, limit >> 20,
              fits ? "" : ": too little. Give fewer ranks a node, a larger --max-memory, or smaller tokens_per_batch");
-  fmt::print("times are of a typical core: {:.0f} Gflop/s in prompts, {:.0f} in spectra\n",
-             profile.prompt_flops_per_s / 1e9, profile.spectra_flops_per_s / 1e9);
+  fmt::print("times are of ranks of {} thread{}, {}\n", threads, threads == 1 ? "" : "s",
+             all_measured ? "as measured on this machine"
+                          : "on typical cores: --calibrate measures this machine (within a job: a compute node)");
   if (line.gpus_per_node > 0)
     fmt::print("GPUs are not used: the forward pass and the spectra run on the CPU in this version\n");
   return exit_code;

@@ -39,6 +39,10 @@ double heads_flops(const ModelDescription& model) {
   return slices * singular_values_flops(model.head_dim, model.hidden_size);
 }
 
+double value_spectra_flops(const ModelDescription& model) {
+  return static_cast<double>(model.num_kv_heads) * singular_values_flops(model.head_dim, model.hidden_size);
+}
+
 double unembedding_flops(const ModelDescription& model) {
   const auto shape = model.embedding.unembedding.canonical_shape();
   return singular_values_flops(shape[0], shape[1]);

@@ -73,7 +73,8 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, Com
                               2 * (model.num_heads + model.num_kv_heads) * model.head_dim * model.hidden_size * 8 * 2);
   if (plan.analyses.unembedding) {
     const auto shape = model.embedding.unembedding.canonical_shape();
-    need.unembedding = std::max<std::int64_t>(64 * kMiB, 6 * shape[1] * shape[1] * 8) + shape[0] * 16;
+    const std::int64_t rows = std::min(shape[0], shape[1]);
+    need.unembedding = std::max(std::min(64 * kMiB, shape[0] * shape[1] * 16), 6 * rows * shape[1] * 8) + shape[0] * 16;
   }
   // Two records, rows that wait for their chunk to fill (half a MiB a dataset), statistics' sums, ids.
   need.collecting = 2 * need.one_batch + 20 * kMiB + 2 * values * 3200 + num_prompts * 200;

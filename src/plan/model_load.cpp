@@ -31,7 +31,7 @@ double group_s(const ModelLoad& load, int stages, int num_ranks, double read_byt
   }
   const std::int64_t groups = std::max(1, num_ranks / stages);
   const std::int64_t mine = (num_batches + groups - 1) / groups;
-  double batch_s = flops / static_cast<double>(num_batches) / profile.prompt_flops_per_s / stages;
+  double batch_s = flops / static_cast<double>(num_batches) / load.rates.prompt_flops_per_s / stages;
   if (stages > 1)
     batch_s += profile.message_s + under_way / static_cast<double>(num_batches) / profile.network_bytes_per_s;
   const double bytes = std::accumulate(load.layer_bytes.begin(), load.layer_bytes.end(), 0.0) / stages;
@@ -51,14 +51,19 @@ double group_s(const ModelLoad& load, int stages, int num_ranks, double read_byt
 
 }  // namespace
 
-ModelLoad model_load(const OpenModel& model, const ModelPlan& plan, const Job& job, std::int64_t limit_bytes) {
+ModelLoad model_load(const OpenModel& model, const ModelPlan& plan, const Job& job, std::int64_t limit_bytes,
+                     const WorkRates& rates) {
   const ModelDescription& d = model.description;
   ModelLoad load;
+  load.rates = rates;
+  // With heads to be done, these are theirs.
+  if (plan.analyses.sheaf && !plan.analyses.heads) load.values_flops = value_spectra_flops(d);
   load.hidden_bytes_limit = hidden_bytes_limit(job, d, plan, limit_bytes);
   load.resident_bytes_limit = resident_bytes_limit(job, d, plan, limit_bytes);
   for (const auto& unit : plan.units) {
     load.bytes_under_way.push_back(
         bytes_under_way(d, plan, unit, job.compute.dtype, job.beta.count, job.graph_eigenvalues));
+    if (unit.kind == UnitKind::prompts) load.collect_bytes += static_cast<double>(load.bytes_under_way.back());
     load.units.push_back({unit.kind, "", unit.layer, unit.set, {}, unit.num_tokens, unit.flops});
   }
   const double element = element_bytes(model);
@@ -111,7 +116,7 @@ int choose_stages(const ModelLoad& load, int num_ranks, int num_ranks_in_all, co
   const bool has_batches =
       std::any_of(load.units.begin(), load.units.end(), [](const Unit& u) { return u.kind == UnitKind::prompts; });
   if (!has_batches) return 1;
-  const double rate = profile.read_bytes_per_s_of(num_ranks_in_all);
+  const double rate = profile.read_bytes_per_s_of(load.rates, num_ranks_in_all);
   const int most = std::min<int>(num_ranks, static_cast<int>(load.layer_bytes.size()));
   std::vector<std::pair<int, double>> tried;
   double best_s = 0;

@@ -137,6 +137,17 @@ ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& analys
   return plan;
 }
 
+TokenBatch batch_of(const ModelPlan& plan, const Unit& unit) {
+  TokenBatch batch;
+  batch.row_start.push_back(0);
+  for (const std::size_t prompt : unit.prompts) {
+    const auto& ids = plan.sets[unit.set].prompts[prompt].token_ids;
+    batch.token_ids.insert(batch.token_ids.end(), ids.begin(), ids.end());
+    batch.row_start.push_back(batch.num_tokens());
+  }
+  return batch;
+}
+
 namespace {
 
 void add(std::set<std::string>& names, const TensorSource& source) {

@@ -11,7 +11,7 @@ namespace {
 
 /// What an assignment costs one of those who do it, `stage` of `num_stages`.
 RankLoad load_of(const ModelLoad& model, const Assignment& assignment, int stage, bool is_resident,
-                 const MachineProfile& profile, double read_bytes_per_s) {
+                 double read_bytes_per_s) {
   const int num_stages = assignment.num_ranks;
   const LayerRange range = stage_layers(model.layer_bytes, num_stages)[static_cast<std::size_t>(stage)];
   double bytes = 0, memory = 0, all_bytes = 0;
@@ -36,7 +36,7 @@ RankLoad load_of(const ModelLoad& model, const Assignment& assignment, int stage
     if (unit.kind == UnitKind::prompts) {
       ++load.num_units;
       load.flops += unit.flops * part;
-      prompt_s += unit.flops * part / profile.prompt_flops_per_s;
+      prompt_s += unit.flops * part / model.rates.prompt_flops_per_s;
       load.num_tokens += unit.num_tokens;
       const std::int64_t size = model.bytes_under_way[index];
       if (num_streams == 0 || in_stream == most ||
@@ -45,18 +45,19 @@ RankLoad load_of(const ModelLoad& model, const Assignment& assignment, int stage
         under_way = in_stream = 0;
       }
       under_way += size;
+      load.under_way_bytes += static_cast<double>(size);
       ++in_stream;
     } else if (unit.kind == UnitKind::unembedding) {
       if (stage > 0) continue;
       ++load.num_units;
       load.flops += unit.flops;
-      compute_s += unit.flops / profile.unembedding_flops_per_s;
+      compute_s += unit.flops / model.rates.unembedding_flops_per_s;
       load.bytes += model.unembedding_bytes;
     } else {
       if (unit.layer < range.first || unit.layer >= range.last) continue;
       ++load.num_units;
       load.flops += unit.flops;
-      compute_s += unit.flops / profile.spectra_flops_per_s;
+      compute_s += unit.flops / model.rates.spectra_flops_per_s;
       layers[static_cast<std::size_t>(unit.layer)] = true;
     }
   }
@@ -65,6 +66,7 @@ RankLoad load_of(const ModelLoad& model, const Assignment& assignment, int stage
     const double times = (is_resident ? 1 - stays : 1.0) + static_cast<double>(num_streams - 1) * (1 - stays);
     load.bytes += bytes * times;
     load.num_layers_read = static_cast<std::size_t>(static_cast<double>(range.size()) * times + 0.5);
+    compute_s += model.values_flops * static_cast<double>(range.size()) * times / model.rates.spectra_flops_per_s;
     if (num_streams > 1 || num_stages > 1 || !assignment.is_last) load.resident_bytes = stays * memory;
   } else {
     for (std::size_t l = 0; l < layers.size(); ++l) {
@@ -79,12 +81,12 @@ RankLoad load_of(const ModelLoad& model, const Assignment& assignment, int stage
 }
 
 /// How long the pipeline takes beyond its busiest stage: the others' first batch, or the last.
-double filling_s(const ModelLoad& model, const Assignment& assignment, const MachineProfile& profile) {
+double filling_s(const ModelLoad& model, const Assignment& assignment) {
   if (assignment.num_ranks == 1) return 0;
   double largest = 0;
   for (const std::size_t index : assignment.units)
     if (model.units[index].kind == UnitKind::prompts) largest = std::max(largest, model.units[index].flops);
-  return largest / profile.prompt_flops_per_s * (assignment.num_ranks - 1) / assignment.num_ranks;
+  return largest / model.rates.prompt_flops_per_s * (assignment.num_ranks - 1) / assignment.num_ranks;
 }
 
 void add(RankLoad& sum, const RankLoad& load) {
@@ -95,6 +97,7 @@ void add(RankLoad& sum, const RankLoad& load) {
   sum.bytes += load.bytes;
   sum.busy_s += load.busy_s;
   sum.resident_bytes = std::max(sum.resident_bytes, load.resident_bytes);
+  sum.under_way_bytes = std::max(sum.under_way_bytes, load.under_way_bytes);
 }
 
 }  // namespace
@@ -102,7 +105,6 @@ void add(RankLoad& sum, const RankLoad& load) {
 SimulatedSweep simulate_sweep(const std::vector<ModelLoad>& models, int num_ranks, const MachineProfile& profile,
                               bool with_details) {
   const auto count = static_cast<std::size_t>(num_ranks);
-  const double read_bytes_per_s = profile.read_bytes_per_s_of(num_ranks);
   SimulatedSweep sweep;
   sweep.ranks.resize(count);
   if (with_details) {
@@ -126,7 +128,7 @@ SimulatedSweep simulate_sweep(const std::vector<ModelLoad>& models, int num_rank
       if (assignment.step == Step::work) {
         const ModelLoad& model = models[assignment.model];
         const bool is_resident = resident[place] == assignment.model;
-        load = load_of(model, assignment, stage, is_resident, profile, read_bytes_per_s);
+        load = load_of(model, assignment, stage, is_resident, profile.read_bytes_per_s_of(model.rates, num_ranks));
         if (load.resident_bytes > 0 && !assignment.is_last) resident[place] = assignment.model;
         if (with_details) {
           add(sweep.of_models[assignment.model][place], load);
@@ -134,12 +136,14 @@ SimulatedSweep simulate_sweep(const std::vector<ModelLoad>& models, int num_rank
           if (stage == 0) units.insert(units.end(), assignment.units.begin(), assignment.units.end());
         }
       } else {
-        load.busy_s = assignment.step == Step::open ? profile.open_s : profile.collect_s;
+        load.busy_s = assignment.step == Step::open
+                          ? profile.open_s
+                          : profile.collect_s + models[assignment.model].collect_bytes / profile.collect_bytes_per_s;
       }
       add(sweep.ranks[place], load);
       longest_s = std::max(longest_s, load.busy_s);
     }
-    if (assignment.step == Step::work) longest_s += filling_s(models[assignment.model], assignment, profile);
+    if (assignment.step == Step::work) longest_s += filling_s(models[assignment.model], assignment);
     for (int rank = assignment.first_rank; rank < assignment.first_rank + assignment.num_ranks; ++rank) {
       events.emplace(now + longest_s, rank);
       given[static_cast<std::size_t>(rank)] = assignment;
@@ -187,6 +191,17 @@ SimulatedSweep simulate_sweep(const std::vector<ModelLoad>& models, int num_rank
   for (const auto& rank : sweep.ranks) busy += rank.busy_s;
   if (now > 0) sweep.efficiency = busy / (now * static_cast<double>(num_ranks));
   return sweep;
+}
+
+double peak_bytes(const MemoryNeed& need, const ModelLoad& load, const RankLoad& rank) {
+  double under_way = rank.under_way_bytes;
+  if (load.hidden_bytes_limit > 0)
+    under_way = std::min(under_way, static_cast<double>(std::max(load.hidden_bytes_limit, need.one_batch)));
+  // What a stage works on, what it sends, and what waits before it.
+  if (load.stages > 1) under_way = static_cast<double>(std::min(need.all_batches, 5 * need.one_batch));
+  const double work = rank.resident_bytes + static_cast<double>(need.layer + need.workspace) + under_way;
+  return static_cast<double>(need.libraries) +
+         std::max({work, static_cast<double>(need.unembedding), static_cast<double>(need.collecting)});
 }
 
 int sensible_number_of_ranks(const std::vector<ModelLoad>& models, const MachineProfile& profile, double efficiency) {

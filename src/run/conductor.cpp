@@ -165,6 +165,8 @@ class Root {
     return std::all_of(ranks_.begin(), ranks_.end(), [](const Rank& one) { return one.left; });
   }
 
+  const Expectation& expected() const { return expected_; }
+
   std::vector<SummaryRow> take_rows() {
     std::vector<SummaryRow> all;
     for (auto& rows : rows_)
@@ -254,6 +256,11 @@ class Root {
       const bool complete = result.at("complete");
       auto units = units_of(result.at("units"));
       journalled_flops_ += result.value("journalled_flops", 0.0);
+      if (const auto expected = result.find("expected"); expected != result.end()) {
+        expected_.busy_s += expected->at(0).get<double>();
+        expected_.peak_bytes = std::max(expected_.peak_bytes, expected->at(1).get<double>());
+        expected_.is_calibrated &= expected->at(2).get<bool>();
+      }
       if (result.value("num_journalled", 0) > 0)
         log_info("{}: {} of {} units are in the journal already", entry(model).name,
                  result["num_journalled"].get<int>(), result["num_journalled"].get<std::size_t>() + units.size());
@@ -353,6 +360,7 @@ class Root {
   std::map<int, Assignment> given_;
   std::map<std::size_t, double> started_;
   double journalled_flops_ = 0;
+  Expectation expected_;
   bool stopping_ = false, leaving_ = false;
   std::optional<Json> fatal_;
   Stopwatch since_stop_, watch_;
@@ -462,6 +470,7 @@ SweepOutcome conduct(const std::shared_ptr<RunContext>& context, Communicator& c
       std::this_thread::sleep_for(kPollPeriod);
     }
   SweepOutcome outcome = rank.outcome();
+  if (root) outcome.expected = root->expected();
   if (root && outcome.exit_code != kStopped) outcome.rows = root->take_rows();
   return outcome;
 }

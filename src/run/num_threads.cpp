@@ -1,6 +1,8 @@
 #include <sched.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -28,6 +30,13 @@ std::string join(const std::vector<int>& cores) {
   return text;
 }
 
+std::optional<int> said_num_threads(std::optional<int> asked) {
+  if (asked) return asked;
+  if (const char* variable = std::getenv("OMP_NUM_THREADS"))
+    if (const int threads = std::atoi(variable); threads > 0) return threads;
+  return std::nullopt;
+}
+
 bool holds(const std::string& cores, int core) {
   std::istringstream words(cores);
   for (int other = 0; words >> other;)
@@ -50,13 +59,16 @@ std::string allowed_cores_text() {
   return text;
 }
 
+int default_num_threads(std::optional<int> asked, int ranks_on_host) {
+  if (const auto said = said_num_threads(asked)) return *said;
+  return std::max(1, static_cast<int>(allowed_cores().size()) / std::max(1, ranks_on_host));
+}
+
 int choose_num_threads(std::optional<int> asked, Communicator& communicator) {
   const std::vector<int> mine = allowed_cores();
   const std::string host = host_name() + ":";
   const auto all = communicator.all_gather(host + join(mine));
-  if (asked) return *asked;
-  if (const char* variable = std::getenv("OMP_NUM_THREADS"))
-    if (const int threads = std::atoi(variable); threads > 0) return threads;
+  if (const auto said = said_num_threads(asked)) return *said;
   double share = 0;
   for (const int core : mine) {
     int num_users = 0;

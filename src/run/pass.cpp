@@ -31,17 +31,6 @@ Record failed(std::string error) {
   return record;
 }
 
-TokenBatch make_batch(const ModelPlan& plan, const Unit& unit) {
-  TokenBatch batch;
-  batch.row_start.push_back(0);
-  for (const std::size_t prompt : unit.prompts) {
-    const auto& ids = plan.sets[unit.set].prompts[prompt].token_ids;
-    batch.token_ids.insert(batch.token_ids.end(), ids.begin(), ids.end());
-    batch.row_start.push_back(batch.num_tokens());
-  }
-  return batch;
-}
-
 /// A batch of prompts on its way through the layers.
 struct BatchUnderWay {
   BatchUnderWay(const OpenModel& model, TokenBatch tokens, std::size_t unit_index, const PromptAnalyses& analyses)
@@ -151,7 +140,7 @@ class Pass {
     while (std::cmp_less(round.size(), batches_a_round_)) {
       if (!arrival_) arrival_ = events_.receive(/*wait=*/round.empty() || !options_.layers_stay);
       if (!arrival_ || is_full(arrival_->unit)) break;
-      round.push_back(std::make_unique<BatchUnderWay>(model_, make_batch(plan_, plan_.units[arrival_->unit]),
+      round.push_back(std::make_unique<BatchUnderWay>(model_, batch_of(plan_, plan_.units[arrival_->unit]),
                                                       arrival_->unit, options_.prompt_analyses));
       round.back()->go_on_from(arrival_->state, stream_.type());
       arrival_.reset();
@@ -218,7 +207,7 @@ class Pass {
 
   std::unique_ptr<BatchUnderWay> start(std::size_t unit) {
     auto batch =
-        std::make_unique<BatchUnderWay>(model_, make_batch(plan_, plan_.units[unit]), unit, options_.prompt_analyses);
+        std::make_unique<BatchUnderWay>(model_, batch_of(plan_, plan_.units[unit]), unit, options_.prompt_analyses);
     batch->error = too_large(plan_.units[unit]);
     if (batch->error) return batch;
     if (const auto state = events_.find_state(unit)) {

@@ -10,6 +10,7 @@
 #include "spectrace/numerics/version.hpp"
 #include "spectrace/plan/memory.hpp"
 #include "spectrace/plan/model_load.hpp"
+#include "spectrace/plan/simulation.hpp"
 #include "spectrace/run/assemble.hpp"
 #include "spectrace/run/result_attributes.hpp"
 #include "spectrace/store/result_file.hpp"
@@ -192,6 +193,31 @@ Opening take_off_journalled(const RunContext& context, const ModelEntry& entry, 
   return opening;
 }
 
+/// Stages, and what planning expects of the units that are left.
+void expect(const RunContext& context, const OpenModel& model, const ModelPlan& plan, const MemoryNeed& need,
+            Opening& opening) {
+  const MachineProfile profile = read_machine_profile(default_profile_path());
+  const std::string key = rates_key(model.description, context.job, context.num_threads);
+  opening.is_calibrated = profile.is_measured(key);
+  ModelLoad load =
+      model_load(model, plan, context.job, context.memory_bytes, profile.rates_of(key, context.num_threads));
+  opening.stages = stages_of(context.job, load, context.job.models.size(), context.num_ranks, profile);
+  std::vector<Unit> left;
+  std::vector<std::int64_t> under_way;
+  for (const auto& unit : opening.units) {
+    left.push_back(load.units[unit.unit]);
+    under_way.push_back(load.bytes_under_way[unit.unit]);
+  }
+  load.units = std::move(left);
+  load.bytes_under_way = std::move(under_way);
+  load.stages = opening.stages;
+  const SimulatedSweep sweep = simulate_sweep({load}, context.num_ranks, profile, /*with_details=*/true);
+  for (std::size_t rank = 0; rank < sweep.ranks.size(); ++rank) {
+    opening.expected_s += sweep.ranks[rank].busy_s;
+    opening.expected_bytes = std::max(opening.expected_bytes, peak_bytes(need, load, sweep.ranks[rank]));
+  }
+}
+
 }  // namespace
 
 void Preparation::write(const RunContext& context, const ModelEntry& entry) const {
@@ -329,8 +355,7 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
         entry.name, static_cast<double>(need.least()) / (1 << 30),
         static_cast<double>(context.memory_bytes) / (1 << 30));
   Opening opening = take_off_journalled(context, entry, model, plan, preparation);
-  opening.stages = stages_of(job, model_load(model, plan, job, context.memory_bytes), job.models.size(),
-                             context.num_ranks, MachineProfile());
+  expect(context, model, plan, need, opening);
   preparation.sets = std::move(plan.sets);
   preparation.open_s = watch.elapsed_s();
   preparation.write(context, entry);

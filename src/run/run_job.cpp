@@ -73,7 +73,8 @@ void log_ranks(Communicator& communicator, int threads) {
 }
 
 /// What the sweep took, of all ranks. Collective.
-void log_totals(const RunContext& context, double elapsed_s, Communicator& communicator, Reducer& reducer) {
+void log_totals(const RunContext& context, const Expectation& expected, double elapsed_s, Communicator& communicator,
+                Reducer& reducer) {
   std::int64_t sums[] = {static_cast<std::int64_t>(context.busy_s.load() * 1e3),
                          static_cast<std::int64_t>(context.flops_done.load() / 1e6),
                          static_cast<std::int64_t>(context.bytes_read.load())};
@@ -88,6 +89,13 @@ void log_totals(const RunContext& context, double elapsed_s, Communicator& commu
       elapsed_s, std::min(100.0, 100 * busy_s / (elapsed_s * communicator.size())),
       busy_s > 0 ? static_cast<double>(sums[1]) * 1e-3 / busy_s : 0.0, static_cast<double>(sums[2]) / gib,
       peak[0] / gib);
+  // Below that there is nothing to learn from it.
+  if (expected.busy_s <= 0 || busy_s < 1) return;
+  log_info(
+      "expected were {:.1f} s of work, it took {:.1f} ({:+.0f} %); {:.2f} GiB, it took {:.2f} ({:+.0f} %){}",
+      expected.busy_s, busy_s, 100 * (busy_s / expected.busy_s - 1), expected.peak_bytes / gib, peak[0] / gib,
+      100 * (peak[0] / expected.peak_bytes - 1),
+      expected.is_calibrated ? "" : "; times are of typical cores, spectrace plan --calibrate measures this machine");
 }
 
 std::string counted(std::size_t count, const char* noun) {
@@ -121,7 +129,7 @@ RunEnd run_job(const RunOptions& options, Communicator& communicator) {
   const SweepOutcome outcome = conduct(context, communicator, stop, {options.deadline_s, 40}, lock.get());
   const double elapsed_s = watch.elapsed_s();
   if (outcome.exit_code != kStopped && outcome.exit_code != kNothingReadOrWritten)
-    log_totals(*context, elapsed_s, communicator, *reducer);
+    log_totals(*context, outcome.expected, elapsed_s, communicator, *reducer);
   if (communicator.is_root()) {
     if (outcome.exit_code == kStopped)
       log_warning("stopped; what is finished is safe: run the same command again{} to go on",

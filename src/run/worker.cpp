@@ -147,6 +147,7 @@ Json Worker::open(std::size_t model) {
     }
     return {{"complete", false},
             {"stages", opening.stages},
+            {"expected", {opening.expected_s, opening.expected_bytes, opening.is_calibrated}},
             {"units", to_json(opening.units)},
             {"num_journalled", opening.num_journalled},
             {"journalled_flops", opening.journalled_flops}};

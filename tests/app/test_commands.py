@@ -111,6 +111,27 @@ def test_plan_shares_every_unit_once(tmp_path):
     assert "rank" in spectrace("plan", path).stdout
 
 
+def test_calibration_measures_this_machine_for_later_plans_and_runs(tmp_path):
+    path = write_job(tmp_path, make_job(tmp_path))
+    environment = {"SPECTRACE_PROFILE": str(tmp_path / "cache" / "machine.json")}
+
+    def plan(*options, threads=1):
+        done = spectrace("plan", path, "--json", "--threads", threads, *options, environment=environment)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    before, measured, after = plan(), plan("--calibrate"), plan()
+    assert not before["calibrated"] and measured["calibrated"] and after["calibrated"]
+    assert measured["makespan_s"] == after["makespan_s"] > 0
+    # Of the same number of threads only.
+    assert not plan(threads=2)["calibrated"]
+    (rates,) = json.loads((tmp_path / "cache" / "machine.json").read_text())["measured"].values()
+    assert all(value > 0 for value in rates.values())
+    (tmp_path / "cache" / "machine.json").write_text("{")
+    done = spectrace("plan", path, environment=environment)
+    assert done.returncode == 0 and "machine profile" in done.stderr and "typical cores" in done.stdout
+
+
 def test_inspect_describes_the_model(tmp_path):
     def add_unused(tensors):
         tensors["model.extra.weight"] = np.ones((3, 3))

@@ -35,13 +35,13 @@ ModelLoad made_load(int layers, int batches) {
   load.layer_bytes.assign(static_cast<std::size_t>(layers), 1e9);
   load.layer_memory.assign(static_cast<std::size_t>(layers), 2e9);
   load.resident_bytes_limit = std::int64_t{1} << 40;
+  load.rates.prompt_flops_per_s = 1e12;
+  load.rates.read_bytes_per_s = 1e9;
   return load;
 }
 
 MachineProfile profile_of(double file_system_bytes_per_s) {
   MachineProfile profile;
-  profile.prompt_flops_per_s = 1e12;
-  profile.read_bytes_per_s = 1e9;
   profile.file_system_bytes_per_s = file_system_bytes_per_s;
   return profile;
 }
@@ -70,9 +70,9 @@ TEST(ChooseStages, never_more_than_ranks_or_layers_and_one_without_prompts) {
 
 TEST(ChooseStages, a_few_batches_do_not_fill_a_long_pipeline) {
   // Reading is nothing: every further stage only waits.
-  MachineProfile profile = profile_of(1e15);
-  profile.read_bytes_per_s = 1e15;
-  EXPECT_EQ(choose_stages(made_load(32, 64), 64, 64, profile), 1);
+  ModelLoad load = made_load(32, 64);
+  load.rates.read_bytes_per_s = 1e15;
+  EXPECT_EQ(choose_stages(load, 64, 64, profile_of(1e15)), 1);
 }
 
 }  // namespace

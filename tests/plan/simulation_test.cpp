@@ -18,13 +18,13 @@ ModelLoad made_load() {
   load.attention_share = 0.25;
   load.unembedding_bytes = 500;
   load.bytes_under_way.assign(load.units.size(), 10);
+  load.rates = {1e9, 1e9, 1e9, 1e12};
   return load;
 }
 
 MachineProfile simple_profile() {
   MachineProfile profile;
-  profile.prompt_flops_per_s = profile.spectra_flops_per_s = profile.unembedding_flops_per_s = 1e9;
-  profile.read_bytes_per_s = profile.file_system_bytes_per_s = 1e12;
+  profile.file_system_bytes_per_s = 1e12;
   profile.open_s = profile.collect_s = 0;
   return profile;
 }

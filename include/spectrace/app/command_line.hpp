@@ -17,7 +17,7 @@ struct CommandLine {
   RunOptions run;  ///< its overrides are those of plan and check too
   // plan
   int num_ranks = 1, ranks_per_node = 0, gpus_per_node = 0;
-  bool as_json = false;
+  bool as_json = false, calibrate = false;
   // check, plan, inspect, tokenize: the job or model
   std::string target;
   // tokenize

@@ -14,6 +14,8 @@ double singular_values_flops(std::int64_t num_rows, std::int64_t num_columns);
 /// The four attention matrices of one layer; every head's slices; the unembedding.
 double matrices_flops(const ModelDescription& model);
 double heads_flops(const ModelDescription& model);
+/// Of these, every key/value head's slice of W_V: prompts need them too.
+double value_spectra_flops(const ModelDescription& model);
 double unembedding_flops(const ModelDescription& model);
 
 /// One prompt through all layers, with its statistics (the graph Laplacians' eigenvalues among them).

@@ -20,11 +20,15 @@ struct ModelLoad {
   std::int64_t hidden_bytes_limit = 0;        ///< of batches under way, as the run has it; 0: none
   std::int64_t resident_bytes_limit = 0;      ///< of layers that may stay in memory, as the run has it
   std::vector<std::int64_t> bytes_under_way;  ///< of each unit: hidden states and record of a batch
+  double values_flops = 0;                    ///< of each layer, once a round: the singular values that prompts need
+  double collect_bytes = 0;                   ///< records that become the file
   int stages = 1;                             ///< ranks that share the layers
+  WorkRates rates;                            ///< of a rank
 };
 
 /// `limit_bytes`: what a rank may use. `stages` stays 1.
-ModelLoad model_load(const OpenModel& model, const ModelPlan& plan, const Job& job, std::int64_t limit_bytes);
+ModelLoad model_load(const OpenModel& model, const ModelPlan& plan, const Job& job, std::int64_t limit_bytes,
+                     const WorkRates& rates);
 
 /// Layers [first, last) of a stage; empty where there are more stages than layers.
 struct LayerRange {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "spectrace/model/description.hpp"
+#include "spectrace/model/forward.hpp"
 #include "spectrace/plan/job.hpp"
 
 namespace spectrace {
@@ -71,6 +72,9 @@ PlanOptions plan_options(const Job& job, const Json& config);
 /// A pure function of its arguments: the same for any number of ranks. Every layer, every prompt that runs once.
 ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& analyses, std::vector<PreparedSet> sets,
                      const PlanOptions& options);
+
+/// The tokens of a unit of prompts.
+TokenBatch batch_of(const ModelPlan& plan, const Unit& unit);
 
 /// Names of the checkpoint's tensors that a unit's record is made of, sorted.
 std::vector<std::string> tensors_of(const ModelDescription& model, const Unit& unit);

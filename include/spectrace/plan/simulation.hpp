@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "spectrace/plan/machine_profile.hpp"
+#include "spectrace/plan/memory.hpp"
 #include "spectrace/plan/model_load.hpp"
 #include "spectrace/plan/scheduler.hpp"
 
@@ -13,7 +14,8 @@ struct RankLoad {
   std::size_t num_units = 0, num_layers_read = 0;
   std::int64_t num_tokens = 0;
   double flops = 0, bytes = 0, busy_s = 0;
-  double resident_bytes = 0;  ///< of layers that stay in memory, at most
+  double resident_bytes = 0;   ///< of layers that stay in memory, at most
+  double under_way_bytes = 0;  ///< of the batches of its largest share
 };
 
 struct SimulatedSweep {
@@ -28,6 +30,9 @@ struct SimulatedSweep {
 /// `with_details`: of_models and units too.
 SimulatedSweep simulate_sweep(const std::vector<ModelLoad>& models, int num_ranks, const MachineProfile& profile,
                               bool with_details = false);
+
+/// Bytes that a rank has at its peak while it works on the model, within the limit.
+double peak_bytes(const MemoryNeed& need, const ModelLoad& load, const RankLoad& rank);
 
 /// The most ranks (1, 2, 3, 4, 6, 8, 12, …) that still work at the given efficiency.
 int sensible_number_of_ranks(const std::vector<ModelLoad>& models, const MachineProfile& profile,

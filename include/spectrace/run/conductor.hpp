@@ -11,8 +11,16 @@
 
 namespace spectrace {
 
+/// What planning expected of the models that were opened, seen from root.
+struct Expectation {
+  double busy_s = 0;  ///< of all ranks together
+  double peak_bytes = 0;
+  bool is_calibrated = true;  ///< by rates measured on this machine
+};
+
 struct SweepOutcome {
   int exit_code = 0;
+  Expectation expected;          ///< root only
   std::vector<SummaryRow> rows;  ///< root only: in the order of the job; empty if the sweep was stopped
   /// The computing thread would not end in the time that a stop has, and still runs: the process must leave without
   /// touching what it uses (std::_Exit).

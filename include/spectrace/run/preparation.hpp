@@ -48,6 +48,10 @@ struct Opening {
   std::size_t num_journalled = 0;
   double journalled_flops = 0;
   int stages = 1;  ///< ranks that shall share its layers
+  /// What planning expects: ranks' seconds for the units, collecting among them; bytes of a rank at its peak; and
+  /// whether the rates were measured on this machine.
+  double expected_s = 0, expected_bytes = 0;
+  bool is_calibrated = false;
 };
 
 /// Opens the model, tokenizes, holds everything against results and journal that are there, writes the preparation.

@@ -34,6 +34,8 @@ RunEnd run_job(const RunOptions& options, Communicator& communicator);
 
 /// Threads for this rank: `asked`, else OMP_NUM_THREADS, else the cores that this rank may use, each shared among the
 /// ranks of this host that may use it too. At least 1. Collective.
+/// As the job or OMP_NUM_THREADS says, else a rank's share of the cores that this process may use.
+int default_num_threads(std::optional<int> asked, int ranks_on_host);
 int choose_num_threads(std::optional<int> asked, Communicator& communicator);
 
 /// Cores that this process may run on: "0-3,8".
