@@ -31,11 +31,18 @@ double group_s(const ModelLoad& load, int stages, int num_ranks, double read_byt
   }
   const std::int64_t groups = std::max(1, num_ranks / stages);
   const std::int64_t mine = (num_batches + groups - 1) / groups;
-  double batch_s = flops / static_cast<double>(num_batches) / load.rates.prompt_flops_per_s / stages;
+  // All wait for the stage with the largest part.
+  const double all = std::accumulate(load.layer_bytes.begin(), load.layer_bytes.end(), 0.0);
+  double part = 0;
+  for (const LayerRange& range : stage_layers(load.layer_bytes, stages))
+    part = std::max(
+        part,
+        std::accumulate(load.layer_bytes.begin() + range.first, load.layer_bytes.begin() + range.last, 0.0) / all);
+  double batch_s = flops / static_cast<double>(num_batches) / load.rates.prompt_flops_per_s * part;
   if (stages > 1)
     batch_s += profile.message_s + under_way / static_cast<double>(num_batches) / profile.network_bytes_per_s;
-  const double bytes = std::accumulate(load.layer_bytes.begin(), load.layer_bytes.end(), 0.0) / stages;
-  const double memory = std::accumulate(load.layer_memory.begin(), load.layer_memory.end(), 0.0) / stages;
+  const double bytes = all * part;
+  const double memory = std::accumulate(load.layer_memory.begin(), load.layer_memory.end(), 0.0) * part;
   const double stays = memory > 0 ? std::min(1.0, static_cast<double>(load.resident_bytes_limit) / memory) : 1.0;
   std::int64_t a_round = mine;
   if (load.hidden_bytes_limit > 0) {

@@ -81,8 +81,12 @@ Assignment Scheduler::give_share(int rank, std::size_t index) {
   if (ranks_.size() > 1 && num_unopened < ranks_.size()) {
     // Ranks that will want a part of this model, those among them that have one already.
     const std::size_t takers = (ranks_.size() + num_open - 1) / num_open;
-    const double parts = std::max(static_cast<double>(takers), static_cast<double>(model.num_ranks + group.count));
-    share *= group.count / parts / (group.count > 1 ? 1.0 : 2.0);
+    if (group.count > 1) {
+      // Each of the groups that will come takes the same: every further share would be another pipeline to fill.
+      share *= group.count / std::max<double>(group.count, static_cast<double>(takers) - model.num_ranks);
+    } else {
+      share /= 2.0 * static_cast<double>(std::max<std::size_t>(takers, static_cast<std::size_t>(model.num_ranks) + 1));
+    }
   }
   Assignment assignment{Step::work, index, {}, group.first, group.count, false};
   double taken = 0;

@@ -1,10 +1,11 @@
 """Jobs for the cluster tests, and what a run with one rank makes of them."""
 
 import json
+import shutil
 import time
 
 from models import ids_set, make_llama
-from program import run_job, write_job
+from program import DEMO_MODELS, run_job, write_job
 
 
 def make_job(folder, prompts, models=2, name="job"):
@@ -20,6 +21,19 @@ def make_job(folder, prompts, models=2, name="job"):
     return write_job(folder, job, f"{name}.json"), job
 
 
+def make_demo_job(folder, prompts):
+    """The committed demo models on `prompts` prompts."""
+    for model in DEMO_MODELS:
+        shutil.copytree(model, folder / model.name)
+    job = {
+        "name": "job",
+        "models": [{"name": model.name, "path": model.name} for model in DEMO_MODELS],
+        "prompt_sets": [ids_set("a", count=prompts, longest=60)],
+        "compute": {"tokens_per_batch": 200, "threads": 1},
+    }
+    return write_job(folder, job, "job.json"), job
+
+
 def bytes_of(results):
     return {path.name: path.read_bytes() for path in sorted(results.glob("*.h5"))}
 
@@ -27,10 +41,11 @@ def bytes_of(results):
 class Reference:
     """The job as one rank does it; `prompts` so that this takes about `seconds`."""
 
-    def __init__(self, folder, seconds):
+    def __init__(self, folder, seconds, make=make_job):
         self.prompts = 40
+        self.make = make
         for attempt in range(6):
-            path, job = make_job(folder / str(attempt), self.prompts)
+            path, job = make(folder / str(attempt), self.prompts)
             start = time.monotonic()
             self.results = run_job(folder / str(attempt), job)
             spent = time.monotonic() - start
@@ -40,7 +55,7 @@ class Reference:
         self.bytes = bytes_of(self.results)
 
     def copy(self, folder):
-        return make_job(folder, self.prompts)[0]
+        return self.make(folder, self.prompts)[0]
 
 
 def progress(results):

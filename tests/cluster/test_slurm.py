@@ -10,7 +10,7 @@ import pytest
 import slurm_lab
 from program import ENVIRONMENT, PROGRAM, ROOT
 from slurm_lab import SlurmLab, wait_for
-from sweeps import Reference, bytes_of, in_the_middle, progress
+from sweeps import Reference, bytes_of, in_the_middle, make_demo_job, progress
 
 SCRIPTS = ROOT / "slurm"
 THREE_NODES = ("--nodes=3", "--ntasks=3", "--cpus-per-task=1")
@@ -297,6 +297,15 @@ def test_real_time_limit(lab, tmp_path_factory, tmp_path):
     """Slurm's own signal before a limit of one minute, several times, until the job is done."""
     reference = Reference(tmp_path_factory.mktemp("minutes"), seconds=60)
     job, results = start(lab, reference, tmp_path, options=(*THREE_NODES, "--time=1", "--signal=B:USR1@30"))
+    fields = ended(lab, job, tmp_path, timeout=600)
+    assert int(fields["Restarts"]) >= 1, output_of(tmp_path)
+    assert bytes_of(results) == reference.bytes
+
+
+@pytest.mark.long
+def test_demo_models_through_time_limits(lab, tmp_path_factory, tmp_path):
+    reference = Reference(tmp_path_factory.mktemp("demo"), seconds=50, make=make_demo_job)
+    job, results = start(lab, reference, tmp_path, options=(*THREE_NODES, "--time=1", "--signal=B:USR1@40"))
     fields = ended(lab, job, tmp_path, timeout=600)
     assert int(fields["Restarts"]) >= 1, output_of(tmp_path)
     assert bytes_of(results) == reference.bytes
