@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "spectrace/core/error.hpp"
+#include "spectrace/core/parallel.hpp"
 #include "spectrace/numerics/attention_statistics.hpp"
 #include "spectrace/numerics/exact_sum.hpp"
 #include "spectrace/numerics/graph_laplacian.hpp"
@@ -174,6 +175,18 @@ Record PromptMeasurement::finish(const std::vector<bool>& has_failed) {
     }
   }
   return std::move(record_);
+}
+
+std::int64_t measurement_workspace_bytes(const ModelDescription& model, std::int64_t num_prompt_tokens, bool attention,
+                                         bool sheaf) {
+  const std::int64_t square = num_prompt_tokens * num_prompt_tokens;
+  std::int64_t bytes = 0;
+  // The mean over heads in float64 is taken of a copy in float64.
+  if (attention) bytes = (model.num_heads + 1) * square * 8;
+  // Laplacians of some heads, and the solver's copy.
+  if (sheaf) bytes = std::max(bytes, 2 * graph_spectra_batch(model.num_heads, num_prompt_tokens) * square * 8);
+  // Short prompts are seen side by side.
+  return bytes * (has_long_attention(model, num_prompt_tokens) ? 1 : num_threads());
 }
 
 }  // namespace spectrace

@@ -163,4 +163,8 @@ std::int64_t attention_workspace_bytes(std::int64_t num_heads, std::int64_t num_
   return (std::max(side_by_side, alone) + mask) * element_bytes;
 }
 
+bool has_long_attention(const ModelDescription& model, std::int64_t num_prompt_tokens) {
+  return model.num_heads * num_prompt_tokens * num_prompt_tokens >= kLongAttentionEntries;
+}
+
 }  // namespace spectrace

@@ -39,11 +39,15 @@ double write_laplacian(const Tensor& a, double* l) {
 
 }  // namespace
 
+std::int64_t graph_spectra_batch(std::int64_t num_heads, std::int64_t num_tokens) {
+  return std::clamp<std::int64_t>(kBatchEntries / (num_tokens * num_tokens), 1, std::max<std::int64_t>(1, num_heads));
+}
+
 std::vector<GraphSpectrum> graph_spectra(const Tensor& a) {
   SPECTRACE_ASSERT(a.dim() == 3 && a.size(1) == a.size(2) && a.size(1) > 0);
   SPECTRACE_ASSERT(a.scalar_type() == at::kFloat || a.scalar_type() == at::kDouble);
   const std::int64_t num_heads = a.size(0), n = a.size(1);
-  const std::int64_t batch = std::clamp<std::int64_t>(kBatchEntries / (n * n), 1, std::max<std::int64_t>(1, num_heads));
+  const std::int64_t batch = graph_spectra_batch(num_heads, n);
   std::vector<GraphSpectrum> spectra(static_cast<std::size_t>(num_heads));
   const Tensor laplacians = at::empty({batch, n, n}, at::TensorOptions(at::kDouble));
   for (std::int64_t first = 0; first < num_heads; first += batch) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "spectrace/measure/prompts.hpp"
 #include "spectrace/model/forward.hpp"
 
 namespace spectrace {
@@ -63,7 +64,8 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, Com
   if (largest_batch > 0) {
     for (std::int64_t l = 0; l < model.num_layers; ++l)
       need.layer = std::max(need.layer, layer_size_bytes(model, l, dtype));
-    need.workspace = block_workspace_bytes(model, largest_batch, longest, dtype);
+    need.workspace = block_workspace_bytes(model, largest_batch, longest, dtype) +
+                     measurement_workspace_bytes(model, longest, plan.analyses.attention, plan.analyses.sheaf);
   } else if (plan.analyses.weights || plan.analyses.heads) {
     need.layer = 2 * (model.num_heads + model.num_kv_heads) * model.head_dim * model.hidden_size * element;
   }

@@ -63,6 +63,9 @@ bool is_chosen(const PromptAnalyses& analyses, const PromptQuantity& quantity) {
   }
 }
 
+/// Values of one dataset that are brought into the file's form at once: 16 MiB.
+constexpr std::size_t kMostRowValues = std::size_t{1} << 21;
+
 /// Mean over prompts by layer of a quantity (prompt, layer), from its statistics.
 std::vector<double> layer_means(const Group& statistics, const std::string& name) {
   const Dataset* dataset = statistics.find(name);
@@ -111,10 +114,20 @@ std::vector<const PromptQuantity*> quantities_of(const PromptAnalyses& analyses)
   return chosen;
 }
 
-Array free_energy(const Array& log_partition, const std::vector<double>& beta) {
-  Array energy = log_partition;
-  for (std::size_t i = 0; i < energy.values.size(); ++i) energy.values[i] = -energy.values[i] / beta[i % beta.size()];
-  return energy;
+void for_each_free_energy(const Array& log_partition, const std::vector<double>& beta,
+                          const std::function<void(const Array&)>& visit) {
+  const auto num_prompts = static_cast<std::size_t>(log_partition.shape.front());
+  const std::size_t slots = num_prompts == 0 ? 0 : log_partition.values.size() / num_prompts;
+  const std::size_t piece = std::max<std::size_t>(1, kMostRowValues / std::max<std::size_t>(1, slots));
+  for (std::size_t first = 0; first < num_prompts; first += piece) {
+    const std::size_t last = std::min(num_prompts, first + piece);
+    Array energy{log_partition.shape, {}};
+    energy.shape.front() = static_cast<std::int64_t>(last - first);
+    energy.values.reserve((last - first) * slots);
+    for (std::size_t i = first * slots; i < last * slots; ++i)
+      energy.values.push_back(-log_partition.values[i] / beta[i % beta.size()]);
+    visit(energy);
+  }
 }
 
 Assembly::Assembly(const ModelDescription& model, const ModelPlan& plan, Slicing slicing,
@@ -252,20 +265,27 @@ void Assembly::write_rows(std::size_t set, const Unit* unit, const Record& recor
   std::size_t& next = sets_[set].next_prompt;
   const std::size_t end = unit == nullptr ? plan_.sets[set].prompts.size() : unit->prompts.back() + 1;
   for (const auto& [name, slots] : sets_[set].row_sizes) {
-    std::vector<double> rows((end - next) * slots, kNaN);  // of prompts that did not run: NaN
-    if (unit != nullptr && record.error.empty()) {
-      const Array& array = record.arrays.at(name);
-      const std::size_t found = array.values.size() / unit->prompts.size();
-      // graph_eigenvalues: the batch's longest prompt may be shorter than the set's; rows are padded then.
-      const auto width = name == "graph_eigenvalues" ? static_cast<std::size_t>(array.shape.back()) : found;
-      const std::size_t lines = width == 0 ? 0 : found / width, target_width = lines == 0 ? 0 : slots / lines;
-      for (std::size_t i = 0; i < unit->prompts.size(); ++i)
-        for (std::size_t line = 0; line < lines; ++line)
-          std::copy_n(
-              array.values.begin() + static_cast<std::ptrdiff_t>(i * found + line * width), width,
-              rows.begin() + static_cast<std::ptrdiff_t>((unit->prompts[i] - next) * slots + line * target_width));
+    // In pieces: beside the record no copy of all its rows is needed.
+    const std::size_t piece = std::max<std::size_t>(1, kMostRowValues / std::max<std::size_t>(1, slots));
+    for (std::size_t first = next; first < end; first += piece) {
+      const std::size_t last = std::min(end, first + piece);
+      std::vector<double> rows((last - first) * slots, kNaN);  // of prompts that did not run: NaN
+      if (unit != nullptr && record.error.empty()) {
+        const Array& array = record.arrays.at(name);
+        const std::size_t found = array.values.size() / unit->prompts.size();
+        // graph_eigenvalues: the batch's longest prompt may be shorter than the set's; rows are padded then.
+        const auto width = name == "graph_eigenvalues" ? static_cast<std::size_t>(array.shape.back()) : found;
+        const std::size_t lines = width == 0 ? 0 : found / width, target_width = lines == 0 ? 0 : slots / lines;
+        for (std::size_t i = 0; i < unit->prompts.size(); ++i) {
+          if (unit->prompts[i] < first || unit->prompts[i] >= last) continue;
+          for (std::size_t line = 0; line < lines; ++line)
+            std::copy_n(
+                array.values.begin() + static_cast<std::ptrdiff_t>(i * found + line * width), width,
+                rows.begin() + static_cast<std::ptrdiff_t>((unit->prompts[i] - first) * slots + line * target_width));
+        }
+      }
+      writer.write_rows("/prompts/" + plan_.sets[set].name, name, rows);
     }
-    writer.write_rows("/prompts/" + plan_.sets[set].name, name, rows);
   }
   next = end;
 }

@@ -155,7 +155,8 @@ class Collector {
     num_done_[unit.set] += static_cast<std::int64_t>(unit.prompts.size());
     for (auto& [quantity, sums] : sums_.at(unit.set)) {
       if (quantity->dataset.name == "free_energy")
-        sums.add(free_energy(record.arrays.at("log_partition"), analyses_.beta));
+        for_each_free_energy(record.arrays.at("log_partition"), analyses_.beta,
+                             [&sums = sums](const Array& energy) { sums.add(energy); });
       else
         sums.add(record.arrays.at(quantity->dataset.name));
     }
@@ -172,6 +173,7 @@ class Collector {
         assembly_.add_statistics(s, quantity->dataset.name,
                                  sums.finish(static_cast<std::int64_t>(plan_.sets[s].prompts.size()) - num_done_[s]));
       outline.groups.push_back(assembly_.take_statistics(s));
+      sums_[s].clear();
     }
     outline.groups.push_back(digests_.group());
     const std::size_t num_new = outline.groups.size();

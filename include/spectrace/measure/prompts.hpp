@@ -51,4 +51,8 @@ class PromptMeasurement {
   Record record_;
 };
 
+/// Peak bytes of see_attention for prompts of n tokens, over all threads, for planning.
+std::int64_t measurement_workspace_bytes(const ModelDescription& model, std::int64_t num_prompt_tokens, bool attention,
+                                         bool sheaf);
+
 }  // namespace spectrace

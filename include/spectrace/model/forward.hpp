@@ -45,6 +45,10 @@ Tensor apply_final_norm(const ModelDescription& model, const TensorStore& store,
 /// Why the model cannot run these ids ("" if it can): empty prompt, id out of range, longer than the position table.
 std::string check_tokens(const ModelDescription& model, std::span<const std::int64_t> token_ids);
 
+/// Whether a prompt of so many tokens has the threads for itself in attention; shorter ones go side by side, one a
+/// thread.
+bool has_long_attention(const ModelDescription& model, std::int64_t num_prompt_tokens);
+
 /// Peak bytes of run_block besides weights and `hidden`, for planning.
 std::int64_t block_workspace_bytes(const ModelDescription& model, std::int64_t num_tokens, std::int64_t longest_prompt,
                                    ComputeType type);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "spectrace/numerics/tensor.hpp"
@@ -15,5 +16,7 @@ struct GraphSpectrum {
 /// Eigenvalues of L_G = diag(sum_j w_ij) - w with w_ij = (a_ij + a_ji) / 2 for i != j, float64.
 /// @pre a is [heads, n, n], float32 or float64. One entry a head. Non-finite attention gives NaN eigenvalues.
 std::vector<GraphSpectrum> graph_spectra(const Tensor& a);
+/// Heads whose Laplacians graph_spectra has in memory at once, [batch, n, n] float64, and the solver a second time.
+std::int64_t graph_spectra_batch(std::int64_t num_heads, std::int64_t num_tokens);
 
 }  // namespace spectrace

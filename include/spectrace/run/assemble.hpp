@@ -71,7 +71,9 @@ std::vector<std::int64_t> slot_shape(const DatasetSpec& spec, const ModelDescrip
 /// Quantities that the analyses ask for.
 std::vector<const PromptQuantity*> quantities_of(const PromptAnalyses& analyses);
 
-/// free_energy = -log_partition / beta, slot by slot. @pre beta is the last dimension of log_partition.
-Array free_energy(const Array& log_partition, const std::vector<double>& beta);
+/// Visits free_energy = -log_partition / beta, slot by slot, some prompts (its first dimension) at a time.
+/// @pre beta is the last dimension of log_partition.
+void for_each_free_energy(const Array& log_partition, const std::vector<double>& beta,
+                          const std::function<void(const Array&)>& visit);
 
 }  // namespace spectrace
