@@ -12,6 +12,7 @@
 #include <cmath>
 
 #include "checkpoint_files.hpp"
+#include "row_cache.hpp"
 #include "spectrace/checkpoint/region_reader.hpp"
 #include "spectrace/checkpoint/tensor_digests.hpp"
 #include "spectrace/core/error.hpp"
@@ -118,6 +119,7 @@ TensorStore TensorStore::open(const std::filesystem::path& folder, IoMode io) {
   store.readers_ = std::move(files.readers);
   for (const auto& reader : store.readers_) store.files_.push_back(describe(*reader));
   store.digests_ = std::make_shared<TensorDigests>(store.tensors_);
+  store.rows_ = std::make_shared<RowCache>();
   store.use_mmap_ = io == IoMode::mmap || (io == IoMode::automatic && is_local(*store.readers_.front()));
   return store;
 }
@@ -209,9 +211,19 @@ Tensor TensorStore::gather_rows(const TensorInfo& tensor, std::span<const std::i
   shape[0] = static_cast<std::int64_t>(wanted.size());
   const Tensor found = allocate(tensor, shape, type);
   const std::int64_t per_row = row_elements(tensor);
+  const std::size_t index = index_of(tensor);
+  std::vector<bool> is_there(wanted.size(), false);
+  for (std::size_t i = 0; i < wanted.size(); ++i)
+    if (const auto row = rows_->find(index, wanted[i], scalar_type(type))) {
+      found[static_cast<std::int64_t>(i)].copy_(*row);
+      is_there[i] = true;
+    }
   with_data(found, [&](auto* values) {
     for (std::size_t i = 0, n = 1; i < wanted.size(); i += n) {
-      for (n = 1; i + n < wanted.size() && wanted[i + n] == wanted[i] + static_cast<std::int64_t>(n);) ++n;
+      n = 1;
+      if (is_there[i]) continue;
+      while (i + n < wanted.size() && !is_there[i + n] && wanted[i + n] == wanted[i] + static_cast<std::int64_t>(n))
+        ++n;
       auto* const first = values + static_cast<std::int64_t>(i) * per_row;
       if (read_region(source, tensor, wanted[i], static_cast<std::int64_t>(n), first) == 0) continue;
       for (std::size_t row = i; row < i + n; ++row) {
@@ -227,6 +239,9 @@ Tensor TensorStore::gather_rows(const TensorInfo& tensor, std::span<const std::i
       }
     }
   });
+  for (std::size_t i = 0; i < wanted.size(); ++i)
+    if (!is_there[i] && !bad_rows.contains(wanted[i]))
+      rows_->add(index, wanted[i], found[static_cast<std::int64_t>(i)]);
   std::vector<std::int64_t> places;
   places.reserve(rows.size());
   for (const std::int64_t row : rows)

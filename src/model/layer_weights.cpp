@@ -1,5 +1,8 @@
 #include "spectrace/model/layer_weights.hpp"
 
+#include <ATen/ATen.h>
+
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -45,17 +48,38 @@ Norm WeightReader::read(const NormSource& source) {
   return norm;
 }
 
-LayerWeights read_layer(const ModelDescription& model, const TensorStore& store, std::int64_t layer, ComputeType type) {
+namespace {
+
+/// In float32; nothing if a value is too large for it: reading it says which.
+std::optional<Tensor> as_float32(const Tensor& matrix) {
+  Tensor converted = matrix.to(at::kFloat);
+  if (!at::isfinite(converted).all().item<bool>()) return std::nullopt;
+  return converted;
+}
+
+}  // namespace
+
+LayerWeights read_layer(const ModelDescription& model, const TensorStore& store, std::int64_t layer, ComputeType type,
+                        const AttentionWeights* read_already) {
   const LayerSources& sources = model.layers.at(static_cast<std::size_t>(layer));
   WeightReader reader(store, type);
   LayerWeights weights;
   // Weights first, then biases: a fused matrix is read once for all its parts.
   const std::pair<Linear*, const LinearSource*> projections[] = {
       {&weights.w_q, &sources.w_q}, {&weights.w_k, &sources.w_k}, {&weights.w_v, &sources.w_v}};
-  for (const auto& [linear, source] : projections) linear->weight = reader.read(source->weight);
+  const auto matrix = [&](const Tensor* already, const TensorSource& source) {
+    std::optional<Tensor> converted;
+    if (already != nullptr) converted = as_float32(*already);
+    return converted ? *converted : reader.read(source);
+  };
+  const AttentionWeights* const there = read_already;
+  weights.w_q.weight = matrix(there ? &there->w_q : nullptr, sources.w_q.weight);
+  weights.w_k.weight = matrix(there ? &there->w_k : nullptr, sources.w_k.weight);
+  weights.w_v.weight = matrix(there ? &there->w_v : nullptr, sources.w_v.weight);
   for (const auto& [linear, source] : projections)
     if (source->bias) linear->bias = reader.read(*source->bias);
-  weights.w_o = reader.read(sources.w_o);
+  weights.w_o.weight = matrix(there ? &there->w_o : nullptr, sources.w_o.weight);
+  if (sources.w_o.bias) weights.w_o.bias = reader.read(*sources.w_o.bias);
   weights.query_norm = reader.read_optional(sources.query_norm);
   weights.key_norm = reader.read_optional(sources.key_norm);
   weights.attention_input_norm = reader.read_optional(sources.attention_input_norm);

@@ -11,6 +11,7 @@ namespace {
 constexpr std::int64_t kMiB = 1 << 20;
 /// Resident after start-up with libtorch, HDF5 and MPI in it.
 constexpr std::int64_t kLibraries = 160 * kMiB;
+constexpr std::int64_t kEmbeddingRows = 64 * kMiB;
 constexpr std::int64_t kLeastUnderWay = 64 * kMiB, kMostUnderWay = 2048 * kMiB;
 
 /// Values that a batch's record has for each prompt.
@@ -62,6 +63,8 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, Com
       num_prompts += static_cast<std::int64_t>(unit.prompts.size());
     }
   if (largest_batch > 0) {
+    // Rows of the embedding that the checkpoint keeps.
+    need.libraries += std::min(kEmbeddingRows, model.vocab_size * model.hidden_size * element);
     for (std::int64_t l = 0; l < model.num_layers; ++l)
       need.layer = std::max(need.layer, layer_size_bytes(model, l, dtype));
     need.workspace = block_workspace_bytes(model, largest_batch, longest, dtype) +

@@ -47,24 +47,36 @@ const LoadedLayer& LayerStream::load(std::int64_t layer, LayerNeeds needs) {
   const ModelDescription& description = model_.description;
   const std::string here = "layer " + std::to_string(layer);
   needs.attention |= needs.values;
+  // Spectra are of what is stored, whatever type the forward pass has.
+  const bool is_wider = type_ == ComputeType::float32 && stores_float64(layer);
+  const auto read_attention = [&] {
+    slot.tried.attention = true;
+    AttentionWeights attention;
+    loaded.attention_error = error_of(here, [&] {
+      attention = read_attention_weights(description, model_.store, layer, is_wider ? ComputeType::float64 : type_);
+    });
+    return attention;
+  };
+  AttentionWeights attention;
   if (needs.weights && !slot.tried.weights) {
     slot.tried.weights = true;
-    loaded.weights_error =
-        error_of(here, [&] { loaded.weights = read_layer(description, model_.store, layer, type_); });
     needs.attention = true;  // the batches' measurements ask for both
+    if (is_wider && !slot.tried.attention) {
+      attention = read_attention();
+      if (!loaded.attention_error) loaded.sliced = slice_weights(description, attention, slicing_);
+    }
+    const AttentionWeights* const wide = is_wider && attention.w_q.defined() ? &attention : nullptr;
+    loaded.weights_error =
+        error_of(here, [&] { loaded.weights = read_layer(description, model_.store, layer, type_, wide); });
   }
   // What needs the attention matrices alone must fail of these alone, whatever else of the layer cannot be read.
   if (needs.attention && !slot.tried.attention) {
-    slot.tried.attention = true;
-    AttentionWeights attention;
-    // Spectra are of what is stored, whatever type the forward pass has.
-    const bool is_wider = type_ == ComputeType::float32 && stores_float64(layer);
-    if (loaded.weights && !is_wider)
+    if (loaded.weights && !is_wider) {
+      slot.tried.attention = true;
       attention = attention_weights(*loaded.weights);
-    else
-      loaded.attention_error = error_of(here, [&] {
-        attention = read_attention_weights(description, model_.store, layer, is_wider ? ComputeType::float64 : type_);
-      });
+    } else {
+      attention = read_attention();
+    }
     if (!loaded.attention_error) loaded.sliced = slice_weights(description, attention, slicing_);
   }
   if (needs.values && !slot.tried.values && !loaded.attention_error) {

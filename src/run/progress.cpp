@@ -1,11 +1,13 @@
 #include "spectrace/run/progress.hpp"
 
 #include <fmt/chrono.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <ctime>
 #include <limits>
 
@@ -26,6 +28,18 @@ std::string duration(double seconds) {
   return fmt::format("{}:{:02}", whole / 60, whole % 60);
 }
 
+/// Whether what is written to standard error comes to a terminal: by itself, or by mpirun, which passes on what comes
+/// in by a pipe.
+bool writes_to_terminal() {
+  if (::isatty(STDERR_FILENO) == 1) return true;
+  struct stat status {};
+  if (std::getenv("OMPI_COMM_WORLD_SIZE") == nullptr) return false;
+  if (::fstat(STDERR_FILENO, &status) != 0 || !S_ISFIFO(status.st_mode)) return false;
+  std::error_code error;
+  const auto target = std::filesystem::read_symlink(fmt::format("/proc/{}/fd/2", ::getppid()), error).string();
+  return target.starts_with("/dev/pts/") || target.starts_with("/dev/tty");
+}
+
 }  // namespace
 
 double SweepState::fraction() const {
@@ -43,7 +57,7 @@ double SweepState::seconds_to_go(double elapsed_s) const {
 }
 
 ProgressDisplay::ProgressDisplay(std::filesystem::path json_path)
-    : json_path_(std::move(json_path)), terminal_(::isatty(STDERR_FILENO) == 1) {}
+    : json_path_(std::move(json_path)), terminal_(writes_to_terminal()) {}
 
 ProgressDisplay::~ProgressDisplay() { clear_line(); }
 

@@ -1,6 +1,7 @@
 """The other commands: plan, inspect, tokenize, diff, completion, version; and what files people open."""
 
 import json
+import os
 import re
 import subprocess
 import warnings
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from models import ids_set, make_llama
-from program import DEMO_MODELS, ROOT, run_job, spectrace, write_job
+from program import DEMO_MODELS, ENVIRONMENT, PROGRAM, ROOT, run_job, spectrace, write_job
 
 
 def make_job(tmp_path):
@@ -109,6 +110,29 @@ def test_plan_shares_every_unit_once(tmp_path):
         assert keys is None or units == keys
         keys = units
     assert "rank" in spectrace("plan", path).stdout
+
+
+def test_a_bar_on_a_terminal_under_mpirun_too(tmp_path):
+    """mpirun passes ranks' output on by a pipe: the terminal is its own."""
+    job = make_job(tmp_path)
+    job["prompt_sets"] = [ids_set("a", count=3000, longest=17)]
+    path = write_job(tmp_path, job)
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(["mpirun", "-n", "2", str(PROGRAM), "run", str(path)], env=ENVIRONMENT, stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL, stderr=theirs)  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            some = os.read(ours, 65536)
+        except OSError:  # what Linux says at the end of a terminal
+            break
+        if not some:
+            break
+        shown += some
+    os.close(ours)
+    assert process.wait() == 0
+    assert b"\r\x1b[K[" in shown and b"ranks at work" in shown
 
 
 def test_calibration_measures_this_machine_for_later_plans_and_runs(tmp_path):

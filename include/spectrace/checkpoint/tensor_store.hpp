@@ -20,6 +20,7 @@ namespace spectrace {
 
 struct RegionSource;
 class TensorDigests;
+class RowCache;
 
 /// How bytes come from disk. `automatic`: read on network and parallel file systems (NFS, Lustre, GPFS, FUSE, overlay),
 /// mmap on local ones.
@@ -63,8 +64,9 @@ class TensorStore {
   /// @pre out is contiguous, float32 or float64, [any, shape[1:]...], and the rows exist.
   void read_rows(const TensorInfo& tensor, std::int64_t first, Tensor out) const;
   /// Chosen rows, in the order given (embedding look-up): [rows.size(), shape[1:]...]; each is read once, however often
-  /// it is chosen. The digest sees nothing of them. Rows with values that are not finite come as zeros and are named in
-  /// `bad_rows`, by their number in the tensor, with the error's text; the others are what they are.
+  /// it is chosen, and some MiB of them are kept for the next call. The digest sees nothing of them. Rows with values
+  /// that are not finite come as zeros and are named in `bad_rows`, by their number in the tensor, with the error's
+  /// text; the others are what they are.
   /// @pre every row exists.
   Tensor gather_rows(const TensorInfo& tensor, std::span<const std::int64_t> rows, ComputeType type,
                      std::map<std::int64_t, std::string>& bad_rows) const;
@@ -109,6 +111,7 @@ class TensorStore {
   std::vector<std::shared_ptr<const FileReader>> readers_;
   bool use_mmap_ = false;
   std::shared_ptr<TensorDigests> digests_;
+  std::shared_ptr<RowCache> rows_;
   std::shared_ptr<std::atomic<std::uint64_t>> bytes_read_ = std::make_shared<std::atomic<std::uint64_t>>(0);
 };
 

@@ -36,7 +36,9 @@ struct AttentionWeights {
 };
 
 /// Reads one layer. @throws InputError (model or io) naming the tensor.
-LayerWeights read_layer(const ModelDescription& model, const TensorStore& store, std::int64_t layer, ComputeType type);
+/// `read_already`: the layer's attention matrices in float64, to be converted instead of read once more.
+LayerWeights read_layer(const ModelDescription& model, const TensorStore& store, std::int64_t layer, ComputeType type,
+                        const AttentionWeights* read_already = nullptr);
 AttentionWeights read_attention_weights(const ModelDescription& model, const TensorStore& store, std::int64_t layer,
                                         ComputeType type);
 /// Of a layer that is read already: no copies.
