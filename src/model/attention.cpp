@@ -47,31 +47,26 @@ Tensor make_alibi(const AttentionSpec& spec, std::int64_t longest, at::ScalarTyp
 
 class AttentionTask {
  public:
-  AttentionTask(const AttentionSpec& spec, const TokenBatch& batch, Projections& projections,
-                const AttentionObserver& observe, std::int64_t longest)
+  AttentionTask(const AttentionSpec& spec, BatchInBlock& batch, std::int64_t longest)
       : spec_(spec),
-        projections_(projections),
-        observe_(observe),
-        num_heads_(projections.queries.size(1)),
-        heads_per_group_(num_heads_ / projections.keys.size(1)),
-        mask_(make_mask(spec, longest, projections.queries.scalar_type())),
-        alibi_(make_alibi(spec, longest, projections.queries.scalar_type())) {
-    for (std::size_t i = 0; i + 1 < batch.row_start.size(); ++i) {
-      const PromptRows rows{static_cast<std::int64_t>(i), batch.row_start[i],
-                            batch.row_start[i + 1] - batch.row_start[i]};
+        batch_(*batch.batch),
+        projections_(batch.projections),
+        observe_(batch_.observe),
+        num_heads_(projections_.queries.size(1)),
+        heads_per_group_(num_heads_ / projections_.keys.size(1)),
+        mask_(make_mask(spec, longest, projections_.queries.scalar_type())),
+        alibi_(make_alibi(spec, longest, projections_.queries.scalar_type())) {
+    const auto& row_start = batch_.tokens->row_start;
+    for (std::size_t i = 0; i + 1 < row_start.size(); ++i) {
+      const PromptRows rows{static_cast<std::int64_t>(i), row_start[i], row_start[i + 1] - row_start[i]};
       (num_heads_ * rows.count * rows.count >= kLongAttentionEntries ? long_ : short_).push_back(rows);
     }
   }
 
-  void run() const {
-    parallel_for(static_cast<std::int64_t>(short_.size()), [&](std::int64_t i) {
-      const c10::InferenceMode no_autograd;
-      attend_at_once(short_[static_cast<std::size_t>(i)]);
-    });
-    for (const PromptRows& rows : long_) attend_in_blocks(rows);
-  }
+  BlockBatch& batch() const { return batch_; }
+  const std::vector<PromptRows>& short_prompts() const { return short_; }
+  const std::vector<PromptRows>& long_prompts() const { return long_; }
 
- private:
   void attend_at_once(const PromptRows& prompt) const {
     const Tensor a = at::empty({num_heads_, prompt.count, prompt.count}, projections_.queries.options());
     // Without grouped queries all heads are one batched product; with them, the heads of a group share their keys.
@@ -100,6 +95,7 @@ class AttentionTask {
     if (observe_) observe_(prompt.prompt, a);
   }
 
+ private:
   /// Heads [head, head + num_heads) of the rows [first, first + count) of a prompt, against all keys up to the last
   /// row: leaves softmax in `a`, [num_heads, count, first + count], and the output in the place of the queries.
   void attend_part(const PromptRows& prompt, std::int64_t head, std::int64_t num_heads, std::int64_t first,
@@ -135,6 +131,7 @@ class AttentionTask {
   }
 
   const AttentionSpec& spec_;
+  BlockBatch& batch_;
   Projections& projections_;
   const AttentionObserver& observe_;
   const std::int64_t num_heads_, heads_per_group_;
@@ -145,12 +142,35 @@ class AttentionTask {
 
 }  // namespace
 
-void attend(const AttentionSpec& spec, const TokenBatch& batch, Projections& projections,
-            const AttentionObserver& observe) {
-  std::int64_t longest = 0;
-  for (std::size_t i = 0; i + 1 < batch.row_start.size(); ++i)
-    longest = std::max(longest, batch.row_start[i + 1] - batch.row_start[i]);
-  AttentionTask(spec, batch, projections, observe, longest).run();
+void attend(const AttentionSpec& spec, std::span<BatchInBlock> batches) {
+  std::vector<AttentionTask> tasks;
+  std::vector<std::pair<std::size_t, std::size_t>> short_prompts;  // of which task, which
+  tasks.reserve(batches.size());
+  for (BatchInBlock& batch : batches) {
+    std::int64_t longest = 0;
+    const auto& row_start = batch.batch->tokens->row_start;
+    for (std::size_t i = 0; i + 1 < row_start.size(); ++i) longest = std::max(longest, row_start[i + 1] - row_start[i]);
+    tasks.emplace_back(spec, batch, longest);
+    for (std::size_t i = 0; i < tasks.back().short_prompts().size(); ++i)
+      short_prompts.emplace_back(tasks.size() - 1, i);
+  }
+  const auto place = [&](std::int64_t i) { return short_prompts[static_cast<std::size_t>(i)]; };
+  for_tasks_of_batches(
+      static_cast<std::int64_t>(short_prompts.size()),
+      [&](std::int64_t i) -> BlockBatch& { return tasks[place(i).first].batch(); },
+      [&](std::int64_t i) {
+        const AttentionTask& task = tasks[place(i).first];
+        task.attend_at_once(task.short_prompts()[place(i).second]);
+      });
+  for (const AttentionTask& task : tasks)
+    for (const PromptRows& rows : task.long_prompts()) {
+      if (task.batch().error) break;
+      try {
+        task.attend_in_blocks(rows);
+      } catch (...) {
+        task.batch().error = std::current_exception();
+      }
+    }
 }
 
 std::int64_t attention_workspace_bytes(std::int64_t num_heads, std::int64_t num_prompt_tokens,

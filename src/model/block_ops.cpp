@@ -19,6 +19,22 @@ void for_row_chunks(std::int64_t num_rows, std::int64_t most,
   });
 }
 
+void for_tasks_of_batches(std::int64_t num_tasks, const std::function<BlockBatch&(std::int64_t)>& batch_of,
+                          const std::function<void(std::int64_t)>& task) {
+  std::vector<std::exception_ptr> errors(static_cast<std::size_t>(num_tasks));
+  parallel_for(num_tasks, [&](std::int64_t i) {
+    const c10::InferenceMode no_autograd;
+    if (batch_of(i).error) return;
+    try {
+      task(i);
+    } catch (...) {
+      errors[static_cast<std::size_t>(i)] = std::current_exception();
+    }
+  });
+  for (std::int64_t i = 0; i < num_tasks; ++i)
+    if (auto& error = errors[static_cast<std::size_t>(i)]; error && !batch_of(i).error) batch_of(i).error = error;
+}
+
 Tensor apply_linear(const Linear& linear, const Tensor& x) {
   return linear.bias ? at::addmm(*linear.bias, x, linear.weight.t()) : at::mm(x, linear.weight.t());
 }

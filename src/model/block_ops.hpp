@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <optional>
+#include <span>
 
 #include "spectrace/model/forward.hpp"
 
@@ -40,9 +41,20 @@ struct Projections {
   Tensor values;   // [num_tokens, num_kv_heads, head_dim]
 };
 
+/// A batch in the middle of a block.
+struct BatchInBlock {
+  BlockBatch* batch;
+  Projections projections;
+  RotaryTables rotary;
+};
+
+/// Does task(i, batch_of(i)) for i < num_tasks by parallel_for, those of batches that have failed left out. What a task
+/// throws becomes its batch's error, the first task's where several do.
+void for_tasks_of_batches(std::int64_t num_tasks, const std::function<BlockBatch&(std::int64_t)>& batch_of,
+                          const std::function<void(std::int64_t)>& task);
+
 /// softmax(scale q k^T + mask) v for every prompt; the result takes the place of the queries.
-void attend(const AttentionSpec& spec, const TokenBatch& batch, Projections& projections,
-            const AttentionObserver& observe);
+void attend(const AttentionSpec& spec, std::span<BatchInBlock> batches);
 /// Peak bytes of attend besides the projections.
 std::int64_t attention_workspace_bytes(std::int64_t num_heads, std::int64_t num_prompt_tokens,
                                        std::int64_t element_bytes);

@@ -163,26 +163,56 @@ Embedded embed(const ModelDescription& model, const TensorStore& store, const To
   return embedded;
 }
 
-void run_block(const ModelDescription& model, std::int64_t layer, const LayerWeights& weights, const TokenBatch& batch,
-               Tensor& hidden, const AttentionObserver& observe) {
+void run_block(const ModelDescription& model, std::int64_t layer, const LayerWeights& weights,
+               std::span<BlockBatch> batches) {
   const AttentionSpec& attention = model.attention.at(static_cast<std::size_t>(layer));
   const BlockRows block(model.block, attention, weights);
-  const std::int64_t chunk_rows = rows_per_chunk(model, compute_type(hidden));
-  const std::int64_t num_tokens = batch.num_tokens();
-  const auto heads = [&](std::int64_t count) {
-    return at::empty({num_tokens, count, model.head_dim}, hidden.options());
+  struct Rows {
+    std::size_t batch;
+    std::int64_t first, count;
   };
-  Projections projections{heads(model.num_heads), heads(model.num_kv_heads), heads(model.num_kv_heads)};
-  RotaryTables rotary;
-  if (attention.rotary) rotary = make_rotary_tables(*attention.rotary, batch, compute_type(hidden));
+  std::vector<BatchInBlock> running;
+  std::vector<Rows> pieces;
+  for (BlockBatch& batch : batches) {
+    const ComputeType type = compute_type(batch.hidden);
+    const std::int64_t num_tokens = batch.tokens->num_tokens(), most = rows_per_chunk(model, type);
+    const auto heads = [&](std::int64_t count) {
+      return at::empty({num_tokens, count, model.head_dim}, batch.hidden.options());
+    };
+    running.push_back({&batch, {heads(model.num_heads), heads(model.num_kv_heads), heads(model.num_kv_heads)}, {}});
+    if (attention.rotary) running.back().rotary = make_rotary_tables(*attention.rotary, *batch.tokens, type);
+    for (std::int64_t first = 0; first < num_tokens; first += most)
+      pieces.push_back({running.size() - 1, first, std::min(most, num_tokens - first)});
+  }
+  using Part = std::function<void(BatchInBlock&, const Rows&)>;
+  const auto for_pieces = [&](const Part& part) {
+    const auto piece = [&](std::int64_t i) -> const Rows& { return pieces[static_cast<std::size_t>(i)]; };
+    for_tasks_of_batches(
+        static_cast<std::int64_t>(pieces.size()),
+        [&](std::int64_t i) -> BlockBatch& { return *running[piece(i).batch].batch; },
+        [&](std::int64_t i) { part(running[piece(i).batch], piece(i)); });
+  };
+  for_pieces([&](BatchInBlock& batch, const Rows& rows) {
+    block.before_attention(batch.batch->hidden.narrow(0, rows.first, rows.count), batch.rotary, rows.first,
+                           batch.projections);
+  });
+  attend(attention, running);
+  for_pieces([&](BatchInBlock& batch, const Rows& rows) {
+    block.after_attention(batch.batch->hidden.narrow(0, rows.first, rows.count),
+                          batch.projections.queries.narrow(0, rows.first, rows.count));
+  });
+}
 
-  for_row_chunks(num_tokens, chunk_rows, [&](std::int64_t first, std::int64_t count) {
-    block.before_attention(hidden.narrow(0, first, count), rotary, first, projections);
-  });
-  attend(attention, batch, projections, observe);
-  for_row_chunks(num_tokens, chunk_rows, [&](std::int64_t first, std::int64_t count) {
-    block.after_attention(hidden.narrow(0, first, count), projections.queries.narrow(0, first, count));
-  });
+void run_block(const ModelDescription& model, std::int64_t layer, const LayerWeights& weights, const TokenBatch& batch,
+               Tensor& hidden, const AttentionObserver& observe) {
+  BlockBatch one{&batch, hidden, observe, nullptr};
+  run_block(model, layer, weights, std::span(&one, 1));
+  if (one.error) std::rethrow_exception(one.error);
+}
+
+std::int64_t tokens_together() {
+  constexpr std::int64_t kRowsOfThread = 512, kMost = 4096;
+  return std::min(kMost, kRowsOfThread * num_threads());
 }
 
 Tensor apply_final_norm(const ModelDescription& model, const TensorStore& store, const Tensor& hidden) {

@@ -18,6 +18,16 @@ constexpr double kThreadsGain = 0.8;
 
 }  // namespace
 
+double WorkRates::seconds_of(const Unit& unit) const {
+  switch (unit.kind) {
+    case UnitKind::prompts: return unit.flops / prompt_flops_per_s;
+    case UnitKind::unembedding: return unit.flops / unembedding_flops_per_s;
+    case UnitKind::matrices:
+    case UnitKind::heads: break;
+  }
+  return unit.flops / spectra_flops_per_s;
+}
+
 WorkRates MachineProfile::rates_of(const std::string& key, int num_threads) const {
   if (const auto found = measured.find(key); found != measured.end()) return found->second;
   WorkRates rates = *this;

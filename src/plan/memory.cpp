@@ -47,10 +47,11 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, Com
   const std::int64_t element = dtype == ComputeType::float64 ? 8 : 4;
   MemoryNeed need;
   need.libraries = kLibraries;
-  std::int64_t largest_batch = 0, longest = 0, num_prompts = 0;
+  std::int64_t largest_batch = 0, all_tokens = 0, longest = 0, num_prompts = 0;
   for (const auto& unit : plan.units)
     if (unit.kind == UnitKind::prompts) {
       largest_batch = std::max(largest_batch, unit.num_tokens);
+      all_tokens += unit.num_tokens;
       for (const std::size_t prompt : unit.prompts)
         longest = std::max(longest, static_cast<std::int64_t>(plan.sets[unit.set].prompts[prompt].token_ids.size()));
     }
@@ -67,7 +68,8 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, Com
     need.libraries += std::min(kEmbeddingRows, model.vocab_size * model.hidden_size * element);
     for (std::int64_t l = 0; l < model.num_layers; ++l)
       need.layer = std::max(need.layer, layer_size_bytes(model, l, dtype));
-    need.workspace = block_workspace_bytes(model, largest_batch, longest, dtype) +
+    const std::int64_t together = std::max(largest_batch, std::min(all_tokens, tokens_together()));
+    need.workspace = block_workspace_bytes(model, together, longest, dtype) +
                      measurement_workspace_bytes(model, longest, plan.analyses.attention, plan.analyses.sheaf);
   } else if (plan.analyses.weights || plan.analyses.heads) {
     need.layer = 2 * (model.num_heads + model.num_kv_heads) * model.head_dim * model.hidden_size * element;

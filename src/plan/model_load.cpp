@@ -114,6 +114,12 @@ std::vector<LayerRange> stage_layers(const std::vector<double>& layer_costs, int
   return ranges;
 }
 
+double group_seconds(const ModelLoad& load, const Unit& unit, int stages, double read_bytes_per_s) {
+  const double seconds = load.rates.seconds_of(unit);
+  if (unit.kind != UnitKind::unembedding) return seconds;
+  return (seconds + load.unembedding_bytes / read_bytes_per_s) * stages;
+}
+
 std::int64_t batches_a_round(std::int64_t num_batches, int num_stages, bool layers_stay) {
   if (layers_stay) return 1;
   return std::max<std::int64_t>(1, num_batches / (kRoundsPerStage * num_stages));

@@ -1,6 +1,7 @@
 #include "spectrace/plan/scheduler.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include "spectrace/core/error.hpp"
 
@@ -35,12 +36,12 @@ std::optional<Assignment> Scheduler::next(int rank) {
   if (const auto model = find(State::unopened)) return give(rank, Step::open, *model);
 
   std::optional<std::size_t> best;
-  double most = -1;
+  double most_s = -1;
   for (std::size_t m = 0; m < models_.size(); ++m) {
     if (!can_share(rank, models_[m])) continue;
-    const double for_each = models_[m].left_flops / (1.0 + models_[m].num_ranks);
-    if (for_each > most) {
-      most = for_each;
+    const double for_each_s = models_[m].left_s / (1.0 + models_[m].num_ranks);
+    if (for_each_s > most_s) {
+      most_s = for_each_s;
       best = m;
     }
   }
@@ -71,31 +72,38 @@ Assignment Scheduler::give(int rank, Step step, std::size_t model) {
 
 Assignment Scheduler::give_share(int rank, std::size_t index) {
   Model& model = models_[index];
-  std::size_t num_unopened = 0, num_open = 0;
+  std::size_t num_unopened = 0, num_open = 0, num_elsewhere = 0;
   for (const auto& other : models_) {
+    const bool has_left = other.state == State::working && !other.left.empty();
     num_unopened += other.state == State::unopened || other.state == State::opening;
-    num_open += other.state == State::working && !other.left.empty();
+    num_open += has_left;
+    if (!has_left) num_elsewhere += static_cast<std::size_t>(other.num_ranks);
   }
   const Group group = group_of(rank, model);
-  double share = model.left_flops;
+  double share_s = model.left_s;
   if (ranks_.size() > 1 && num_unopened < ranks_.size()) {
-    // Ranks that will want a part of this model, those among them that have one already.
-    const std::size_t takers = (ranks_.size() + num_open - 1) / num_open;
+    const auto for_each = [&](std::size_t num_ranks) { return (num_ranks + num_open - 1) / num_open; };
     if (group.count > 1) {
-      // Each of the groups that will come takes the same: every further share would be another pipeline to fill.
-      share *= group.count / std::max<double>(group.count, static_cast<double>(takers) - model.num_ranks);
+      // Those that are at work where nothing is left come late, if at all. Rounded, as a piece of a share would cost a
+      // whole pipeline's filling and a whole model's reading.
+      const auto takers = static_cast<double>(for_each(ranks_.size() - num_elsewhere));
+      const double num_groups = std::round(takers / group.count);
+      share_s /= std::max(1.0, num_groups - model.num_ranks / group.count);
     } else {
-      share /= 2.0 * static_cast<double>(std::max<std::size_t>(takers, static_cast<std::size_t>(model.num_ranks) + 1));
+      // Ranks that will want a part of this model, those among them that have one already.
+      const std::size_t takers = std::max(for_each(ranks_.size()), static_cast<std::size_t>(model.num_ranks) + 1);
+      share_s /= 2.0 * static_cast<double>(takers);
     }
   }
   Assignment assignment{Step::work, index, {}, group.first, group.count, false};
-  double taken = 0;
-  while (!model.left.empty() && (assignment.units.empty() || taken + model.left.back().flops <= share * (1 + 1e-9))) {
-    taken += model.left.back().flops;
+  double taken_s = 0;
+  while (!model.left.empty() &&
+         (assignment.units.empty() || taken_s + model.left.back().seconds <= share_s * (1 + 1e-9))) {
+    taken_s += model.left.back().seconds;
     assignment.units.push_back(model.left.back().unit);
     model.left.pop_back();
   }
-  model.left_flops = model.left.empty() ? 0 : std::max(0.0, model.left_flops - taken);
+  model.left_s = model.left.empty() ? 0 : std::max(0.0, model.left_s - taken_s);
   std::sort(assignment.units.begin(), assignment.units.end());
   assignment.is_last = model.left.empty();
   model.num_ranks += group.count;
@@ -118,13 +126,13 @@ Assignment Scheduler::take_back(int rank, Step expected) {
 
 void Scheduler::add_units(Model& model, std::vector<OpenUnit> units) {
   for (const auto& unit : units) {
-    model.left_flops += unit.flops;
+    model.left_s += unit.seconds;
     known_flops_ += unit.flops;
   }
   model.left = std::move(units);
   // Of equal ones the first comes first.
   std::sort(model.left.begin(), model.left.end(), [](const OpenUnit& a, const OpenUnit& b) {
-    return a.flops != b.flops ? a.flops < b.flops : a.unit > b.unit;
+    return a.seconds != b.seconds ? a.seconds < b.seconds : a.unit > b.unit;
   });
   model.state = model.left.empty() ? State::ready : State::working;
 }

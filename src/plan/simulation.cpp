@@ -9,9 +9,15 @@
 namespace spectrace {
 namespace {
 
-/// What an assignment costs one of those who do it, `stage` of `num_stages`.
-RankLoad load_of(const ModelLoad& model, const Assignment& assignment, int stage, bool is_resident,
-                 double read_bytes_per_s) {
+/// What an assignment costs one of those who do it.
+struct Share {
+  RankLoad load;
+  double work_s = 0;              ///< reading and the unembedding aside
+  double unembedding_s = 0;       ///< of the first stage, while the others empty the pipeline
+  bool reads_to_the_end = false;  ///< not only in its first round
+};
+
+Share share_of(const ModelLoad& model, const Assignment& assignment, int stage, bool is_resident) {
   const int num_stages = assignment.num_ranks;
   const LayerRange range = stage_layers(model.layer_bytes, num_stages)[static_cast<std::size_t>(stage)];
   double bytes = 0, memory = 0, all_bytes = 0;
@@ -25,8 +31,8 @@ RankLoad load_of(const ModelLoad& model, const Assignment& assignment, int stage
   const double part = all_bytes > 0 ? bytes / all_bytes : 1.0 / num_stages;
   const double stays = memory > 0 ? std::min(1.0, static_cast<double>(model.resident_bytes_limit) / memory) : 1.0;
 
-  RankLoad load;
-  double compute_s = 0, prompt_s = 0;
+  Share share;
+  RankLoad& load = share.load;
   std::vector<bool> layers(model.layer_bytes.size(), false);
   std::int64_t num_streams = 0, under_way = 0, num_batches = 0, in_stream = 0;
   for (const std::size_t index : assignment.units) num_batches += model.units[index].kind == UnitKind::prompts;
@@ -36,7 +42,7 @@ RankLoad load_of(const ModelLoad& model, const Assignment& assignment, int stage
     if (unit.kind == UnitKind::prompts) {
       ++load.num_units;
       load.flops += unit.flops * part;
-      prompt_s += unit.flops * part / model.rates.prompt_flops_per_s;
+      share.work_s += model.rates.seconds_of(unit) * part;
       load.num_tokens += unit.num_tokens;
       const std::int64_t size = model.bytes_under_way[index];
       if (num_streams == 0 || in_stream == most ||
@@ -51,13 +57,13 @@ RankLoad load_of(const ModelLoad& model, const Assignment& assignment, int stage
       if (stage > 0) continue;
       ++load.num_units;
       load.flops += unit.flops;
-      compute_s += unit.flops / model.rates.unembedding_flops_per_s;
+      share.unembedding_s += model.rates.seconds_of(unit);
       load.bytes += model.unembedding_bytes;
     } else {
       if (unit.layer < range.first || unit.layer >= range.last) continue;
       ++load.num_units;
       load.flops += unit.flops;
-      compute_s += unit.flops / model.rates.spectra_flops_per_s;
+      share.work_s += model.rates.seconds_of(unit);
       layers[static_cast<std::size_t>(unit.layer)] = true;
     }
   }
@@ -66,8 +72,9 @@ RankLoad load_of(const ModelLoad& model, const Assignment& assignment, int stage
     const double times = (is_resident ? 1 - stays : 1.0) + static_cast<double>(num_streams - 1) * (1 - stays);
     load.bytes += bytes * times;
     load.num_layers_read = static_cast<std::size_t>(static_cast<double>(range.size()) * times + 0.5);
-    compute_s += model.values_flops * static_cast<double>(range.size()) * times / model.rates.spectra_flops_per_s;
+    share.work_s += model.values_flops * static_cast<double>(range.size()) * times / model.rates.spectra_flops_per_s;
     if (num_streams > 1 || num_stages > 1 || !assignment.is_last) load.resident_bytes = stays * memory;
+    share.reads_to_the_end = num_streams > 1 && stays < 1;
   } else {
     for (std::size_t l = 0; l < layers.size(); ++l) {
       if (!layers[l]) continue;
@@ -75,9 +82,7 @@ RankLoad load_of(const ModelLoad& model, const Assignment& assignment, int stage
       load.bytes += model.attention_share * model.layer_bytes[l];
     }
   }
-  // Reading and computing take turns.
-  load.busy_s = compute_s + prompt_s + load.bytes / read_bytes_per_s;
-  return load;
+  return share;
 }
 
 /// How long the pipeline takes beyond its busiest stage: the others' first batch, or the last.
@@ -100,6 +105,27 @@ void add(RankLoad& sum, const RankLoad& load) {
   sum.under_way_bytes = std::max(sum.under_way_bytes, load.under_way_bytes);
 }
 
+/// The file system, whose rate those share who read at the same time.
+class FileSystem {
+ public:
+  explicit FileSystem(double bytes_per_s) : bytes_per_s_(bytes_per_s) {}
+
+  /// So many more begin to read.
+  void begin(double now_s, std::size_t num_readers) {
+    while (!ends_.empty() && ends_.top() <= now_s) ends_.pop();
+    num_readers_ = ends_.size() + num_readers;
+  }
+  void end_at(double end_s) { ends_.push(end_s); }
+  double bytes_per_s(const WorkRates& rates) const {
+    return std::min(rates.read_bytes_per_s, bytes_per_s_ / static_cast<double>(std::max<std::size_t>(1, num_readers_)));
+  }
+
+ private:
+  double bytes_per_s_;
+  std::size_t num_readers_ = 0;
+  std::priority_queue<double, std::vector<double>, std::greater<>> ends_;
+};
+
 }  // namespace
 
 SimulatedSweep simulate_sweep(const std::vector<ModelLoad>& models, int num_ranks, const MachineProfile& profile,
@@ -119,35 +145,58 @@ SimulatedSweep simulate_sweep(const std::vector<ModelLoad>& models, int num_rank
   std::iota(idle.begin(), idle.end(), 0);
   double now = 0;
   std::vector<std::optional<std::size_t>> resident(count);
-  // Seconds of each of those who do it; all of them are free at the same time.
+  FileSystem file_system(profile.file_system_bytes_per_s);
+  struct Begun {
+    Assignment assignment;
+    std::vector<Share> shares;  // of each of those who do it
+  };
+  std::vector<Begun> begun;  // now
   const auto begin = [&](const Assignment& assignment) {
-    double longest_s = 0;
+    Begun& one = begun.emplace_back(Begun{assignment, {}});
     for (int stage = 0; stage < assignment.num_ranks; ++stage) {
       const auto place = static_cast<std::size_t>(assignment.first_rank + stage);
-      RankLoad load;
-      if (assignment.step == Step::work) {
-        const ModelLoad& model = models[assignment.model];
-        const bool is_resident = resident[place] == assignment.model;
-        load = load_of(model, assignment, stage, is_resident, profile.read_bytes_per_s_of(model.rates, num_ranks));
-        if (load.resident_bytes > 0 && !assignment.is_last) resident[place] = assignment.model;
-        if (with_details) {
-          add(sweep.of_models[assignment.model][place], load);
-          auto& units = sweep.units[assignment.model][place];
-          if (stage == 0) units.insert(units.end(), assignment.units.begin(), assignment.units.end());
-        }
-      } else {
-        load.busy_s = assignment.step == Step::open
-                          ? profile.open_s
-                          : profile.collect_s + models[assignment.model].collect_bytes / profile.collect_bytes_per_s;
+      given[place] = assignment;
+      Share& share = one.shares.emplace_back();
+      if (assignment.step != Step::work) {
+        share.work_s = assignment.step == Step::open
+                           ? profile.open_s
+                           : profile.collect_s + models[assignment.model].collect_bytes / profile.collect_bytes_per_s;
+        continue;
       }
-      add(sweep.ranks[place], load);
-      longest_s = std::max(longest_s, load.busy_s);
+      share = share_of(models[assignment.model], assignment, stage, resident[place] == assignment.model);
+      if (share.load.resident_bytes > 0 && !assignment.is_last) resident[place] = assignment.model;
     }
-    if (assignment.step == Step::work) longest_s += filling_s(models[assignment.model], assignment);
-    for (int rank = assignment.first_rank; rank < assignment.first_rank + assignment.num_ranks; ++rank) {
-      events.emplace(now + longest_s, rank);
-      given[static_cast<std::size_t>(rank)] = assignment;
+  };
+  // How long what was begun at this moment takes: all of it reads at once.
+  const auto set_off = [&] {
+    std::size_t num_readers = 0;
+    for (const Begun& one : begun)
+      for (const Share& share : one.shares) num_readers += share.load.bytes > 0;
+    file_system.begin(now, num_readers);
+    for (Begun& one : begun) {
+      const Assignment& assignment = one.assignment;
+      const ModelLoad& model = models[assignment.model];
+      const bool is_work = assignment.step == Step::work;
+      double longest_s = 0;
+      for (std::size_t stage = 0; stage < one.shares.size(); ++stage) {
+        Share& share = one.shares[stage];
+        // Reading and computing take turns.
+        const double read_s = share.load.bytes / file_system.bytes_per_s(model.rates);
+        share.load.busy_s = share.work_s + share.unembedding_s + read_s;
+        if (read_s > 0) file_system.end_at(now + (share.reads_to_the_end ? share.load.busy_s : read_s));
+        const double in_line_s = share.work_s + read_s + (is_work ? filling_s(model, assignment) : 0);
+        longest_s = std::max({longest_s, share.load.busy_s, in_line_s});
+        const auto place = static_cast<std::size_t>(assignment.first_rank) + stage;
+        add(sweep.ranks[place], share.load);
+        if (!with_details || !is_work) continue;
+        add(sweep.of_models[assignment.model][place], share.load);
+        auto& units = sweep.units[assignment.model][place];
+        if (stage == 0) units.insert(units.end(), assignment.units.begin(), assignment.units.end());
+      }
+      for (int rank = assignment.first_rank; rank < assignment.first_rank + assignment.num_ranks; ++rank)
+        events.emplace(now + longest_s, rank);
     }
+    begun.clear();
   };
   const auto hand_out = [&] {
     std::vector<int> still;
@@ -165,6 +214,7 @@ SimulatedSweep simulate_sweep(const std::vector<ModelLoad>& models, int num_rank
     }
     std::erase_if(still, [&](int rank) { return scheduler.is_busy(rank); });
     idle = std::move(still);
+    set_off();
   };
   for (hand_out(); !events.empty(); hand_out()) {
     now = events.top().first;
@@ -174,9 +224,12 @@ SimulatedSweep simulate_sweep(const std::vector<ModelLoad>& models, int num_rank
       const Assignment& assignment = given[static_cast<std::size_t>(rank)];
       if (assignment.step == Step::open) {
         std::vector<OpenUnit> units;
-        const auto& all = models[assignment.model].units;
-        for (std::size_t u = 0; u < all.size(); ++u) units.push_back({u, all[u].flops});
-        scheduler.opened(rank, std::move(units), true, models[assignment.model].stages);
+        const ModelLoad& model = models[assignment.model];
+        const double read_bytes_per_s = profile.read_bytes_per_s_of(model.rates, num_ranks);
+        for (std::size_t u = 0; u < model.units.size(); ++u)
+          units.push_back(
+              {u, model.units[u].flops, group_seconds(model, model.units[u], model.stages, read_bytes_per_s)});
+        scheduler.opened(rank, std::move(units), true, model.stages);
       } else if (assignment.step == Step::work) {
         scheduler.worked(rank);
       } else {

@@ -8,6 +8,7 @@
 #include "spectrace/core/hash.hpp"
 #include "spectrace/core/log.hpp"
 #include "spectrace/core/stopwatch.hpp"
+#include "spectrace/plan/machine_profile.hpp"
 #include "spectrace/run/assemble.hpp"
 #include "spectrace/run/preparation.hpp"
 #include "spectrace/run/result_attributes.hpp"
@@ -145,7 +146,7 @@ class Collector {
         assembly_.add(unit, record);
       } catch (const InputError& error) {
         log_warning("{}: {}", entry_.name, error.what());
-        missing.push_back({unit, plan_.units[unit].flops});
+        missing.push_back({unit, plan_.units[unit].flops, WorkRates().seconds_of(plan_.units[unit])});
       }
     }
     return missing;

@@ -254,16 +254,13 @@ class Pass {
     if (any_batch) stream_.read_ahead(layer + 1 < options_.layers.last ? layer + 1 : options_.layers.first);
     for (const std::size_t unit : layer_units) do_layer_unit(unit, loaded);
     for (auto& batch : round) {
-      if (!batch->error && batch->next_layer != layer) continue;
-      if (!batch->error && loaded.weights_error) batch->error = loaded.weights_error;
+      if (batch->error || batch->next_layer != layer) continue;
+      if (loaded.weights_error) batch->error = loaded.weights_error;
       if (!batch->error && loaded.attention_error) batch->error = loaded.attention_error;
       if (!batch->error && loaded.values_error && batch->measurement.needs_value_spectra())
         batch->error = loaded.values_error;
-      if (!batch->error)
-        batch->error = error_of("layer " + std::to_string(layer),
-                                [&] { run_batch(layer, *loaded.weights, loaded.values, *batch); });
-      progress(plan_.units[batch->unit].flops / static_cast<double>(description_.num_layers));
     }
+    for (std::size_t first = 0; first < round.size();) first = run_some(layer, loaded, round, first);
     stream_.release(layer);
     log_debug("layer {} of {}: {:.2f} s", layer, model_.folder.string(), watch.elapsed_s());
   }
@@ -288,16 +285,49 @@ class Pass {
     report(unit, error ? failed(*error) : std::move(record), plan_.units[unit].flops);
   }
 
-  void run_batch(std::int64_t layer, const LayerWeights& weights, const std::vector<ValueSpectrum>& values,
-                 BatchUnderWay& batch) {
-    AttentionObserver observe;
-    if (batch.measurement.needs_attention())
-      observe = [&](std::int64_t prompt, const Tensor& a) {
-        batch.measurement.see_attention(layer, prompt, a, values);
-      };
-    run_block(description_, layer, weights, batch.batch, batch.hidden, observe);
-    batch.measurement.see_boundary(layer + 1, batch.hidden);
-    batch.next_layer = layer + 1;
+  /// Runs the next batches from `first` on through the layer, as many as go together; returns the one after them.
+  std::size_t run_some(std::int64_t layer, const LoadedLayer& loaded, Round& round, std::size_t first) {
+    const auto stays_out = [&](const BatchUnderWay& batch) { return batch.error || batch.next_layer != layer; };
+    std::vector<BatchUnderWay*> together;
+    std::vector<BlockBatch> in_block;
+    std::int64_t num_tokens = 0;
+    std::size_t next = first;
+    for (; next < round.size(); ++next) {
+      BatchUnderWay& batch = *round[next];
+      if (!stays_out(batch)) {
+        if (!together.empty() && num_tokens + batch.batch.num_tokens() > tokens_together()) break;
+        num_tokens += batch.batch.num_tokens();
+        together.push_back(&batch);
+        in_block.push_back({&batch.batch, batch.hidden, observer(layer, loaded.values, batch), nullptr});
+      } else if (batch.error) {
+        progress(layer_flops(batch));
+      }
+    }
+    if (together.empty()) return next;
+    const std::string here = "layer " + std::to_string(layer);
+    auto error = error_of(here, [&] { run_block(description_, layer, *loaded.weights, in_block); });
+    for (std::size_t i = 0; i < together.size(); ++i) {
+      BatchUnderWay& batch = *together[i];
+      batch.error = error ? error : error_of(here, [&] {
+        if (in_block[i].error) std::rethrow_exception(in_block[i].error);
+        batch.measurement.see_boundary(layer + 1, batch.hidden);
+        batch.next_layer = layer + 1;
+      });
+      progress(layer_flops(batch));
+    }
+    return next;
+  }
+
+  double layer_flops(const BatchUnderWay& batch) const {
+    return plan_.units[batch.unit].flops / static_cast<double>(description_.num_layers);
+  }
+
+  static AttentionObserver observer(std::int64_t layer, const std::vector<ValueSpectrum>& values,
+                                    BatchUnderWay& batch) {
+    if (!batch.measurement.needs_attention()) return {};
+    return [&batch, &values, layer](std::int64_t prompt, const Tensor& a) {
+      batch.measurement.see_attention(layer, prompt, a, values);
+    };
   }
 
   void finish(BatchUnderWay& batch) {

@@ -183,7 +183,7 @@ Opening take_off_journalled(const RunContext& context, const ModelEntry& entry, 
   for (std::size_t unit = 0; unit < plan.units.size(); ++unit) {
     const auto found = index.find(plan.units[unit].key);
     if (found == index.end() || found->second.failed) {
-      opening.units.push_back({unit, plan.units[unit].flops});
+      opening.units.push_back({unit, plan.units[unit].flops, 0});
     } else {
       ++opening.num_journalled;
       opening.journalled_flops += plan.units[unit].flops;
@@ -204,7 +204,9 @@ void expect(const RunContext& context, const OpenModel& model, const ModelPlan& 
   opening.stages = stages_of(context.job, load, context.job.models.size(), context.num_ranks, profile);
   std::vector<Unit> left;
   std::vector<std::int64_t> under_way;
-  for (const auto& unit : opening.units) {
+  const double read_bytes_per_s = profile.read_bytes_per_s_of(load.rates, context.num_ranks);
+  for (auto& unit : opening.units) {
+    unit.seconds = group_seconds(load, load.units[unit.unit], opening.stages, read_bytes_per_s);
     left.push_back(load.units[unit.unit]);
     under_way.push_back(load.bytes_under_way[unit.unit]);
   }

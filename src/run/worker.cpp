@@ -93,7 +93,7 @@ namespace {
 
 Json to_json(const std::vector<OpenUnit>& units) {
   Json json = Json::array();
-  for (const auto& unit : units) json.push_back({unit.unit, unit.flops});
+  for (const auto& unit : units) json.push_back({unit.unit, unit.flops, unit.seconds});
   return json;
 }
 

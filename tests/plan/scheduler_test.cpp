@@ -15,7 +15,7 @@ double flops_of(std::size_t m, std::size_t u) { return static_cast<double>((m * 
 
 std::vector<OpenUnit> units_of(std::size_t m, std::size_t count) {
   std::vector<OpenUnit> units;
-  for (std::size_t u = 0; u < count; ++u) units.push_back({u, flops_of(m, u)});
+  for (std::size_t u = 0; u < count; ++u) units.push_back({u, flops_of(m, u), flops_of(m, u)});
   return units;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <span>
 #include <string>
@@ -34,13 +35,29 @@ struct Embedded {
 /// @throws InputError (model, io) if the embedding cannot be read.
 Embedded embed(const ModelDescription& model, const TensorStore& store, const TokenBatch& batch, ComputeType type);
 
-/// Runs block `layer` over the batch, in place. `hidden` is [num_tokens, hidden_size], what enters the block; on return
-/// what leaves it. The bits depend on the batch and the weights alone, never on threads.
+/// One of the batches that go through a block at the same time.
+struct BlockBatch {
+  const TokenBatch* tokens;
+  Tensor hidden;  ///< [num_tokens, hidden_size]: what enters the block, and then what leaves it, in place
+  AttentionObserver observe;
+  std::exception_ptr error;  ///< what the batch failed of; the others go on
+};
+
+/// Runs block `layer` over the batches: threads share out the rows and prompts of all of them. The bits depend on each
+/// batch and the weights alone, never on threads or on what goes together.
+void run_block(const ModelDescription& model, std::int64_t layer, const LayerWeights& weights,
+               std::span<BlockBatch> batches);
+
+/// The same of one batch. @throws what it failed of.
 void run_block(const ModelDescription& model, std::int64_t layer, const LayerWeights& weights, const TokenBatch& batch,
                Tensor& hidden, const AttentionObserver& observe);
 
 /// The final norm (where the model has one, else the input). [num_tokens, hidden_size]
 Tensor apply_final_norm(const ModelDescription& model, const TensorStore& store, const Tensor& hidden);
+
+/// Batches of up to so many tokens in all go through a block together: enough rows for every thread. One that has more
+/// goes alone.
+std::int64_t tokens_together();
 
 /// Why the model cannot run these ids ("" if it can): empty prompt, id out of range, longer than the position table.
 std::string check_tokens(const ModelDescription& model, std::span<const std::int64_t> token_ids);

@@ -59,7 +59,7 @@ struct KeepChoice {
 struct ComputeOptions {
   ComputeType dtype = ComputeType::float32;
   DeviceChoice device = DeviceChoice::automatic;
-  std::int64_t tokens_per_batch = 4096;  ///< fixes the batches, and so the bits
+  std::int64_t tokens_per_batch = 256;   ///< fixes the batches, and so the bits
   std::optional<double> max_memory_gib;  ///< a rank
   std::optional<int> threads;            ///< a rank
   std::optional<int> stages;             ///< ranks that share one model's layers; absent: chosen from the plan

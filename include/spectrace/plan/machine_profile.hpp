@@ -6,6 +6,7 @@
 
 #include "spectrace/model/description.hpp"
 #include "spectrace/plan/job.hpp"
+#include "spectrace/plan/model_plan.hpp"
 
 namespace spectrace {
 
@@ -15,6 +16,9 @@ struct WorkRates {
   double spectra_flops_per_s = 1.2e10;    ///< singular values of a layer's matrices and heads
   double unembedding_flops_per_s = 2e10;  ///< of the unembedding
   double read_bytes_per_s = 1e9;          ///< from the file system, converted; a rank alone
+
+  /// What a unit takes, its reading aside.
+  double seconds_of(const Unit& unit) const;
 };
 
 /// What planning knows of the machine. `plan --calibrate` measures a job's models and writes what it found for later

@@ -41,6 +41,9 @@ std::vector<LayerRange> stage_layers(const std::vector<double>& layer_costs, int
 /// The cost of each layer: its number of parameters.
 std::vector<double> layer_costs(const ModelDescription& model);
 
+/// Seconds of its ranks that a unit takes of a group of so many. The unembedding is one rank's, and the others wait.
+double group_seconds(const ModelLoad& load, const Unit& unit, int stages, double read_bytes_per_s);
+
 /// Batches that go through a stage's layers together. Where all of them stay in memory, one: the next stage need not
 /// wait. Else so many that reading the layers again and again is worth it, and the pipeline still fills.
 std::int64_t batches_a_round(std::int64_t num_batches, int num_stages, bool layers_stay);

@@ -62,7 +62,7 @@ std::vector<std::vector<std::size_t>> make_batches(const PreparedSet& set, std::
 struct PlanOptions {
   ComputeType dtype = ComputeType::float32;
   Slicing slicing = Slicing::correct;
-  std::int64_t tokens_per_batch = 4096;
+  std::int64_t tokens_per_batch = 256;
   std::vector<double> beta;
   bool graph_eigenvalues = false;
   std::string config;  ///< of the model: config.json, as it was parsed

@@ -25,7 +25,8 @@ struct Assignment {
 
 struct OpenUnit {
   std::size_t unit = 0;
-  double flops = 0;
+  double flops = 0;    ///< for progress
+  double seconds = 0;  ///< by the cost model: what shares are measured by
 };
 
 /// Hands the work of a sweep out to ranks as they ask for it: guided self-scheduling (Polychronopoulos and Kuck 1987)
@@ -33,11 +34,11 @@ struct OpenUnit {
 ///
 /// A rank stays with the model whose layers it has; else it opens one that nobody has opened; else it joins where most
 /// is left for each rank. As long as there are models enough, a rank takes all of one: its layers are then read once.
-/// Towards the end it takes half of its fair share, largest units first, so that all ranks end together.
+/// Towards the end it takes half of its fair share, longest units first, so that all ranks end together.
 ///
 /// A model may ask for stages: then groups of that many consecutive ranks, the last group perhaps smaller, take a share
-/// together, as soon as all of them are free. A share of theirs is a whole fair one: each begins with an empty
-/// pipeline.
+/// together, as soon as all of them are free. The model is cut into as many equal shares as groups fit among its ranks:
+/// each share begins with an empty pipeline and reads the model once more.
 class Scheduler {
  public:
   Scheduler(std::size_t num_models, int num_ranks);
@@ -67,8 +68,8 @@ class Scheduler {
   enum class State { unopened, opening, working, ready, collecting, finished };
   struct Model {
     State state = State::unopened;
-    std::vector<OpenUnit> left;  // largest last
-    double left_flops = 0;
+    std::vector<OpenUnit> left;  // longest last
+    double left_s = 0;
     int num_ranks = 0;  // at work on it
     int stages = 1;
   };
