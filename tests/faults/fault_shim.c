@@ -2,7 +2,7 @@
  *
  *   SHIM_FOLDER   files under it are meant, others are left alone
  *   SHIM_FAULTS   "call:first:count:errno[,...]": of the calls with this name (open, read, write, fsync, rename,
- *                 unlink, mkdir, room) those from the first-th on fail, `count` of them; errno 0: they do half of what
+ *                 unlink, mkdir, truncate, room) those from the first-th on fail, `count` of them; errno 0: they do half of what
  *                 was asked for
  *   SHIM_RANK     only in this rank of MPI
  *   SHIM_CLOCK    "after_ms:seconds[,...]": so long after the start the day's clock is so far off
@@ -185,12 +185,12 @@ int mkdir(const char* path, mode_t mode) {
 }
 int ftruncate(int descriptor, off_t size) {
   REAL(ftruncate);
-  if (is_our_file(descriptor)) FAIL_BY("room", NULL);
+  if (is_our_file(descriptor)) FAIL_BY("truncate", NULL);
   return real(descriptor, size);
 }
 int ftruncate64(int descriptor, off64_t size) {
   REAL(ftruncate64);
-  if (is_our_file(descriptor)) FAIL_BY("room", NULL);
+  if (is_our_file(descriptor)) FAIL_BY("truncate", NULL);
   return real(descriptor, size);
 }
 int posix_fallocate(int descriptor, off_t from, off_t size) {
