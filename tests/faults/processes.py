@@ -54,6 +54,17 @@ class Place:
     def ranks(self):
         return self.processes(PROGRAM.name)
 
+    def describe(self):
+        """Who is still there, and in which state."""
+        found = []
+        for pid in self.processes():
+            try:
+                name, state = Path(f"/proc/{pid}/stat").read_text().split("(")[1].split(")")[0], Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+                found.append(f"{name} {pid} {state} {Path(f'/proc/{pid}/wchan').read_text()}")
+            except OSError:
+                continue
+        return ", ".join(found)
+
     def kill(self):
         end = time.monotonic() + 20
         while (left := self.processes()) and time.monotonic() < end:
