@@ -56,6 +56,19 @@ bool is_touched_by_someone(int descriptor) {
   return false;
 }
 
+/// Writes who we are; 0, or the system's reason why it cannot be done.
+int write_holder(int descriptor) {
+  const std::string text = Json{{"host", host_name()}, {"pid", ::getpid()}}.dump() + "\n";
+  while (::ftruncate(descriptor, 0) != 0)
+    if (errno != EINTR) return errno;
+  for (std::size_t done = 0; done < text.size();) {
+    const ssize_t wrote = ::pwrite(descriptor, text.data() + done, text.size() - done, static_cast<off_t>(done));
+    if (wrote < 0 && errno != EINTR) return errno;
+    if (wrote > 0) done += static_cast<std::size_t>(wrote);
+  }
+  return 0;
+}
+
 [[noreturn]] void refuse(const std::filesystem::path& path, const Holder& holder) {
   throw InputError(ErrorKind::usage, "another run works in '" + path.parent_path().string() + "'",
                    holder.host.empty() ? "it holds '" + path.string() + "'"
@@ -93,10 +106,7 @@ FolderLock::FolderLock(const std::filesystem::path& folder) : path_(folder / "ru
     }
     ::close(descriptor_);
   }
-  const std::string text = Json{{"host", host_name()}, {"pid", ::getpid()}}.dump() + "\n";
-  if (::ftruncate(descriptor_, 0) != 0 ||
-      ::pwrite(descriptor_, text.data(), text.size(), 0) != static_cast<ssize_t>(text.size())) {
-    const int reason = errno;
+  if (const int reason = write_holder(descriptor_); reason != 0) {
     ::close(descriptor_);
     throw InputError(ErrorKind::io, "cannot write '" + path_.string() + "'", std::strerror(reason));
   }

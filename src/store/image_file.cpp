@@ -121,7 +121,8 @@ void ImageFile::close() {
     throw Error("HDF5 made a file of another format than was asked for");
   std::memcpy(&size_bytes, image.bytes + size_at, sizeof size_bytes);
   ::munmap(std::exchange(image.bytes, nullptr), image.capacity);
-  if (::ftruncate(image.descriptor, static_cast<off_t>(size_bytes)) != 0) throw Error(std::strerror(errno));
+  while (::ftruncate(image.descriptor, static_cast<off_t>(size_bytes)) != 0)
+    if (errno != EINTR) throw Error(std::strerror(errno));
 }
 
 }  // namespace spectrace::h5

@@ -91,15 +91,15 @@ class Hosts:
         ip("link", "del", self.bridge, check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def start(self, path):
+    def start(self, path, *options, environment=ENVIRONMENT, output=None):
         """mpirun is on the first host, so that the others' daemons reach it; a rank on each."""
         command = [
             str(self.agent), self.names[0], "mpirun", "--mca", "plm_rsh_agent", str(self.agent), "--mca", "btl", "tcp,self",
             "--mca", "orte_tmpdir_base", str(self.folder),
-            "--host", ",".join(f"{name}:1" for name in self.names), "-np", str(len(self.names)), str(PROGRAM), "run", str(path),
+            "--host", ",".join(f"{name}:1" for name in self.names), "-np", str(len(self.names)), str(PROGRAM), "run", str(path), *options,
         ]  # fmt: skip
-        with open(path.parent / "output", "ab") as output:
-            return subprocess.Popen(command, env=ENVIRONMENT, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+        with open(output or path.parent / "output", "ab") as file:
+            return subprocess.Popen(command, env=environment, stdout=file, stderr=file, stdin=subprocess.DEVNULL)
 
     def run(self, path, timeout=120):
         return self.start(path).wait(timeout=timeout)

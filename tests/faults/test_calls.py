@@ -1,0 +1,79 @@
+"""Calls of the C library that do less than they were asked for, or fail: drawn in the soak, here one by one."""
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "app")]
+from models import ids_set, make_llama  # noqa: E402
+from processes import Place  # noqa: E402
+from program import write_job  # noqa: E402
+
+pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler here")
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory):
+    library = tmp_path_factory.mktemp("shim") / "fault_shim.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(HERE / "fault_shim.c"), "-ldl"], check=True)
+    return library
+
+
+@pytest.fixture
+def place(tmp_path):
+    with Place(tmp_path) as place:
+        yield place
+
+
+def make_job(folder):
+    make_llama(folder / "m")
+    return write_job(folder, {"name": "job", "models": [{"name": "m", "path": "m"}], "prompt_sets": [ids_set(count=5)], "compute": {"threads": 1}})
+
+
+def run(place, path, shim=None, folder=None, faults="", ranks=None):
+    """Exit code, what was said, and whether a fault was met."""
+    output, log = place.folder / "said", place.folder / "shim.log"
+    for file in (output, log):
+        file.unlink(missing_ok=True)
+    environment = {"SHIM_FOLDER": str(folder), "SHIM_FAULTS": faults, "SHIM_LOG": str(log)}
+    wrapper = ["env", f"LD_PRELOAD={shim}"] if shim else []
+    process = place.start("run", path, "--io", "read", ranks=ranks, output=output, environment=environment, wrapper=wrapper)
+    return process.wait(timeout=120), output.read_text(), log.exists()
+
+
+@pytest.mark.parametrize("ranks", [None, 2])
+@pytest.mark.parametrize(
+    "faults", ["read:1:1000000:0", "write:1:1000000:0", *(f"{call}:{first}:3:{errno.EINTR}" for call in ("read", "write", "room", "truncate") for first in (1, 2))]
+)
+def test_short_and_interrupted_calls_are_no_failure(place, tmp_path, shim, faults, ranks):
+    path = make_job(tmp_path)
+    assert run(place, path)[0] == 0
+    whole = (tmp_path / "job" / "m.h5").read_bytes()
+    shutil.rmtree(tmp_path / "job")
+    code, said, met = run(place, path, shim, tmp_path, faults, ranks)
+    assert met and code == 0, said
+    assert (tmp_path / "job" / "m.h5").read_bytes() == whole
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EROFS])
+@pytest.mark.parametrize("call", ["open", "write", "fsync", "rename", "room", "truncate", "mkdir"])
+def test_failing_calls_of_the_output_folder_are_named(place, tmp_path, shim, call, number):
+    path = make_job(tmp_path)
+    code, said, met = run(place, path, shim, tmp_path / "job", f"{call}:1:1000000:{number}")
+    assert met and code == 3 and os.strerror(number) in said and str(tmp_path / "job") in said, said
+    assert run(place, path)[0] == 0
+    assert sorted(entry.name for entry in (tmp_path / "job").iterdir()) == ["logs", "m.h5", "m.run.json", "progress.json", "summary.h5"]
+
+
+def test_unreadable_checkpoint_is_the_models_failure_and_done_again(place, tmp_path, shim):
+    path = make_job(tmp_path)
+    code, said, met = run(place, path, shim, tmp_path / "m", f"read:3:1000000:{errno.EIO}")
+    assert met and code == 1 and os.strerror(errno.EIO) in said and str(tmp_path / "m") in said, said
+    code, said, _ = run(place, path)
+    assert code == 0, said
