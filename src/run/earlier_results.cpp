@@ -128,8 +128,8 @@ std::optional<ResultTree> read_earlier_results(const RunContext& context, const 
 }
 
 void expect_room_for_results(const RunContext& context, const ModelEntry& entry) {
-  expect_kind(context.result_path(entry), fs::file_type::regular, "a file");
-  expect_kind(context.run_info_path(entry), fs::file_type::regular, "a file");
+  expect_kind(context.result_path(entry), fs::file_type::regular, "a regular file");
+  expect_kind(context.run_info_path(entry), fs::file_type::regular, "a regular file");
   expect_kind(context.journal_folder(entry), fs::file_type::directory, "a folder");
 }
 

@@ -1,0 +1,73 @@
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "fuzz/target.hpp"
+#include "spectrace/core/log.hpp"
+#include "spectrace/store/result_file.hpp"
+
+// A results file. HDF5 itself crashes on some of them, which is why the program reads foreign ones in a process of its
+// own (store/vetting.hpp); so does this target. What may not be: bytes that are taken and hold something else than what
+// was written, or a process that does not end.
+namespace {
+
+using namespace spectrace;
+
+constexpr int kTaken = 0, kRefused = 1, kOther = 2;
+
+std::string content_digest(const ResultTree& tree) {
+  const auto* digest = tree.find_attribute("content_sha256");
+  const auto* text = digest == nullptr ? nullptr : std::get_if<std::string>(digest);
+  return text == nullptr ? "" : *text;
+}
+
+/// What became of reading it: an exit code of those above, or a signal as the system says it.
+int status_of_reading(const std::filesystem::path& path, const std::string& expected) {
+  std::fflush(nullptr);
+  const pid_t process = ::fork();  // this program has no other threads
+  if (process == 0) {
+    const rlimit seconds{20, 20}, memory{std::uint64_t{4} << 30, std::uint64_t{4} << 30}, none{0, 0};
+    ::setrlimit(RLIMIT_CPU, &seconds);
+    ::setrlimit(RLIMIT_CORE, &none);
+#ifndef __SANITIZE_ADDRESS__
+    ::setrlimit(RLIMIT_AS, &memory);
+#endif
+    try {
+      const ResultTree tree = read_result_file(path, WrongDigest::refused);
+      std::_Exit(digest_tree(tree) == expected && content_digest(tree) == expected ? kTaken : kOther);
+    } catch (const InputError&) {
+      std::_Exit(kRefused);
+    }
+  }
+  int status = 0;
+  ::waitpid(process, &status, 0);
+  return status;
+}
+
+}  // namespace
+
+std::string spectrace::fuzz::take(std::string_view bytes) {
+  static const std::string expected =
+      content_digest(read_result_file(std::filesystem::path(SPECTRACE_SOURCE_DIR) / "tests/fuzz/seeds/results.h5"));
+  static long num_crashes = 0;
+  set_log(LogLevel::off, 0);
+  return take_file(bytes, "m.h5", [&](const std::filesystem::path& path) {
+    const int status = status_of_reading(path, expected);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == kTaken) return;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == kOther) {
+      std::fprintf(stderr, "bytes were taken that hold something else\n");
+      std::abort();
+    }
+    if (WIFSIGNALED(status)) {
+      if (WTERMSIG(status) == SIGXCPU || WTERMSIG(status) == SIGKILL) {
+        std::fprintf(stderr, "reading did not end\n");
+        std::abort();
+      }
+      std::printf("crash %ld, contained: signal %d\n", ++num_crashes, WTERMSIG(status));
+    }
+    throw InputError(ErrorKind::io, "refused");
+  });
+}
