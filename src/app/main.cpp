@@ -68,7 +68,7 @@ int dispatch(const CommandLine& line, const CLI::App& app, int& argc, char**& ar
 int main(int argc, char** argv) {
   // Not for users: the program starts itself so, and what it does there never becomes a rank.
   constexpr const char* vet = "vet-results";
-  if (argc == 5 && argv[1] == std::string_view(vet)) return vet_results(argv[2], argv[3], argv[4]);
+  if (argc == 6 && argv[1] == std::string_view(vet)) vet_results(argv[2], argv[3], argv[4], argv[5]);
   use_vetting_command({"/proc/self/exe", vet});
   CommandLine line;
   const auto app = make_command_line(line);

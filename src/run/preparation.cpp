@@ -147,8 +147,8 @@ std::optional<std::pair<std::string, std::int64_t>> state_key(const std::string&
 
 constexpr const char* kOtherWeights = "the checkpoint's weights have changed since the last start";
 
-/// Why the journal's records cannot be taken up: one is not what this program leaves there, or was made of other weights
-/// than lie there now. Files that are others than they were count only by what was read of them.
+/// Why the journal's records cannot be taken up: one is not what this program leaves there, or was made of other
+/// weights than lie there now. Files that are others than they were count only by what was read of them.
 std::string find_other_journal(const RunContext& context, const OpenModel& model, const ModelPlan& plan,
                                const std::map<std::string, JournalEntry>& index) {
   std::map<std::string, const Unit*> units;
@@ -272,7 +272,8 @@ Preparation Preparation::read(const RunContext& context, const ModelEntry& entry
     // Ranks compute what stands here: a token id that a bit fell out of must not be one of them.
     const std::string text = read_text_file(path);
     const auto line = std::min(text.find('\n'), text.size());
-    if (Json::parse(text.substr(0, line)).at("sha256") != sha256_hex(std::string_view(text).substr(std::min(line + 1, text.size()))))
+    if (Json::parse(text.substr(0, line)).at("sha256") !=
+        sha256_hex(std::string_view(text).substr(std::min(line + 1, text.size()))))
       throw damaged("its checksum is wrong");
     const Json all = Json::parse(text.begin() + static_cast<std::ptrdiff_t>(line), text.end());
     Preparation preparation;

@@ -81,8 +81,7 @@ std::string find_misfit(const Record& record, const Unit& unit, const ModelDescr
     case UnitKind::matrices:
       return find_layer_misfit(record, weights_schema(), model,
                                std::min(model.num_heads * model.head_dim, model.hidden_size));
-    case UnitKind::heads:
-      return find_layer_misfit(record, heads_schema(), model, head_index_size(model, job.slicing));
+    case UnitKind::heads: return find_layer_misfit(record, heads_schema(), model, head_index_size(model, job.slicing));
     case UnitKind::unembedding: return find_unembedding_misfit(record);
     case UnitKind::prompts: break;
   }

@@ -25,8 +25,8 @@ namespace fs = std::filesystem;
 static_assert(std::endian::native == std::endian::little, "numbers are written as they lie in memory");
 
 constexpr std::string_view kExtension = ".journal";
-constexpr std::uint64_t kRecordMark = 0x4c4e524a43505332;   // "2SPCJRNL": a record of version 2
-constexpr std::uint64_t kFailureMark = 0x4c49414643505332;  // "2SPCFAIL": the same, of a unit that failed
+constexpr std::uint64_t kRecordMark = 0x4c4e524a43505332;         // "2SPCJRNL": a record of version 2
+constexpr std::uint64_t kFailureMark = 0x4c49414643505332;        // "2SPCFAIL": the same, of a unit that failed
 constexpr std::uint64_t kVersionlessMark = ~std::uint64_t{0xff};  // the first letter is the version
 constexpr double kFlushPeriod_s = 1.0;
 

@@ -26,7 +26,7 @@ namespace spectrace {
 namespace {
 
 /// What mpirun, srun and PMI servers tell ranks.
-constexpr std::array<std::string_view, 7> kLauncherVariables = {"OMPI_", "PMIX_", "PMI_", "PRTE_",
+constexpr std::array<std::string_view, 7> kLauncherVariables = {"OMPI_", "PMIX_",  "PMI_",  "PRTE_",
                                                                 "MPI_",  "SLURM_", "HYDRA_"};
 
 std::vector<char*> environment_without_launcher() {
@@ -116,8 +116,8 @@ ProcessEnd run_limited(const std::vector<std::string>& command, const ProcessLim
   int reason = 0;
   {
     const SpawnSettings settings(ends[1]);
-    reason = ::posix_spawn(&process, command.front().c_str(), &settings.actions, &settings.attributes,
-                           arguments.data(), environment.data());
+    reason = ::posix_spawn(&process, command.front().c_str(), &settings.actions, &settings.attributes, arguments.data(),
+                           environment.data());
   }
   ::close(ends[1]);
   if (reason != 0) {

@@ -216,7 +216,8 @@ void warn_of_other_bytes(const FileReader& file) {
   const std::string written = sealed_sha256(file.path());
   if (!written.empty() && written != sha256_of_bytes(file))
     log_warning(
-        "'{}' is not byte for byte what was written, though its contents match its {}: another program rewrote it, or it "
+        "'{}' is not byte for byte what was written, though its contents match its {}: another program rewrote it, or "
+        "it "
         "is damaged where no result lies. Other programs may fail to read it; to have it made again, remove it.",
         file.path().string(), kDigestAttribute);
 }
@@ -276,7 +277,7 @@ ResultTree read_result_file(const std::filesystem::path& path, WrongDigest wrong
   expect_whole_hdf5(file);
   const bool was_sealed = is_sealed(file);
   const bool was_vetted = !was_sealed && has_vetting();
-  bool is_whole = !was_vetted || vet_in_process(file);
+  bool is_whole = !was_vetted || vet_in_process(file, most_values);
   // What a process of its own found need not be found again.
   const bool is_known = was_vetted || (was_sealed && wrong_digest == WrongDigest::unasked);
   ReadResults read;

@@ -9,8 +9,6 @@
 
 namespace spectrace {
 
-inline constexpr std::size_t kAllValues = static_cast<std::size_t>(-1);
-
 enum class DigestCheck { asked, unasked };
 
 struct ReadResults {

@@ -25,7 +25,8 @@ std::vector<std::string>& vetting_command() {
 ProcessLimits limits_for(const FileReader& file) {
   struct stat status {};
   ::fstat(file.descriptor(), &status);
-  const auto stored_bytes = std::min<std::uint64_t>(file.size_bytes(), static_cast<std::uint64_t>(status.st_blocks) * 512);
+  const auto stored_bytes =
+      std::min<std::uint64_t>(file.size_bytes(), static_cast<std::uint64_t>(status.st_blocks) * 512);
   constexpr std::uint64_t kSlowestBytesPerSecond = 5'000'000;
   return {.seconds = 25 + stored_bytes / kSlowestBytesPerSecond,
           .memory_bytes = (std::uint64_t{1} << 30) + 8 * stored_bytes,
@@ -40,18 +41,19 @@ void use_vetting_command(std::vector<std::string> command) { vetting_command() =
 
 bool has_vetting() { return !vetting_command().empty(); }
 
-bool vet_in_process(const FileReader& file) {
+bool vet_in_process(const FileReader& file, std::size_t most_values) {
   const ProcessLimits limits = limits_for(file);
   std::vector<std::string> command = vetting_command();
   command.push_back(std::filesystem::absolute(file.path()).string());
+  command.push_back(std::to_string(most_values));
   command.push_back(std::to_string(limits.seconds));
   command.push_back(std::to_string(limits.memory_bytes));
   log_debug("'{}' was touched since it was written, or is not of this program: a process of its own reads it first",
             file.path().string());
   const ProcessEnd end = run_limited(command, limits);
   if (!end.failure.empty())
-    throw unreadable_results(file.path(), "damaged, or made to do harm: a process that read it did not end well, " +
-                                              end.failure);
+    throw unreadable_results(file.path(),
+                             "damaged, or made to do harm: a process that read it did not end well, " + end.failure);
   const Json verdict = Json::parse(end.output, nullptr, /*allow_exceptions=*/false);
   const auto text = [&](const char* key) {
     const auto found = verdict.find(key);
@@ -63,11 +65,14 @@ bool vet_in_process(const FileReader& file) {
   return text("verdict") == "whole";
 }
 
-int vet_results(const std::string& path, const std::string& seconds, const std::string& memory_bytes) {
-  limit_this_process(std::strtoull(seconds.c_str(), nullptr, 10), std::strtoull(memory_bytes.c_str(), nullptr, 10));
+void vet_results(const std::string& path, const std::string& most_values, const std::string& seconds,
+                 const std::string& memory_bytes) {
+  const auto number = [](const std::string& text) { return std::strtoull(text.c_str(), nullptr, 10); };
+  limit_this_process(number(seconds), number(memory_bytes));
   Json verdict;
   try {
-    verdict = {{"verdict", read_results_here(path, kAllValues, DigestCheck::asked).is_whole ? "whole" : "changed"}};
+    verdict = {
+        {"verdict", read_results_here(path, number(most_values), DigestCheck::asked).is_whole ? "whole" : "changed"}};
   } catch (const InputError& error) {
     verdict = {{"verdict", "refused"}, {"why", cut(error.why())}};
   } catch (const std::exception& error) {

@@ -95,8 +95,8 @@ class EarlierResults : public testing::Test {
     try {
       earlier = read_earlier_results(context_, entry_, WrongDigest::refused);
     } catch (const InputError& error) {
-      EXPECT_EQ(error.kind(), error.problem().find("another format") == std::string::npos ? ErrorKind::model
-                                                                                           : ErrorKind::usage);
+      EXPECT_EQ(error.kind(),
+                error.problem().find("another format") == std::string::npos ? ErrorKind::model : ErrorKind::usage);
       EXPECT_NE(std::string(error.what()).find("m.h5"), std::string::npos) << error.what();
       return false;
     }

@@ -13,7 +13,8 @@ namespace spectrace {
 inline constexpr std::size_t kMostValuesInMemory = 1 << 19;
 
 /// Results that are there and may be built upon: groups without failed units. What is returned has all that building
-/// upon it relies on: the attribute `identity`, a /checkpoint, and the schema's datasets with their types and dimensions.
+/// upon it relies on: the attribute `identity`, a /checkpoint, and the schema's datasets with their types and
+/// dimensions.
 /// @throws InputError (model) if the file cannot be read, is damaged or is no such file, (usage) if it is of another
 /// format.
 std::optional<ResultTree> read_earlier_results(const RunContext& context, const ModelEntry& entry,

@@ -19,8 +19,8 @@ namespace spectrace {
 /// Adds the attribute content_sha256 (over everything else that the file holds, see docs/file-format.md), and on groups
 /// NeXus's NX_class, signal and axes, by which viewers such as h5web know what to plot: these are no part of the tree.
 /// Bytes that are not UTF-8 are written as U+FFFD. Every function throws InputError (io) naming the file and the
-/// system's reason; the old file, if any, is then still there. Beside a file that stands, ".seals/" notes what the system
-/// says of it, so that it need not be looked through as long as nobody touches it.
+/// system's reason; the old file, if any, is then still there. Beside a file that stands, ".seals/" notes what the
+/// system says of it, so that it need not be looked through as long as nobody touches it.
 class ResultFileWriter {
  public:
   explicit ResultFileWriter(const std::filesystem::path& path);
