@@ -71,7 +71,7 @@ class SpawnSettings {
 /// What comes out of the pipe until its end, the deadline or the most that is wanted; why it was cut short goes to
 /// `failure`.
 std::string read_output(int pipe, const ProcessLimits& limits, std::string& failure) {
-  const double deadline_s = 2 * static_cast<double>(limits.seconds);
+  const double deadline_s = 3 * static_cast<double>(limits.seconds);
   std::string output;
   for (const Stopwatch watch;;) {
     const double left_s = deadline_s - watch.elapsed_s();
@@ -145,16 +145,15 @@ void limit_this_process(std::uint64_t seconds, std::uint64_t memory_bytes) {
   std::uint64_t mapped_pages = 0;
   std::ifstream("/proc/self/statm") >> mapped_pages;
   const auto mapped_bytes = mapped_pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-  const auto limit = [](auto resource, rlim_t most) {
+  const auto limit = [](auto resource, rlim_t most, rlim_t hard) {
     rlimit now{};
     ::getrlimit(resource, &now);
-    const rlim_t least = std::min(most, now.rlim_max);
-    const rlimit wanted{least, least};
+    const rlimit wanted{std::min(most, now.rlim_max), std::min(hard, now.rlim_max)};
     ::setrlimit(resource, &wanted);
   };
-  limit(RLIMIT_AS, mapped_bytes + memory_bytes);
-  limit(RLIMIT_CPU, seconds);
-  limit(RLIMIT_CORE, 0);
+  limit(RLIMIT_AS, mapped_bytes + memory_bytes, mapped_bytes + memory_bytes);
+  limit(RLIMIT_CPU, seconds, seconds + 1);  // of equal ones the signal would not say which limit it was
+  limit(RLIMIT_CORE, 0, 0);
 }
 
 }  // namespace spectrace

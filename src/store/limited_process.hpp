@@ -8,7 +8,7 @@
 namespace spectrace {
 
 struct ProcessLimits {
-  std::uint64_t seconds = 60;  ///< of CPU, and twice as many of the clock
+  std::uint64_t seconds = 20;  ///< of CPU, and three times as many of the clock
   std::uint64_t memory_bytes = std::uint64_t{1} << 30;
   std::size_t output_bytes = 64 << 10;
 };

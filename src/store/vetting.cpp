@@ -28,7 +28,7 @@ ProcessLimits limits_for(const FileReader& file) {
   const auto stored_bytes =
       std::min<std::uint64_t>(file.size_bytes(), static_cast<std::uint64_t>(status.st_blocks) * 512);
   constexpr std::uint64_t kSlowestBytesPerSecond = 5'000'000;
-  return {.seconds = 25 + stored_bytes / kSlowestBytesPerSecond,
+  return {.seconds = 10 + stored_bytes / kSlowestBytesPerSecond,
           .memory_bytes = (std::uint64_t{1} << 30) + 8 * stored_bytes,
           .output_bytes = 64 << 10};
 }

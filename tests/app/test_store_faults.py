@@ -235,6 +235,23 @@ def test_diff_of_damaged_files_ends_with_an_error(tmp_path, damage):
     assert done.returncode == 3 and "m.h5" in done.stderr, done.stderr
 
 
+SEEDS = ROOT / "tests" / "fuzz" / "seeds"
+
+
+@pytest.mark.parametrize("seed", ["results_crash.h5", "results_hang.h5"])
+def test_files_that_harm_hdf5_harm_no_rank(tmp_path, seed):
+    """HDF5 1.10.8 crashes on the one and reads the other for ever; other versions may refuse them."""
+    done = spectrace("diff", SEEDS / seed, SEEDS / "results.h5")
+    assert done.returncode == 3 and seed in done.stderr and "bug" not in done.stderr, done.stderr
+    if seed == "results_hang.h5":
+        return  # once is long enough
+    job = make_job(tmp_path)
+    results = run_job(tmp_path, job)
+    shutil.copy(SEEDS / seed, results / "m.h5")
+    expect_refused(results, spectrace("run", tmp_path / "job.json", ranks=2))
+    assert (results / "m.h5").read_bytes() == (SEEDS / seed).read_bytes()
+
+
 def nan_in_layer_1(tensors):
     tensors["model.layers.1.self_attn.q_proj.weight"][0, 0] = np.nan
 

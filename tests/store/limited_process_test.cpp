@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <csignal>
 #include <cstdlib>
+#include <ctime>
 
 #include "spectrace/core/error.hpp"
 
@@ -25,7 +27,7 @@ TEST(limited_process, a_crash_is_told_from_an_exit) {
 }
 
 TEST(limited_process, one_that_never_ends_is_ended) {
-  EXPECT_EQ(shell("exec sleep 1000", {.seconds = 1}).failure, "it took more than 2 s");
+  EXPECT_EQ(shell("exec sleep 1000", {.seconds = 1}).failure, "it took more than 3 s");
 }
 
 TEST(limited_process, one_that_talks_without_end_is_ended) {
@@ -52,6 +54,10 @@ TEST(limited_process, what_cannot_be_started_is_an_error) {
   }
 }
 
+TEST(limited_process, too_much_computing_is_told_from_a_crash) {
+  EXPECT_EQ(shell("kill -XCPU $$", {.seconds = 7}).failure, "it took more than 7 s of computing");
+}
+
 // The limits hold for the process that sets them: tried in one of its own.
 TEST(limited_process_death, memory_is_bounded) {
   EXPECT_EXIT(
@@ -62,6 +68,15 @@ TEST(limited_process_death, memory_is_bounded) {
         std::_Exit(small && !large ? 0 : 1);
       },
       testing::ExitedWithCode(0), "");
+}
+
+TEST(limited_process_death, computing_is_bounded) {
+  EXPECT_EXIT(
+      {
+        limit_this_process(1, std::uint64_t{64} << 20);
+        for (;;) static_cast<void>(std::clock());
+      },
+      testing::KilledBySignal(SIGXCPU), "");
 }
 
 }  // namespace
