@@ -7,6 +7,13 @@
 namespace spectrace {
 namespace {
 
+/// what() ends at a byte 0; a name that came from JSON may hold one.
+std::string without_zeros(std::string text) {
+  for (auto place = text.find('\0'); place != std::string::npos; place = text.find('\0', place))
+    text.replace(place, 1, "\xEF\xBF\xBD");
+  return text;
+}
+
 std::string compose(const std::string& problem, const std::string& why, const std::string& suggestion) {
   std::string text = problem;
   if (!why.empty()) text += " (" + why + ")";
@@ -17,11 +24,11 @@ std::string compose(const std::string& problem, const std::string& why, const st
 }  // namespace
 
 InputError::InputError(ErrorKind kind, std::string problem, std::string why, std::string suggestion)
-    : std::runtime_error(compose(problem, why, suggestion)),
+    : std::runtime_error(without_zeros(compose(problem, why, suggestion))),
       kind_(kind),
-      problem_(std::move(problem)),
-      why_(std::move(why)),
-      suggestion_(std::move(suggestion)) {}
+      problem_(without_zeros(std::move(problem))),
+      why_(without_zeros(std::move(why))),
+      suggestion_(without_zeros(std::move(suggestion))) {}
 
 InputError InputError::in(const std::string& context) const {
   return InputError(kind_, context + ": " + problem_, why_, suggestion_);

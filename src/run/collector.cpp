@@ -303,18 +303,20 @@ Collection unopened_model(const RunContext& context, const ModelEntry& entry, co
   Collection collection;
   collection.outcome = outcome;
   std::optional<ResultTree> there;
+  bool is_in_the_way = false;  // what cannot be read is somebody's to look at, not ours to write over
   std::error_code error;
   try {
     if (fs::exists(context.result_path(entry), error))
       there = read_result_file(context.result_path(entry), WrongDigest::unasked, kMostValuesInMemory);
   } catch (const InputError& unreadable) {
-    log_warning("{}", unreadable.what());
+    is_in_the_way = true;
+    log_warning("{}: '{}' is left as it is: {}", entry.name, context.result_path(entry).string(), unreadable.why());
   }
   const bool is_good = there && !there->groups.empty();
   if (outcome.status == ModelStatus::failed) {
     if (is_good) {
       log_warning("'{}' keeps the results of an earlier run", context.result_path(entry).string());
-    } else {
+    } else if (!is_in_the_way) {
       ResultTree tree;
       tree.attributes = failed_attributes(context.job, entry, outcome.error);
       write_result_file(context.result_path(entry), tree);

@@ -12,14 +12,17 @@
 #include "spectrace/plan/model_load.hpp"
 #include "spectrace/plan/simulation.hpp"
 #include "spectrace/run/assemble.hpp"
+#include "spectrace/run/record_fit.hpp"
 #include "spectrace/run/result_attributes.hpp"
-#include "spectrace/store/result_file.hpp"
-#include "spectrace/store/schema.hpp"
+#include "spectrace/run/run_info.hpp"
 
 namespace spectrace {
 namespace {
 
 namespace fs = std::filesystem;
+
+/// What a damaged note may at most make us believe.
+constexpr std::int64_t kMostStarts = 1'000'000'000;
 
 fs::path preparation_path(const RunContext& context, const ModelEntry& entry) {
   return context.journal_folder(entry) / "preparation.json";
@@ -136,44 +139,57 @@ std::optional<std::pair<std::string, std::int64_t>> state_key(const std::string&
   const auto at = key.rfind('@');
   std::int64_t layer = 0;
   if (at == std::string::npos) return std::nullopt;
-  if (std::from_chars(key.data() + at + 1, key.data() + key.size(), layer).ec != std::errc()) return std::nullopt;
+  const char* const end = key.data() + key.size();
+  const auto read = std::from_chars(key.data() + at + 1, end, layer);
+  if (read.ec != std::errc() || read.ptr != end) return std::nullopt;
   return std::pair{key.substr(0, at), layer};
 }
 
-/// Records of other files than those that lie there now count only if what they were made of is the same.
-bool journal_is_of(const OpenModel& model, const std::map<std::string, JournalEntry>& index) {
+constexpr const char* kOtherWeights = "the checkpoint's weights have changed since the last start";
+
+/// Why the journal's records cannot be taken up: one is not what this program leaves there, or was made of other
+/// weights than lie there now. Files that are others than they were count only by what was read of them.
+std::string find_other_journal(const RunContext& context, const OpenModel& model, const ModelPlan& plan,
+                               const std::map<std::string, JournalEntry>& index) {
+  std::map<std::string, const Unit*> units;
+  for (const auto& unit : plan.units) units.emplace(unit.key, &unit);
   std::map<std::string, std::string> digests;
   for (const auto& [key, entry] : index) {
     const Record record = read_journal_record(entry);
-    const auto text = [&](const char* name) { return record.texts.find(name); };
-    if (entry.failed || text("fingerprint") == record.texts.end()) continue;
-    if (text("fingerprint")->second.front() == model.store.fingerprint()) continue;
-    const auto& names = text("tensors")->second;
-    const auto& found = text("digests")->second;
+    std::string misfit = find_misfit(record, key);
+    if (const auto unit = units.find(key); misfit.empty() && unit != units.end())
+      misfit = find_misfit(record, *unit->second, model.description, plan, context.job);
+    if (!misfit.empty()) return "the record '" + key + "' was not written by this version: " + misfit;
+    if (entry.failed || key.starts_with(kReportKey)) continue;
+    if (record.texts.at("fingerprint").front() == model.store.fingerprint()) continue;
+    const auto& names = record.texts.at("tensors");
+    const auto& found = record.texts.at("digests");
     for (std::size_t i = 0; i < names.size(); ++i)
-      if (digests.try_emplace(names[i], found[i]).first->second != found[i]) return false;
+      if (digests.try_emplace(names[i], found[i]).first->second != found[i]) return kOtherWeights;
   }
   std::vector<std::string> names, values;
   for (const auto& [tensor, digest] : digests) {
     names.push_back(tensor);
     values.push_back(digest);
   }
-  return other_tensors(model, names, values).empty();
+  return other_tensors(model, names, values).empty() ? "" : kOtherWeights;
 }
 
 /// Units that the journal holds are left out.
 Opening take_off_journalled(const RunContext& context, const ModelEntry& entry, const OpenModel& model,
                             const ModelPlan& plan, Preparation& preparation) {
   auto index = read_journal_index(context.journal_folder(entry));
-  if (!index.empty() && !with_kind(ErrorKind::model, [&] { return journal_is_of(model, index); })) {
-    log_warning("{}: the checkpoint's weights have changed since the last start; everything is computed again",
-                entry.name);
+  const std::string other =
+      with_kind(ErrorKind::model, [&] { return find_other_journal(context, model, plan, index); });
+  if (!other.empty()) {
+    log_warning("{}: {}; everything is computed again", entry.name, other);
     remove_journal(context.journal_folder(entry));
     index.clear();
   }
   std::map<std::string, std::int64_t> furthest;
   for (const auto& [key, place] : index)
     if (const auto state = state_key(key)) {
+      if (state->second < 1 || state->second >= model.description.num_layers) continue;
       auto& layer = furthest[state->first];
       if (state->second < layer) continue;
       layer = state->second;
@@ -244,14 +260,24 @@ void Preparation::write(const RunContext& context, const ModelEntry& entry) cons
     all["states"].push_back(
         {key, place.entry.file.filename().string(), place.entry.offset, place.entry.size_bytes, place.next_layer});
   create_folders(context.journal_folder(entry));
-  write_file_atomically(preparation_path(context, entry),
-                        all.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+  const std::string text = all.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  write_file_atomically(preparation_path(context, entry), Json{{"sha256", sha256_hex(text)}}.dump() + "\n" + text);
 }
 
 Preparation Preparation::read(const RunContext& context, const ModelEntry& entry) {
   const fs::path path = preparation_path(context, entry);
+  const auto damaged = [&](const std::string& why) {
+    return InputError(ErrorKind::io, "cannot use '" + path.string() + "'", why,
+                      "Run the same command again: it is made anew, and what is finished stays.");
+  };
   try {
-    const Json all = Json::parse(read_text_file(path));
+    // Ranks compute what stands here: a token id that a bit fell out of must not be one of them.
+    const std::string text = read_text_file(path);
+    const auto line = std::min(text.find('\n'), text.size());
+    if (Json::parse(text.substr(0, line)).at("sha256") !=
+        sha256_hex(std::string_view(text).substr(std::min(line + 1, text.size()))))
+      throw damaged("its checksum is wrong");
+    const Json all = Json::parse(text.begin() + static_cast<std::ptrdiff_t>(line), text.end());
     Preparation preparation;
     preparation.folder = bytes_of_text(all.at("folder").get<std::string>());
     preparation.fingerprint = all.at("fingerprint");
@@ -274,29 +300,13 @@ Preparation Preparation::read(const RunContext& context, const ModelEntry& entry
     preparation.open_s = all.at("open_s");
     return preparation;
   } catch (const Json::exception& error) {
-    throw InputError(ErrorKind::io, "cannot use '" + path.string() + "'", error.what(),
-                     "Remove it and run the same command again: what is finished stays.");
+    throw damaged(error.what());
   }
 }
 
 ModelPlan plan_of(const Job& job, const OpenModel& model, std::vector<PreparedSet> sets,
                   const AnalysisChoice& analyses) {
   return plan_model(model.description, analyses, std::move(sets), plan_options(job, model.config.json()));
-}
-
-std::optional<ResultTree> read_earlier_results(const RunContext& context, const ModelEntry& entry,
-                                               WrongDigest wrong_digest) {
-  const fs::path path = context.result_path(entry);
-  std::error_code error;
-  if (!fs::exists(path, error)) return std::nullopt;
-  ResultTree tree = read_result_file(path, wrong_digest, kMostValuesInMemory);
-  if (const std::string format = text_attribute(tree, "Conventions"); format != kConventions)
-    throw InputError(ErrorKind::io, "'" + path.string() + "' holds results of another format",
-                     "'" + format + "', this version builds on '" + kConventions + "'",
-                     "Give another output folder, or --fresh to compute everything anew.");
-  std::erase_if(tree.groups, [](const Group& group) { return has_failed_units(group); });
-  if (tree.groups.empty()) return std::nullopt;
-  return tree;
 }
 
 Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
@@ -317,6 +327,7 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
   for (const auto& set : preparation.sets) digests += set.digest();
   preparation.prompt_sha256 = sha256_hex(digests);
 
+  expect_room_for_results(context, entry);
   std::error_code error;
   if (context.fresh) {
     drop_journal(context, entry);
@@ -324,15 +335,14 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
   } else if (fs::exists(preparation_path(context, entry), error)) {
     try {
       const Preparation before = Preparation::read(context, entry);
-      preparation.num_starts = before.num_starts + 1;
+      preparation.num_starts = std::clamp<std::int64_t>(before.num_starts, 0, kMostStarts) + 1;
       preparation.fresh = before.fresh;
     } catch (const InputError& damaged) {
-      log_warning("{}: {}", entry.name, damaged.what());
+      log_warning("{}: {} ({}); it is made anew", entry.name, damaged.problem(), damaged.why());
     }
   }
   if (!preparation.fresh) {
-    const auto earlier =
-        with_kind(ErrorKind::usage, [&] { return read_earlier_results(context, entry, WrongDigest::unasked); });
+    const auto earlier = read_earlier_results(context, entry, WrongDigest::unasked);
     if (earlier) {
       expect_same(context, entry, model, *earlier, preparation.identity);
       leave_out_finished(*earlier, job, preparation);
@@ -344,8 +354,7 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
       return opening;
     }
     // What is built upon must be whole; better asked now than after the work.
-    if (earlier)
-      with_kind(ErrorKind::usage, [&] { return read_earlier_results(context, entry, WrongDigest::refused); });
+    if (earlier) read_earlier_results(context, entry, WrongDigest::refused);
   }
   ModelPlan plan = plan_of(job, model, std::move(preparation.sets), preparation.analyses);
   const MemoryNeed need =
@@ -368,8 +377,9 @@ void drop_journal(const RunContext& context, const ModelEntry& entry) {
   std::error_code error;
   // The preparation, and what a kill left of one half written.
   std::vector<fs::path> files;
-  for (const auto& file : fs::directory_iterator(context.journal_folder(entry), error))
-    if (file.path().filename().string().starts_with("preparation.json")) files.push_back(file.path());
+  for (fs::directory_iterator file(context.journal_folder(entry), error), end; !error && file != end;
+       file.increment(error))
+    if (file->path().filename().string().starts_with("preparation.json")) files.push_back(file->path());
   for (const auto& file : files) fs::remove(file, error);
   remove_journal(context.journal_folder(entry));
   fs::remove(context.job.output / "journal", error);  // with the last of them; until then it is not empty

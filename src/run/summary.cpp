@@ -41,6 +41,11 @@ const std::vector<double>* numbers(const Group* group, const std::string& name) 
   return dataset == nullptr ? nullptr : std::get_if<std::vector<double>>(&dataset->values);
 }
 
+const std::vector<std::string>* texts_of(const Group* group, const std::string& name) {
+  const Dataset* dataset = group == nullptr ? nullptr : group->find(name);
+  return dataset == nullptr ? nullptr : std::get_if<std::vector<std::string>>(&dataset->values);
+}
+
 double scalar(const Group* group, const std::string& name) {
   const auto* values = numbers(group, name);
   return values == nullptr || values->empty() ? kNaN : values->front();
@@ -57,7 +62,8 @@ double strided_mean(const std::vector<double>* values, std::size_t first, std::s
 
 double int_attribute(const ResultTree& tree, const std::string& name) {
   const auto* value = tree.find_attribute(name);
-  return value == nullptr ? kNaN : static_cast<double>(std::get<std::int64_t>(*value));
+  const auto* integer = value == nullptr ? nullptr : std::get_if<std::int64_t>(value);
+  return integer == nullptr ? kNaN : static_cast<double>(*integer);
 }
 
 SummaryRow model_row(const ResultTree& tree) {
@@ -75,11 +81,10 @@ void add_set(const ResultTree& tree, const std::string& set, SummaryRow& row) {
   const Group* group = tree.find("/prompts/" + set);
   const Group* statistics = tree.find("/prompts/" + set + "/statistics");
   row.prompt_set = set;
-  if (group != nullptr) {
-    const auto& errors = std::get<std::vector<std::string>>(group->find("prompt_error")->values);
-    row.num_prompts = static_cast<double>(errors.size());
+  if (const auto* errors = texts_of(group, "prompt_error")) {
+    row.num_prompts = static_cast<double>(errors->size());
     row.num_failed_prompts = static_cast<double>(
-        std::count_if(errors.begin(), errors.end(), [](const auto& error) { return !error.empty(); }));
+        std::count_if(errors->begin(), errors->end(), [](const auto& error) { return !error.empty(); }));
   }
   row.mean_trace = kNaN;
   if (const auto* trace = numbers(statistics, "trace_multihead")) {

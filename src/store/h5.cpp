@@ -73,8 +73,16 @@ herr_t keep_attribute_name(hid_t, const char* name, const H5A_info_t*, void* nam
   return 0;
 }
 
-herr_t keep_link_name(hid_t, const char* name, const H5L_info_t*, void* names) {
-  static_cast<std::vector<std::string>*>(names)->emplace_back(name);
+/// The names of a group's members so far, and whether all are members, not links to something else.
+struct Members {
+  std::vector<std::string> names;
+  bool all_are_hard = true;
+};
+
+herr_t keep_link_name(hid_t, const char* name, const H5L_info_t* info, void* members) {
+  auto& found = *static_cast<Members*>(members);
+  found.names.emplace_back(name);
+  found.all_are_hard = found.all_are_hard && info->type == H5L_TYPE_HARD;
   return 0;
 }
 
@@ -86,19 +94,6 @@ void expect_scalar(hid_t attribute) {
 void expect_variable_text(hid_t type) {
   if (kind_of(type) != Kind::text || SPECTRACE_H5(H5Tis_variable_str, type) == 0)
     throw Error("a text is not of variable length");
-}
-
-/// Elements of a dataset. Held against the bytes that the file has for them before anything is allocated.
-std::size_t num_elements(hid_t dataset, std::size_t element_bytes) {
-  const Handle space(SPECTRACE_H5(H5Dget_space, dataset), H5Sclose);
-  const auto count = static_cast<hsize_t>(SPECTRACE_H5(H5Sget_simple_extent_npoints, space.get()));
-  // deflate packs at most 1032 bytes into one (zlib's documentation).
-  constexpr hsize_t kMostCompression = 1032;
-  const hsize_t stored_bytes = H5Dget_storage_size(dataset);
-  if (count / kMostCompression > stored_bytes / element_bytes + 1 || (count > 0 && stored_bytes == 0))
-    throw Error("a dataset says it has " + std::to_string(count) + " elements and holds " +
-                std::to_string(stored_bytes) + " bytes");
-  return count;
 }
 
 template <typename T>
@@ -122,6 +117,24 @@ Session::Session() : lock_(library_mutex()) {
 }
 
 Session::~Session() { H5Eset_auto2(H5E_DEFAULT, print_, print_data_); }
+
+void expect_values_inside(hid_t dataset) {
+  const Handle list(SPECTRACE_H5(H5Dget_create_plist, dataset), H5Pclose);
+  if (SPECTRACE_H5(H5Pget_layout, list.get()) == H5D_VIRTUAL || SPECTRACE_H5(H5Pget_external_count, list.get()) != 0)
+    throw Error("a dataset's values lie in other files");
+}
+
+std::size_t num_elements(hid_t dataset, std::size_t element_bytes) {
+  const Handle space(SPECTRACE_H5(H5Dget_space, dataset), H5Sclose);
+  const auto count = static_cast<hsize_t>(SPECTRACE_H5(H5Sget_simple_extent_npoints, space.get()));
+  // deflate packs at most 1032 bytes into one (zlib's documentation).
+  constexpr hsize_t kMostCompression = 1032;
+  const hsize_t stored_bytes = H5Dget_storage_size(dataset);
+  if (count / kMostCompression > stored_bytes / element_bytes + 1 || (count > 0 && stored_bytes == 0))
+    throw Error("a dataset says it has " + std::to_string(count) + " elements and holds " +
+                std::to_string(stored_bytes) + " bytes");
+  return count;
+}
 
 Handle property_list(hid_t list_class) { return {SPECTRACE_H5(H5Pcreate, list_class), H5Pclose}; }
 
@@ -231,9 +244,10 @@ std::vector<std::string> attribute_names(hid_t object) {
 }
 
 std::vector<std::string> member_names(hid_t group) {
-  std::vector<std::string> names;
-  SPECTRACE_H5(H5Literate, group, H5_INDEX_CRT_ORDER, H5_ITER_INC, nullptr, keep_link_name, &names);
-  return names;
+  Members members;
+  SPECTRACE_H5(H5Literate, group, H5_INDEX_CRT_ORDER, H5_ITER_INC, nullptr, keep_link_name, &members);
+  if (!members.all_are_hard) throw Error("a group has a link that leads elsewhere");
+  return std::move(members.names);
 }
 
 Kind kind_of(hid_t type) {

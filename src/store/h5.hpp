@@ -104,9 +104,17 @@ std::vector<hsize_t> shape_of(hid_t dataset);
 /// Creation properties of groups and files: creation order tracked, times off.
 void set_reproducible(hid_t group_or_file_list);
 
-/// Names of an object's attributes and of a group's members, in the order they were made.
+/// Names of an object's attributes and of a group's members, in the order they were made. @throws Error for a link that
+/// leads elsewhere (a soft or external one).
 std::vector<std::string> attribute_names(hid_t object);
 std::vector<std::string> member_names(hid_t group);
+
+/// A dataset's values can lie in other files, of any name: not so in a results file. @throws Error.
+void expect_values_inside(hid_t dataset);
+
+/// Elements of a dataset, held against the bytes that the file has for them. @throws Error if it cannot hold as many as
+/// it says.
+std::size_t num_elements(hid_t dataset, std::size_t element_bytes);
 
 /// What a dataset or attribute holds.
 enum class Kind { number, integer, text, other };

@@ -25,8 +25,9 @@ namespace fs = std::filesystem;
 static_assert(std::endian::native == std::endian::little, "numbers are written as they lie in memory");
 
 constexpr std::string_view kExtension = ".journal";
-constexpr std::uint64_t kRecordMark = 0x4c4e524a43505332;   // "2SPCJRNL": a record of version 2
-constexpr std::uint64_t kFailureMark = 0x4c49414643505332;  // "2SPCFAIL": the same, of a unit that failed
+constexpr std::uint64_t kRecordMark = 0x4c4e524a43505332;         // "2SPCJRNL": a record of version 2
+constexpr std::uint64_t kFailureMark = 0x4c49414643505332;        // "2SPCFAIL": the same, of a unit that failed
+constexpr std::uint64_t kVersionlessMark = ~std::uint64_t{0xff};  // the first letter is the version
 constexpr double kFlushPeriod_s = 1.0;
 
 /// In front of a record's key and encoded record.
@@ -70,7 +71,9 @@ class RecordBytes {
     const RecordHeader header = read.header();
     const std::uint64_t room = left - sizeof header;
     if (header.mark != kRecordMark && header.mark != kFailureMark) {
-      damage = "no record begins here";
+      damage = (header.mark & kVersionlessMark) == (kRecordMark & kVersionlessMark)
+                   ? "a record of another version of the journal"
+                   : "no record begins here";
     } else if (header.key_bytes > room || header.record_bytes > room - header.key_bytes) {
       damage = "a record is cut short";
     } else {
@@ -202,22 +205,36 @@ void JournalWriter::flush_locked() {
   since_flush_.restart();
 }
 
+namespace {
+
+/// Takes up the records of one file, in one walk over its bytes.
+void add_records(const fs::path& path, std::map<std::string, JournalEntry>& index) {
+  const FileReader file(path);
+  for (std::uint64_t offset = 0; offset < file.size_bytes();) {
+    std::string damage;
+    const auto record = RecordBytes::read(file, offset, damage);
+    if (!record) {
+      log_warning("journal '{}', byte {}: {}; what comes from there on is computed again", path.string(), offset,
+                  damage);
+      return;
+    }
+    const JournalEntry entry{path, offset, record->bytes().size(), record->failed()};
+    const auto [place, is_new] = index.try_emplace(record->key(), entry);
+    if (!is_new && place->second.failed && !entry.failed) place->second = entry;
+    offset += record->bytes().size();
+  }
+}
+
+}  // namespace
+
 std::map<std::string, JournalEntry> read_journal_index(const fs::path& folder) {
   std::map<std::string, JournalEntry> index;
   for (const auto& path : journal_files(folder)) {
-    const FileReader file(path);
-    for (std::uint64_t offset = 0; offset < file.size_bytes();) {
-      std::string damage;
-      const auto record = RecordBytes::read(file, offset, damage);
-      if (!record) {
-        log_warning("journal '{}', byte {}: {}; what comes from there on is computed again", path.string(), offset,
-                    damage);
-        break;
-      }
-      const JournalEntry entry{path, offset, record->bytes().size(), record->failed()};
-      const auto [place, is_new] = index.try_emplace(record->key(), entry);
-      if (!is_new && place->second.failed && !entry.failed) place->second = entry;
-      offset += record->bytes().size();
+    try {
+      add_records(path, index);
+    } catch (const InputError& error) {
+      // A FIFO, a link that leads nowhere, a bad sector: units that are missing then are done again.
+      log_warning("journal: {}; what it held is computed again", error.what());
     }
   }
   return index;
@@ -240,8 +257,10 @@ Record read_journal_record(const JournalEntry& entry) {
 }
 
 void remove_journal(const fs::path& folder) {
-  for (const auto& path : journal_files(folder))
-    if (::unlink(path.c_str()) != 0 && errno != ENOENT) fail("cannot remove", path, errno);
+  for (const auto& path : journal_files(folder)) {
+    // A folder of such a name is not ours.
+    if (::unlink(path.c_str()) != 0 && errno != ENOENT && errno != EISDIR) fail("cannot remove", path, errno);
+  }
   // Something else in the folder (a network file system's leftovers of open files) is not ours to remove.
   if (::rmdir(folder.c_str()) != 0 && errno != ENOENT && errno != ENOTEMPTY && errno != EEXIST)
     fail("cannot remove the folder of", folder, errno);

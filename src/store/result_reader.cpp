@@ -1,12 +1,17 @@
+#include <array>
+#include <cstring>
 #include <new>
 
 #include "digest.hpp"
 #include "h5.hpp"
 #include "result_layout.hpp"
-#include "spectrace/core/error.hpp"
+#include "result_reading.hpp"
+#include "seal.hpp"
 #include "spectrace/core/file.hpp"
 #include "spectrace/core/log.hpp"
 #include "spectrace/store/result_file.hpp"
+#include "spectrace/store/schema.hpp"
+#include "vetting.hpp"
 
 namespace spectrace {
 namespace {
@@ -75,9 +80,7 @@ std::vector<std::string> read_dims(hid_t dataset, const std::string& place) {
 /// A dataset of numbers that shall stay in the file.
 bool is_large(hid_t dataset, std::size_t most_values) {
   const Handle type(SPECTRACE_H5(H5Dget_type, dataset), H5Tclose);
-  if (h5::kind_of(type.get()) != h5::Kind::number) return false;
-  const Handle space(SPECTRACE_H5(H5Dget_space, dataset), H5Sclose);
-  return static_cast<std::size_t>(SPECTRACE_H5(H5Sget_simple_extent_npoints, space.get())) > most_values;
+  return h5::kind_of(type.get()) == h5::Kind::number && h5::num_elements(dataset, sizeof(double)) > most_values;
 }
 
 Coordinate to_coordinate(DatasetValues values) {
@@ -85,6 +88,7 @@ Coordinate to_coordinate(DatasetValues values) {
 }
 
 void read_dataset(hid_t object, const std::string& name, std::size_t most_values, Group& group) {
+  h5::expect_values_inside(object);
   std::string units = h5::read_text_attribute(object, "units");
   std::string long_name = h5::read_text_attribute(object, "long_name");
   const bool is_scale = SPECTRACE_H5(H5DSis_scale, object) > 0;
@@ -130,6 +134,8 @@ void read_groups(hid_t object, const std::string& path, int nesting, std::size_t
 }
 
 Handle open_for_reading(const std::filesystem::path& path) {
+  // No code is looked for by what a file says that it was packed with.
+  SPECTRACE_H5(H5PLset_loading_state, 0u);
   const Handle access = h5::property_list(H5P_FILE_ACCESS);
   // Locks fail on many network file systems, and a file that has its final name never changes. Older HDF5 knows only
   // the environment variable HDF5_USE_FILE_LOCKING.
@@ -151,26 +157,43 @@ ResultTree read_tree(const std::filesystem::path& path, std::size_t most_values)
   return tree;
 }
 
-}  // namespace
-
-namespace {
-
 /// Runs f; what goes wrong in it is the file's fault.
 template <typename F>
 auto with_file_named(const std::filesystem::path& path, F&& f) {
-  const auto fail = [&](const std::string& why) {
-    return InputError(ErrorKind::io, "cannot read the results file '" + path.string() + "'", why,
-                      "Is it a results file of spectrace, copied whole?");
-  };
   try {
     return f();
   } catch (const h5::Error& error) {
-    throw fail(error.what());
+    throw unreadable_results(path, error.what());
   } catch (const std::bad_alloc&) {
-    throw fail("it says it holds more than fits in memory");
+    throw unreadable_results(path, "it says it holds more than fits in memory");
   } catch (const std::length_error&) {
-    throw fail("it says it holds more than fits in memory");
+    throw unreadable_results(path, "it says it holds more than fits in memory");
   }
+}
+
+/// Where the superblock says the file's end is (HDF5 File Format Specification, "Disk Format: Level 0A"); nothing for a
+/// superblock that is of a version, or has a size of addresses, that no writer of results makes.
+std::optional<std::uint64_t> end_of_file(std::span<const std::byte> superblock) {
+  constexpr std::size_t version_at = 8;
+  const auto version = static_cast<unsigned>(superblock[version_at]);
+  const std::size_t offset_size_at = version < 2 ? 13 : 9, end_at = version < 2 ? 40 : 28;
+  if (version > 3 || static_cast<unsigned>(superblock[offset_size_at]) != sizeof(std::uint64_t)) return std::nullopt;
+  std::uint64_t end = 0;
+  std::memcpy(&end, superblock.data() + end_at, sizeof end);
+  return end;
+}
+
+/// Before HDF5 sees it: a regular file (FileReader's doing) that begins as HDF5's do, and is as long as it says.
+void expect_whole_hdf5(const FileReader& file) {
+  constexpr std::array<unsigned char, 8> signature = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
+  std::array<std::byte, 48> begin{};
+  if (file.size_bytes() < begin.size()) throw unreadable_results(file.path(), "it is too short, or cut short");
+  file.read_at(0, begin);
+  if (std::memcmp(begin.data(), signature.data(), signature.size()) != 0)
+    throw unreadable_results(file.path(), "it is no HDF5 file");
+  if (const auto end = end_of_file(begin); end && *end > file.size_bytes())
+    throw unreadable_results(file.path(), "it is cut short: it has " + std::to_string(file.size_bytes()) +
+                                              " bytes and should have " + std::to_string(*end));
 }
 
 std::string digest_of_rows(const std::filesystem::path& path, const Group& group, const Dataset& dataset) {
@@ -181,7 +204,44 @@ std::string digest_of_rows(const std::filesystem::path& path, const Group& group
   return digest.hex_digest();
 }
 
+bool is_of_other_format(const ResultTree& tree) {
+  const auto* format = tree.find_attribute("Conventions");
+  const auto* text = format == nullptr ? nullptr : std::get_if<std::string>(format);
+  return text != nullptr && *text != kConventions;
+}
+
+/// What is whole in content may still have other bytes than were written: no results were touched, but it is no file to
+/// pass on in silence.
+void warn_of_other_bytes(const FileReader& file) {
+  const std::string written = sealed_sha256(file.path());
+  if (!written.empty() && written != sha256_of_bytes(file))
+    log_warning(
+        "'{}' is not byte for byte what was written, though its contents match its {}: another program rewrote it, or "
+        "it "
+        "is damaged where no result lies. Other programs may fail to read it; to have it made again, remove it.",
+        file.path().string(), kDigestAttribute);
+}
+
 }  // namespace
+
+InputError unreadable_results(const std::filesystem::path& path, const std::string& why) {
+  return InputError(ErrorKind::io, "cannot read the results file '" + path.string() + "'", why,
+                    "If it is a results file of spectrace, copy it again; or remove it, use --fresh or another output "
+                    "folder: what it held is then computed again.");
+}
+
+ReadResults read_results_here(const std::filesystem::path& path, std::size_t most_values, DigestCheck check) {
+  ReadResults read;
+  expect_whole_hdf5(FileReader(path));
+  read.tree = with_file_named(path, [&] { return read_tree(path, most_values); });
+  if (check == DigestCheck::unasked || is_of_other_format(read.tree)) return read;
+  const auto* digest = std::get_if<std::string>(read.tree.find_attribute(kDigestAttribute));
+  read.is_whole =
+      digest != nullptr && *digest == digest_tree(read.tree, [&](const Group& group, const Dataset& dataset) {
+        return dataset.in_rows ? digest_of_rows(path, group, dataset) : digest_values(dataset.values);
+      });
+  return read;
+}
 
 void read_rows(const std::filesystem::path& path, const Group& group, const Dataset& dataset,
                const std::function<void(std::span<const double> rows)>& take) {
@@ -213,22 +273,33 @@ void read_rows(const std::filesystem::path& path, const Group& group, const Data
 
 ResultTree read_result_file(const std::filesystem::path& path, WrongDigest wrong_digest, std::size_t most_values) {
   // Reasons of the system first: HDF5 tells a missing file, a folder and a cut one apart less well.
-  static_cast<void>(FileReader(path));
-  ResultTree tree = with_file_named(path, [&] { return read_tree(path, most_values); });
-  if (wrong_digest == WrongDigest::unasked) return tree;
-  const auto* digest = std::get_if<std::string>(tree.find_attribute(kDigestAttribute));
-  const bool is_wrong =
-      digest == nullptr || *digest != digest_tree(tree, [&](const Group& group, const Dataset& dataset) {
-        return dataset.in_rows ? digest_of_rows(path, group, dataset) : digest_values(dataset.values);
-      });
-  if (is_wrong && wrong_digest == WrongDigest::refused)
+  const FileReader file(path);
+  expect_whole_hdf5(file);
+  const bool was_sealed = is_sealed(file);
+  const bool was_vetted = !was_sealed && has_vetting();
+  bool is_whole = !was_vetted || vet_in_process(file, most_values);
+  // What a process of its own found need not be found again.
+  const bool is_known = was_vetted || (was_sealed && wrong_digest == WrongDigest::unasked);
+  ReadResults read;
+  if (is_whole || wrong_digest == WrongDigest::warned) {
+    read = read_results_here(path, most_values, is_known ? DigestCheck::unasked : DigestCheck::asked);
+    is_whole = is_whole && read.is_whole;
+  }
+  if (const auto change = file.find_change())
+    throw InputError(ErrorKind::io, "'" + path.string() + "' was changed while it was read", *change,
+                     "Let nobody write to it, and run the same command again.");
+  if (!is_whole && wrong_digest != WrongDigest::warned)
     throw InputError(ErrorKind::io, "the contents of '" + path.string() + "' do not match its " + kDigestAttribute,
                      "it was changed or damaged after it was written",
-                     "Remove it, or use --fresh: what it held is then computed again.");
-  if (is_wrong)
+                     "Nothing is built upon it. Put the file back as it was, or remove it, or use --fresh: what it "
+                     "held is then computed again.");
+  if (!is_whole)
     log_warning("the contents of '{}' do not match its {}: was it changed after it was written?", path.string(),
                 kDigestAttribute);
-  return tree;
+  if (was_sealed || !is_whole) return std::move(read.tree);
+  warn_of_other_bytes(file);
+  if (wrong_digest != WrongDigest::warned && !is_of_other_format(read.tree)) renew_seal(file);
+  return std::move(read.tree);
 }
 
 }  // namespace spectrace

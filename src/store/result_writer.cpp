@@ -9,6 +9,7 @@
 #include "h5.hpp"
 #include "image_file.hpp"
 #include "result_layout.hpp"
+#include "seal.hpp"
 #include "spectrace/core/error.hpp"
 #include "spectrace/core/file.hpp"
 #include "spectrace/store/result_file.hpp"
@@ -278,6 +279,7 @@ void ResultFileWriter::commit(const std::vector<std::pair<std::string, Attribute
   });
   commit_file(state.temporary, state.path);
   state.committed = true;
+  write_seal(state.path);
 }
 
 void write_result_file(const std::filesystem::path& path, const ResultTree& tree) {

@@ -120,7 +120,7 @@ def test_kill_and_run_again(tmp_path, ranks):
     assert done.returncode == 0, done.stderr
     assert bytes_of(tmp_path / "killed" / "job") == whole
     left = sorted(p.name for p in (tmp_path / "killed" / "job").iterdir())
-    assert left == ["logs", "m1.h5", "m1.run.json", "m2.h5", "m2.run.json", "progress.json", "summary.h5"]
+    assert left == [".seals", "logs", "m1.h5", "m1.run.json", "m2.h5", "m2.run.json", "progress.json", "summary.h5"]
 
 
 def test_stop_signal_exits_75_and_goes_on(tmp_path):

@@ -294,7 +294,7 @@ def test_python_lines_of_the_readme(tmp_path, monkeypatch):
 
 def test_results_have_the_contracts_layout(tmp_path):
     results = run_job(tmp_path, make_job(tmp_path))
-    assert sorted(p.name for p in results.iterdir()) == ["logs", "m.h5", "m.run.json", "progress.json", "summary.h5"]
+    assert sorted(p.name for p in results.iterdir()) == [".seals", "logs", "m.h5", "m.run.json", "progress.json", "summary.h5"]
     with h5py.File(results / "m.h5") as file:
         for name in ("Conventions", "source", "parameters", "model", "lab", "expected", "status", "error", "slicing", "architecture",
                      "num_layers", "num_heads", "num_kv_heads", "head_dim", "hidden_size", "vocab_size", "num_parameters",

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <hdf5.h>
 #include <malloc.h>
+#include <sys/stat.h>
 
 #include <bit>
 #include <chrono>
@@ -65,8 +66,11 @@ void expect_same_tree(ResultTree a, ResultTree b) {
   }
 }
 
+/// Seals aside.
 std::size_t num_entries(const std::filesystem::path& folder) {
-  return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(folder), {}));
+  std::size_t count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) count += entry.path().filename() != ".seals";
+  return count;
 }
 
 /// The error's text; empty if there was none.
@@ -248,6 +252,114 @@ TEST(result_file, changed_number_is_noticed) {
   const ResultTree read = read_result_file(folder.path() / "a.h5");
   EXPECT_NE(testing::internal::GetCapturedStderr().find("content_sha256"), std::string::npos);
   EXPECT_EQ(std::get<std::vector<double>>(read.find("/unembedding")->find("spectral_norm")->values)[0], 13);
+}
+
+/// Adds 1 to a number of the file, and gives it the times that it had.
+void change_a_number(const std::filesystem::path& path) {
+  const auto before = std::filesystem::last_write_time(path);
+  const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
+  const hid_t dataset = H5Dopen2(file, "/unembedding/spectral_norm", H5P_DEFAULT);
+  double value = 0;
+  H5Dread(dataset, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, &value);
+  ++value;
+  EXPECT_GE(H5Dwrite(dataset, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, &value), 0);
+  H5Dclose(dataset);
+  H5Fclose(file);
+  std::filesystem::last_write_time(path, before);
+}
+
+// The change time tells, though size, inode and modification time are as they were.
+TEST(result_file, what_was_touched_is_looked_at_though_nobody_asks) {
+  const TempFolder folder;
+  const auto path = folder.path() / "a.h5";
+  write_result_file(path, sample_tree());
+  expect_same_tree(sample_tree(), read_result_file(path, WrongDigest::unasked));
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));  // beyond the clock of the file system
+  change_a_number(path);
+  for (const auto wrong : {WrongDigest::unasked, WrongDigest::refused})
+    EXPECT_NE(io_error_of([&] { read_result_file(path, wrong); }).find("content_sha256"), std::string::npos);
+}
+
+TEST(result_file, a_whole_file_that_was_copied_is_sealed_by_who_builds_upon_it) {
+  const TempFolder folder;
+  std::filesystem::create_directory(folder.path() / "copy");
+  write_result_file(folder.path() / "a.h5", sample_tree());
+  const auto copy = folder.path() / "copy" / "a.h5";
+  std::filesystem::copy_file(folder.path() / "a.h5", copy);
+  expect_same_tree(sample_tree(), read_result_file(copy, WrongDigest::warned));
+  EXPECT_FALSE(std::filesystem::exists(folder.path() / "copy" / ".seals")) << "a reader writes nothing";
+  expect_same_tree(sample_tree(), read_result_file(copy, WrongDigest::unasked));
+  EXPECT_TRUE(std::filesystem::exists(folder.path() / "copy" / ".seals" / "a.h5.seal"));
+}
+
+// Where no result lies: the contents are whole, other readers may stumble.
+TEST(result_file, other_bytes_with_the_same_contents_are_warned_of) {
+  const TempFolder folder;
+  const auto path = folder.path() / "a.h5";
+  write_result_file(path, sample_tree());
+  std::ofstream(path, std::ios::binary | std::ios::app) << "behind the end";
+  for (int i = 0; i < 2; ++i) {
+    testing::internal::CaptureStderr();
+    expect_same_tree(sample_tree(), read_result_file(path, WrongDigest::refused));
+    EXPECT_NE(testing::internal::GetCapturedStderr().find("not byte for byte what was written"), std::string::npos);
+  }
+}
+
+TEST(result_file, a_torn_or_foreign_seal_is_none) {
+  const TempFolder folder;
+  const auto path = folder.path() / "a.h5", seal = folder.path() / ".seals" / "a.h5.seal";
+  write_result_file(path, sample_tree());
+  const std::string text = read_text_file(seal);
+  change_a_number(path);
+  for (const std::string& other : {std::string(), text.substr(0, text.size() / 3), std::string(5000, 'x')}) {
+    std::ofstream(seal, std::ios::trunc) << other;
+    EXPECT_NE(io_error_of([&] { read_result_file(path, WrongDigest::unasked); }), "") << other;
+  }
+  std::filesystem::remove(seal);
+  ASSERT_EQ(::mkfifo(seal.c_str(), 0600), 0);
+  EXPECT_NE(io_error_of([&] { read_result_file(path, WrongDigest::unasked); }), "");
+}
+
+TEST(result_file, what_is_no_file_is_refused_at_once) {
+  const TempFolder folder;
+  const auto path = folder.path() / "fifo.h5";
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  EXPECT_NE(io_error_of([&] { read_result_file(path); }).find("FIFO"), std::string::npos);
+}
+
+TEST(result_file, a_cut_file_says_so_and_what_to_do) {
+  const TempFolder folder;
+  const auto path = folder.path() / "a.h5";
+  write_result_file(path, sample_tree());
+  std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);
+  const std::string text = io_error_of([&] { read_result_file(path); });
+  EXPECT_NE(text.find("cut short"), std::string::npos) << text;
+  EXPECT_NE(text.find("remove it"), std::string::npos) << text;
+}
+
+// HDF5 would follow them to files of any name.
+TEST(result_file, what_leads_out_of_the_file_is_refused) {
+  const TempFolder folder;
+  const auto path = folder.path() / "a.h5";
+  for (const int kind : {0, 1, 2}) {
+    write_result_file(path, test::failed_tree());
+    const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
+    if (kind == 0) H5Lcreate_external("/etc/hostname", "/", file, "out", H5P_DEFAULT, H5P_DEFAULT);
+    if (kind == 1) H5Lcreate_soft("/", file, "soft", H5P_DEFAULT, H5P_DEFAULT);
+    if (kind == 2) {
+      const hsize_t size = 1;
+      const hid_t space = H5Screate_simple(1, &size, nullptr), list = H5Pcreate(H5P_DATASET_CREATE);
+      H5Pset_external(list, "/etc/hostname", 0, 8);
+      const hid_t dataset = H5Dcreate2(file, "raw", H5T_IEEE_F64LE, space, H5P_DEFAULT, list, H5P_DEFAULT);
+      EXPECT_GE(dataset, 0);
+      H5Dclose(dataset);
+      H5Pclose(list);
+      H5Sclose(space);
+    }
+    H5Fclose(file);
+    const std::string text = io_error_of([&] { read_result_file(path); });
+    EXPECT_NE(text.find(kind == 2 ? "in other files" : "leads elsewhere"), std::string::npos) << text;
+  }
 }
 
 TEST(result_file, datasets_that_do_not_fit_their_dimensions_are_our_bug) {

@@ -9,10 +9,9 @@
 #include "spectrace/plan/model_plan.hpp"
 #include "spectrace/plan/open_model.hpp"
 #include "spectrace/plan/scheduler.hpp"
+#include "spectrace/run/earlier_results.hpp"
 #include "spectrace/run/run_context.hpp"
 #include "spectrace/store/journal.hpp"
-#include "spectrace/store/result_file.hpp"
-#include "spectrace/store/result_tree.hpp"
 
 namespace spectrace {
 
@@ -62,13 +61,6 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry);
 /// The model's plan, as every rank makes it.
 ModelPlan plan_of(const Job& job, const OpenModel& model, std::vector<PreparedSet> sets,
                   const AnalysisChoice& analyses);
-
-/// Larger datasets of earlier results stay in their file.
-inline constexpr std::size_t kMostValuesInMemory = 1 << 19;
-
-/// Results that are there and may be built upon: groups without failed units.
-std::optional<ResultTree> read_earlier_results(const RunContext& context, const ModelEntry& entry,
-                                               WrongDigest wrong_digest);
 
 /// The model's journal, preparation among it.
 void drop_journal(const RunContext& context, const ModelEntry& entry);

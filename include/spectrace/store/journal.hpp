@@ -53,8 +53,8 @@ class JournalWriter {
 };
 
 /// Keys of all whole records in the folder's files; of several with one key the first by file name and place counts,
-/// and one that failed only if no other did better. Damaged ends are logged, never trusted, never fatal. An absent
-/// folder holds none.
+/// and one that failed only if no other did better. Damaged ends, and files that cannot be read, are logged, never
+/// trusted, never fatal. An absent folder holds none.
 std::map<std::string, JournalEntry> read_journal_index(const std::filesystem::path& folder);
 
 /// @throws InputError (io) if the record is no longer there or damaged.

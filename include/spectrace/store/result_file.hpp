@@ -19,7 +19,8 @@ namespace spectrace {
 /// Adds the attribute content_sha256 (over everything else that the file holds, see docs/file-format.md), and on groups
 /// NeXus's NX_class, signal and axes, by which viewers such as h5web know what to plot: these are no part of the tree.
 /// Bytes that are not UTF-8 are written as U+FFFD. Every function throws InputError (io) naming the file and the
-/// system's reason; the old file, if any, is then still there.
+/// system's reason; the old file, if any, is then still there. Beside a file that stands, ".seals/" notes what the
+/// system says of it, so that it need not be looked through as long as nobody touches it.
 class ResultFileWriter {
  public:
   explicit ResultFileWriter(const std::filesystem::path& path);
@@ -46,11 +47,13 @@ void write_result_file(const std::filesystem::path& path, const ResultTree& tree
 enum class WrongDigest {
   warned,   ///< logged
   refused,  ///< an error: nothing is built upon it
-  unasked,  ///< not looked at: only what is asked for is read
+  unasked,  ///< the same, but not looked for in a file that nobody has touched since this program wrote or read it
 };
 
 /// Reads a file that write_result_file wrote back into the tree it was given (content_sha256 included as an attribute),
-/// so that writing it again gives the same bytes.
+/// so that writing it again gives the same bytes. A file that was touched since this program wrote it is read by a
+/// process of its own first (vetting.hpp); if it is whole, that is noted, except where a wrong digest is only `warned`
+/// of. Contents of another format than kConventions are not held against their digest.
 /// @throws InputError (io) if it cannot be read or is no results file, or was changed and that is refused.
 /// Datasets of more than `most_values` numbers are left in the file, `in_rows`.
 ResultTree read_result_file(const std::filesystem::path& path, WrongDigest wrong_digest = WrongDigest::warned,
