@@ -109,23 +109,27 @@ Pcre2Pointer<pcre2_code> compile(const std::string& pattern, std::uint32_t optio
 }  // namespace
 
 struct Regex::Code {
-  std::string translated;
-  Pcre2Pointer<pcre2_code> quick;
-  std::once_flag counting_made;
-  Pcre2Pointer<pcre2_code> counting{};  // most patterns never need it
+  explicit Code(std::string_view pattern)
+      : translated(translate_oniguruma(pattern)),
+        quick(compile(translated, 0, PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD)) {}
 
   const pcre2_code* get_counting() {
-    std::call_once(counting_made, [&] { counting = compile(translated, PCRE2_AUTO_CALLOUT, PCRE2_JIT_COMPLETE); });
-    return counting.get();
+    std::call_once(counting_made_, [&] { counting_ = compile(translated, PCRE2_AUTO_CALLOUT, PCRE2_JIT_COMPLETE); });
+    return counting_.get();
   }
+
+  const std::string translated;
+  const Pcre2Pointer<pcre2_code> quick;
+
+ private:
+  std::once_flag counting_made_;
+  Pcre2Pointer<pcre2_code> counting_{};  // most patterns never need it
 };
 
 Regex::Regex(std::string_view pattern) : pattern_(pattern) {
   if (pattern.size() > kMaxPatternBytes)
     throw UnsupportedPattern("more than " + std::to_string(kMaxPatternBytes) + " bytes");
-  std::string translated = translate_oniguruma(pattern);
-  auto quick = compile(translated, 0, PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD);
-  code_ = std::make_unique<Code>(std::move(translated), std::move(quick));
+  code_ = std::make_unique<Code>(pattern);
 }
 
 Regex::~Regex() = default;
