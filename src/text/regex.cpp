@@ -153,8 +153,15 @@ std::optional<Regex::Bounds> Regex::find_from(std::string_view text, std::size_t
     start = end;
   }
   state.counter = {&effort, start};
-  const int status = pcre2_match(code_->get_counting(), subject, text.size(), start, PCRE2_NO_UTF_CHECK,
-                                 state.data.get(), state.counting.get());
+  const pcre2_code* counting = nullptr;
+  try {
+    counting = code_->get_counting();
+  } catch (const UnsupportedPattern& unsupported) {  // too large, once it tells of every step
+    throw InputError(ErrorKind::prompt, "the tokenizer's pattern '" + shown(pattern_) + "' gives up on this text",
+                     std::string("it holds ") + unsupported.what(), input_ids_suggestion);
+  }
+  const int status =
+      pcre2_match(counting, subject, text.size(), start, PCRE2_NO_UTF_CHECK, state.data.get(), state.counting.get());
   if (status == PCRE2_ERROR_NOMATCH) return std::nullopt;
   if (status < 0)
     throw InputError(ErrorKind::prompt, "the tokenizer's pattern '" + shown(pattern_) + "' gives up on this text",

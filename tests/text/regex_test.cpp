@@ -59,6 +59,13 @@ TEST(Regex, polynomial_patterns_end_in_an_error) {
     EXPECT_NE(match_error(pattern, text).find("too many steps"), std::string::npos) << pattern;
 }
 
+// The code that tells of every step is larger than the other: here more than PCRE2 takes.
+TEST(Regex, patterns_too_large_to_be_counted_give_up_on_long_runs) {
+  const Regex regex("(?:a|" + std::string(9000, 'b') + ")+");
+  EXPECT_EQ(find_spans(regex, "xaax").size(), 3u);
+  EXPECT_NE(match_error(regex.pattern(), std::string(2000, 'a')).find("gives up on this text"), std::string::npos);
+}
+
 TEST(Regex, long_runs_take_steps_in_proportion) {
   const char* const llama3 =
       "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "
