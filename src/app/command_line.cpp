@@ -45,7 +45,9 @@ CLI::Validator not_empty() {
 CLI::Validator count_or_auto() {
   return CLI::Validator(
       [](std::string& text) {
-        if (text == "auto" || count_from(1)(text).empty()) return std::string();
+        const bool is_plain =
+            text.find_first_not_of("0123456789") == text.npos;  // not "1e3" or "0x10", which stoi cuts
+        if (text == "auto" || (is_plain && count_from(1)(text).empty())) return std::string();
         return fmt::format("is '{}', must be 'auto' or a whole number, 1 or more", text);
       },
       "");

@@ -1,15 +1,14 @@
 #include <fmt/format.h>
 
-#include <cerrno>
-#include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <iostream>
 #include <sstream>
 
 #include "spectrace/app/commands.hpp"
 #include "spectrace/checkpoint/hub.hpp"
+#include "spectrace/core/file.hpp"
 #include "spectrace/core/home.hpp"
+#include "spectrace/text/limits.hpp"
 #include "spectrace/text/tokenizer.hpp"
 
 namespace spectrace {
@@ -56,12 +55,9 @@ int command_tokenize(const CommandLine& line) {
     std::istringstream text(*line.text + "\n");
     tokenize_lines(tokenizer, text);
   } else if (line.file) {
-    std::error_code absent;
     const std::filesystem::path path = expand_home(*line.file);
-    if (std::filesystem::is_directory(path, absent))
-      throw InputError(ErrorKind::io, "'" + *line.file + "' is a folder", "expected a file with a text a line");
-    std::ifstream file(path, std::ios::binary);
-    if (!file) throw InputError(ErrorKind::io, "cannot open '" + *line.file + "'", std::strerror(errno));
+    text::expect_file_size(path, text::kMaxPromptFileBytes, ErrorKind::io);
+    std::istringstream file(read_text_file(path));
     tokenize_lines(tokenizer, file);
   } else {
     std::ios::sync_with_stdio(false);

@@ -7,6 +7,7 @@
 #include <valijson/validator.hpp>
 
 #include "spectrace/plan/job.hpp"
+#include "spectrace/text/limits.hpp"
 
 namespace spectrace {
 namespace {
@@ -192,7 +193,8 @@ std::vector<std::string> explain_keys(const std::string& place, const Json& valu
     if (!properties.contains(it.key())) {
       std::vector<std::string> names;
       for (auto known = properties.begin(); known != properties.end(); ++known) names.push_back(known.key());
-      lines.push_back(place + ": unknown key '" + it.key() + "' (allowed here: " + quoted_list(names) + ")");
+      lines.push_back(place + ": unknown key '" + text::shown(it.key()) + "' (allowed here: " + quoted_list(names) +
+                      ")");
     }
   if (schema.contains("required"))
     for (const auto& key : schema.at("required"))
@@ -237,7 +239,7 @@ std::vector<std::string> schema_errors(const JsonNode& job) {
     const bool encloses_next = i + 1 < places.size() && places[i + 1].size() > path.size() &&
                                std::equal(path.begin(), path.end(), places[i + 1].begin());
     std::string place;
-    for (const auto& key : path) place += "/" + key;
+    for (const auto& key : path) place += "/" + text::shown(key);
     const Explanation found = explain(place.empty() ? "/" : place, follow(&job.json(), path),
                                       schema_at(schema_json, job.json(), path), schema_json);
     if (!encloses_next || found.of_keys) lines.insert(lines.end(), found.lines.begin(), found.lines.end());

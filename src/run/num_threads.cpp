@@ -33,7 +33,7 @@ std::string join(const std::vector<int>& cores) {
 std::optional<int> said_num_threads(std::optional<int> asked) {
   if (asked) return asked;
   if (const char* variable = std::getenv("OMP_NUM_THREADS"))
-    if (const int threads = std::atoi(variable); threads > 0) return threads;
+    if (const int threads = std::atoi(variable); threads > 0) return std::min(threads, 1024);  // as a job may say
   return std::nullopt;
 }
 

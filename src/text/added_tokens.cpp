@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "spectrace/core/checked_cast.hpp"
+#include "spectrace/text/limits.hpp"
 #include "spectrace/text/unicode.hpp"
 #include "spectrace/text/utf8.hpp"
 #include "unsupported.hpp"
@@ -14,9 +15,10 @@ bool ends_with_word(std::string_view text) { return !text.empty() && is_word(dec
 
 bool starts_with_word(std::string_view text) { return !text.empty() && is_word(decode_at(text, 0).value); }
 
-std::size_t begin_of_trailing_space(std::string_view text) {
+/// Not before `first`: what lies there is cut off already.
+std::size_t begin_of_trailing_space(std::string_view text, std::size_t first) {
   std::size_t begin = text.size();
-  while (begin > 0) {
+  while (begin > first) {
     const auto [c, size] = decode_before(text, begin);
     if (!is_white_space(c)) break;
     begin -= size;
@@ -24,14 +26,42 @@ std::size_t begin_of_trailing_space(std::string_view text) {
   return begin;
 }
 
-std::size_t end_of_leading_space(std::string_view text) {
-  std::size_t end = 0;
-  while (end < text.size()) {
-    const auto [c, size] = decode_at(text, end);
-    if (!is_white_space(c)) break;
-    end += size;
+/// Ends of runs of white space, asked for at growing places. A run is walked once, not at each of its places: an added
+/// token may be a space itself.
+class SpaceEnds {
+ public:
+  explicit SpaceEnds(std::string_view text) : text_(text) {}
+  std::size_t end_of_space_at(std::size_t place) {
+    if (place < end_) return end_;
+    for (end_ = place; end_ < text_.size();) {
+      const auto [c, size] = decode_at(text_, end_);
+      if (!is_white_space(c)) break;
+      end_ += size;
+    }
+    return end_;
   }
-  return end;
+
+ private:
+  std::string_view text_;
+  std::size_t end_ = 0;  // of the run walked last
+};
+
+/// Where in the normalized text a token is found: its own form there.
+std::string normalized_form(const AddedToken& token, const Normalizer* normalizer, PatternEffort& effort) {
+  if (!token.normalized || normalizer == nullptr) return token.content;
+  NormalizedText form{token.content, 0, kMaxSearchedTokenBytes, effort};
+  try {
+    normalizer->apply(form);
+  } catch (const InputError& error) {  // what is no prompt's fault here
+    throw InputError(ErrorKind::model, "the added token '" + shown(token.content) + "' cannot be normalized",
+                     error.problem(), input_ids_suggestion);
+  }
+  return std::move(form.text);
+}
+
+InputError not_supported(const AddedToken& token, const std::string& why) {
+  return InputError(ErrorKind::model, "the added token '" + shown(token.content) + "' is not supported", why,
+                    input_ids_suggestion);
 }
 
 }  // namespace
@@ -62,14 +92,19 @@ AddedTokens::AddedTokens(const std::vector<AddedToken>& tokens, const TokenModel
   }
 
   std::vector<ByteTrie::Entry> raw, normalized;
+  std::size_t left_bytes = kMaxSearchedBytes;
+  PatternEffort effort(kMaxSearchedBytes);
   for (std::size_t i = 0; i < entries_.size(); ++i) {
     const AddedToken& token = entries_[i].token;
-    NormalizedText form{token.content};
-    if (token.normalized && normalizer != nullptr) normalizer->apply(form);
-    if (form.text.empty())  // PyPI tokenizers would find it between any two characters
-      throw InputError(ErrorKind::model, "the added token '" + token.content + "' is not supported",
-                       "the normalizer leaves nothing of it", input_ids_suggestion);
-    (token.normalized ? normalized : raw).push_back({std::move(form.text), checked_cast<std::int64_t>(i)});
+    std::string form = normalized_form(token, normalizer, effort);
+    // PyPI tokenizers would find it between any two characters.
+    if (form.empty()) throw not_supported(token, "the normalizer leaves nothing of it");
+    if (form.size() > kMaxSearchedTokenBytes)
+      throw not_supported(token, "it is longer than " + std::to_string(kMaxSearchedTokenBytes) + " bytes");
+    if (form.size() > left_bytes)
+      throw not_supported(token, "all together are longer than " + std::to_string(kMaxSearchedBytes) + " bytes");
+    left_bytes -= form.size();
+    (token.normalized ? normalized : raw).push_back({std::move(form), checked_cast<std::int64_t>(i)});
   }
   raw_trie_ = ByteTrie(std::move(raw));
   normalized_trie_ = ByteTrie(std::move(normalized));
@@ -84,6 +119,7 @@ std::optional<std::int64_t> AddedTokens::find_id(std::string_view content) const
 void AddedTokens::cut(const ByteTrie& trie, const Piece& whole, std::vector<Piece>& pieces) const {
   const std::string_view text = whole.text;
   std::size_t done = 0;  // all before this is in pieces
+  SpaceEnds space_ends(text);
   const auto add = [&](std::size_t begin, std::size_t end, std::optional<std::int64_t> id) {
     if (begin >= end) return;
     const std::size_t origin_bytes = begin < whole.origin_bytes ? std::min(whole.origin_bytes, end) - begin : 0;
@@ -100,8 +136,9 @@ void AddedTokens::cut(const ByteTrie& trie, const Piece& whole, std::vector<Piec
     const Entry& entry = entries_[static_cast<std::size_t>(match->value)];
     if (entry.token.single_word && (ends_with_word(text.substr(0, begin)) || starts_with_word(text.substr(end))))
       continue;
-    if (entry.token.strip_left) begin = std::max(begin_of_trailing_space(text.substr(0, begin)), done);
-    if (entry.token.strip_right) end += end_of_leading_space(text.substr(end));
+    if (entry.token.strip_left)
+      begin = std::max(begin_of_trailing_space(text.substr(0, begin), std::min(done, begin)), done);
+    if (entry.token.strip_right) end = space_ends.end_of_space_at(end);
     add(done, begin, std::nullopt);
     add(begin, end, entry.id);
     done = end;
@@ -110,9 +147,10 @@ void AddedTokens::cut(const ByteTrie& trie, const Piece& whole, std::vector<Piec
 }
 
 std::vector<Piece> AddedTokens::extract_and_normalize(std::string_view prompt, const Normalizer* normalizer,
-                                                      TextArena& arena) const {
+                                                      Workspace& work) const {
   std::vector<Piece> raw_pieces, pieces;
   if (prompt.empty()) return pieces;
+  std::size_t left_bytes = growth_limit(prompt.size());
   cut(raw_trie_, {prompt, decode_at(prompt, 0).size_bytes}, raw_pieces);
   for (const Piece& piece : raw_pieces) {
     if (piece.id) {
@@ -123,9 +161,10 @@ std::vector<Piece> AddedTokens::extract_and_normalize(std::string_view prompt, c
       cut(normalized_trie_, piece, pieces);
       continue;
     }
-    NormalizedText text{std::string(piece.text), piece.origin_bytes};
+    NormalizedText text{std::string(piece.text), piece.origin_bytes, left_bytes, work.effort};
     normalizer->apply(text);
-    cut(normalized_trie_, {arena.keep(text.text), text.origin_bytes}, pieces);
+    left_bytes -= text.text.size();
+    cut(normalized_trie_, {work.arena.keep(text.text), text.origin_bytes}, pieces);
   }
   return pieces;
 }

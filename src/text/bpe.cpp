@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <bit>
 #include <queue>
+#include <random>
 
 #include "spectrace/core/checked_cast.hpp"
 #include "spectrace/core/error.hpp"
+#include "spectrace/text/limits.hpp"
 #include "spectrace/text/utf8.hpp"
 #include "spectrace/text/word_cache.hpp"
 
@@ -24,7 +26,10 @@ struct RankedMerge {
 class MergeTable {
  public:
   explicit MergeTable(std::size_t num_merges)
-      : mask_(std::bit_ceil(2 * num_merges + 2) - 1), keys_(mask_ + 1, empty), merges_(mask_ + 1) {}
+      : mask_(std::bit_ceil(2 * num_merges + 2) - 1),
+        shift_(64 - std::countr_one(mask_)),
+        keys_(mask_ + 1, empty),
+        merges_(mask_ + 1) {}
 
   /// A pair that is given twice keeps its last rank, as in PyPI tokenizers.
   void set(TokenId left, TokenId right, RankedMerge merge) {
@@ -43,12 +48,21 @@ class MergeTable {
   static std::uint64_t key_of(TokenId left, TokenId right) { return std::uint64_t{left} << 32 | right; }
 
   std::size_t slot_of(std::uint64_t key) const {
-    std::size_t slot = (key * 0x9E3779B97F4A7C15u) >> 20 & mask_;
+    std::size_t slot = key * multiplier_ >> shift_;
     while (keys_[slot] != empty && keys_[slot] != key) slot = (slot + 1) & mask_;
     return slot;
   }
 
+  /// Another one in every process, so that no file can be made whose pairs share a slot. What is found does not depend
+  /// on it.
+  static std::uint64_t random_multiplier() {
+    std::random_device random;
+    return (std::uint64_t{random()} << 32 | random()) | 1;
+  }
+
   std::size_t mask_;
+  int shift_;
+  std::uint64_t multiplier_ = random_multiplier();
   std::vector<std::uint64_t> keys_;
   std::vector<RankedMerge> merges_;
 };
@@ -113,7 +127,7 @@ void merge_all(const std::vector<std::int64_t>& tokens, const MergeTable& merges
 }
 
 InputError missing_token(const std::string& document, const std::string& token) {
-  return InputError(ErrorKind::model, document + ": a merge needs the token '" + token + "'",
+  return InputError(ErrorKind::model, document + ": a merge needs the token '" + shown(token) + "'",
                     "it is not in the vocabulary", "Is the file complete, and from the same model as its merges?");
 }
 
@@ -135,9 +149,10 @@ Bpe::Bpe(Vocabulary vocabulary, const std::vector<Merge>& merges, BpeOptions opt
     return static_cast<TokenId>(it->second);
   };
   for (const auto& [token, id] : vocabulary) {
-    if (id < 0 || id > std::int64_t{INT32_MAX})
-      throw InputError(ErrorKind::model, document + ": the token '" + token + "' has the id " + std::to_string(id),
-                       "ids are from 0 to 2147483647");
+    if (id < 0 || id > kMaxTokenId)
+      throw InputError(ErrorKind::model,
+                       document + ": the token '" + shown(token) + "' has the id " + std::to_string(id),
+                       "ids are from 0 to " + std::to_string(kMaxTokenId));
     largest_id_ = std::max(largest_id_, id);
   }
   std::string merged;
@@ -191,8 +206,9 @@ std::vector<std::int64_t> Bpe::character_tokens(std::string_view piece) const {
     if (!options_.unknown_token) continue;
     const auto unknown = find_id(*options_.unknown_token);
     if (!unknown)
-      throw InputError(ErrorKind::prompt, "the text holds '" + character + "', for which the tokenizer has no token",
-                       "nor is its unknown token '" + *options_.unknown_token + "' in its vocabulary");
+      throw InputError(ErrorKind::prompt,
+                       "the text holds '" + shown(character) + "', for which the tokenizer has no token",
+                       "nor is its unknown token '" + shown(*options_.unknown_token) + "' in its vocabulary");
     if (pending_unknown != no_token && !options_.fuse_unknown) tokens.push_back(pending_unknown);
     pending_unknown = *unknown;
   }

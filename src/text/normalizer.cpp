@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "spectrace/text/byte_level.hpp"
+#include "spectrace/text/limits.hpp"
 #include "spectrace/text/regex.hpp"
 #include "spectrace/text/unicode.hpp"
 #include "spectrace/text/utf8.hpp"
@@ -17,12 +18,13 @@ class UnicodeForm : public Normalizer {
   explicit UnicodeForm(NormalizationForm form) : form_(form) {}
   void apply(NormalizedText& text) const override {
     std::string result = normalize(text.text, form_);
+    std::size_t origin_bytes = 0;
     if (text.origin_bytes > 0) {
       const std::string first = normalize(std::string_view(text.text).substr(0, text.origin_bytes), form_);
       // If what follows composed with it, the first character that came out stands for both.
-      text.origin_bytes = result.starts_with(first) ? first.size() : decode_at(result, 0).size_bytes;
+      origin_bytes = result.starts_with(first) ? first.size() : decode_at(result, 0).size_bytes;
     }
-    text.text = std::move(result);
+    text.replace(std::move(result), origin_bytes);
   }
 
  private:
@@ -34,6 +36,7 @@ class Prepend : public Normalizer {
   explicit Prepend(std::string prefix) : prefix_(std::move(prefix)) {}
   void apply(NormalizedText& text) const override {
     if (text.text.empty()) return;
+    text.expect_room(prefix_.size() + text.text.size());
     text.text.insert(0, prefix_);
     if (text.origin_bytes > 0) text.origin_bytes += prefix_.size();
   }
@@ -47,9 +50,13 @@ class Replace : public Normalizer {
   Replace(Pattern pattern, std::string content) : pattern_(std::move(pattern)), content_(std::move(content)) {}
   void apply(NormalizedText& text) const override {
     if (text.text.empty()) return;
+    const std::vector<Span> spans = pattern_.find_spans(text.text, text.effort);
+    std::size_t size = 0, origin_bytes = 0;
+    for (const Span& span : spans) size += span.is_match ? content_.size() : span.end - span.begin;
+    text.expect_room(size);
     std::string result;
-    std::size_t origin_bytes = 0;
-    for (const Span& span : pattern_.find_spans(text.text)) {
+    result.reserve(size);
+    for (const Span& span : spans) {
       if (span.is_match) {
         result += content_;
         if (span.end <= text.origin_bytes) origin_bytes += content_.size();
@@ -58,7 +65,7 @@ class Replace : public Normalizer {
         if (span.begin < text.origin_bytes) origin_bytes += std::min(span.end, text.origin_bytes) - span.begin;
       }
     }
-    text = {std::move(result), origin_bytes};
+    text.replace(std::move(result), origin_bytes);
   }
 
  private:
@@ -78,7 +85,7 @@ class Lowercase : public Normalizer {
       i += size;
       if (i <= text.origin_bytes) origin_bytes = result.size();
     }
-    text = {std::move(result), origin_bytes};
+    text.replace(std::move(result), origin_bytes);
   }
 };
 
@@ -103,7 +110,7 @@ class Strip : public Normalizer {
         end -= size;
       }
     }
-    text = {text.text.substr(begin, end - begin), std::min(end, std::max(begin, text.origin_bytes)) - begin};
+    text.replace(text.text.substr(begin, end - begin), std::min(end, std::max(begin, text.origin_bytes)) - begin);
   }
 
  private:
@@ -122,7 +129,7 @@ class StripAccents : public Normalizer {
       i += size;
       if (i <= text.origin_bytes) origin_bytes = result.size();
     }
-    text = {std::move(result), origin_bytes};
+    text.replace(std::move(result), origin_bytes);
   }
 };
 
@@ -132,7 +139,7 @@ class ByteLevelNormalizer : public Normalizer {
     std::string result, origin;
     append_byte_level(result, text.text);
     append_byte_level(origin, std::string_view(text.text).substr(0, text.origin_bytes));
-    text = {std::move(result), origin.size()};
+    text.replace(std::move(result), origin.size());
   }
   bool is_byte_level() const override { return true; }
 };
@@ -157,14 +164,14 @@ StripSides read_sides(const JsonNode& node) {
   return right ? StripSides::right : StripSides::none;
 }
 
-}  // namespace
-
-std::unique_ptr<const Normalizer> read_normalizer(const JsonNode& node) {
+/// `num_steps` counts those read so far.
+std::unique_ptr<const Normalizer> read_step(const JsonNode& node, std::size_t& num_steps) {
+  if (++num_steps > kMaxSteps) throw too_many_steps(node, "normalizers");
   const std::string& type = node.at("type").as_string();
   if (type == "Sequence") {
     node.expect_only_keys({"type", "normalizers"});
     std::vector<std::unique_ptr<const Normalizer>> parts;
-    node.at("normalizers").for_each([&](const JsonNode& part) { parts.push_back(read_normalizer(part)); });
+    node.at("normalizers").for_each([&](const JsonNode& part) { parts.push_back(read_step(part, num_steps)); });
     return std::make_unique<NormalizerSequence>(std::move(parts));
   }
   if (type == "Prepend") {
@@ -194,6 +201,23 @@ std::unique_ptr<const Normalizer> read_normalizer(const JsonNode& node) {
   throw unsupported_part(node, "normalizer", type,
                          {"NFC", "NFD", "NFKC", "NFKD", "Prepend", "Replace", "Lowercase", "Strip", "StripAccents",
                           "ByteLevel", "Sequence"});
+}
+
+}  // namespace
+
+void NormalizedText::replace(std::string new_text, std::size_t new_origin_bytes) {
+  expect_room(new_text.size());
+  text = std::move(new_text);
+  origin_bytes = new_origin_bytes;
+}
+
+void NormalizedText::expect_room(std::size_t size) const {
+  if (size > max_bytes) throw grows_too_long();
+}
+
+std::unique_ptr<const Normalizer> read_normalizer(const JsonNode& node) {
+  std::size_t num_steps = 0;
+  return read_step(node, num_steps);
 }
 
 }  // namespace spectrace::text

@@ -5,6 +5,16 @@
 #include "unsupported.hpp"
 
 namespace spectrace::text {
+namespace {
+
+std::int64_t read_id(const JsonNode& node) {
+  const std::int64_t id = node.as_int();
+  if (id < 0 || id > kMaxTokenId)
+    throw node.error("is no token's id", "ids are from 0 to " + std::to_string(kMaxTokenId));
+  return id;
+}
+
+}  // namespace
 
 PostProcessor::PostProcessor() : parts_{{true, {}}} {}
 
@@ -19,19 +29,27 @@ PostProcessor PostProcessor::read_template(const JsonNode& node) {
   const JsonNode special_tokens = node.at("special_tokens");
   PostProcessor processor;
   processor.parts_.clear();
+  std::size_t num_ids = 0, num_copies = 0;
+  const auto too_much = [&] {
+    return node.error("the template is not supported",
+                      "it puts more than " + std::to_string(kMaxAddedIds) + " ids or " +
+                          std::to_string(kMaxPromptCopies) + " copies of the prompt",
+                      input_ids_suggestion);
+  };
   node.at("single").for_each([&](const JsonNode& piece) {
     piece.expect_only_keys({"Sequence", "SpecialToken"});
     if (const auto sequence = piece.find("Sequence")) {
       if (sequence->at("id").as_string() != "A")
         throw sequence->error("a template for one text asks for another one", "", input_ids_suggestion);
+      if (++num_copies > kMaxPromptCopies) throw too_much();
       processor.parts_.push_back({true, {}});
       return;
     }
     Part part{false, {}};
     const JsonNode token = special_tokens.at(piece.at("SpecialToken").at("id").as_string());
     token.at("ids").for_each([&](const JsonNode& id) {
-      if (id.as_int() < 0) throw id.error("is no token's id");
-      part.ids.push_back(id.as_int());
+      if (++num_ids > kMaxAddedIds) throw too_much();
+      part.ids.push_back(read_id(id));
     });
     processor.parts_.push_back(std::move(part));
   });
@@ -61,7 +79,7 @@ PostProcessor PostProcessor::read(const JsonNode& node) {
   }
   if (type == "RobertaProcessing" || type == "BertProcessing") {
     node.expect_only_keys({"type", "sep", "cls", "trim_offsets", "add_prefix_space"});
-    return PostProcessor({node.at("cls").element(1).as_int()}, {node.at("sep").element(1).as_int()});
+    return PostProcessor({read_id(node.at("cls").element(1))}, {read_id(node.at("sep").element(1))});
   }
   throw unsupported_part(node, "post-processor", type,
                          {"TemplateProcessing", "ByteLevel", "RobertaProcessing", "BertProcessing", "Sequence"});

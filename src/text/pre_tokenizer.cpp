@@ -54,9 +54,9 @@ class PatternSplit : public PreTokenizer {
  public:
   PatternSplit(Pattern pattern, SplitBehavior behavior, bool inverted)
       : pattern_(std::move(pattern)), behavior_(behavior), inverted_(inverted) {}
-  void apply(std::vector<Piece>& pieces, TextArena&) const override {
+  void apply(std::vector<Piece>& pieces, Workspace& work) const override {
     cut_each(pieces, [&](const Piece& piece, std::vector<Piece>& parts) {
-      std::vector<Span> spans = pattern_.find_spans(piece.text);
+      std::vector<Span> spans = pattern_.find_spans(piece.text, work.effort);
       if (inverted_)
         for (Span& span : spans) span.is_match = !span.is_match;
       append_parts(parts, piece, apply_behavior(spans, behavior_));
@@ -74,7 +74,7 @@ class CharacterSplit : public PreTokenizer {
  public:
   using Predicate = bool (*)(char32_t);
   CharacterSplit(Predicate predicate, SplitBehavior behavior) : predicate_(predicate), behavior_(behavior) {}
-  void apply(std::vector<Piece>& pieces, TextArena&) const override {
+  void apply(std::vector<Piece>& pieces, Workspace&) const override {
     cut_each(pieces, [&](const Piece& piece, std::vector<Piece>& parts) {
       append_parts(parts, piece, apply_behavior(find_characters(piece.text, predicate_), behavior_));
     });
@@ -88,7 +88,7 @@ class CharacterSplit : public PreTokenizer {
 /// Whitespace: runs of word characters and runs of others, spaces dropped (\w+|[^\w\s]+ of Rust's regex crate).
 class WordSplit : public PreTokenizer {
  public:
-  void apply(std::vector<Piece>& pieces, TextArena&) const override {
+  void apply(std::vector<Piece>& pieces, Workspace&) const override {
     cut_each(pieces, [&](const Piece& piece, std::vector<Piece>& parts) {
       std::vector<Span> runs;
       for (std::size_t i = 0; i < piece.text.size();) {
@@ -113,17 +113,17 @@ class ByteLevel : public PreTokenizer {
   ByteLevel(std::shared_ptr<const Regex> regex, bool add_prefix_space)
       : regex_(std::move(regex)), add_prefix_space_(add_prefix_space) {}
 
-  void apply(std::vector<Piece>& pieces, TextArena& arena) const override {
+  void apply(std::vector<Piece>& pieces, Workspace& work) const override {
     cut_each(pieces, [&](Piece& piece, std::vector<Piece>& parts) {
-      if (add_prefix_space_ && piece.text.front() != ' ') prepend(piece, " ", arena);
+      if (add_prefix_space_ && piece.text.front() != ' ') prepend(piece, " ", work.arena);
       if (regex_) {
-        append_parts(parts, piece, regex_->find_spans(piece.text));
+        append_parts(parts, piece, regex_->find_spans(piece.text, work.effort));
       } else {
         parts.push_back(piece);
       }
     });
     for (Piece& piece : pieces)
-      if (!piece.id) map_bytes(piece, arena);
+      if (!piece.id) map_bytes(piece, work.arena);
   }
   bool is_byte_level() const override { return true; }
 
@@ -157,12 +157,12 @@ class Metaspace : public PreTokenizer {
   Metaspace(std::string replacement, PrependScheme scheme, MetaspaceSplit split)
       : replacement_(std::move(replacement)), scheme_(scheme), split_(split) {}
 
-  void apply(std::vector<Piece>& pieces, TextArena& arena) const override {
+  void apply(std::vector<Piece>& pieces, Workspace& work) const override {
     cut_each(pieces, [&](Piece& piece, std::vector<Piece>& parts) {
-      replace_spaces(piece, arena);
+      replace_spaces(piece, work.arena);
       const bool may_prepend =
           scheme_ == PrependScheme::always || (scheme_ == PrependScheme::first && piece.origin_bytes > 0);
-      if (may_prepend && !piece.text.starts_with(replacement_)) prepend(piece, replacement_, arena);
+      if (may_prepend && !piece.text.starts_with(replacement_)) prepend(piece, replacement_, work.arena);
       if (split_ == MetaspaceSplit::no) {
         parts.push_back(piece);
       } else {
@@ -199,8 +199,8 @@ class Metaspace : public PreTokenizer {
 class PreTokenizerSequence : public PreTokenizer {
  public:
   explicit PreTokenizerSequence(std::vector<std::unique_ptr<const PreTokenizer>> parts) : parts_(std::move(parts)) {}
-  void apply(std::vector<Piece>& pieces, TextArena& arena) const override {
-    for (const auto& part : parts_) part->apply(pieces, arena);
+  void apply(std::vector<Piece>& pieces, Workspace& work) const override {
+    for (const auto& part : parts_) part->apply(pieces, work);
   }
   bool is_byte_level() const override {
     return std::any_of(parts_.begin(), parts_.end(), [](const auto& part) { return part->is_byte_level(); });
@@ -238,18 +238,14 @@ std::unique_ptr<const PreTokenizer> read_metaspace(const JsonNode& node) {
   return std::make_unique<Metaspace>(character, scheme, split);
 }
 
-}  // namespace
-
-std::unique_ptr<const PreTokenizer> make_gpt2_pre_tokenizer(bool add_prefix_space) {
-  return std::make_unique<ByteLevel>(gpt2_regex(), add_prefix_space);
-}
-
-std::unique_ptr<const PreTokenizer> read_pre_tokenizer(const JsonNode& node) {
+/// `num_steps` counts those read so far.
+std::unique_ptr<const PreTokenizer> read_step(const JsonNode& node, std::size_t& num_steps) {
+  if (++num_steps > kMaxSteps) throw too_many_steps(node, "pre-tokenizers");
   const std::string& type = node.at("type").as_string();
   if (type == "Sequence") {
     node.expect_only_keys({"type", "pretokenizers"});
     std::vector<std::unique_ptr<const PreTokenizer>> parts;
-    node.at("pretokenizers").for_each([&](const JsonNode& part) { parts.push_back(read_pre_tokenizer(part)); });
+    node.at("pretokenizers").for_each([&](const JsonNode& part) { parts.push_back(read_step(part, num_steps)); });
     return std::make_unique<PreTokenizerSequence>(std::move(parts));
   }
   if (type == "ByteLevel") {
@@ -286,6 +282,17 @@ std::unique_ptr<const PreTokenizer> read_pre_tokenizer(const JsonNode& node) {
   throw unsupported_part(
       node, "pre-tokenizer", type,
       {"ByteLevel", "Split", "Punctuation", "Digits", "Metaspace", "WhitespaceSplit", "Whitespace", "Sequence"});
+}
+
+}  // namespace
+
+std::unique_ptr<const PreTokenizer> make_gpt2_pre_tokenizer(bool add_prefix_space) {
+  return std::make_unique<ByteLevel>(gpt2_regex(), add_prefix_space);
+}
+
+std::unique_ptr<const PreTokenizer> read_pre_tokenizer(const JsonNode& node) {
+  std::size_t num_steps = 0;
+  return read_step(node, num_steps);
 }
 
 }  // namespace spectrace::text

@@ -7,6 +7,7 @@
 #include "spectrace/core/file.hpp"
 #include "spectrace/core/json.hpp"
 #include "spectrace/text/delimited_file.hpp"
+#include "spectrace/text/limits.hpp"
 #include "spectrace/text/utf8.hpp"
 
 namespace spectrace {
@@ -77,7 +78,8 @@ std::vector<Prompt> read_table(std::string_view content, char delimiter, const s
   };
   const std::size_t text_column = column_of("text"), id_column = column_of("id");
   if (text_column == header.size())
-    throw InputError(ErrorKind::usage, document + ": has no column 'text'", "its columns are " + quoted_list(header),
+    throw InputError(ErrorKind::usage, document + ": has no column 'text'",
+                     "its columns are " + text::shown(quoted_list(header)),
                      "Name the column with the prompts 'text' in the first line.");
   std::vector<Prompt> prompts;
   for (std::size_t i = 1; i < records.size(); ++i) {
@@ -110,6 +112,7 @@ std::vector<Prompt> read_prompt_file(const std::filesystem::path& path) {
   if (extension != ".jsonl" && extension != ".txt" && extension != ".csv" && extension != ".tsv")
     throw InputError(ErrorKind::usage, document + ": is no prompt file by its name",
                      "the extension '" + extension + "' is not one of .jsonl, .txt, .csv, .tsv");
+  text::expect_file_size(path, text::kMaxPromptFileBytes, ErrorKind::usage);
   const std::string file = read_text_file(path);
   std::string_view content = file;
   if (content.starts_with("\xEF\xBB\xBF")) content.remove_prefix(3);  // a byte order mark is no part of the text
@@ -130,7 +133,7 @@ void check_prompt_ids(const std::vector<Prompt>& prompts, const std::string& whe
   std::unordered_set<std::string_view> seen;
   for (const Prompt& prompt : prompts)
     if (!seen.insert(prompt.id).second)
-      throw InputError(ErrorKind::usage, where + ": two prompts have the id '" + prompt.id + "'",
+      throw InputError(ErrorKind::usage, where + ": two prompts have the id '" + text::shown(prompt.id) + "'",
                        "an id that is not given is the prompt's number from 0", "Give each prompt an id of its own.");
 }
 

@@ -1,8 +1,10 @@
 #include <algorithm>
+#include <set>
 
 #include "pipeline.hpp"
 #include "spectrace/core/file.hpp"
 #include "spectrace/text/bpe.hpp"
+#include "spectrace/text/limits.hpp"
 #include "spectrace/text/unigram.hpp"
 #include "unsupported.hpp"
 
@@ -21,6 +23,12 @@ std::unique_ptr<const text::TokenModel> read_model(const JsonNode& node) {
   throw text::unsupported_part(node, "tokenizer model", type, {"BPE", "Unigram"});
 }
 
+/// A JSON file that is parsed into memory whole.
+JsonNode parse_bounded(const std::filesystem::path& path) {
+  text::expect_file_size(path, text::kMaxTokenizerFileBytes, ErrorKind::model);
+  return JsonNode::parse_file(path, ErrorKind::model);
+}
+
 /// A special token of tokenizer_config.json or special_tokens_map.json: its text, or an object with its flags.
 std::optional<AddedToken> find_special_token(const JsonNode& config, const char* key) {
   const auto node = config.find(key);
@@ -32,11 +40,18 @@ std::optional<AddedToken> find_special_token(const JsonNode& config, const char*
   return token;
 }
 
-void add_unless_there(std::vector<AddedToken>& tokens, const std::optional<AddedToken>& token) {
-  if (!token || token->content.empty()) return;
-  const auto is_same = [&](const AddedToken& other) { return other.content == token->content; };
-  if (std::none_of(tokens.begin(), tokens.end(), is_same)) tokens.push_back(*token);
-}
+/// Tokens of different contents: the first of each counts.
+class TokenList {
+ public:
+  void add_unless_there(const std::optional<AddedToken>& token) {
+    if (token && !token->content.empty() && contents_.insert(token->content).second) tokens_.push_back(*token);
+  }
+  const std::vector<AddedToken>& tokens() const { return tokens_; }
+
+ private:
+  std::vector<AddedToken> tokens_;
+  std::set<std::string> contents_;
+};
 
 /// added_tokens_decoder: {"1": {"content": ...}, ...}, in the order of the ids.
 std::vector<AddedToken> read_added_tokens_decoder(const JsonNode& config) {
@@ -48,7 +63,7 @@ std::vector<AddedToken> read_added_tokens_decoder(const JsonNode& config) {
   if (const auto decoder = config.find("added_tokens_decoder"))
     decoder->for_each_member([&](const std::string& id, const JsonNode& token) {
       if (id.empty() || id.size() > 9 || id.find_first_not_of("0123456789") != std::string::npos)
-        throw decoder->error("the key '" + id + "' is no token's id");
+        throw decoder->error("the key '" + text::shown(id) + "' is no token's id");
       numbered.push_back({std::stoll(id), text::read_added_token(token)});
     });
   std::sort(numbered.begin(), numbered.end(), [](const Numbered& a, const Numbered& b) { return a.id < b.id; });
@@ -59,25 +74,25 @@ std::vector<AddedToken> read_added_tokens_decoder(const JsonNode& config) {
 
 /// What tokenizer_config.json and special_tokens_map.json say of a GPT-2 or OPT tokenizer.
 struct FolderConfig {
-  std::vector<AddedToken> tokens;
+  TokenList tokens;
   std::string unknown = "<|endoftext|>", begin = "<|endoftext|>", end = "<|endoftext|>";
   bool add_begin = false, add_end = false, add_prefix_space = false;
 
   void read(const JsonNode& config) {
-    for (AddedToken& token : read_added_tokens_decoder(config)) add_unless_there(tokens, token);
+    for (AddedToken& token : read_added_tokens_decoder(config)) tokens.add_unless_there(token);
     for (const char* key : {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"})
-      add_unless_there(tokens, find_special_token(config, key));
+      tokens.add_unless_there(find_special_token(config, key));
     for (const char* key : {"additional_special_tokens", "extra_special_tokens"}) {
       const auto list = config.find(key);
       if (!list || !list->is_array()) continue;
       list->for_each([&](const JsonNode& token) {
         if (token.is_object()) {
-          add_unless_there(tokens, text::read_added_token(token));
+          tokens.add_unless_there(text::read_added_token(token));
         } else {
           AddedToken plain;
           plain.content = token.as_string();
           plain.normalized = false;
-          add_unless_there(tokens, plain);
+          tokens.add_unless_there(plain);
         }
       });
     }
@@ -94,17 +109,18 @@ FolderConfig read_folder_config(const std::filesystem::path& folder) {
   FolderConfig config;
   // The map repeats, without ids, what the config says; where both speak, the config does.
   for (const char* name : {"special_tokens_map.json", "tokenizer_config.json"})
-    if (std::filesystem::exists(folder / name)) config.read(JsonNode::parse_file(folder / name, ErrorKind::model));
+    if (text::is_there(folder / name)) config.read(parse_bounded(folder / name));
   for (const std::string& content : {config.begin, config.end, config.unknown}) {
     AddedToken token;
     token.content = content;
     token.normalized = false;
-    add_unless_there(config.tokens, token);
+    config.tokens.add_unless_there(token);
   }
   return config;
 }
 
 std::vector<text::Merge> read_merges_file(const std::filesystem::path& path) {
+  text::expect_file_size(path, text::kMaxTokenizerFileBytes, ErrorKind::model);
   const std::string content = read_text_file(path);
   std::vector<text::Merge> merges;
   std::size_t line_number = 0;
@@ -125,8 +141,10 @@ std::vector<text::Merge> read_merges_file(const std::filesystem::path& path) {
 }
 
 text::Vocabulary read_vocabulary_file(const std::filesystem::path& path) {
-  const JsonNode root = JsonNode::parse_file(path, ErrorKind::model);
+  const JsonNode root = parse_bounded(path);
+  text::expect_spread(root);
   text::Vocabulary vocabulary;
+  vocabulary.reserve(root.size());
   root.for_each_member([&](const std::string& token, const JsonNode& id) { vocabulary.emplace(token, id.as_int()); });
   return vocabulary;
 }
@@ -142,7 +160,7 @@ void Tokenizer::Pipeline::finish() {
 }
 
 std::unique_ptr<const Tokenizer::Pipeline> Tokenizer::Pipeline::read_tokenizer_json(const std::filesystem::path& path) {
-  const JsonNode root = JsonNode::parse_file(path, ErrorKind::model);
+  const JsonNode root = parse_bounded(path);
   // Truncation and padding are settings for batches, which transformers switches off, too; the decoder goes from ids to
   // text.
   root.expect_only_keys({"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer",
@@ -172,11 +190,13 @@ std::unique_ptr<const Tokenizer::Pipeline> Tokenizer::Pipeline::read_vocab_and_m
       std::make_unique<text::Bpe>(read_vocabulary_file(folder / "vocab.json"), read_merges_file(folder / "merges.txt"),
                                   text::BpeOptions{}, (folder / "merges.txt").string());
   pipeline->pre_tokenizer = text::make_gpt2_pre_tokenizer(config.add_prefix_space);
-  pipeline->added_tokens = std::make_unique<text::AddedTokens>(config.tokens, *pipeline->model, nullptr);
+  pipeline->added_tokens = std::make_unique<text::AddedTokens>(config.tokens.tokens(), *pipeline->model, nullptr);
   const auto ids_of = [&](bool wanted, const std::string& token) -> std::vector<std::int64_t> {
     if (!wanted) return {};
     const auto id = pipeline->added_tokens->find_id(token);
-    if (!id) throw InputError(ErrorKind::model, folder.string() + ": the special token '" + token + "' has no id");
+    if (!id)
+      throw InputError(ErrorKind::model,
+                       folder.string() + ": the special token '" + text::shown(token) + "' has no id");
     return {*id};
   };
   pipeline->post_processor =

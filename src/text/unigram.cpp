@@ -6,7 +6,9 @@
 #include "serde_number.hpp"
 #include "spectrace/core/checked_cast.hpp"
 #include "spectrace/core/error.hpp"
+#include "spectrace/text/limits.hpp"
 #include "spectrace/text/utf8.hpp"
+#include "unsupported.hpp"
 
 namespace spectrace::text {
 namespace {
@@ -22,8 +24,7 @@ std::vector<ByteTrie::Entry> trie_entries(const std::vector<UnigramPiece>& piece
 }
 
 InputError no_unknown_token(std::string_view token) {
-  return InputError(ErrorKind::prompt,
-                    "the text holds '" + std::string(token) + "', for which the tokenizer has no token",
+  return InputError(ErrorKind::prompt, "the text holds '" + shown(token) + "', for which the tokenizer has no token",
                     "and its file has no unk_id");
 }
 
@@ -129,11 +130,21 @@ std::unique_ptr<const TokenModel> read_unigram(const JsonNode& model) {
   if (!vocab.is_array()) throw vocab.error("is not a list of [token, score]");
   std::vector<UnigramPiece> pieces;
   pieces.reserve(vocab.size());
+  std::size_t num_bytes = 0;
   for (const Json& piece : vocab.json()) {  // the plain values: there may be a quarter of a million
     if (!piece.is_array() || piece.size() != 2 || !piece[0].is_string() || !piece[1].is_number())
-      throw vocab.error("the entry " + piece.dump() + " is not [token, score]");
+      throw vocab.error("the entry " + shown(piece.dump()) + " is not [token, score]");
+    const std::size_t size = piece[0].get_ref<const std::string&>().size();
+    num_bytes += size;
+    if (size > kMaxSearchedTokenBytes || num_bytes > kMaxSearchedBytes)
+      throw vocab.error("the vocabulary is not supported",
+                        size > kMaxSearchedTokenBytes
+                            ? "a token is longer than " + std::to_string(kMaxSearchedTokenBytes) + " bytes"
+                            : "its tokens are longer than " + std::to_string(kMaxSearchedBytes) + " bytes together",
+                        input_ids_suggestion);
     pieces.push_back({piece[0].get<std::string>(), as_serde_json_reads(piece[1].get<double>())});
   }
+  expect_spread(vocab);
   std::optional<std::size_t> unknown_id;
   if (const auto id = model.find("unk_id")) {
     if (id->as_int() < 0 || id->as_int() >= checked_cast<std::int64_t>(pieces.size()))

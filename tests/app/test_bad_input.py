@@ -309,6 +309,38 @@ def test_output_folder_that_is_not_utf8(tmp_path):
     assert os.path.isfile(os.path.join(folder, b"first.h5"))
 
 
+def test_hub_cache_that_is_not_utf8(tmp_path):
+    cache = os.path.join(os.fsencode(tmp_path), b"h\xe4b")
+    make_llama(tmp_path / "model")
+    os.makedirs(os.path.join(cache, b"hub", b"models--org--m", b"snapshots"))
+    os.makedirs(os.path.join(cache, b"hub", b"models--org--m", b"refs"))
+    os.rename(tmp_path / "model", os.path.join(cache, b"hub", b"models--org--m", b"snapshots", b"0" * 40))
+    with open(os.path.join(cache, b"hub", b"models--org--m", b"refs", b"main"), "w") as refs:
+        refs.write("0" * 40)
+    job = {"name": "j", "models": [{"name": "m", "path": "org/m"}], "prompt_sets": [ids_set(count=2)]}
+    path = write_job(tmp_path, job)
+    for command in ("check", "plan", "run"):
+        done = subprocess.run([str(PROGRAM), command, str(path)], env={**ENVIRONMENT, "HF_HOME": os.fsdecode(cache)}, capture_output=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+    for form in ([], ["--json"]):
+        done = subprocess.run([str(PROGRAM), "inspect", "org/m", *form], env={**ENVIRONMENT, "HF_HOME": os.fsdecode(cache)}, capture_output=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_tokenizers_made_to_cost_fail_their_prompts_alone(tmp_path):
+    """Text that doubles forty times, beside a good model: nothing grows, the weights and the prompts of ids are there."""
+    bad = make_llama(tmp_path / "bad")
+    double = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
+    spec = {"model": {"type": "BPE", "vocab": {"a": 1}, "merges": []}, "normalizer": {"type": "Sequence", "normalizers": [double] * 40}}
+    (bad / "tokenizer.json").write_text(json.dumps(spec))
+    sets = [{"name": "s", "prompts": [{"id": "text", "text": "aaaa"}, {"id": "ids", "input_ids": [1, 2, 3]}]}]
+    job = {"name": "j", "models": [{"name": "bad", "path": str(bad)}], "prompt_sets": sets}
+    results = run_job(tmp_path, job, expect=1)
+    with h5py.File(results / "bad.h5") as file:
+        errors = file["prompts/s/prompt_error"].asstr()[:]
+        assert "make too much of this text" in errors[0] and errors[1] == ""
+
+
 def test_job_that_is_not_json(tmp_path):
     path = tmp_path / "job.json"
     path.write_text('{"name": "x",\n "models": [}')

@@ -42,7 +42,7 @@ def test_wrong_usage_exits_2(tmp_path):
     assert spectrace("run", "job.json", "--reduce", "smoke").returncode == 2
     assert spectrace("frobnicate").returncode == 2
     for option, value in [("--max-hours", "nan"), ("--max-hours", "inf"), ("--max-hours", "0"), ("--max-memory", "-1"),
-                          ("-o", ""), ("--stages", "0"), ("--stages", "many"), ("--threads", "1.5")]:
+                          ("-o", ""), ("--stages", "0"), ("--stages", "many"), ("--stages", "1e3"), ("--stages", "0x2"), ("--threads", "1.5")]:
         done = spectrace("run", "job.json", option, value)
         assert done.returncode == 2 and "must" in done.stderr and len(done.stderr) < 200, done.stderr
 

@@ -141,6 +141,57 @@ TEST_F(JobFile, each_error_once_and_in_words) {
   expect_error(json, "/models/0/meta/list: is [1] (expected string or number or boolean)");
 }
 
+TEST_F(JobFile, numbers_have_bounds) {
+  const auto with = [](const char* key, const Json& value) { return small({{"compute", {{key, value}}}}); };
+  expect_error(with("tokens_per_batch", 1'000'000'000'000'000'000),
+               "/compute/tokens_per_batch: is 1000000000000000000");
+  expect_error(with("tokens_per_batch", 1e30), "/compute/tokens_per_batch: is 1e+30");
+  expect_error(with("max_memory_gib", 1e300),
+               "/compute/max_memory_gib: is 1e+300 (expected number, more than 0, at most");
+  expect_error(with("threads", 100'000), "/compute/threads: is 100000 (expected integer, at least 1, at most 1024)");
+  expect_error(with("stages", 1'000'000'000), "/compute/stages: is 1000000000");
+  for (const Json& count : {Json(1'000'000'000), Json(INT64_MAX), Json(UINT64_MAX), Json(1e300), Json(-1)})
+    expect_error(small({{"sheaf", {{"beta", {{"from", 1}, {"to", 2}, {"count", count}}}}}}), "/sheaf/beta/count: is ");
+  JobOverrides overrides;
+  overrides.max_memory_gib = 1e300;
+  EXPECT_NE(error_of(small(), overrides).find("/compute/max_memory_gib"), std::string::npos);
+  Json json = small();
+  json["models"][0]["step"] = UINT64_MAX;
+  expect_error(json, "/models/0/step: is 18446744073709551615");
+  for (const Json& id : {Json(UINT64_MAX), Json(1e300), Json(0.5)}) {
+    Json set = {{"name", "s"}, {"prompts", {{{"input_ids", {id}}}}}};
+    expect_error(small({{"prompt_sets", {set}}}), "input_ids");
+  }
+}
+
+TEST_F(JobFile, names_that_are_no_file_names) {
+  for (const char* name : {"", ".", "..", "a/b", ".hidden", "-o", "summary", "a\nb"}) {
+    Json json = small();
+    json["models"][0]["name"] = name;
+    expect_error(json, "/models");
+  }
+  Json json = small();
+  json["models"][0]["name"] = "A";
+  json["models"][1]["name"] = "a";
+  EXPECT_EQ(read(json).models.size(), 2u);
+}
+
+TEST_F(JobFile, long_keys_are_cut_in_messages) {
+  EXPECT_LT(error_of(small({{std::string(1'000'000, 'k'), 1}})).size(), 1000u);
+}
+
+TEST_F(JobFile, huge_file_is_not_read) {
+  write_bytes(folder_.path() / "huge.json", "{}");
+  fs::resize_file(folder_.path() / "huge.json", std::uintmax_t{1} << 40);
+  try {
+    read_job(folder_.path() / "huge.json", {});
+    FAIL() << "no error";
+  } catch (const InputError& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::usage);
+    EXPECT_NE(std::string(error.what()).find("at most 1073741824 are read"), std::string::npos) << error.what();
+  }
+}
+
 TEST_F(JobFile, zero_work_is_an_error) {
   Json json = small({{"analyses", {"attention"}}});
   json["models"][0]["prompt_sets"] = Json::array();

@@ -10,7 +10,8 @@ namespace {
 /// The matches of a pattern in a text, '|' between them.
 std::string matches(std::string_view pattern, std::string_view text) {
   std::string joined;
-  for (const Span& span : Regex(pattern).find_spans(text))
+  PatternEffort effort(text.size());
+  for (const Span& span : Regex(pattern).find_spans(text, effort))
     if (span.is_match)
       joined += (joined.empty() ? "" : "|") + std::string(text.substr(span.begin, span.end - span.begin));
   return joined;

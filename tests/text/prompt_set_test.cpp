@@ -96,6 +96,60 @@ TEST_F(PromptFile, bad_content_is_named_by_file_and_line) {
   EXPECT_NE(read_error("p.parquet", "x").find(".jsonl"), std::string::npos);
 }
 
+TEST_F(PromptFile, token_ids_are_integers_of_any_size_that_fits) {
+  EXPECT_EQ(read("p.jsonl", "{\"input_ids\": [-1, 9223372036854775807, 3.0]}\n")[0].input_ids,
+            std::vector<std::int64_t>({-1, INT64_MAX, 3}));
+  for (const char* ids : {"[9223372036854775808]", "[1e300]", "[0.5]", "[true]", "[null]", "[[1]]", "{}", "7", "\"1\""})
+    EXPECT_NE(read_error("p.jsonl", "{\"text\": \"a\"}\n{\"input_ids\": " + std::string(ids) + "}\n")
+                  .find("line 2: /input_ids"),
+              std::string::npos)
+        << ids;
+  std::string many = "{\"input_ids\": [0";
+  for (int i = 1; i < 1'000'000; ++i) many += ",7";
+  EXPECT_EQ(read("p.jsonl", many + "]}")[0].input_ids->size(), 1'000'000u);
+}
+
+TEST_F(PromptFile, empty_files_have_no_prompts) {
+  for (const char* content : {"", "\n", "\r\n\r\n", "\xEF\xBB\xBF"}) {
+    EXPECT_TRUE(read("p.txt", content).empty());
+    EXPECT_TRUE(read("p.jsonl", content).empty());
+  }
+  EXPECT_TRUE(read("p.csv", "text,id\r\n").empty());
+}
+
+TEST_F(PromptFile, foreign_bytes_are_named_by_their_line) {
+  EXPECT_NE(read_error("p.txt", "\xFF\xFEz\n").find("line 1 is not UTF-8 (at its byte 1)"), std::string::npos);
+  EXPECT_NE(read_error("p.jsonl", "{\"text\": \"a\"}\n{\"text\": \"\xED\xA0\x80\"}").find("line 2 is not UTF-8"),
+            std::string::npos);
+  EXPECT_NE(read_error("p.jsonl", "{\"text\": \"\\ud800\"}").find("line 1: is not JSON"), std::string::npos);
+  EXPECT_NE(read_error("p.csv", "text\n\"a\nb\nc\n").find("line 2 has a quote that is never closed"),
+            std::string::npos);
+  const std::string nul("a\0b", 3);
+  EXPECT_EQ(read("p.txt", nul + "\n")[0].text, nul);  // one character, as any other
+  EXPECT_EQ(read("p.csv", "text\n" + nul + "\n")[0].text, nul);
+}
+
+TEST_F(PromptFile, many_lines_are_read_and_long_names_cut) {
+  std::string lines;
+  for (int i = 0; i < 200'000; ++i) lines += "a\n";
+  EXPECT_EQ(read("p.txt", lines).size(), 200'000u);
+  EXPECT_LT(read_error("p.csv", std::string(1'000'000, 'x') + "\n").size(), 1000u);
+  const std::string id = "{\"text\": \"a\", \"id\": \"" + std::string(1'000'000, 'x') + "\"}\n";
+  EXPECT_LT(read_error("p.jsonl", id + id).size(), 1000u);
+}
+
+TEST_F(PromptFile, huge_file_is_not_read) {
+  read("p.txt", "a\n");
+  std::filesystem::resize_file(folder_ / "p.txt", std::uintmax_t{1} << 40);
+  try {
+    read_prompt_file(folder_ / "p.txt");
+    FAIL() << "no error";
+  } catch (const InputError& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::usage);
+    EXPECT_NE(std::string(error.what()).find("at most 1073741824 are read"), std::string::npos) << error.what();
+  }
+}
+
 TEST_F(PromptFile, ids_are_unique) {
   EXPECT_NE(read_error("p.csv", "text,id\na,x\nb,x\n").find("'x'"), std::string::npos);
   // A number that is given may be the one that another prompt gets.

@@ -48,5 +48,15 @@ TEST(Split, characters_of_several_bytes_stay_whole) {
   EXPECT_EQ(joined, "a.é!漢!1.😀!");
 }
 
+// Nearly a match at every place: the product of the lengths would be found out by the run's own time limit.
+TEST(Split, long_literals_are_found_in_linear_time) {
+  const std::string text(2'000'000, 'a'), literal = std::string(1'000'000, 'a') + "b";
+  EXPECT_EQ(find_literal(text, literal).size(), 1u);
+  const auto spans = find_literal(text + "b" + text, literal);
+  ASSERT_EQ(spans.size(), 3u);
+  EXPECT_EQ(spans[1].begin, 1'000'000u);
+  EXPECT_EQ(spans[1].end, 2'000'001u);
+}
+
 }  // namespace
 }  // namespace spectrace::text

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -33,9 +34,9 @@ class AddedTokens {
   /// others count up from the model's vocabulary size in the order of the list.
   AddedTokens(const std::vector<AddedToken>& tokens, const TokenModel& model, const Normalizer* normalizer);
 
-  /// Cuts the prompt at added tokens, normalizes what is between them, and cuts that again. Pieces view `arena`.
+  /// Cuts the prompt at added tokens, normalizes what is between them, and cuts that again. Pieces view `work`'s arena.
   std::vector<Piece> extract_and_normalize(std::string_view prompt, const Normalizer* normalizer,
-                                           TextArena& arena) const;
+                                           Workspace& work) const;
 
   std::optional<std::int64_t> find_id(std::string_view content) const;
   std::int64_t largest_id() const { return largest_id_; }
@@ -50,8 +51,8 @@ class AddedTokens {
   void cut(const ByteTrie& trie, const Piece& whole, std::vector<Piece>& pieces) const;
 
   std::vector<Entry> entries_;
-  Vocabulary places_;                            // content -> place in entries_
-  ByteTrie raw_trie_{{}}, normalized_trie_{{}};  // values: places in entries_
+  std::map<std::string, std::int64_t, std::less<>> places_;  // content -> place in entries_
+  ByteTrie raw_trie_{{}}, normalized_trie_{{}};              // values: places in entries_
   std::int64_t largest_id_ = -1, num_new_ = 0;
 };
 

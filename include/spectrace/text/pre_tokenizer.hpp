@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "spectrace/core/json.hpp"
-#include "spectrace/text/text_arena.hpp"
+#include "spectrace/text/workspace.hpp"
 
 namespace spectrace::text {
 
@@ -24,8 +24,8 @@ struct Piece {
 class PreTokenizer {
  public:
   virtual ~PreTokenizer() = default;
-  /// @throws InputError (prompt) if a pattern gives up.
-  virtual void apply(std::vector<Piece>& pieces, TextArena& arena) const = 0;
+  /// @throws InputError (prompt) if a pattern gives up or the text grows too long.
+  virtual void apply(std::vector<Piece>& pieces, Workspace& work) const = 0;
   /// True if it maps bytes to GPT-2's printable characters.
   virtual bool is_byte_level() const { return false; }
 };

@@ -8,6 +8,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "spectrace/core/json.hpp"
+
 namespace spectrace::text {
 
 struct StringHash {
@@ -17,6 +19,10 @@ struct StringHash {
 
 /// Token texts and their ids.
 using Vocabulary = std::unordered_map<std::string, std::int64_t, StringHash, std::equal_to<>>;
+
+/// @throws InputError (the document's kind) if the texts, the keys of an object or the first elements of a list's
+/// lists, are made to share the places of a hash table: a Vocabulary of them would take the square of their number.
+void expect_spread(const JsonNode& texts);
 
 /// The `model` of a tokenizer.json: turns one piece of text into tokens.
 class TokenModel {

@@ -26,7 +26,7 @@ class WordCache {
 
   /// Ids [first, ids.size()) are the word's.
   void put(std::string_view word, const std::vector<std::int64_t>& ids, std::size_t first) {
-    if (word.size() > longest_word_bytes) return;
+    if (word.size() > longest_word_bytes || ids.size() - first > longest_word_bytes) return;
     const std::size_t hash = std::hash<std::string_view>()(word);
     Slot& slot = slots_[hash % num_slots];
     const std::scoped_lock lock(mutexes_[hash % num_mutexes]);
