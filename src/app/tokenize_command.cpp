@@ -1,14 +1,12 @@
 #include <fmt/format.h>
 
-#include <cerrno>
-#include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <iostream>
 #include <sstream>
 
 #include "spectrace/app/commands.hpp"
 #include "spectrace/checkpoint/hub.hpp"
+#include "spectrace/core/file.hpp"
 #include "spectrace/core/home.hpp"
 #include "spectrace/text/tokenizer.hpp"
 
@@ -56,13 +54,8 @@ int command_tokenize(const CommandLine& line) {
     std::istringstream text(*line.text + "\n");
     tokenize_lines(tokenizer, text);
   } else if (line.file) {
-    std::error_code absent;
-    const std::filesystem::path path = expand_home(*line.file);
-    if (std::filesystem::is_directory(path, absent))
-      throw InputError(ErrorKind::io, "'" + *line.file + "' is a folder", "expected a file with a text a line");
-    std::ifstream file(path, std::ios::binary);
-    if (!file) throw InputError(ErrorKind::io, "cannot open '" + *line.file + "'", std::strerror(errno));
-    tokenize_lines(tokenizer, file);
+    std::istringstream text(read_text_file(expand_home(*line.file)));
+    tokenize_lines(tokenizer, text);
   } else {
     std::ios::sync_with_stdio(false);
     tokenize_lines(tokenizer, std::cin);

@@ -4,6 +4,7 @@
 
 #include "pipeline.hpp"
 #include "spectrace/core/error.hpp"
+#include "spectrace/core/file.hpp"
 #include "spectrace/text/utf8.hpp"
 
 namespace spectrace {
@@ -14,9 +15,8 @@ Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 
 Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
-  if (std::filesystem::exists(folder / "tokenizer.json"))
-    return Tokenizer(Pipeline::read_tokenizer_json(folder / "tokenizer.json"));
-  if (std::filesystem::exists(folder / "vocab.json") && std::filesystem::exists(folder / "merges.txt"))
+  if (!is_absent(folder / "tokenizer.json")) return Tokenizer(Pipeline::read_tokenizer_json(folder / "tokenizer.json"));
+  if (!is_absent(folder / "vocab.json") && !is_absent(folder / "merges.txt"))
     return Tokenizer(Pipeline::read_vocab_and_merges(folder));
   throw InputError(ErrorKind::model, folder.string() + ": has no tokenizer that can be read",
                    "neither tokenizer.json nor vocab.json with merges.txt is there",

@@ -94,7 +94,7 @@ FolderConfig read_folder_config(const std::filesystem::path& folder) {
   FolderConfig config;
   // The map repeats, without ids, what the config says; where both speak, the config does.
   for (const char* name : {"special_tokens_map.json", "tokenizer_config.json"})
-    if (std::filesystem::exists(folder / name)) config.read(JsonNode::parse_file(folder / name, ErrorKind::model));
+    if (!is_absent(folder / name)) config.read(JsonNode::parse_file(folder / name, ErrorKind::model));
   for (const std::string& content : {config.begin, config.end, config.unknown}) {
     AddedToken token;
     token.content = content;
