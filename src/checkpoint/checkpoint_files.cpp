@@ -40,7 +40,8 @@ Source read_index(const fs::path& path, std::string format) {
   const auto weight_map = JsonNode::parse_file(path, ErrorKind::model).at("weight_map");
   weight_map.for_each_member([&](const std::string& tensor, const JsonNode& shard) {
     const fs::path name = shard.as_string();
-    if (name.empty() || name != name.filename() || name == "." || name == "..")
+    const bool has_nul = name.native().find('\0') != std::string::npos;
+    if (name.empty() || name != name.filename() || name == "." || name == ".." || has_nul)
       throw weight_map.error("tensor '" + tensor + "' is said to be in '" + name.string() + "'",
                              "a shard lies in the index's own folder");
     source.weight_map.emplace(tensor, name.string());
@@ -51,7 +52,7 @@ Source read_index(const fs::path& path, std::string format) {
   std::vector<std::string> missing;
   for (const auto& [shard, tensor] : shards) {
     source.paths.push_back(path.parent_path() / shard);
-    if (!fs::exists(source.paths.back())) missing.push_back(shard);
+    if (is_absent(source.paths.back())) missing.push_back(shard);
   }
   if (!missing.empty())
     throw InputError(ErrorKind::model, "'" + path.string() + "': the shard '" + missing.front() + "' is missing",
@@ -66,7 +67,8 @@ std::vector<std::string> names_ending_in(const fs::path& folder, const std::stri
   std::vector<std::string> names;
   std::error_code error;
   for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error))
-    if (it->path().extension() == extension && !it->is_directory(error))
+    // A link that leads nowhere is a file as well: opening it says what is wrong.
+    if (std::error_code unknown; it->path().extension() == extension && !it->is_directory(unknown))
       names.push_back(it->path().filename().string());
   if (error) throw InputError(ErrorKind::io, "cannot list the folder '" + folder.string() + "'", error.message());
   std::sort(names.begin(), names.end());
@@ -77,10 +79,10 @@ std::vector<std::string> names_ending_in(const fs::path& folder, const std::stri
 Source find_source(const fs::path& folder) {
   for (const auto& [format, file] : {std::pair{"safetensors", "model.safetensors"}, {"pytorch", "pytorch_model.bin"}}) {
     const auto path = folder / file;
-    if (fs::exists(path)) return Source{.format = format, .paths = {path}, .index = {}, .weight_map = {}};
+    if (!is_absent(path)) return Source{.format = format, .paths = {path}, .index = {}, .weight_map = {}};
     auto index = path;
     index += ".index.json";
-    if (fs::exists(index)) return read_index(index, format);
+    if (!is_absent(index)) return read_index(index, format);
   }
   const auto others = names_ending_in(folder, ".safetensors");
   if (others.size() == 1)
@@ -128,8 +130,10 @@ void check_names_unique(const CheckpointFiles& files) {
 }  // namespace
 
 CheckpointFiles open_checkpoint_files(const fs::path& folder) {
-  if (!fs::is_directory(folder))
-    throw InputError(ErrorKind::model, "'" + folder.string() + "' is not a folder", "a checkpoint is a folder");
+  std::error_code error;
+  if (!fs::is_directory(folder, error))
+    throw InputError(ErrorKind::model, "'" + folder.string() + "' is not a folder",
+                     error ? error.message() : "a checkpoint is a folder");
   const Source source = find_source(folder);
   CheckpointFiles files;
   files.format = source.format;

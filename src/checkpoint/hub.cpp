@@ -44,9 +44,10 @@ std::optional<std::string> cache_folder_name(const std::string& id) {
 /// The snapshot's name that refs/<revision> holds; nothing if there is no such ref or no such snapshot.
 std::optional<fs::path> follow_ref(const fs::path& model, const std::string& revision) {
   std::error_code error;
+  constexpr std::uintmax_t most_bytes = 4096;  // a commit has 40
   const fs::path ref = model / "refs" / revision;
-  if (!fs::is_regular_file(ref, error)) return std::nullopt;
-  std::string name = read_text_file(ref);
+  if (!fs::is_regular_file(ref, error) || fs::file_size(ref, error) > most_bytes || error) return std::nullopt;
+  std::string name = read_text_file(ref, most_bytes);
   name.erase(std::find_if(name.begin(), name.end(), [](unsigned char c) { return c <= ' '; }), name.end());
   if (name.empty() || name.find('/') != std::string::npos || name.starts_with(".")) return std::nullopt;
   if (!fs::is_directory(model / "snapshots" / name, error)) return std::nullopt;
@@ -126,6 +127,8 @@ HubReference split_revision(const std::string& path) {
 fs::path find_model_folder(const std::string& path, const fs::path& base, const fs::path& models_root,
                            const std::string& revision) {
   if (path.empty()) throw InputError(ErrorKind::model, "the model's path is empty");
+  if ((path + revision).find('\0') != std::string::npos)
+    throw InputError(ErrorKind::model, "the model's path '" + path + "' holds a NUL", "no file has such a name");
   std::vector<std::string> looked_at;
   std::error_code error;
   const auto is_folder = [&](const fs::path& candidate) {

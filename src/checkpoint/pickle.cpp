@@ -2,7 +2,7 @@
 #include "spectrace/checkpoint/pickle.hpp"
 
 #include <cstring>
-#include <unordered_map>
+#include <map>
 #include <utility>
 
 #include "spectrace/core/error.hpp"
@@ -12,7 +12,8 @@ namespace {
 
 using Kind = PickleValue::Kind;
 
-/// Some 30 values describe a tensor: far more than any checkpoint needs, and what a hostile file costs at most.
+/// Some 30 values describe a tensor: far more than any checkpoint needs, and what a hostile file costs at most. On the
+/// stack, and of marks in it, there are no more either.
 constexpr std::size_t max_num_values = 4'000'000;
 
 std::string hex(std::uint8_t byte) {
@@ -76,13 +77,28 @@ class Machine {
 
   int make(Kind kind, std::int64_t integer = 0, std::string text = {}, std::vector<int> items = {}) {
     if (values_.size() >= max_num_values) throw error("the pickle holds too many values");
+    count_items(items.size());
     values_.push_back(PickleValue{kind, integer, std::move(text), std::move(items)});
     return static_cast<int>(values_.size()) - 1;
   }
 
+  /// An item of a container takes at least a byte of the pickle that names it. Without this bound a list that is
+  /// remembered once and made a dict again and again would grow to any size.
+  void expect_room_for_items(std::size_t count) const {
+    if (count > bytes_.size() - num_items_) throw error("the pickle makes more of its values than it has bytes");
+  }
+
+  void count_items(std::size_t count) {
+    expect_room_for_items(count);
+    num_items_ += count;
+  }
+
   PickleValue& value(int place) { return values_[static_cast<std::size_t>(place)]; }
 
-  void push(int place) { stack_.push_back(place); }
+  void push(int place) {
+    if (stack_.size() >= max_num_values) throw error("the pickle holds too many values");
+    stack_.push_back(place);
+  }
 
   std::size_t floor() const { return marks_.empty() ? 0 : marks_.back(); }
 
@@ -169,6 +185,7 @@ class Machine {
   void add(Kind kind, const std::vector<int>& items) {
     if (kind == Kind::dict && items.size() % 2 != 0) throw error("the pickle sets a key without a value");
     auto& target = container(kind);
+    count_items(items.size());
     target.items.insert(target.items.end(), items.begin(), items.end());
   }
 
@@ -177,9 +194,14 @@ class Machine {
     push(make(Kind::dict, 0, {}, std::move(items)));
   }
 
+  void push_mark() {
+    if (marks_.size() >= max_num_values) throw error("the pickle holds too many marks");
+    marks_.push_back(stack_.size());
+  }
+
   bool run_container(std::uint8_t opcode) {
     switch (opcode) {
-      case '(': marks_.push_back(stack_.size()); return true;
+      case '(': push_mark(); return true;
       case ')': push(empty_tuple_); return true;
       case 't': push(make(Kind::tuple, 0, {}, pop_to_mark())); return true;
       case 0x85: push(make(Kind::tuple, 0, {}, pop_count(1))); return true;
@@ -241,8 +263,10 @@ class Machine {
     if (value(callable).text != "collections.OrderedDict") return push(make(Kind::call, 0, {}, {callable, arguments}));
     if (value(arguments).items.empty()) return push(make(Kind::dict));
     // Protocol 2 of old Pythons: OrderedDict([[key, value], ...])
+    const std::vector<int>& pairs = value(value(arguments).items.front()).items;
+    expect_room_for_items(2 * pairs.size());  // before they are gathered
     std::vector<int> items;
-    for (const int pair : value(value(arguments).items.front()).items) {
+    for (const int pair : pairs) {
       if (value(pair).items.size() != 2) throw error("the pickle makes an OrderedDict of what is not a list of pairs");
       items.insert(items.end(), value(pair).items.begin(), value(pair).items.end());
     }
@@ -272,10 +296,11 @@ class Machine {
   const std::string& document_;
   const std::function<bool(std::string_view)>& allow_global_;
   std::size_t at_ = 0, opcode_at_ = 0;
+  std::size_t num_items_ = 0;  ///< in all containers
   std::vector<PickleValue> values_;
   std::vector<int> stack_;
-  std::vector<std::size_t> marks_;  ///< heights of the stack
-  std::unordered_map<std::uint32_t, int> memo_;
+  std::vector<std::size_t> marks_;     ///< heights of the stack
+  std::map<std::uint32_t, int> memo_;  // a hash of foreign keys could be made to collide
   int none_ = 0, false_ = 0, true_ = 0, empty_tuple_ = 0;
 };
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -42,24 +41,6 @@ InputError file_error(const FileReader& file, const std::string& problem, std::s
                       std::string suggestion = "Copy or download the file again.") {
   return InputError(ErrorKind::model, "'" + file.path().string() + "': " + problem, std::move(why),
                     std::move(suggestion));
-}
-
-/// JSON that refuses what a plain parse would hide: a key given twice, of which the last would silently win.
-Json parse_header(const FileReader& file, const std::string& text) {
-  std::vector<std::set<std::string>> open_objects;
-  const auto watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
-    if (depth > 8) throw file_error(file, "the safetensors header is nested too deeply");
-    if (event == Json::parse_event_t::object_start) open_objects.emplace_back();
-    if (event == Json::parse_event_t::object_end) open_objects.pop_back();
-    if (event == Json::parse_event_t::key && !open_objects.back().insert(parsed.get<std::string>()).second)
-      throw file_error(file, "'" + parsed.get<std::string>() + "' is twice in the safetensors header");
-    return true;
-  };
-  try {
-    return Json::parse(text, watch);
-  } catch (const Json::exception& error) {
-    throw file_error(file, "the safetensors header is not JSON", error.what());
-  }
 }
 
 std::string read_header_text(const FileReader& file) {
@@ -184,10 +165,11 @@ std::vector<TensorInfo> read_safetensors_header(const FileReader& file, int file
   refuse_lfs_pointer(file);
   const std::string text = read_header_text(file);
   const std::uint64_t data_start = length_size + text.size();
-  const Json header = parse_header(file, text);
+  const std::string document = "'" + file.path().string() + "': the safetensors header";
+  const JsonNode header = JsonNode::parse_text(text, document, ErrorKind::model, DuplicateKeys::refused);
   const EntryReader entries(file, file_index, data_start);
   std::vector<TensorInfo> tensors;
-  for (const auto& [name, entry] : header.items())
+  for (const auto& [name, entry] : header.json().items())
     if (name != "__metadata__") tensors.push_back(entries.read(name, entry));
   // Empty tensors share their offset with the next one: they have to come first.
   std::sort(tensors.begin(), tensors.end(), [](const TensorInfo& a, const TensorInfo& b) {

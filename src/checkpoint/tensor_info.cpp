@@ -71,6 +71,7 @@ bool TensorInfo::is_contiguous() const {
 }
 
 std::optional<std::int64_t> checked_num_elements(std::span<const std::int64_t> shape) {
+  if (shape.size() > kMaxDimensions) return std::nullopt;
   std::int64_t bound = 1;
   bool empty = false;
   for (const auto size : shape) {

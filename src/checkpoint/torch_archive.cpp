@@ -20,7 +20,6 @@ namespace {
 using Kind = PickleValue::Kind;
 
 constexpr std::uint64_t max_pickle_size = 64u << 20;
-constexpr std::size_t max_num_dimensions = 64;  // as in torch
 
 struct TypeGlobal {
   StorageType type;
@@ -130,8 +129,9 @@ class Archive {
 /// Turns the calls that the pickle describes into TensorInfo.
 class StateDictReader {
  public:
-  StateDictReader(const FileReader& file, int file_index, const Archive& archive, const Pickle& pickle)
-      : file_(file), file_index_(file_index), archive_(archive), pickle_(pickle) {}
+  StateDictReader(const FileReader& file, int file_index, const Archive& archive, const Pickle& pickle,
+                  std::size_t pickle_size)
+      : file_(file), file_index_(file_index), archive_(archive), pickle_(pickle), pickle_size_(pickle_size) {}
 
   std::vector<TensorInfo> read() {
     const PickleValue* dict = &pickle_.at(pickle_.root);
@@ -194,12 +194,15 @@ class StateDictReader {
   }
 
   /// A tuple of integers, or torch.Size of one.
-  std::vector<std::int64_t> integers(int place, const char* what) const {
+  std::vector<std::int64_t> integers(int place, const char* what) {
     const PickleValue* value = &pickle_.at(place);
     if (value->kind == Kind::call && callable(*value) == torch_size && arguments(*value).size() == 1)
       value = &pickle_.at(arguments(*value)[0]);
     if (value->kind != Kind::tuple && value->kind != Kind::list) fail(std::string("its ") + what + " is not a tuple");
-    if (value->items.size() > max_num_dimensions) fail(std::string("its ") + what + " has too many dimensions");
+    if (value->items.size() > kMaxDimensions) fail(std::string("its ") + what + " has too many dimensions");
+    // torch.save writes a shape for each tensor; one shape that stands for a million of them takes no bytes.
+    num_dimensions_ += value->items.size();
+    if (num_dimensions_ > pickle_size_) fail("has more dimensions, with those before it, than its list has bytes");
     std::vector<std::int64_t> numbers;
     for (const int item : value->items) numbers.push_back(integer(item, what));
     return numbers;
@@ -240,7 +243,7 @@ class StateDictReader {
     return {type, record, size_bytes};
   }
 
-  TensorInfo read_tensor(const PickleValue& value) const {
+  TensorInfo read_tensor(const PickleValue& value) {
     // Parameter(tensor, ...): some savers nest it, a hostile file would without end.
     const PickleValue* call = &value;
     for (int depth = 0; call->kind == Kind::call; ++depth) {
@@ -270,7 +273,7 @@ class StateDictReader {
   }
 
   /// given: storage, offset, shape, strides, ...
-  TensorInfo place_tensor(std::span<const int> given, const std::optional<TypeGlobal>& dtype) const {
+  TensorInfo place_tensor(std::span<const int> given, const std::optional<TypeGlobal>& dtype) {
     const Storage storage = read_storage(given[0]);
     const TypeGlobal type = dtype.value_or(storage.type);
     TensorInfo tensor;
@@ -281,7 +284,11 @@ class StateDictReader {
     tensor.strides = integers(given[3], "strides");
     const std::int64_t first = integer(given[1], "offset");
     if (tensor.shape.size() != tensor.strides.size()) fail("its shape and its strides differ in length");
-    if (!checked_num_elements(tensor.shape)) fail("its shape " + shape_text(tensor.shape) + " is impossible");
+    const auto num_elements = checked_num_elements(tensor.shape);
+    if (!num_elements) fail("its shape " + shape_text(tensor.shape) + " is impossible");
+    // A view with strides of 0 repeats its elements without end; what it takes must follow from the file.
+    if (static_cast<std::uint64_t>(*num_elements) > file_.size_bytes())
+      fail("its shape " + shape_text(tensor.shape) + " has more elements than the file has bytes");
     const auto extent = checked_extent(tensor.shape, tensor.strides);
     if (!extent) fail("its strides " + shape_text(tensor.strides) + " are impossible");
     const std::int64_t available = storage.size_bytes / type.size_bytes;
@@ -298,6 +305,7 @@ class StateDictReader {
   int file_index_;
   const Archive& archive_;
   const Pickle& pickle_;
+  std::size_t pickle_size_, num_dimensions_ = 0;
   std::string name_;  ///< of the tensor being read, for messages
 };
 
@@ -323,7 +331,7 @@ std::vector<TensorInfo> read_torch_archive(const FileReader& file, int file_inde
                      "Load it in Python with torch.load and save it again.");
   const std::string bytes = archive.read(*archive.find("data.pkl"));
   const Pickle pickle = read_pickle(bytes, "'" + file.path().string() + "': data.pkl", allow_global);
-  return StateDictReader(file, file_index, archive, pickle).read();
+  return StateDictReader(file, file_index, archive, pickle, bytes.size()).read();
 }
 
 }  // namespace spectrace

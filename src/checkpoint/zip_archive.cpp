@@ -17,7 +17,7 @@ constexpr std::uint32_t end_signature = 0x06054b50, end64_signature = 0x06064b50
 constexpr std::uint64_t local_header_size = 30, central_header_size = 46;
 constexpr std::uint64_t end_size = 22, end64_size = 56, locator64_size = 20;
 constexpr std::uint64_t max_comment_size = 65535;
-constexpr std::uint64_t max_directory_size = 256u << 20;  // 2 million records: no checkpoint has them
+constexpr std::uint64_t max_directory_size = 64u << 20;  // a million records: no checkpoint has them
 constexpr std::uint16_t zip64_extra = 0x0001;
 constexpr std::uint32_t saturated32 = 0xffffffff;  // "see the zip64 field"
 

@@ -70,6 +70,8 @@ std::string describe_change(const FileStatus& before, const FileStatus& now) {
 }  // namespace
 
 FileReader::FileReader(const std::filesystem::path& path) : path_(path) {
+  // The system would open what stands before it.
+  if (path.native().find('\0') != std::string::npos) fail("cannot open", path, EINVAL);
   // Non-blocking: opening a FIFO would wait for somebody to write into it. A terminal must not become this process's.
   Descriptor descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   struct stat status {};
@@ -129,11 +131,21 @@ std::optional<std::string> FileReader::find_change() const {
   return std::nullopt;
 }
 
-std::string read_text_file(const std::filesystem::path& path) {
+std::string read_text_file(const std::filesystem::path& path, std::uint64_t most_bytes) {
   const FileReader file(path);
+  if (file.size_bytes() > most_bytes)
+    throw InputError(
+        ErrorKind::io, "'" + path.string() + "' is too large",
+        "it has " + std::to_string(file.size_bytes()) + " bytes, at most " + std::to_string(most_bytes) + " are read",
+        "Is it the right file?");
   std::string text(file.size_bytes(), '\0');
   file.read_at(0, std::as_writable_bytes(std::span(text)));
   return text;
+}
+
+bool is_absent(const std::filesystem::path& path) {
+  struct stat status {};
+  return ::stat(path.c_str(), &status) != 0 && (errno == ENOENT || errno == ENOTDIR);
 }
 
 void write_file_atomically(const std::filesystem::path& path, std::string_view content) {

@@ -30,8 +30,10 @@ bool find_place(const Json& root, const Json* wanted, std::string& place) {
 
 std::string shown(const Json& value) {
   std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-  if (text.size() > 80) text = text.substr(0, 77) + "...";
-  return text;
+  if (text.size() <= 80) return text;
+  std::size_t end = 77;
+  while ((static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // not within a character
+  return text.substr(0, end) + "...";
 }
 
 }  // namespace
@@ -57,7 +59,9 @@ std::string bytes_of_text(std::string_view text) {
     if (byte < 0x80) {
       bytes += text[i];
     } else {
-      SPECTRACE_ASSERT((byte & 0xFC) == 0xC0 && i + 1 < text.size());
+      if ((byte & 0xFC) != 0xC0 || i + 1 == text.size())
+        throw InputError(ErrorKind::io, "'" + std::string(text) + "' does not stand for bytes",
+                         "it holds characters above U+00FF");
       const auto next = static_cast<unsigned char>(text[++i]);
       bytes += static_cast<char>((byte & 0x03) << 6 | (next & 0x3F));
     }
@@ -66,7 +70,7 @@ std::string bytes_of_text(std::string_view text) {
 }
 
 JsonNode JsonNode::parse_file(const std::filesystem::path& path, ErrorKind kind, DuplicateKeys duplicates) {
-  return parse_text(read_text_file(path), path.string(), kind, duplicates);
+  return parse_text(read_text_file(path, kMostJsonBytes), path.string(), kind, duplicates);
 }
 
 JsonNode JsonNode::parse_text(std::string_view text, std::string document, ErrorKind kind, DuplicateKeys duplicates) {

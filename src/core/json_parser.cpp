@@ -104,6 +104,11 @@ class Builder final : public nlohmann::json_sax<Json> {
 
   template <typename T>
   Json* put(T&& value) {
+    if (++num_values_ > kMostJsonValues)
+      throw InputError(kind_,
+                       document_ + ": holds more than " + std::to_string(kMostJsonValues) + " values at line " +
+                           std::to_string(position_of(text_, offset()).line),
+                       "no file that is meant seriously has as many", "Is it the right file?");
     if (open_.empty()) {
       root_ = std::forward<T>(value);
       return &root_;
@@ -155,6 +160,7 @@ class Builder final : public nlohmann::json_sax<Json> {
   ErrorKind kind_;
   DuplicateKeys duplicates_;
   const char* reached_;
+  std::size_t num_values_ = 0;
   Json root_;
   std::vector<Level> open_;
 };

@@ -99,12 +99,6 @@ const Adapter& find_family(const JsonNode& config) {
                      why_unknown(type, config));
 }
 
-std::string shape_text(const std::vector<std::int64_t>& shape) {
-  std::string text = "[";
-  for (std::size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
-  return text + "]";
-}
-
 /// What is wrong with a tensor that the description needs; nothing if all is well. @pre it is not absent.
 std::string problem_of(const TensorInfo& info, const TensorSource& source) {
   if (info.shape != source.shape)
@@ -130,8 +124,28 @@ void check_sources(const ModelDescription& model, const TensorStore& store) {
                    "Is the checkpoint whole, and config.json its own?");
 }
 
+/// Sums over all sources, in bytes, must stay within 64 bits also where the checkpoint contradicts the config.
+void check_sizes(const ModelDescription& model, const JsonNode& config) {
+  constexpr std::int64_t kMostElements = std::int64_t{1} << 40;
+  for (const TensorSource* source : model.all_sources()) {
+    const auto elements = checked_num_elements(source->shape);
+    if (!elements || *elements > kMostElements)
+      throw config.error("tensor '" + source->tensor + "' would have shape " + shape_text(source->shape),
+                         "from " + source->config_keys + ": no model has a matrix as large");
+  }
+}
+
 bool ends_with_any(const std::string& name, std::initializer_list<const char*> endings) {
   return std::any_of(endings.begin(), endings.end(), [&](const char* ending) { return name.ends_with(ending); });
+}
+
+/// What old checkpoints carry and no model computes from: causal masks, their values, rotary tables. A bias of one of
+/// these names is none of them: it has one dimension.
+bool is_buffer(const TensorInfo& tensor) {
+  const bool is_mask = tensor.shape.size() == 4 && ends_with_any(tensor.name, {".attn.bias", ".attention.bias"});
+  const bool is_mask_value =
+      tensor.num_elements() == 1 && ends_with_any(tensor.name, {".attn.masked_bias", ".attention.masked_bias"});
+  return is_mask || is_mask_value || ends_with_any(tensor.name, {".rotary_emb.inv_freq", ".attn.embed_positions"});
 }
 
 }  // namespace
@@ -143,6 +157,7 @@ ModelDescription read_description(const JsonNode& config, const TensorStore& sto
   ModelDescription model = family.describe(config, store);
   model.family = family.model_type;
   model.architecture = first_architecture(config);
+  check_sizes(model, config);
   return model;
 }
 
@@ -185,12 +200,10 @@ std::vector<std::string> unused_tensors(const ModelDescription& description, con
   }
   std::vector<std::string> unused;
   for (const TensorInfo& tensor : store.tensors()) {
-    // Buffers that old checkpoints carry: causal masks and rotary tables; and the second name of a tied table.
-    const bool is_buffer = ends_with_any(tensor.name, {".attn.bias", ".attn.masked_bias", ".attention.bias",
-                                                       ".attention.masked_bias", ".rotary_emb.inv_freq"});
     const bool is_tied_head =
         description.embedding.tied && ends_with_any(tensor.name, {"lm_head.weight", "embed_out.weight"});
-    if (is_floating(tensor.type) && !used.contains(tensor.name) && !is_buffer && !is_tied_head)
+    if (is_floating(tensor.type) && tensor.num_elements() > 0 && !used.contains(tensor.name) && !is_buffer(tensor) &&
+        !is_tied_head)
       unused.push_back(tensor.name);
   }
   return unused;

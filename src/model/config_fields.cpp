@@ -2,10 +2,19 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <utility>
+
+#include "spectrace/checkpoint/tensor_store.hpp"
 
 namespace spectrace {
 namespace {
+
+/// What no model meets; a description that is sized by these takes some hundred megabytes. The largest models have 126
+/// layers of 128 heads, or 64 heads of 256 dimensions.
+constexpr std::int64_t kMostLayers = 10'000;
+constexpr std::int64_t kMostHeadsInAll = 1'000'000;
+constexpr std::int64_t kMostHeadDimInAll = 10'000'000;
 
 constexpr std::array<std::pair<const char*, Activation>, 9> kActivations = {{
     {"relu", Activation::relu},
@@ -81,37 +90,102 @@ std::optional<JsonNode> ConfigFields::find(const char* name) {
   return config_.find(name);
 }
 
-std::int64_t ConfigFields::size(Names names) {
-  const std::int64_t value = size_or(names, 0);
-  if (value == 0) throw config_.error("the field " + joined(names) + " is missing", "the model type is " + family_);
-  return value;
+bool is_scale(double value) {
+  return value >= std::numeric_limits<float>::min() && value <= std::numeric_limits<float>::max();
 }
 
-std::int64_t ConfigFields::size_or(Names names, std::int64_t otherwise) {
+double as_scale(const JsonNode& value) {
+  const double number = value.as_double();
+  if (!is_scale(number))
+    throw value.error("is " + value.json().dump() + ", expected a positive number",
+                      "in float32 it must be neither 0 nor infinite: from 1.2e-38 to 3.4e38");
+  return number;
+}
+
+double as_scale_or(const JsonNode& object, const char* key, double otherwise) {
+  const auto node = object.find(key);
+  return node ? as_scale(*node) : otherwise;
+}
+
+ConfigFields::ConfigFields(const JsonNode& config, const TensorStore& store, std::string family)
+    : config_(config), family_(std::move(family)), num_tensors_(static_cast<std::int64_t>(store.tensors().size())) {
+  for (const TensorInfo& tensor : store.tensors()) {
+    if (tensor.num_elements() == 0) continue;  // its other sizes may be anything
+    for (const std::int64_t size : tensor.shape) largest_dimension_ = std::max(largest_dimension_, size);
+  }
+}
+
+std::optional<JsonNode> ConfigFields::find_first(Names names) {
   std::optional<JsonNode> found;
   for (const char* name : names) {
     auto node = find(name);
     if (node && !found) found = node;
   }
-  if (!found) return otherwise;
+  return found;
+}
+
+std::optional<std::int64_t> ConfigFields::find_count(Names names, std::int64_t most, const std::string& limit) {
+  const auto found = find_first(names);
+  if (!found) return std::nullopt;
   const std::int64_t value = found->as_int();
   if (value < 1) throw found->error("is " + std::to_string(value) + ", expected at least 1");
+  if (value > most)
+    throw found->error("is " + std::to_string(value) + ", expected at most " + std::to_string(most), limit,
+                       "Is config.json the checkpoint's own?");
   return value;
+}
+
+std::int64_t ConfigFields::required(Names names, const std::optional<std::int64_t>& found) const {
+  if (!found) throw config_.error("the field " + joined(names) + " is missing", "the model type is " + family_);
+  return *found;
+}
+
+std::string ConfigFields::dimension_limit() const {
+  return "no tensor of the checkpoint has a dimension of more than " + std::to_string(largest_dimension_);
+}
+
+std::int64_t ConfigFields::layers(Names names) {
+  const bool has_few = num_tensors_ < kMostLayers;
+  num_layers_ = required(names, find_count(names, std::min(num_tensors_, kMostLayers),
+                                           has_few ? "the checkpoint has no more tensors" : "no model has as many"));
+  return num_layers_;
+}
+
+std::int64_t ConfigFields::heads(Names names) {
+  SPECTRACE_ASSERT(num_layers_ > 0);
+  const std::int64_t most = kMostHeadsInAll / num_layers_;
+  const bool is_small = largest_dimension_ < most;
+  return required(names, find_count(names, std::min(largest_dimension_, most),
+                                    is_small ? dimension_limit()
+                                             : "of " + std::to_string(num_layers_) + " layers: no model has as many"));
+}
+
+std::int64_t ConfigFields::size(Names names) {
+  return required(names, find_count(names, largest_dimension_, dimension_limit()));
+}
+
+std::int64_t ConfigFields::size_or(Names names, std::int64_t otherwise) {
+  return find_count(names, largest_dimension_, dimension_limit()).value_or(otherwise);
+}
+
+std::int64_t ConfigFields::count(Names names) {
+  return required(names, find_count(names, kMostPositions, "no model has as many"));
+}
+
+std::int64_t ConfigFields::count_or(Names names, std::int64_t otherwise) {
+  return find_count(names, kMostPositions, "no model has as many").value_or(otherwise);
+}
+
+std::optional<std::int64_t> ConfigFields::window(const char* name, std::optional<std::int64_t> otherwise) {
+  if (is_null(name)) return std::nullopt;
+  const auto found = find_count({name}, kMostPositions, "no model has as many");
+  return found ? found : otherwise;
 }
 
 bool ConfigFields::is_null(const char* name) {
   read_.insert(name);
   const auto it = config_.json().find(name);
   return it != config_.json().end() && it->is_null();
-}
-
-std::optional<double> ConfigFields::optional_number(const char* name, std::optional<double> otherwise) {
-  if (is_null(name)) return std::nullopt;
-  const auto node = find(name);
-  if (!node) return otherwise;
-  const double value = node->as_double();
-  if (!(value > 0.0)) throw node->error("is " + node->json().dump() + ", expected a positive number or null");
-  return value;
 }
 
 bool ConfigFields::flag(const char* name, bool otherwise) {
@@ -124,12 +198,19 @@ double ConfigFields::number(const char* name, double otherwise) {
   return node ? node->as_double() : otherwise;
 }
 
+double ConfigFields::scale(const char* name, double otherwise) {
+  const auto node = find(name);
+  return node ? as_scale(*node) : otherwise;
+}
+
+std::optional<double> ConfigFields::optional_scale(const char* name, std::optional<double> otherwise) {
+  if (is_null(name)) return std::nullopt;
+  const auto node = find(name);
+  return node ? as_scale(*node) : otherwise;
+}
+
 std::string ConfigFields::text(Names names, const std::string& otherwise) {
-  std::optional<JsonNode> found;
-  for (const char* name : names) {
-    auto node = find(name);
-    if (node && !found) found = node;
-  }
+  const auto found = find_first(names);
   return found ? found->as_string() : otherwise;
 }
 
@@ -145,10 +226,12 @@ Activation ConfigFields::activation(Names names, const std::string& otherwise) {
 }
 
 double ConfigFields::epsilon(const char* name, double otherwise) {
-  const double value = number(name, otherwise);
-  if (!(value > 0.0 && value < 1.0))
-    throw config_.error("the field '" + std::string(name) + "' is " + std::to_string(value),
-                        "an epsilon lies between 0 and 1");
+  const auto node = find(name);
+  if (!node) return otherwise;
+  const double value = node->as_double();
+  if (!is_scale(value) || value >= 1.0)
+    throw config_.error("the field '" + std::string(name) + "' is " + node->json().dump(),
+                        "an epsilon lies between 0, which in float32 it must not become, and 1");
   return value;
 }
 
@@ -159,10 +242,31 @@ void ConfigFields::check_heads(std::int64_t num_heads, std::int64_t num_kv_heads
         std::string("from ") + kv_field);
 }
 
+void ConfigFields::check_head_dim(std::int64_t head_dim) const {
+  SPECTRACE_ASSERT(num_layers_ > 0);
+  if (const std::int64_t most = kMostHeadDimInAll / num_layers_; head_dim > most)
+    throw config_.error(
+        "a head has " + std::to_string(head_dim) + " dimensions, expected at most " + std::to_string(most),
+        "in each of " + std::to_string(num_layers_) + " layers: no model has as many");
+}
+
+std::int64_t ConfigFields::head_dim(Names names, std::int64_t otherwise, std::int64_t hidden_size,
+                                    std::int64_t num_heads) {
+  const std::int64_t given = size_or(names, otherwise);
+  if (given == 0) return divided_head_dim(hidden_size, num_heads);
+  check_head_dim(given);
+  if (given > largest_dimension_ / num_heads)
+    throw config_.error(
+        std::to_string(num_heads) + " heads of " + std::to_string(given) + " dimensions (" + joined(names) + ")",
+        dimension_limit(), "Is config.json the checkpoint's own?");
+  return given;
+}
+
 std::int64_t ConfigFields::divided_head_dim(std::int64_t hidden_size, std::int64_t num_heads) const {
   if (hidden_size % num_heads != 0)
     throw config_.error("the hidden size " + std::to_string(hidden_size) + " is not a multiple of the " +
                         std::to_string(num_heads) + " heads");
+  check_head_dim(hidden_size / num_heads);
   return hidden_size / num_heads;
 }
 

@@ -35,7 +35,12 @@ struct Scaling {
   double theta;
   std::int64_t dim, max_positions, original_positions;
 
-  double number(const char* name) const { return settings.at(name).as_double(); }
+  double number(const char* name) const { return as_scale(settings.at(name)); }
+  /// For what is off, or as the family has it, where it is absent or 0.
+  double number_or(const char* name, double otherwise) const {
+    const auto node = settings.find(name);
+    return node && node->as_double() != 0.0 ? as_scale(*node) : otherwise;
+  }
   double factor() const {
     return settings.has("factor") ? number("factor") : static_cast<double>(max_positions) / original();
   }
@@ -60,23 +65,20 @@ double yarn_mscale(double scale, double mscale) { return scale <= 1 ? 1.0 : 0.1 
 
 double yarn_attention_factor(const Scaling& scaling) {
   if (scaling.settings.has("attention_factor")) return scaling.number("attention_factor");
-  const double mscale = scaling.settings.get_double("mscale", 0.0);
-  const double mscale_all_dim = scaling.settings.get_double("mscale_all_dim", 0.0);
+  const double mscale = scaling.number_or("mscale", 0.0);
+  const double mscale_all_dim = scaling.number_or("mscale_all_dim", 0.0);
   if (mscale != 0.0 && mscale_all_dim != 0.0)
     return yarn_mscale(scaling.factor(), mscale) / yarn_mscale(scaling.factor(), mscale_all_dim);
   return yarn_mscale(scaling.factor(), 1.0);
 }
 
 Tensor yarn_frequencies(const Scaling& scaling) {
-  const auto or_default = [&](const char* name, double otherwise) {
-    const double value = scaling.settings.get_double(name, otherwise);
-    return value == 0.0 ? otherwise : value;
-  };
   const auto correction_dim = [&](double rotations) {
     return static_cast<double>(scaling.dim) * std::log(scaling.original() / (rotations * 2 * std::numbers::pi)) /
            (2 * std::log(scaling.theta));
   };
-  double low = correction_dim(or_default("beta_fast", 32.0)), high = correction_dim(or_default("beta_slow", 1.0));
+  double low = correction_dim(scaling.number_or("beta_fast", 32.0));
+  double high = correction_dim(scaling.number_or("beta_slow", 1.0));
   if (scaling.settings.get_bool("truncate", true)) {
     low = std::floor(low);
     high = std::ceil(high);
@@ -93,7 +95,7 @@ Tensor yarn_frequencies(const Scaling& scaling) {
 
 std::vector<float> factor_list(const JsonNode& settings, const char* name, std::int64_t count) {
   std::vector<float> factors;
-  settings.at(name).for_each([&](const JsonNode& v) { factors.push_back(static_cast<float>(v.as_double())); });
+  settings.at(name).for_each([&](const JsonNode& v) { factors.push_back(static_cast<float>(as_scale(v))); });
   if (std::cmp_not_equal(factors.size(), count))
     throw settings.at(name).error("has " + std::to_string(factors.size()) + " factors, expected " +
                                   std::to_string(count));
@@ -111,7 +113,36 @@ double longrope_attention_factor(const Scaling& scaling) {
   return factor <= 1.0 ? 1.0 : std::sqrt(1 + std::log(factor) / std::log(scaling.original()));
 }
 
+std::int64_t positions_of(const JsonNode& settings) {
+  const auto node = settings.find("original_max_position_embeddings");
+  if (!node) return 0;
+  const std::int64_t positions = node->as_int();
+  if (positions < 0 || positions > kMostPositions)
+    throw node->error("is " + std::to_string(positions) + ", expected at most " + std::to_string(kMostPositions));
+  return positions;
+}
+
 std::string shown(const JsonNode& value) { return value.is_string() ? value.as_string() : value.json().dump(); }
+
+/// What turns at a frequency that is not there in float32, or is scaled by a factor that is not, turns to NaN or not at
+/// all. The fields are each within bounds; this is of what they make together.
+void check_rotary(const RotarySpec& rotary, const JsonNode& where) {
+  constexpr float kHighest = 1e30f;  // times a position is finite still
+  auto frequencies = rotary.inverse_frequencies;
+  frequencies.insert(frequencies.end(), rotary.long_inverse_frequencies.begin(), rotary.long_inverse_frequencies.end());
+  if (rotary.dynamic_theta > 0.0) {  // the longer a prompt, the larger its theta
+    const auto far = inverse_frequencies(rotary, 1000 * rotary.long_threshold);
+    frequencies.insert(frequencies.end(), far.begin(), far.end());
+  }
+  for (const float frequency : frequencies)
+    if (!is_scale(frequency) || frequency > kHighest)
+      throw where.error(
+          "its rotary settings give a frequency of " + std::to_string(frequency),
+          "in float32 all must lie from 1.2e-38 to 1e30: theta, a factor or another number is out of reason");
+  if (!is_scale(rotary.attention_factor))
+    throw where.error("its rotary settings give an attention factor of " + std::to_string(rotary.attention_factor),
+                      "in float32 it must be positive and finite");
+}
 
 /// Fills in the frequencies of the scaling `type`. @throws InputError naming an unknown type.
 void apply_scaling(const std::string& type, const Scaling& scaling, RotarySpec& rotary) {
@@ -166,31 +197,37 @@ RopeReading read_rope_settings(const ConfigFields& fields, const std::optional<J
                                std::int64_t max_positions) {
   RopeReading reading;
   std::string type = "default";
-  if (settings && settings->is_object()) {
+  if (settings) {
+    if (!settings->is_object())
+      throw settings->error("is " + settings->json().dump() + ", expected an object with a 'rope_type'");
     settings->expect_only_keys({"type", "rope_type", "rope_theta", "partial_rotary_factor", "factor",
                                 "original_max_position_embeddings", "attention_factor", "beta_fast", "beta_slow",
                                 "mscale", "mscale_all_dim", "truncate", "short_factor", "long_factor",
                                 "low_freq_factor", "high_freq_factor", "finetuned"});
     type = settings->get_string("rope_type", settings->get_string("type", "default"));
-    theta = settings->get_double("rope_theta", theta);
+    theta = as_scale_or(*settings, "rope_theta", theta);
     partial = settings->get_double("partial_rotary_factor", partial);
-    if (original_positions == 0) original_positions = settings->get_int("original_max_position_embeddings", 0);
+    if (original_positions == 0) original_positions = positions_of(*settings);
   }
   if (original_positions == 0) original_positions = max_positions;
   RotarySpec& rotary = reading.rotary;
+  if (!(partial >= 0.0 && partial <= 1.0))
+    throw fields.json().error("rope of a share of " + Json(partial).dump() + " of each head",
+                              "expected a number from 0 to 1");
   rotary.rotary_dim = static_cast<std::int64_t>(static_cast<double>(head_dim) * partial);
-  if (!(theta > 0.0) || !(partial >= 0.0 && partial <= 1.0) || rotary.rotary_dim % 2 != 0)
-    throw fields.json().error("rope with theta " + Json(theta).dump() + " and " + std::to_string(rotary.rotary_dim) +
-                                  " of " + std::to_string(head_dim) + " dimensions",
-                              "theta must be positive and the number of dimensions even");
+  if (rotary.rotary_dim % 2 != 0)
+    throw fields.json().error(
+        "rope of " + std::to_string(rotary.rotary_dim) + " of " + std::to_string(head_dim) + " dimensions",
+        "the number of dimensions must be even");
   if (type == "default")
     rotary.inverse_frequencies = to_vector(default_frequencies(theta, rotary.rotary_dim));
   else
     apply_scaling(type, {fields, *settings, theta, rotary.rotary_dim, max_positions, original_positions}, rotary);
+  check_rotary(rotary, settings ? *settings : fields.json());
 
   reading.facts = {
       {"rope_theta", Json(theta).dump()}, {"rope_type", type}, {"rope_dimensions", std::to_string(rotary.rotary_dim)}};
-  if (settings && settings->is_object())
+  if (settings)
     settings->for_each_member([&](const std::string& key, const JsonNode& value) {
       if (key != "type" && key != "rope_type" && key != "rope_theta" && !value.is_null())
         reading.facts.emplace_back("rope_" + key, shown(value));
@@ -203,15 +240,13 @@ RopeReading read_rope(ConfigFields& fields, const RopeFields& names, std::int64_
   const auto old_style = fields.find("rope_scaling"), new_style = fields.find("rope_parameters");
   const bool has_old = old_style && old_style->size() > 0;
   const auto settings = has_old ? old_style : new_style;
-  if (settings && !settings->is_object())
-    throw settings->error("is " + settings->json().dump() + ", expected an object with a 'rope_type'");
-  const double theta = fields.number(names.theta, names.default_theta);
+  const double theta = fields.scale(names.theta, names.default_theta);
   double partial = names.default_partial;
   if (names.partial)
     partial = fields.number(names.partial, partial);
-  else if (settings && settings->get_double("partial_rotary_factor", 1.0) != 1.0)
+  else if (settings && settings->is_object() && settings->get_double("partial_rotary_factor", 1.0) != 1.0)
     throw settings->error("partial_rotary_factor is not 1", "the family " + fields.family() + " turns whole heads");
-  const std::int64_t original = fields.size_or({"original_max_position_embeddings"}, names.default_original_positions);
+  const std::int64_t original = fields.count_or({"original_max_position_embeddings"}, names.default_original_positions);
   auto reading = read_rope_settings(fields, settings, theta, partial, original, head_dim, max_positions);
   reading.facts.emplace_back("rope_max_positions", std::to_string(max_positions));
   return reading;

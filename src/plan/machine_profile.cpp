@@ -60,10 +60,10 @@ std::filesystem::path default_profile_path() {
 
 MachineProfile read_machine_profile(const std::filesystem::path& path) {
   MachineProfile profile;
-  std::error_code error;
-  if (!std::filesystem::exists(path, error)) return profile;
+  if (is_absent(path)) return profile;
   try {
-    const Json all = Json::parse(read_text_file(path));
+    const JsonNode document = JsonNode::parse_file(path, ErrorKind::io);
+    const Json& all = document.json();
     profile.file_system_bytes_per_s = all.value("file_system_bytes_per_s", profile.file_system_bytes_per_s);
     profile.network_bytes_per_s = all.value("network_bytes_per_s", profile.network_bytes_per_s);
     for (const auto& [key, rates] : all.at("measured").items())

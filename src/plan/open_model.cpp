@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "spectrace/checkpoint/hub.hpp"
+#include "spectrace/core/file.hpp"
 #include "spectrace/core/parallel.hpp"
 #include "spectrace/model/adapter.hpp"
 #include "spectrace/model/forward.hpp"
@@ -12,8 +13,7 @@ namespace spectrace {
 
 ModelFiles open_model_files(const std::filesystem::path& folder, IoMode io) {
   const auto config_path = folder / "config.json";
-  std::error_code error;  // of a link or a folder that cannot be followed: reading the file says it better
-  if (!std::filesystem::exists(config_path, error) && !error)
+  if (is_absent(config_path))
     throw InputError(ErrorKind::model, "'" + folder.string() + "' has no config.json",
                      "a model folder holds config.json and safetensors or .bin files", "Is it the right folder?");
   JsonNode config = JsonNode::parse_file(config_path, ErrorKind::model);
@@ -51,7 +51,7 @@ TokenizerOrError load_tokenizer(const std::filesystem::path& folder) {
   try {
     return {Tokenizer::load(folder), {}};
   } catch (const InputError& error) {
-    return {std::nullopt, without_folder(error.what(), folder.string())};
+    return {std::nullopt, without_folder(error.what(), shown_text(folder.string()))};
   }
 }
 

@@ -30,11 +30,6 @@ std::string shown(std::string_view text) {
   return result;
 }
 
-bool is_there(const std::filesystem::path& path) {
-  std::error_code error;
-  return std::filesystem::exists(path, error) || error;
-}
-
 void expect_file_size(const std::filesystem::path& path, std::size_t max_bytes, ErrorKind kind) {
   const auto size = FileReader(path).size_bytes();
   if (size > max_bytes)

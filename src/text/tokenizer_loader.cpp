@@ -109,7 +109,7 @@ FolderConfig read_folder_config(const std::filesystem::path& folder) {
   FolderConfig config;
   // The map repeats, without ids, what the config says; where both speak, the config does.
   for (const char* name : {"special_tokens_map.json", "tokenizer_config.json"})
-    if (text::is_there(folder / name)) config.read(parse_bounded(folder / name));
+    if (!is_absent(folder / name)) config.read(parse_bounded(folder / name));
   for (const std::string& content : {config.begin, config.end, config.unknown}) {
     AddedToken token;
     token.content = content;

@@ -1,6 +1,7 @@
 #include "spectrace/checkpoint/hub.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <chrono>
 #include <cstdlib>
@@ -156,6 +157,33 @@ TEST(SplitRevision, only_of_hub_ids) {
   EXPECT_EQ(split("gpt2@refs/pr/1"), "gpt2|refs/pr/1");
   for (const char* path : {"org/name", "/data/org@v1/name", "./a@b", "../a@b", "~/a@b", "@b", "a@", "a/b/c@d"})
     EXPECT_EQ(split(path), std::string(path) + "|") << path;
+}
+
+TEST_F(FindModelFolder, refs_that_are_no_refs_are_passed_over) {
+  const auto snapshot = add(cache_, "models--m", "aaa");
+  const auto refs = cache_ / "models--m/refs";
+  fs::create_directories(refs);
+  ASSERT_EQ(::mkfifo((refs / "main").c_str(), 0600), 0);
+  EXPECT_EQ(find("m"), snapshot);
+  fs::create_symlink(refs / "circle", refs / "circle");
+  write_bytes(refs / "holes", "");
+  fs::resize_file(refs / "holes", std::uintmax_t{1} << 40);
+  write_bytes(refs / "up", "..");
+  write_bytes(refs / "out", "../../elsewhere");
+  write_bytes(refs / "nul", std::string("a\0a", 3));
+  write_bytes(refs / "bytes", "\xff\xfe");
+  write_bytes(refs / "long", std::string(300, 'n'));
+  for (const char* ref : {"main", "circle", "holes", "up", "out", "nul", "bytes", "long", "circle/x"})
+    expect_input_error(ErrorKind::model, {"the revision '" + std::string(ref) + "'", "there are 'aaa'"},
+                       [&] { find("m", {}, ref); });
+}
+
+TEST_F(FindModelFolder, hostile_paths_are_refused) {
+  expect_input_error(ErrorKind::model, {"a\\x00b", "NUL"}, [&] { find(std::string("a\0b", 3)); });
+  expect_input_error(ErrorKind::model, {"'\\xff\\xfe' is not on this machine"}, [&] { find("\xff\xfe"); });
+  expect_input_error(ErrorKind::model, {"is not on this machine"}, [&] { find(std::string(300, 'n')); });
+  fs::create_symlink("circle", base_ / "circle");
+  expect_input_error(ErrorKind::model, {"'circle' is not on this machine"}, [&] { find("circle"); });
 }
 
 TEST_F(FindModelFolder, says_where_it_looked) {

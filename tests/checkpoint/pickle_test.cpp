@@ -116,7 +116,29 @@ TEST(Pickle, refuses_unknown_protocols) {
                      [] { read_pickle("\x80\x06N.", "doc", [](std::string_view) { return false; }); });
 }
 
-TEST(Pickle, bounds_the_number_of_values) { expect_refused(std::string(5'000'000, '}'), "too many values"); }
+TEST(Pickle, bounds_the_number_of_values) {
+  expect_refused(std::string(5'000'000, '}'), "too many values");
+  expect_refused(std::string(5'000'000, 'N'), "too many values");
+  expect_refused(std::string(5'000'000, '('), "too many marks");
+}
+
+TEST(Pickle, refuses_to_grow_beyond_its_size) {
+  // A list of 1000 pairs, remembered, made an OrderedDict 10 000 times: 20 million values of 100 kilobytes.
+  std::string body = "](";
+  for (int i = 0; i < 1000; ++i) body += "NN\x86";
+  body += "e\x85q\1ccollections\nOrderedDict\nq\2";
+  for (int i = 0; i < 10'000; ++i) body += "h\2h\1R0";
+  expect_refused(body + ".", "more of its values than it has bytes");
+}
+
+TEST(Pickle, deep_nesting_is_read_and_freed) {
+  constexpr int kDepth = 1'000'000;
+  const auto pickle = read("N" + std::string(kDepth, '\x85') + ".");
+  const PickleValue* value = &pickle.at(pickle.root);
+  int depth = 0;
+  for (; value->kind == Kind::tuple; ++depth) value = &pickle.at(value->items.front());
+  EXPECT_EQ(depth, kDepth);
+}
 
 }  // namespace
 }  // namespace spectrace

@@ -1,6 +1,7 @@
 #include "spectrace/checkpoint/tensor_store.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cmath>
 #include <filesystem>
@@ -212,6 +213,34 @@ TEST_F(TensorStoreTest, malformed_index) {
   expect_open_refused({path, "'weight_map' is missing"});
   write_bytes(file(name), "{\"weight_map\":");
   expect_open_refused({path, "is not JSON"});
+}
+
+TEST_F(TensorStoreTest, index_that_names_what_cannot_be_opened) {
+  const std::string name = "model.safetensors.index.json", longest(300, 'n');
+  write_index(name, {{"a", longest}});
+  expect_input_error(ErrorKind::io, {longest, "File name too long"}, [&] { open(); });
+  fs::create_symlink("circle.safetensors", file("circle.safetensors"));
+  write_index(name, {{"a", "circle.safetensors"}});
+  expect_input_error(ErrorKind::io, {"circle.safetensors", "symbolic links"}, [&] { open(); });
+  ASSERT_EQ(::mkfifo(file("fifo.safetensors").c_str(), 0600), 0);
+  write_index(name, {{"a", "fifo.safetensors"}});
+  expect_input_error(ErrorKind::io, {"fifo.safetensors", "a FIFO"}, [&] { open(); });
+  write_index(name, {{"a", std::string("x\0y", 3)}});
+  expect_input_error(ErrorKind::model, {"x\\x00y"}, [&] { open(); });
+  write_bytes(file(name), R"({"weight_map":{"a":)" + std::string(300'000, '['));
+  expect_open_refused({"nested deeper than 64 levels"});
+}
+
+TEST_F(TensorStoreTest, weights_that_cannot_be_opened) {
+  fs::create_symlink("nothing", file("dangling.safetensors"));
+  expect_input_error(ErrorKind::io, {"dangling.safetensors", "No such file"}, [&] { open(); });
+  ASSERT_EQ(::mkfifo(file("pytorch_model.bin").c_str(), 0600), 0);
+  expect_input_error(ErrorKind::io, {"pytorch_model.bin", "a FIFO"}, [&] { open(); });
+  fs::create_symlink("model.safetensors", file("model.safetensors"));
+  expect_input_error(ErrorKind::io, {"model.safetensors", "symbolic links"}, [&] { open(); });
+  const auto circle = file("circle");
+  fs::create_symlink(circle, circle);
+  expect_input_error(ErrorKind::model, {"circle", "is not a folder"}, [&] { TensorStore::open(circle); });
 }
 
 TEST_F(TensorStoreTest, cut_shard_is_named) {

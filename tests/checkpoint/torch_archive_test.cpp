@@ -199,6 +199,23 @@ TEST_F(TorchArchive, refuses_tensors_beyond_their_storage) {
   expect_pickle_refused(dict_of(tensor_of(huge + "K\3\x85K\1\x85")), beyond);
 }
 
+TEST_F(TorchArchive, refuses_views_that_repeat_elements_beyond_the_file) {
+  // 2^40 times the first element
+  expect_pickle_refused(dict_of(tensor_of("K\0\x8a\6\0\0\0\0\0\1\x85K\0\x85"s)),
+                        "tensor 'w': its shape [1099511627776] has more elements than the file has bytes");
+  write(dict_of(tensor_of("K\0K\7\x85K\0\x85"s)));  // as torch's expand() leaves it
+  EXPECT_EQ(read_torch_archive(FileReader(path_), 0)[0].num_elements(), 7);
+}
+
+TEST_F(TorchArchive, refuses_one_shape_that_stands_for_many) {
+  std::string ones = "(";
+  for (int i = 0; i < 64; ++i) ones += "K\1";
+  const std::string tensor = function + "(" + storage + "K\0h\1h\1"s + rest + "q\2";
+  std::string dict = "}(X\1\0\0\0w"s + tensor;
+  for (int i = 10'000; i < 20'000; ++i) dict += "X\5\0\0\0"s + std::to_string(i) + "h\2"s;
+  expect_pickle_refused(ones + "tq\1" + "0" + dict + "u.", "more dimensions, with those before it");
+}
+
 TEST_F(TorchArchive, refuses_what_is_no_tensor) {
   expect_pickle_refused(dict_of(tensor_of("K\0K\2\x85K\1K\1\x86"s)), "tensor 'w': its shape and its strides differ");
   expect_pickle_refused(dict_of(tensor_of("NK\2\x85K\1\x85"s)), "tensor 'w': its offset is not an integer");

@@ -118,6 +118,14 @@ TEST_F(ZipArchive, refuses_a_directory_outside_the_file) {
   }
 }
 
+TEST_F(ZipArchive, many_records_and_long_names) {
+  builder_.records.clear();
+  for (int i = 0; i < 20'000; ++i)
+    builder_.records.push_back({.name = std::string(300, 'n') + std::to_string(i), .content = "x"});
+  builder_.zip64 = true;
+  EXPECT_EQ(read().size(), 20'000u);
+}
+
 TEST_F(ZipArchive, refuses_every_truncation) {
   const std::string whole = builder_.build();
   for (std::size_t size = 0; size < whole.size(); ++size) {

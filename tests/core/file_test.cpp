@@ -53,7 +53,7 @@ void expect_refused(const std::filesystem::path& path, const std::string& part) 
     ADD_FAILURE() << path << " was read";
   } catch (const InputError& error) {
     EXPECT_EQ(error.kind(), ErrorKind::io);
-    EXPECT_NE(std::string(error.what()).find("'" + path.string() + "'"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("'" + shown_text(path.string()) + "'"), std::string::npos) << error.what();
     EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
   }
 }
@@ -77,6 +77,15 @@ TEST(FileReader, refuses_what_is_no_regular_file) {
   ASSERT_EQ(::bind(descriptor, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
   expect_refused(socket, "is not a regular file (a socket)");
   ::close(descriptor);
+}
+
+TEST(FileReader, refuses_what_cannot_be_looked_up) {
+  const TempFolder folder;
+  const auto circle = folder.path() / "circle";
+  std::filesystem::create_symlink(circle, circle);
+  expect_refused(circle, "Too many levels of symbolic links");
+  expect_refused(folder.path() / std::string(300, 'n'), "File name too long");
+  expect_refused(folder.path() / std::string("a\0b", 3), "Invalid argument");
 }
 
 TEST(FileReader, standard_input_from_a_pipe_is_refused) {
@@ -113,6 +122,31 @@ TEST(FileReader, sees_a_link_that_was_set_to_another_file) {
   std::filesystem::remove(link);
   std::filesystem::create_symlink(folder.path() / "b", link);
   EXPECT_EQ(file.find_change(), "another file now has its name");
+}
+
+TEST(ReadTextFile, large_files_are_refused_before_they_are_read) {
+  const TempFolder folder;
+  const auto path = folder.path() / "holes";
+  write_bytes(path, "");
+  std::filesystem::resize_file(path, kMostTextBytes + 1);
+  expect_refused(path, "is too large");
+  write_bytes(path, "1234");
+  EXPECT_EQ(read_text_file(path, 4), "1234");
+  EXPECT_THROW(read_text_file(path, 3), InputError);
+}
+
+TEST(IsAbsent, is_true_only_where_nothing_is) {
+  const TempFolder folder;
+  const auto file = folder.path() / "file", circle = folder.path() / "circle", dangling = folder.path() / "dangling";
+  write_bytes(file, "text");
+  std::filesystem::create_symlink(circle, circle);
+  std::filesystem::create_symlink(folder.path() / "nothing", dangling);
+  EXPECT_FALSE(is_absent(file));
+  EXPECT_FALSE(is_absent(circle));
+  EXPECT_FALSE(is_absent(folder.path() / std::string(300, 'n')));
+  EXPECT_TRUE(is_absent(dangling));
+  EXPECT_TRUE(is_absent(folder.path() / "nothing"));
+  EXPECT_TRUE(is_absent(file / "below"));
 }
 
 }  // namespace

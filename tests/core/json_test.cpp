@@ -72,6 +72,30 @@ TEST(JsonNode, nesting_has_a_limit) {
   EXPECT_THROW(parse(objects.c_str()), InputError);
 }
 
+TEST(JsonNode, number_of_values_has_a_limit) {
+  const auto zeros = [](std::size_t count) {  // with the array itself
+    std::string text = "[0";
+    for (std::size_t i = 2; i < count; ++i) text += ",0";
+    return text + "]";
+  };
+  EXPECT_EQ(parse(zeros(kMostJsonValues).c_str()).size(), kMostJsonValues - 1);
+  EXPECT_NE(error_of([&] { parse(zeros(kMostJsonValues + 1).c_str()); }).find("doc: holds more than 5000000 values"),
+            std::string::npos);
+}
+
+TEST(JsonNode, members_without_values_are_read_in_linear_time) {
+  // With work for every pair of members this would take an hour, and the test would be stopped.
+  std::string text = "{";
+  for (int i = 0; i < 1'000'000; ++i) text += (i == 0 ? "\"" : ",\"") + std::to_string(i) + "\":[]";
+  EXPECT_EQ(parse_strictly(text + "}").size(), 1'000'000u);
+}
+
+TEST(JsonNode, values_that_errors_show_are_cut_between_characters) {
+  const std::string text = "[\"" + std::string(75, 'a') + "\u00e4\u00e4\u00e4\u00e4\"]";
+  EXPECT_EQ(error_of([&] { parse(text.c_str()).element(0).as_int(); }),
+            "doc: /0: is \"" + std::string(75, 'a') + "..., expected an integer");
+}
+
 TEST(JsonNode, every_kind_of_value_is_read) {
   const char* text = R"([null, true, false, -3, 18446744073709551615, 2.5, "\u00e4", {}, [], {"a": [{"b": []}]}])";
   EXPECT_EQ(parse(text).json(), Json::parse(text));
@@ -87,6 +111,11 @@ TEST(BytesAsText, every_byte_comes_back) {
   const std::string text = text_of_bytes(bytes);
   EXPECT_EQ(bytes_of_text(Json::parse(Json(text).dump()).get<std::string>()), bytes);
   EXPECT_EQ(text_of_bytes("/plain/path"), "/plain/path");
+}
+
+TEST(BytesAsText, text_that_stands_for_no_bytes_is_an_error) {
+  EXPECT_THROW(bytes_of_text("\u0100"), InputError);
+  EXPECT_THROW(bytes_of_text("a\xC3"), InputError);
 }
 
 TEST(JsonNode, comments_are_allowed) { EXPECT_EQ(parse("// why\n{\"a\": /* here */ 3}").at("a").as_int(), 3); }

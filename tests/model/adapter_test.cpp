@@ -2,7 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <tuple>
+
 #include "checkpoint_case.hpp"
+#include "support/safetensors_writer.hpp"
 
 namespace spectrace {
 namespace {
@@ -134,6 +138,129 @@ TEST(DescribeModelTest, bad_values_are_named_with_their_place) {
                     "unknown kind of layer 'chunked_attention'"));
 }
 
+std::string error_of(const char* name, const Json& fields) {
+  return ChangedCase(name, [&](Json& config) { config.update(fields); }).error();
+}
+
+TEST(DescribeModelTest, sizes_are_held_against_the_tensors_before_anything_is_sized_by_them) {
+  constexpr std::int64_t kHuge = 1'000'000'000, kWraps = std::int64_t{1} << 62;
+  const std::tuple<const char*, const char*> fields[] = {{"llama", "num_hidden_layers"},
+                                                         {"llama", "num_attention_heads"},
+                                                         {"llama", "num_key_value_heads"},
+                                                         {"llama", "hidden_size"},
+                                                         {"llama", "intermediate_size"},
+                                                         {"llama", "vocab_size"},
+                                                         {"gemma2", "head_dim"},
+                                                         {"gpt2", "n_layer"},
+                                                         {"gpt2", "n_head"},
+                                                         {"gpt2", "n_embd"},
+                                                         {"gpt2", "n_positions"},
+                                                         {"gpt2", "n_inner"},
+                                                         {"opt", "num_hidden_layers"},
+                                                         {"opt", "ffn_dim"},
+                                                         {"opt", "max_position_embeddings"},
+                                                         {"opt", "word_embed_proj_dim"},
+                                                         {"bloom", "n_layer"},
+                                                         {"bloom", "n_head"},
+                                                         {"falcon_40b", "num_kv_heads"},
+                                                         {"falcon_rw", "num_attention_heads"},
+                                                         {"gpt_neox", "num_hidden_layers"},
+                                                         {"gpt_neo", "num_layers"},
+                                                         {"gptj", "rotary_dim"},
+                                                         {"stablelm", "num_hidden_layers"}};
+  for (const auto& [name, field] : fields)
+    for (const std::int64_t value : {kHuge, kWraps}) {
+      SCOPED_TRACE(std::string(name) + " " + field);
+      EXPECT_TRUE(holds(error_of(name, {{field, value}}), std::string("/") + field, "is " + std::to_string(value),
+                        "expected at most", "the checkpoint"));
+    }
+}
+
+TEST(DescribeModelTest, sizes_that_only_together_are_too_large) {
+  const Model model(case_folder("gemma2"));
+  std::int64_t largest = 0;
+  for (const auto& tensor : model.store.tensors())
+    for (const auto size : tensor.shape) largest = std::max(largest, size);
+  EXPECT_TRUE(holds(error_of("gemma2", {{"head_dim", largest / 4 + 1}}), "4 heads of", "('head_dim')",
+                    "a dimension of more than " + std::to_string(largest)));
+  EXPECT_TRUE(holds(error_of("llama", {{"max_position_embeddings", std::int64_t{1} << 50}}), "/max_position_embeddings",
+                    "no model has as many"));
+  EXPECT_TRUE(holds(error_of("mistral", {{"sliding_window", 1e300}}), "/sliding_window", "an integer"));
+  EXPECT_TRUE(holds(error_of("mistral", {{"sliding_window", 0}}), "/sliding_window", "at least 1"));
+  const auto repeated = [](Json words) {
+    const Json types = Json::array({Json::array({std::move(words), 1'000'000'000'000})});
+    return error_of("gpt_neo", {{"attention_layers", nullptr}, {"attention_types", types}});
+  };
+  EXPECT_TRUE(holds(repeated(Json::array({"global", "local"})), "describes", "num_layers is"));
+  EXPECT_TRUE(holds(repeated(Json::array()), "/attention_types/0/0", "is empty"));
+}
+
+/// A checkpoint of one long vector beside those of a case: no dimension is too large for it.
+TEST(DescribeModelTest, sizes_that_the_tensors_allow_have_limits_all_the_same) {
+  const ChangedCase changed("gpt_neox", [](Json& config) {
+    config.update({{"num_attention_heads", 1'000'000}, {"hidden_size", 1'000'000}});
+  });
+  write_safetensors(
+      changed.folder() / "model.safetensors",
+      {{"gpt_neox.long", at::zeros({1'000'000}, at::kByte)}, {"a", at::zeros({1})}, {"b", at::zeros({1})}});
+  EXPECT_TRUE(holds(changed.error(), "/num_attention_heads", "at most", "no model has as many"));
+}
+
+TEST(DescribeModelTest, factors_that_are_0_or_infinite_in_float32_are_refused) {
+  for (const double value : {0.0, -1.0, 1e-40, 1e-300, 1e39, 1e300}) {
+    SCOPED_TRACE(value);
+    EXPECT_TRUE(holds(error_of("gemma2", {{"query_pre_attn_scalar", value}}), "/query_pre_attn_scalar", "positive"));
+    EXPECT_TRUE(holds(error_of("gemma2", {{"attn_logit_softcapping", value}}), "/attn_logit_softcapping", "positive"));
+    EXPECT_TRUE(holds(error_of("llama", {{"rms_norm_eps", value}}), "'rms_norm_eps'", "between 0"));
+    EXPECT_TRUE(holds(error_of("llama", {{"rope_theta", value}}), "/rope_theta", "positive"));
+    EXPECT_TRUE(holds(error_of("gemma3_text", {{"rope_local_base_freq", value}, {"rope_parameters", nullptr}}),
+                      "/rope_local_base_freq", "positive"));
+    EXPECT_TRUE(holds(error_of("gpt_neox", {{"rotary_emb_base", value}, {"rope_parameters", nullptr}}),
+                      "/rotary_emb_base", "positive"));
+  }
+}
+
+TEST(DescribeModelTest, rotary_settings_out_of_reason_are_refused) {
+  const auto scaling = [](Json settings) {
+    return error_of("llama", {{"rope_scaling", std::move(settings)}, {"rope_parameters", nullptr}});
+  };
+  for (const double factor : {0.0, -2.0, 1e-300, 1e300}) {
+    SCOPED_TRACE(factor);
+    for (const char* type : {"linear", "dynamic", "yarn"})
+      EXPECT_TRUE(holds(scaling({{"rope_type", type}, {"factor", factor}}), "/rope_scaling/factor", "positive"))
+          << type;
+    EXPECT_TRUE(holds(scaling({{"rope_type", "llama3"},
+                               {"factor", factor},
+                               {"low_freq_factor", 1.0},
+                               {"high_freq_factor", 4.0},
+                               {"original_max_position_embeddings", 16}}),
+                      "/rope_scaling/factor", "positive"));
+    EXPECT_TRUE(holds(scaling({{"rope_type", "linear"}, {"factor", 2.0}, {"rope_theta", factor}}),
+                      "/rope_scaling/rope_theta", "positive"));
+    EXPECT_TRUE(holds(scaling({{"rope_type", "yarn"}, {"factor", 2.0}, {"attention_factor", factor}}),
+                      "/rope_scaling/attention_factor", "positive"));
+  }
+  EXPECT_TRUE(holds(scaling({{"rope_type", "yarn"}, {"factor", 2.0}, {"beta_fast", -1.0}}), "/rope_scaling/beta_fast"));
+  EXPECT_TRUE(holds(scaling({{"rope_type", "yarn"}, {"factor", 1e30}, {"mscale", 1.0}, {"mscale_all_dim", -1.0}}),
+                    "/rope_scaling/mscale_all_dim"));
+  EXPECT_TRUE(holds(scaling({{"rope_type", "linear"}, {"factor", 3e38}}), "/rope_scaling", "a frequency of"));
+  EXPECT_TRUE(holds(scaling({{"rope_type", "linear"}, {"factor", 2e-38}}), "/rope_scaling", "a frequency of"));
+  EXPECT_TRUE(holds(scaling({{"rope_type", "dynamic"}, {"factor", 1e37}}), "/rope_scaling", "a frequency of"));
+  EXPECT_TRUE(holds(scaling({{"rope_type", "yarn"}, {"factor", 2.0}, {"original_max_position_embeddings", -4}}),
+                    "/rope_scaling/original_max_position_embeddings"));
+  EXPECT_TRUE(holds(scaling("linear"), "/rope_scaling", "expected an object"));
+  EXPECT_TRUE(holds(error_of("gemma3_text", {{"rope_scaling", "linear"}}), "/rope_scaling", "expected an object"));
+  EXPECT_TRUE(holds(error_of("stablelm", {{"partial_rotary_factor", 1e300}}), "share of"));
+  const auto long_list = [](double first) {
+    return error_of("phi3_longrope", {{"rope_scaling",
+                                       {{"type", "longrope"},
+                                        {"short_factor", Json::array({first, 1.0, 1.0})},
+                                        {"long_factor", Json::array({1.0, 1.0, 1.0})}}},
+                                      {"rope_parameters", nullptr}});
+  };
+  EXPECT_TRUE(holds(long_list(0.0), "/rope_scaling/short_factor/0", "positive"));
+}
+
 TEST(DescribeModelTest, config_styles_mean_the_same) {
   const auto rotary = [](const ChangedCase& changed) {
     return Model(changed.folder()).description.attention[0].rotary->inverse_frequencies;
@@ -157,11 +284,40 @@ TEST(UnusedTensorsTest, names_extra_tensors_but_no_buffers) {
   const auto unused = unused_tensors(model.description, model.store);
   EXPECT_EQ(unused.size(), 12u) << "the second block";
   for (const auto& name : unused) EXPECT_TRUE(holds(name, "h.1."));
-  const ChangedCase with_buffer(
-      "gpt2_bare", [](Json& config) { config["n_layer"] = 1; },
-      [](Json& header) { rename_key(header, "h.1.ln_1.bias", "h.0.attn.masked_bias"); });
-  const Model buffered(with_buffer.folder());
-  EXPECT_EQ(unused_tensors(buffered.description, buffered.store).size(), 11u);
+}
+
+/// The unused tensors of a case with others added.
+std::vector<std::string> unused_with(const char* name, const Json& fields,
+                                     const std::vector<std::pair<std::string, at::Tensor>>& added) {
+  const ChangedCase changed(name, [&](Json& config) { config.update(fields); });
+  auto tensors = added;
+  const TensorStore store = TensorStore::open(case_folder(name));
+  for (const auto& tensor : store.tensors())
+    if (is_floating(tensor.type)) tensors.emplace_back(tensor.name, store.read(tensor, ComputeType::float32));
+  write_safetensors(changed.folder() / "model.safetensors", tensors);
+  const Model model(changed.folder());
+  return unused_tensors(model.description, model.store);
+}
+
+TEST(UnusedTensorsTest, buffers_are_told_from_biases_by_their_shapes) {
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(unused_with("gpt2_bare", Json::object(),
+                        {{"h.0.attn.bias", at::ones({1, 1, 8, 8})},
+                         {"h.0.attn.masked_bias", at::ones({})},
+                         {"h.1.attn.bias", at::ones({15})},
+                         {"h.1.attn.masked_bias", at::ones({15})},
+                         {"empty", at::ones({0, 3})}}),
+            (Names{"h.1.attn.bias", "h.1.attn.masked_bias"}));
+  EXPECT_EQ(unused_with("llama", Json::object(),
+                        {{"model.layers.0.self_attn.rotary_emb.inv_freq", at::ones({4})},
+                         {"model.layers.0.self_attn.q_proj.lora_A.weight", at::ones({4, 4})}}),
+            (Names{"model.layers.0.self_attn.q_proj.lora_A.weight"}));
+}
+
+TEST(UnusedTensorsTest, biases_that_the_config_switches_off) {
+  const auto unused = unused_with("qwen3", {{"attention_bias", false}}, {});
+  EXPECT_NE(std::find(unused.begin(), unused.end(), "model.layers.0.self_attn.q_proj.bias"), unused.end());
+  for (const auto& name : unused) EXPECT_TRUE(name.ends_with(".bias")) << name;
 }
 
 TEST(LayerSizeTest, is_the_size_of_what_is_read) {

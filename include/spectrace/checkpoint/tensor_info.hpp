@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -44,8 +45,11 @@ struct TensorInfo {
   bool is_contiguous() const;
 };
 
-/// Product of the sizes; nothing if one is negative or the product, zeros counted as ones, leaves no room for bytes in
-/// 64 bits (so that later arithmetic on offsets and strides cannot overflow).
+/// Dimensions of a tensor, at most: as in torch.
+inline constexpr std::size_t kMaxDimensions = 64;
+
+/// Product of the sizes; nothing if there are more than kMaxDimensions, one is negative, or the product, zeros counted
+/// as ones, leaves no room for bytes in 64 bits (so that later arithmetic on offsets and strides cannot overflow).
 std::optional<std::int64_t> checked_num_elements(std::span<const std::int64_t> shape);
 /// Elements from the first to past the last one of a strided tensor; nothing if a stride is negative or it overflows.
 /// @pre checked_num_elements(shape) holds a value

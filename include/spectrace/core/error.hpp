@@ -2,6 +2,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 namespace spectrace {
 
@@ -14,7 +15,8 @@ enum class ErrorKind {
 };
 
 /// "Your input": something outside the program is not as it must be. Always checked, never an assertion.
-/// what() reads "problem (why) suggestion"; why and suggestion may be empty.
+/// what() reads "problem (why) suggestion"; why and suggestion may be empty. They may hold foreign bytes: each is taken
+/// as shown_text.
 class InputError : public std::runtime_error {
  public:
   InputError(ErrorKind kind, std::string problem, std::string why = {}, std::string suggestion = {});
@@ -28,9 +30,16 @@ class InputError : public std::runtime_error {
   InputError in(const std::string& context) const;
 
  private:
+  struct Shown {};
+  InputError(Shown, ErrorKind kind, std::string problem, std::string why, std::string suggestion);
+
   ErrorKind kind_;
   std::string problem_, why_, suggestion_;
 };
+
+/// Foreign bytes as a terminal, a log or a results file may take them: what is not UTF-8, a NUL and other control
+/// characters (but line ends and tabs) as \xNN; cut after 8000 bytes. The same again of what it returned.
+std::string shown_text(std::string_view text);
 
 /// The text "name 'a', 'b' or 'c'" form used in suggestions: 'a', 'b', 'c'.
 template <typename Range>

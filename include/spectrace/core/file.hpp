@@ -47,8 +47,15 @@ class FileReader {
   FileStatus status_;
 };
 
-/// The whole file. @throws InputError (io), as FileReader does.
-std::string read_text_file(const std::filesystem::path& path);
+/// What a text file may have: prompts by the million fit; what is larger (a file of holes among them) is a mistake.
+inline constexpr std::uint64_t kMostTextBytes = std::uint64_t{4} << 30;
+
+/// The whole file. @throws InputError (io) as FileReader does, and if it has more than `most_bytes`.
+std::string read_text_file(const std::filesystem::path& path, std::uint64_t most_bytes = kMostTextBytes);
+
+/// Whether nothing has this name. What cannot be looked up (links in a circle, no permission, a name too long) is not
+/// absent: who opens it is told what is wrong.
+bool is_absent(const std::filesystem::path& path);
 
 /// Writes under another name in the same folder, flushes to disk, renames: readers see the old file or the whole new
 /// one. @throws InputError (io) naming the file and the system's reason (a full disk among them).

@@ -20,20 +20,26 @@ using Json = nlohmann::json;
 
 /// Arrays and objects inside each other, at most, in a document that is read.
 inline constexpr std::size_t kMaxJsonDepth = 64;
+/// Bytes of a file that is read as JSON, and values in a document (keys apart), at most: a value takes up to 160 bytes
+/// of memory. The largest tokenizer.json has 40 million bytes and two million values.
+inline constexpr std::uint64_t kMostJsonBytes = std::uint64_t{256} << 20;
+inline constexpr std::size_t kMostJsonValues = 5'000'000;
 
 /// What an object that has a key twice is: wrong, or, as the hub's own readers take it, one whose last value counts.
 enum class DuplicateKeys { refused, last_counts };
 
 /// Bytes of any kind (a path) as text that JSON can hold, and back: each byte is the character of its number.
 std::string text_of_bytes(std::string_view bytes);
+/// @throws InputError (io) if a character has no byte.
 std::string bytes_of_text(std::string_view text);
 
 /// A value inside a parsed JSON document. Cheap to copy; keeps its document alive. Every accessor that finds something
 /// else than it expects throws an InputError that names the document, the place ("/compute/dtype") and what is allowed.
 class JsonNode {
  public:
-  /// Parses a file. Comments are allowed. @throws InputError (io) if unreadable, (kind) with the line if it is not
-  /// JSON, nested deeper than kMaxJsonDepth, or has a key twice where that is refused.
+  /// Parses a file. Comments are allowed. @throws InputError (io) if unreadable or larger than kMostJsonBytes, (kind)
+  /// with the line if it is not JSON, nested deeper than kMaxJsonDepth, of more than kMostJsonValues, or has a key
+  /// twice where that is refused.
   static JsonNode parse_file(const std::filesystem::path& path, ErrorKind kind,
                              DuplicateKeys duplicates = DuplicateKeys::last_counts);
   /// Parses text; `document` is what errors call it.

@@ -37,9 +37,6 @@ InputError grows_too_long();
 /// A foreign text as messages show it: its beginning, without control characters.
 std::string shown(std::string_view text);
 
-/// What cannot be looked up may be there, too: opening it says why not.
-bool is_there(const std::filesystem::path& path);
-
 /// @throws InputError: of `kind` if the file is larger than `max_bytes`, io if it cannot be opened.
 void expect_file_size(const std::filesystem::path& path, std::size_t max_bytes, ErrorKind kind);
 

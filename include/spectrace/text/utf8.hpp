@@ -1,14 +1,14 @@
 #pragma once
 
 #include <cstddef>
-#include <optional>
 #include <string>
 #include <string_view>
 
+#include "spectrace/core/utf8.hpp"
+
 namespace spectrace::text {
 
-/// Offset of the first byte that is not part of well-formed UTF-8 (Unicode table 3-7: no surrogates, nothing overlong).
-std::optional<std::size_t> find_invalid_utf8(std::string_view text);
+using spectrace::find_invalid_utf8;
 
 struct DecodedCodePoint {
   char32_t value;

@@ -8,26 +8,26 @@ namespace spectrace {
 
 /// BLOOM (2022, arXiv:2211.05100): ALiBi, q k v fused per head, a norm right after the embedding.
 ModelDescription describe_bloom(const JsonNode& config, const TensorStore& store) {
-  ConfigFields fields(config, "bloom");
+  ConfigFields fields(config, store, "bloom");
   const Dim hidden{fields.size({"n_embed", "hidden_size"}), "hidden_size"};
   const Dim vocab{fields.size({"vocab_size"}), "vocab_size"};
   const Dim inner = 4 * hidden;
 
   ModelDescription model;
-  model.num_layers = fields.size({"n_layer", "num_hidden_layers"});
-  model.num_heads = model.num_kv_heads = fields.size({"n_head", "num_attention_heads"});
+  model.num_layers = fields.layers({"n_layer", "num_hidden_layers"});
+  model.num_heads = model.num_kv_heads = fields.heads({"n_head", "num_attention_heads"});
   model.head_dim = fields.divided_head_dim(hidden.size, model.num_heads);
   model.hidden_size = hidden.size;
   model.vocab_size = vocab.size;
   model.intermediate_size = inner.size;
-  model.max_positions = fields.size_or({"seq_length"}, 2048);
+  model.max_positions = fields.count_or({"seq_length"}, 2048);
   model.norm_placement = "pre";
   model.position_encoding = "alibi";
   model.fused_qkv_per_head = true;
   model.block.norm = {NormKind::layer_norm, fields.epsilon("layer_norm_epsilon", 1e-5), 0.0};
   model.block.activation = Activation::gelu_tanh_short;  // no field of the config
   model.block.residual_from_norm = fields.flag("apply_residual_connection_post_layernorm", false);
-  if (fields.flag("slow_but_exact", false) && fields.size_or({"pretraining_tp"}, 1) > 1)
+  if (fields.flag("slow_but_exact", false) && fields.count_or({"pretraining_tp"}, 1) > 1)
     throw config.error("slow_but_exact is set, with pretraining_tp of more than 1",
                        "transformers then leaves out two biases of each block, which cannot be meant",
                        "Set slow_but_exact to false: it only changes how sums are split.");

@@ -24,7 +24,7 @@ FalconShape read_shape(ConfigFields& fields, std::int64_t num_heads) {
   const std::int64_t groups = fields.size_or({"num_kv_heads", "n_head_kv"}, num_heads);
   shape.num_kv_heads = shape.grouped ? groups : multi_query ? 1 : num_heads;
   fields.check_heads(num_heads, shape.num_kv_heads, "num_kv_heads");
-  const std::int64_t norms = fields.size_or({"num_ln_in_parallel_attn"}, shape.grouped ? 2 : 1);
+  const std::int64_t norms = fields.count_or({"num_ln_in_parallel_attn"}, shape.grouped ? 2 : 1);
   if (norms > 2 || (norms == 2 && !shape.grouped) || (shape.grouped && !shape.parallel))
     throw fields.json().error("num_ln_in_parallel_attn, parallel_attn and new_decoder_architecture do not fit together",
                               "no Falcon model has that block");
@@ -38,21 +38,21 @@ FalconShape read_shape(ConfigFields& fields, std::int64_t num_heads) {
 /// Falcon (Almazrouei et al. 2023, arXiv:2311.16867): parallel residual; one key/value head (7B), groups that lie
 /// together in the fused matrix (40B), or ALiBi and a serial block (RefinedWeb).
 ModelDescription describe_falcon(const JsonNode& config, const TensorStore& store) {
-  ConfigFields fields(config, "falcon");
+  ConfigFields fields(config, store, "falcon");
   const Dim hidden{fields.size({"n_embed", "hidden_size"}), "hidden_size"};
   const Dim vocab{fields.size({"vocab_size"}), "vocab_size"};
   const Dim inner{fields.size_or({"ffn_hidden_size"}, 4 * hidden.size), "ffn_hidden_size"};
 
   ModelDescription model;
-  model.num_layers = fields.size({"num_hidden_layers", "n_layer"});
-  model.num_heads = fields.size({"num_attention_heads", "n_head"});
+  model.num_layers = fields.layers({"num_hidden_layers", "n_layer"});
+  model.num_heads = fields.heads({"num_attention_heads", "n_head"});
   const FalconShape shape = read_shape(fields, model.num_heads);
   model.num_kv_heads = shape.num_kv_heads;
   model.head_dim = fields.divided_head_dim(hidden.size, model.num_heads);
   model.hidden_size = hidden.size;
   model.vocab_size = vocab.size;
   model.intermediate_size = inner.size;
-  model.max_positions = fields.size_or({"max_position_embeddings"}, 2048);
+  model.max_positions = fields.count_or({"max_position_embeddings"}, 2048);
   model.norm_placement = "pre";
   model.block.norm = {NormKind::layer_norm, fields.epsilon("layer_norm_epsilon", 1e-5), 0.0};
   model.block.activation = fields.activation({"activation"}, "gelu");

@@ -5,7 +5,7 @@ namespace spectrace {
 /// Gemma (2024, arXiv:2403.08295): Llama with norm weights 1 + w, embeddings times sqrt(D), heads of 256, one key/value
 /// head in the 2B model.
 ModelDescription describe_gemma(const JsonNode& config, const TensorStore& store) {
-  ConfigFields fields(config, "gemma");
+  ConfigFields fields(config, store, "gemma");
   LlamaLike llama = read_llama_like(fields, {.num_kv_heads = 16,
                                              .head_dim = 256,
                                              .activation = "gelu_pytorch_tanh",

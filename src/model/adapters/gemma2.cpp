@@ -5,7 +5,7 @@ namespace spectrace {
 /// Gemma-2 (2024, arXiv:2408.00118): soft-capped scores, a window in every other layer, four norms with weight 1 + w,
 /// embeddings times sqrt(D).
 ModelDescription describe_gemma2(const JsonNode& config, const TensorStore& store) {
-  ConfigFields fields(config, "gemma2");
+  ConfigFields fields(config, store, "gemma2");
   LlamaLike llama = read_llama_like(fields, {.num_kv_heads = 4,
                                              .head_dim = 256,
                                              .activation_field = "hidden_activation",
@@ -20,8 +20,8 @@ ModelDescription describe_gemma2(const JsonNode& config, const TensorStore& stor
     sliding.emplace();
     for (std::int64_t i = 0; i < llama.model.num_layers; ++i) sliding->push_back(i % 2 == 0);
   }
-  const auto window = fields.optional_number("sliding_window", 4096.0);
-  if (window) set_sliding_window(llama, static_cast<std::int64_t>(*window), sliding);
+  const auto window = fields.window("sliding_window", 4096);
+  if (window) set_sliding_window(llama, *window, sliding);
   LlamaBiases biases;
   if (fields.flag("attention_bias", false)) biases.qkv = biases.output = Bias::yes;
   const bool tied = fields.flag("tie_word_embeddings", true);

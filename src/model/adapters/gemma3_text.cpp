@@ -13,10 +13,10 @@ Gemma3Ropes read_ropes(ConfigFields& fields, std::int64_t head_dim, std::int64_t
   auto full = parameters ? parameters->find("full_attention") : std::nullopt;
   const auto sliding = parameters ? parameters->find("sliding_attention") : std::nullopt;
   if (parameters) parameters->expect_only_keys({"full_attention", "sliding_attention"});
-  double full_theta = fields.number("rope_theta", 1e6);
-  const double sliding_theta = fields.number("rope_local_base_freq", 1e4);
+  double full_theta = fields.scale("rope_theta", 1e6);
+  const double sliding_theta = fields.scale("rope_local_base_freq", 1e4);
   if (scaling && scaling->size() > 0) {  // the old style scales the layers without a window alone
-    if (full) full_theta = full->get_double("rope_theta", full_theta);
+    if (full) full_theta = as_scale_or(*full, "rope_theta", full_theta);
     full = scaling;
   }
   return {read_rope_settings(fields, full, full_theta, 1.0, 0, head_dim, max_positions),
@@ -34,7 +34,7 @@ std::vector<bool> default_sliding_layers(std::int64_t num_layers, std::int64_t p
 /// Gemma-3, text only (2025, arXiv:2503.19786): Gemma-2 without soft caps, with norms on queries and keys, five layers
 /// with a window for each without, and a rotary theta of its own for either kind.
 ModelDescription describe_gemma3_text(const JsonNode& config, const TensorStore& store) {
-  ConfigFields fields(config, "gemma3_text");
+  ConfigFields fields(config, store, "gemma3_text");
   LlamaLike llama = read_llama_like(fields, {.num_kv_heads = 4,
                                              .head_dim = 256,
                                              .activation_field = "hidden_activation",
@@ -47,11 +47,11 @@ ModelDescription describe_gemma3_text(const JsonNode& config, const TensorStore&
   // transformers keeps the field but gives the cap to no layer.
   fields.refuse_if_set("attn_logit_softcapping", "Gemma-3 has no cap on its scores");
   set_gemma2_scores(llama, fields, std::nullopt);
-  const std::int64_t pattern = fields.size_or({"sliding_window_pattern"}, 6);
+  const std::int64_t pattern = fields.count_or({"sliding_window_pattern"}, 6);
   const auto sliding =
       fields.sliding_layers(llama.model.num_layers).value_or(default_sliding_layers(llama.model.num_layers, pattern));
-  const auto window = fields.optional_number("sliding_window", 4096.0);
-  if (window) set_sliding_window(llama, static_cast<std::int64_t>(*window), sliding);
+  const auto window = fields.window("sliding_window", 4096);
+  if (window) set_sliding_window(llama, *window, sliding);
   for (std::size_t i = 0; i < sliding.size(); ++i)
     if (sliding[i]) llama.model.attention[i].rotary = ropes.sliding.rotary;
   LlamaBiases biases;

@@ -7,15 +7,15 @@ namespace spectrace {
 
 /// GPT-2 (Radford et al. 2019): learned positions, fused q k v stored (in, out), pre-norm.
 ModelDescription describe_gpt2(const JsonNode& config, const TensorStore& store) {
-  ConfigFields fields(config, "gpt2");
+  ConfigFields fields(config, store, "gpt2");
   const Dim hidden{fields.size({"n_embd", "hidden_size"}), "n_embd"};
   const Dim vocab{fields.size({"vocab_size"}), "vocab_size"};
   const Dim positions{fields.size({"n_positions", "max_position_embeddings", "n_ctx"}), "n_positions"};
   const Dim inner{fields.size_or({"n_inner"}, 4 * hidden.size), "n_inner"};
 
   ModelDescription model;
-  model.num_layers = fields.size({"n_layer", "num_hidden_layers"});
-  model.num_heads = model.num_kv_heads = fields.size({"n_head", "num_attention_heads"});
+  model.num_layers = fields.layers({"n_layer", "num_hidden_layers"});
+  model.num_heads = model.num_kv_heads = fields.heads({"n_head", "num_attention_heads"});
   model.head_dim = fields.divided_head_dim(hidden.size, model.num_heads);
   model.hidden_size = hidden.size;
   model.vocab_size = vocab.size;

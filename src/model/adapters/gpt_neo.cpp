@@ -19,8 +19,11 @@ std::vector<bool> local_layers(ConfigFields& fields, std::int64_t num_layers) {
     layers->for_each([&](const JsonNode& word) { local.push_back(is_local(word)); });
   } else if (types) {
     types->for_each([&](const JsonNode& item) {
-      for (std::int64_t repeat = 0; repeat < item.element(1).as_int(); ++repeat)
-        item.element(0).for_each([&](const JsonNode& word) { local.push_back(is_local(word)); });
+      const JsonNode words = item.element(0), repeats = item.element(1);
+      if (words.size() == 0) throw words.error("is empty", "expected words that are repeated");
+      // More than the layers is wrong already, however many more.
+      for (std::int64_t i = 0; i < repeats.as_int() && std::cmp_less_equal(local.size(), num_layers); ++i)
+        words.for_each([&](const JsonNode& word) { local.push_back(is_local(word)); });
     });
   } else {
     for (std::int64_t i = 0; i < 24; ++i) local.push_back(i % 2 == 1);
@@ -36,15 +39,15 @@ std::vector<bool> local_layers(ConfigFields& fields, std::int64_t num_layers) {
 /// GPT-Neo (Black et al. 2021): GPT-2 with split q k v without biases, scores that are not scaled, and a window in
 /// every other layer.
 ModelDescription describe_gpt_neo(const JsonNode& config, const TensorStore& store) {
-  ConfigFields fields(config, "gpt_neo");
+  ConfigFields fields(config, store, "gpt_neo");
   const Dim hidden{fields.size({"hidden_size"}), "hidden_size"};
   const Dim vocab{fields.size({"vocab_size"}), "vocab_size"};
   const Dim positions{fields.size({"max_position_embeddings"}), "max_position_embeddings"};
   const Dim inner{fields.size_or({"intermediate_size"}, 4 * hidden.size), "intermediate_size"};
 
   ModelDescription model;
-  model.num_layers = fields.size({"num_layers", "num_hidden_layers"});
-  model.num_heads = model.num_kv_heads = fields.size({"num_heads", "num_attention_heads"});
+  model.num_layers = fields.layers({"num_layers", "num_hidden_layers"});
+  model.num_heads = model.num_kv_heads = fields.heads({"num_heads", "num_attention_heads"});
   model.head_dim = fields.divided_head_dim(hidden.size, model.num_heads);
   model.hidden_size = hidden.size;
   model.vocab_size = vocab.size;
@@ -56,7 +59,7 @@ ModelDescription describe_gpt_neo(const JsonNode& config, const TensorStore& sto
   model.block.norm = {NormKind::layer_norm, fields.epsilon("layer_norm_epsilon", 1e-5), 0.0};
   model.block.activation = fields.activation({"activation_function"}, "gelu_new");
   const auto local = local_layers(fields, model.num_layers);
-  const std::int64_t window = fields.size_or({"window_size"}, 256);
+  const std::int64_t window = fields.count_or({"window_size"}, 256);
   const bool tied = fields.flag("tie_word_embeddings", true);
   fields.expect_understood();
 

@@ -9,19 +9,19 @@ namespace spectrace {
 /// GPT-NeoX and Pythia (Black et al. 2022, arXiv:2204.06745): q k v fused per head, rotary on a share of each head,
 /// parallel residual with two norms (or the usual order).
 ModelDescription describe_gpt_neox(const JsonNode& config, const TensorStore& store) {
-  ConfigFields fields(config, "gpt_neox");
+  ConfigFields fields(config, store, "gpt_neox");
   const Dim hidden{fields.size({"hidden_size"}), "hidden_size"};
   const Dim vocab{fields.size({"vocab_size"}), "vocab_size"};
   const Dim inner{fields.size({"intermediate_size"}), "intermediate_size"};
 
   ModelDescription model;
-  model.num_layers = fields.size({"num_hidden_layers"});
-  model.num_heads = model.num_kv_heads = fields.size({"num_attention_heads"});
+  model.num_layers = fields.layers({"num_hidden_layers"});
+  model.num_heads = model.num_kv_heads = fields.heads({"num_attention_heads"});
   model.head_dim = fields.divided_head_dim(hidden.size, model.num_heads);
   model.hidden_size = hidden.size;
   model.vocab_size = vocab.size;
   model.intermediate_size = inner.size;
-  model.max_positions = fields.size_or({"max_position_embeddings"}, 2048);
+  model.max_positions = fields.count_or({"max_position_embeddings"}, 2048);
   model.norm_placement = "pre";
   model.position_encoding = "rotary";
   model.fused_qkv_per_head = true;

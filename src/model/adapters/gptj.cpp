@@ -10,19 +10,19 @@ namespace spectrace {
 /// rotary_dim dimensions of each head.
 ModelDescription describe_gptj(const JsonNode& config, const TensorStore& store) {
   constexpr double kTheta = 10000.0;  // no field of the config
-  ConfigFields fields(config, "gptj");
+  ConfigFields fields(config, store, "gptj");
   const Dim hidden{fields.size({"n_embd", "hidden_size"}), "n_embd"};
   const Dim vocab{fields.size({"vocab_size"}), "vocab_size"};
   const Dim inner{fields.size_or({"n_inner"}, 4 * hidden.size), "n_inner"};
 
   ModelDescription model;
-  model.num_layers = fields.size({"n_layer", "num_hidden_layers"});
-  model.num_heads = model.num_kv_heads = fields.size({"n_head", "num_attention_heads"});
+  model.num_layers = fields.layers({"n_layer", "num_hidden_layers"});
+  model.num_heads = model.num_kv_heads = fields.heads({"n_head", "num_attention_heads"});
   model.head_dim = fields.divided_head_dim(hidden.size, model.num_heads);
   model.hidden_size = hidden.size;
   model.vocab_size = vocab.size;
   model.intermediate_size = inner.size;
-  model.max_positions = fields.size({"n_positions", "max_position_embeddings"});
+  model.max_positions = fields.count({"n_positions", "max_position_embeddings"});
   model.positions_are_limited = true;  // transformers holds the angles in a table of that length
   model.norm_placement = "pre";
   model.position_encoding = "rotary";

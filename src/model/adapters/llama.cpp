@@ -4,7 +4,7 @@ namespace spectrace {
 
 /// Llama 1 to 3.3 (Touvron et al. 2023, arXiv:2302.13971; Llama 3: arXiv:2407.21783).
 ModelDescription describe_llama(const JsonNode& config, const TensorStore& store) {
-  ConfigFields fields(config, "llama");
+  ConfigFields fields(config, store, "llama");
   LlamaLike llama = read_llama_like(fields, {});
   set_attention(llama, read_rope(fields, {}, llama.model.head_dim, llama.model.max_positions));
   LlamaBiases biases;

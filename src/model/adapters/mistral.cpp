@@ -4,11 +4,11 @@ namespace spectrace {
 
 /// Mistral (Jiang et al. 2023, arXiv:2310.06825): Llama with a sliding window in every layer, where the config has one.
 ModelDescription describe_mistral(const JsonNode& config, const TensorStore& store) {
-  ConfigFields fields(config, "mistral");
+  ConfigFields fields(config, store, "mistral");
   LlamaLike llama = read_llama_like(fields, {.num_kv_heads = 8, .max_positions = 131072});
   set_attention(llama, read_rope(fields, {}, llama.model.head_dim, llama.model.max_positions));
-  const auto window = fields.optional_number("sliding_window", 4096.0);
-  if (window) set_sliding_window(llama, static_cast<std::int64_t>(*window), std::nullopt);
+  const auto window = fields.window("sliding_window", 4096);
+  if (window) set_sliding_window(llama, *window, std::nullopt);
   fields.refuse_if_set("layer_types", "kinds of layers belong to the family Ministral");
   const bool tied = fields.flag("tie_word_embeddings", false);
   fields.expect_understood();

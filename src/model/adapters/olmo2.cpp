@@ -5,7 +5,7 @@ namespace spectrace {
 /// OLMo-2 (2025, arXiv:2501.00656): norms on the outputs of attention and MLP instead of their inputs, and on all
 /// queries and all keys together.
 ModelDescription describe_olmo2(const JsonNode& config, const TensorStore& store) {
-  ConfigFields fields(config, "olmo2");
+  ConfigFields fields(config, store, "olmo2");
   LlamaLike llama = read_llama_like(fields, {.epsilon = 1e-5});
   set_attention(llama, read_rope(fields, {}, llama.model.head_dim, llama.model.max_positions));
   LlamaBiases biases;

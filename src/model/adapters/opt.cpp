@@ -17,7 +17,7 @@ NormSource opt_norm(const SourceNames& names, const std::string& base, const Dim
 /// fewer dimensions than it works in, and has no final norm. Galactica is OPT without biases.
 ModelDescription describe_opt(const JsonNode& config, const TensorStore& store) {
   constexpr std::int64_t kPositionOffset = 2;
-  ConfigFields fields(config, "opt");
+  ConfigFields fields(config, store, "opt");
   const Dim hidden{fields.size({"hidden_size"}), "hidden_size"};
   const Dim vocab{fields.size({"vocab_size"}), "vocab_size"};
   const Dim inner{fields.size({"ffn_dim"}), "ffn_dim"};
@@ -25,8 +25,8 @@ ModelDescription describe_opt(const JsonNode& config, const TensorStore& store) 
   const Dim table{fields.size({"max_position_embeddings"}) + kPositionOffset, "max_position_embeddings"};
 
   ModelDescription model;
-  model.num_layers = fields.size({"num_hidden_layers"});
-  model.num_heads = model.num_kv_heads = fields.size({"num_attention_heads"});
+  model.num_layers = fields.layers({"num_hidden_layers"});
+  model.num_heads = model.num_kv_heads = fields.heads({"num_attention_heads"});
   model.head_dim = fields.divided_head_dim(hidden.size, model.num_heads);
   model.hidden_size = hidden.size;
   model.vocab_size = vocab.size;

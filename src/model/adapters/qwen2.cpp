@@ -4,7 +4,7 @@ namespace spectrace {
 
 /// Qwen2 and Qwen2.5 (2024, arXiv:2407.10671): Llama with biases on q, k and v.
 ModelDescription describe_qwen2(const JsonNode& config, const TensorStore& store) {
-  ConfigFields fields(config, "qwen2");
+  ConfigFields fields(config, store, "qwen2");
   LlamaLike llama = read_llama_like(fields, {.num_kv_heads = 32, .max_positions = 32768});
   set_attention(llama, read_rope(fields, {}, llama.model.head_dim, llama.model.max_positions));
   set_qwen_windows(llama, fields);

@@ -4,7 +4,7 @@ namespace spectrace {
 
 /// Qwen3 (2025, arXiv:2505.09388): Llama with norms on the queries and keys of each head.
 ModelDescription describe_qwen3(const JsonNode& config, const TensorStore& store) {
-  ConfigFields fields(config, "qwen3");
+  ConfigFields fields(config, store, "qwen3");
   LlamaLike llama = read_llama_like(fields, {.num_kv_heads = 32, .head_dim = 128, .max_positions = 32768});
   set_attention(llama, read_rope(fields, {}, llama.model.head_dim, llama.model.max_positions));
   set_qwen_windows(llama, fields);

@@ -16,7 +16,7 @@ NormSource per_head_norm(const SourceNames& names, const std::string& base, cons
 /// StableLM (2024, arXiv:2402.17834): Llama with LayerNorm, rotary on a quarter of each head; in some models biases on
 /// q, k, v, a norm for each head's queries and keys, or a parallel residual on one norm.
 ModelDescription describe_stablelm(const JsonNode& config, const TensorStore& store) {
-  ConfigFields fields(config, "stablelm");
+  ConfigFields fields(config, store, "stablelm");
   LlamaLike llama = read_llama_like(fields, {.num_kv_heads = 32,
                                              .norm = NormKind::layer_norm,
                                              .epsilon_field = "layer_norm_eps",

@@ -19,9 +19,8 @@ LayerSources gemma2_layer(const LlamaLike& llama, const SourceNames& names, std:
 }
 
 void set_gemma2_scores(LlamaLike& llama, ConfigFields& fields, std::optional<double> default_softcap) {
-  const double scalar = fields.number("query_pre_attn_scalar", 256.0);
-  if (!(scalar > 0.0)) throw fields.json().error("query_pre_attn_scalar is not positive");
-  const auto softcap = fields.optional_number("attn_logit_softcapping", default_softcap);
+  const double scalar = fields.scale("query_pre_attn_scalar", 256.0);
+  const auto softcap = fields.optional_scale("attn_logit_softcapping", default_softcap);
   for (AttentionSpec& attention : llama.model.attention) {
     attention.score_scale = 1.0 / std::sqrt(scalar);
     attention.score_softcap = softcap;

@@ -10,13 +10,12 @@ LlamaLike read_llama_like(ConfigFields& fields, const LlamaDefaults& defaults) {
   llama.hidden = {fields.size({"hidden_size"}), "hidden_size"};
   llama.vocab = {fields.size({"vocab_size"}), "vocab_size"};
   llama.inner = {fields.size({"intermediate_size"}), "intermediate_size"};
-  model.num_layers = fields.size({"num_hidden_layers"});
-  model.num_heads = fields.size({"num_attention_heads"});
+  model.num_layers = fields.layers({"num_hidden_layers"});
+  model.num_heads = fields.heads({"num_attention_heads"});
   const bool all_heads = defaults.num_kv_heads == 0 || fields.is_null("num_key_value_heads");
   model.num_kv_heads = fields.size_or({"num_key_value_heads"}, all_heads ? model.num_heads : defaults.num_kv_heads);
   fields.check_heads(model.num_heads, model.num_kv_heads, "num_key_value_heads");
-  model.head_dim = fields.size_or({"head_dim"}, defaults.head_dim);
-  if (model.head_dim == 0) model.head_dim = fields.divided_head_dim(llama.hidden.size, model.num_heads);
+  model.head_dim = fields.head_dim({"head_dim"}, defaults.head_dim, llama.hidden.size, model.num_heads);
 
   const Dim head{model.head_dim, "head_dim"};
   llama.queries = Dim{model.num_heads, "num_attention_heads"} * head;
@@ -24,7 +23,7 @@ LlamaLike read_llama_like(ConfigFields& fields, const LlamaDefaults& defaults) {
   model.hidden_size = llama.hidden.size;
   model.vocab_size = llama.vocab.size;
   model.intermediate_size = llama.inner.size;
-  model.max_positions = fields.size_or({"max_position_embeddings"}, defaults.max_positions);
+  model.max_positions = fields.count_or({"max_position_embeddings"}, defaults.max_positions);
   model.norm_placement = "pre";
   model.position_encoding = "rotary";
   model.block.norm = {defaults.norm, fields.epsilon(defaults.epsilon_field, defaults.epsilon),
