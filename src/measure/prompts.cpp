@@ -28,8 +28,7 @@ struct PromptNorms {
   double last = 0, mean = 0;
 };
 
-std::vector<PromptNorms> prompt_norms(const TokenBatch& batch, const Tensor& hidden) {
-  const std::vector<double> norms = row_norms(hidden);
+std::vector<PromptNorms> prompt_norms(const TokenBatch& batch, const std::vector<double>& norms) {
   std::vector<PromptNorms> found;
   for (std::int64_t p = 0; p < batch.num_prompts(); ++p) {
     const auto begin = batch.row_start[static_cast<std::size_t>(p)],
@@ -44,7 +43,10 @@ std::vector<PromptNorms> prompt_norms(const TokenBatch& batch, const Tensor& hid
 }  // namespace
 
 PromptMeasurement::PromptMeasurement(const ModelDescription& model, const TokenBatch& batch, PromptAnalyses analyses)
-    : model_(model), batch_(batch), analyses_(std::move(analyses)) {
+    : model_(model),
+      batch_(batch),
+      analyses_(std::move(analyses)),
+      errors_(static_cast<std::size_t>(batch.num_prompts())) {
   const std::int64_t prompts = batch.num_prompts(), layers = model.num_layers, heads = model.num_heads;
   const auto make = [&](std::initializer_list<const char*> names, const std::vector<std::int64_t>& shape) {
     for (const char* name : names) record_.arrays[name] = Array::filled_with_nan(shape);
@@ -78,9 +80,27 @@ void PromptMeasurement::set(const char* name, std::initializer_list<std::int64_t
   target.values[static_cast<std::size_t>(flat)] = value;
 }
 
+void PromptMeasurement::fail(std::int64_t prompt, std::string why) {
+  std::string& error = errors_[static_cast<std::size_t>(prompt)];
+  if (error.empty()) error = std::move(why);
+}
+
+void PromptMeasurement::expect_finite(const std::vector<double>& row_norms, const std::string& what) {
+  for (std::int64_t p = 0; p < batch_.num_prompts(); ++p) {
+    const auto place = static_cast<std::size_t>(p);
+    if (!std::all_of(row_norms.begin() + batch_.row_start[place], row_norms.begin() + batch_.row_start[place + 1],
+                     [](double norm) { return std::isfinite(norm); }))
+      fail(p,
+           what + " not finite: a weight is too large, or the compute type overflows (dtype float64 reaches further)");
+  }
+}
+
 void PromptMeasurement::see_boundary(std::int64_t boundary, const Tensor& hidden) {
+  const std::vector<double> of_rows = row_norms(hidden);
+  expect_finite(of_rows, boundary == 0 ? "the embeddings are"
+                                       : "the hidden states after block " + std::to_string(boundary - 1) + " are");
   if (!analyses_.residual) return;
-  const auto norms = prompt_norms(batch_, hidden);
+  const auto norms = prompt_norms(batch_, of_rows);
   for (std::int64_t p = 0; p < batch_.num_prompts(); ++p) {
     set("last_token_norm", {p, boundary}, norms[static_cast<std::size_t>(p)].last);
     set("mean_token_norm", {p, boundary}, norms[static_cast<std::size_t>(p)].mean);
@@ -88,8 +108,10 @@ void PromptMeasurement::see_boundary(std::int64_t boundary, const Tensor& hidden
 }
 
 void PromptMeasurement::see_final_norm(const Tensor& normed) {
+  const std::vector<double> of_rows = row_norms(normed);
+  expect_finite(of_rows, "the hidden states after the final norm are");
   if (!analyses_.residual) return;
-  const auto norms = prompt_norms(batch_, normed);
+  const auto norms = prompt_norms(batch_, of_rows);
   for (std::int64_t p = 0; p < batch_.num_prompts(); ++p) {
     set("final_norm_last_token", {p}, norms[static_cast<std::size_t>(p)].last);
     set("final_norm_mean_token", {p}, norms[static_cast<std::size_t>(p)].mean);
@@ -98,6 +120,14 @@ void PromptMeasurement::see_final_norm(const Tensor& normed) {
 
 void PromptMeasurement::see_attention(std::int64_t layer, std::int64_t prompt, const Tensor& a,
                                       const std::vector<ValueSpectrum>& values) {
+  if (has_failed(prompt)) return;
+  // Rows sum to 1: the sum is finite if every entry is.
+  if (!std::isfinite(a.sum().item<double>())) {
+    fail(prompt, "the attention of layer " + std::to_string(layer) +
+                     " is not finite: a weight is too large, or the compute type overflows (dtype float64 reaches "
+                     "further)");
+    return;
+  }
   if (analyses_.attention) {
     for (std::int64_t h = 0; h < model_.num_heads; ++h) {
       const AttentionStatistics found = attention_statistics(a[h]);
@@ -144,15 +174,46 @@ void PromptMeasurement::see_sheaf(std::int64_t layer, std::int64_t prompt, const
       off_diagonal_sum / static_cast<double>(model_.num_heads) * first * first);
 }
 
+void PromptMeasurement::keep_errors(Record& record) const {
+  if (std::any_of(errors_.begin(), errors_.end(), [](const auto& error) { return !error.empty(); }))
+    record.texts["prompt_errors"] = errors_;
+}
+
+Record PromptMeasurement::so_far() const {
+  Record record = record_;
+  keep_errors(record);
+  return record;
+}
+
 void PromptMeasurement::go_on_from(const Record& so_far) {
   for (auto& [name, array] : record_.arrays) {
     const Array& found = so_far.arrays.at(name);
     SPECTRACE_ASSERT(found.shape == array.shape);
     array.values = found.values;
   }
+  const auto errors = so_far.texts.find("prompt_errors");
+  if (errors == so_far.texts.end()) return;
+  SPECTRACE_ASSERT(errors->second.size() == errors_.size());
+  errors_ = errors->second;
 }
 
-Record PromptMeasurement::finish(const std::vector<bool>& has_failed) {
+void PromptMeasurement::expect_finite_spectra() {
+  // The others are ratios, or have slots that do not exist.
+  for (const char* name : {"trace", "lambda_max", "spectral_entropy", "log_partition", "trace_multihead"}) {
+    const auto found = record_.arrays.find(name);
+    if (found == record_.arrays.end()) continue;
+    const auto& values = found->second.values;
+    const std::size_t slots = values.size() / errors_.size(), layers = static_cast<std::size_t>(model_.num_layers);
+    for (std::size_t i = 0; i < values.size(); ++i)
+      if (!std::isfinite(values[i]) && !has_failed(static_cast<std::int64_t>(i / slots)))
+        fail(static_cast<std::int64_t>(i / slots),
+             std::string(name) + " of layer " + std::to_string(i % slots / (slots / layers)) +
+                 " is not finite: W_V is too large for its squares to be float64 numbers");
+  }
+}
+
+Record PromptMeasurement::finish() {
+  expect_finite_spectra();
   if (analyses_.residual) {
     const auto& norms = array("last_token_norm");
     const std::int64_t layers = model_.num_layers;
@@ -166,14 +227,15 @@ Record PromptMeasurement::finish(const std::vector<bool>& has_failed) {
           array("final_norm_last_token").values[static_cast<std::size_t>(p)] /
               norms.values[static_cast<std::size_t>(p * (layers + 1) + layers - 1)]);
   }
-  for (std::size_t p = 0; p < has_failed.size(); ++p) {
-    if (!has_failed[p]) continue;
+  for (std::size_t p = 0; p < errors_.size(); ++p) {
+    if (errors_[p].empty()) continue;
     for (auto& [name, array] : record_.arrays) {
-      const auto slots = static_cast<std::ptrdiff_t>(array.values.size() / has_failed.size());
+      const auto slots = static_cast<std::ptrdiff_t>(array.values.size() / errors_.size());
       const auto first = array.values.begin() + static_cast<std::ptrdiff_t>(p) * slots;
       std::fill(first, first + slots, std::numeric_limits<double>::quiet_NaN());
     }
   }
+  keep_errors(record_);
   return std::move(record_);
 }
 

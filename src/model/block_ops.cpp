@@ -4,6 +4,9 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <limits>
+#include <optional>
+#include <utility>
 
 #include "spectrace/core/parallel.hpp"
 
@@ -50,12 +53,21 @@ Tensor apply_norm(const NormSpec& spec, const Norm& norm, const Tensor& x) {
   const std::int64_t size = x.size(-1);
   Tensor result;
   if (spec.kind == NormKind::layer_norm) {
-    if (norm.weight && norm.weight->dim() == 1) return at::layer_norm(x, {size}, norm.weight, norm.bias, spec.epsilon);
-    result = at::layer_norm(x, {size}, {}, {}, spec.epsilon);
+    const bool is_whole = norm.weight && norm.weight->dim() == 1;
+    const auto affine = [&](const std::optional<Tensor>& part) { return is_whole ? part : std::nullopt; };
+    auto [normed, mean, inverse] =
+        at::native_layer_norm(x, {size}, affine(norm.weight), affine(norm.bias), spec.epsilon);
+    result = std::move(normed);
+    // A variance that overflows would end as plausible numbers.
+    if (const Tensor lost = inverse == 0; lost.any().item<bool>())
+      result.masked_fill_(lost, std::numeric_limits<double>::quiet_NaN());
+    if (is_whole) return result;
   } else {
     // One number a row: 1 / sqrt(mean(x^2) + epsilon).
     const Tensor root = at::linalg_vector_norm(x, 2, at::IntArrayRef({-1}), /*keepdim=*/true);
-    result = x * at::rsqrt_(root.square_().div_(size).add_(spec.epsilon));
+    Tensor scale = at::rsqrt_(root.square_().div_(size).add_(spec.epsilon));
+    // Where the squares overflow it is 0, and would end as plausible numbers.
+    result = x * scale.masked_fill_(scale == 0, std::numeric_limits<double>::quiet_NaN());
   }
   if (norm.weight) result.mul_(spec.weight_offset == 0.0 ? *norm.weight : *norm.weight + spec.weight_offset);
   if (norm.bias) result.add_(*norm.bias);

@@ -149,7 +149,17 @@ void Scheduler::opened(int rank, std::vector<OpenUnit> units, bool needs_collect
 void Scheduler::worked(int rank) {
   Model& model = models_[take_back(rank, Step::work).model];
   --model.num_ranks;
-  if (model.left.empty() && model.num_ranks == 0) model.state = State::ready;
+  if (model.left.empty() && model.num_ranks == 0) model.state = model.is_given_up ? State::finished : State::ready;
+}
+
+void Scheduler::gave_up(int rank) {
+  const auto& current = ranks_[static_cast<std::size_t>(rank)].current;
+  SPECTRACE_ASSERT(current && current->step == Step::work);
+  Model& model = models_[current->model];
+  model.is_given_up = true;
+  model.left.clear();
+  model.left_s = 0;
+  worked(rank);
 }
 
 void Scheduler::collected(int rank, std::vector<OpenUnit> again) {

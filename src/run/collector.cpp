@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "error_of.hpp"
 #include "spectrace/core/file.hpp"
 #include "spectrace/core/hash.hpp"
 #include "spectrace/core/log.hpp"
@@ -82,7 +83,7 @@ class Collector {
       : context_(context),
         entry_(entry),
         preparation_(Preparation::read(context, entry)),
-        model_(open_model_folder(preparation_.folder, context.io)),
+        model_(with_kind(ErrorKind::model, [&] { return open_model_folder(preparation_.folder, context.io); })),
         plan_(plan_of(context.job, model_, std::move(preparation_.sets), preparation_.analyses)),
         analyses_(prompt_analyses(context.job, plan_.analyses)),
         assembly_(model_.description, plan_, context.job.slicing, analyses_, context.job.keep) {

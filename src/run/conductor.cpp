@@ -252,7 +252,10 @@ class Root {
     const std::size_t model = assignment.model;
     // After a stop only what has become of whole models still counts; the rest is in the journal.
     if (assignment.step == Step::work) {
-      if (!stopping_) scheduler_.worked(from);
+      if (stopping_) return;
+      const bool is_given_up = result.contains("given_up");
+      is_given_up ? scheduler_.gave_up(from) : scheduler_.worked(from);
+      if (is_given_up) set_outcome(model, result, watch_.elapsed_s() - started_[model]);
     } else if (assignment.step == Step::open) {
       const bool complete = result.at("complete");
       auto units = units_of(result.at("units"));

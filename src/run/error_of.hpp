@@ -30,4 +30,14 @@ std::optional<std::string> error_of(const std::string& what, F&& f) {
   }
 }
 
+/// Gives an error another kind: who catches it decides by that what the error ends.
+template <typename F>
+auto with_kind(ErrorKind kind, F&& f) {
+  try {
+    return f();
+  } catch (const InputError& error) {
+    throw InputError(kind, error.problem(), error.why(), error.suggestion());
+  }
+}
+
 }  // namespace spectrace

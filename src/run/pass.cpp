@@ -48,7 +48,7 @@ struct BatchUnderWay {
 
   BatchState state() const {
     BatchState state{next_layer, measurement.so_far()};
-    state.record.texts = texts;
+    for (const auto& [name, text] : texts) state.record.texts[name] = text;
     const Tensor numbers = hidden.to(at::kDouble).contiguous();
     const auto* first = numbers.const_data_ptr<double>();
     state.record.arrays["hidden"] = {numbers.sizes().vec(), {first, first + numbers.numel()}};
@@ -61,6 +61,7 @@ struct BatchUnderWay {
     hidden.copy_(at::from_blob(const_cast<double*>(numbers.values.data()), numbers.shape, at::kDouble));
     next_layer = state.next_layer;
     texts = state.record.texts;
+    texts.erase("prompt_errors");  // the measurement has them
   }
 };
 
@@ -217,8 +218,8 @@ class Pass {
     batch->error = error_of("the embedding", [&] {
       Embedded embedded = embed(description_, model_.store, batch->batch, stream_.type());
       batch->hidden = std::move(embedded.hidden);
-      for (const auto& error : embedded.prompt_errors)
-        if (!error.empty()) batch->texts["prompt_errors"] = embedded.prompt_errors;
+      for (std::size_t prompt = 0; prompt < embedded.prompt_errors.size(); ++prompt)
+        batch->measurement.fail(static_cast<std::int64_t>(prompt), embedded.prompt_errors[prompt]);
       batch->measurement.see_boundary(0, batch->hidden);
     });
     return batch;
@@ -335,11 +336,8 @@ class Pass {
     if (!batch.error)
       batch.error = error_of("the final norm", [&] {
         batch.measurement.see_final_norm(apply_final_norm(description_, model_.store, batch.hidden));
-        std::vector<bool> has_failed;
-        if (const auto errors = batch.texts.find("prompt_errors"); errors != batch.texts.end())
-          for (const auto& error : errors->second) has_failed.push_back(!error.empty());
-        record = batch.measurement.finish(has_failed);
-        record.texts = std::move(batch.texts);
+        record = batch.measurement.finish();
+        record.texts.merge(batch.texts);
       });
     batch.hidden = Tensor();
     report(batch.unit, batch.error ? failed(*batch.error) : std::move(record), 0);

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <charconv>
 
+#include "error_of.hpp"
 #include "spectrace/core/file.hpp"
 #include "spectrace/core/hash.hpp"
 #include "spectrace/core/log.hpp"
 #include "spectrace/core/stopwatch.hpp"
+#include "spectrace/model/adapter.hpp"
 #include "spectrace/numerics/version.hpp"
 #include "spectrace/plan/memory.hpp"
 #include "spectrace/plan/model_load.hpp"
@@ -26,16 +28,6 @@ constexpr std::int64_t kMostStarts = 1'000'000'000;
 
 fs::path preparation_path(const RunContext& context, const ModelEntry& entry) {
   return context.journal_folder(entry) / "preparation.json";
-}
-
-/// Gives an error another kind: who catches it decides by that what the error ends.
-template <typename F>
-auto with_kind(ErrorKind kind, F&& f) {
-  try {
-    return f();
-  } catch (const InputError& error) {
-    throw InputError(kind, error.problem(), error.why(), error.suggestion());
-  }
 }
 
 Identity make_identity(const Job& job, const OpenModel& model, const std::vector<PreparedSet>& sets) {
@@ -209,6 +201,16 @@ Opening take_off_journalled(const RunContext& context, const ModelEntry& entry, 
   return opening;
 }
 
+/// A config that says less than the checkpoint holds measures another model than was meant.
+void warn_of_unused_tensors(const ModelEntry& entry, const OpenModel& model) {
+  const auto unused = unused_tensors(model.description, model.store);
+  if (unused.empty()) return;
+  log_warning(
+      "{}: {} of the checkpoint's tensors are not used, the first is '{}'. Does config.json belong to it (number of "
+      "layers, biases)? 'spectrace inspect' lists them.",
+      entry.name, unused.size(), unused.front());
+}
+
 /// Stages, and what planning expects of the units that are left.
 void expect(const RunContext& context, const OpenModel& model, const ModelPlan& plan, const MemoryNeed& need,
             Opening& opening) {
@@ -356,6 +358,7 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
     // What is built upon must be whole; better asked now than after the work.
     if (earlier) read_earlier_results(context, entry, WrongDigest::refused);
   }
+  warn_of_unused_tensors(entry, model);
   ModelPlan plan = plan_of(job, model, std::move(preparation.sets), preparation.analyses);
   const MemoryNeed need =
       memory_need(model.description, plan, job.compute.dtype, job.beta.count, job.graph_eigenvalues);

@@ -4,11 +4,15 @@
 #include <charconv>
 
 #include "spectrace/core/build_info.hpp"
+#include "spectrace/model/adapter.hpp"
 #include "spectrace/plan/cost.hpp"
 #include "spectrace/store/schema.hpp"
 
 namespace spectrace {
 namespace {
+
+/// Names of unused tensors that the file lists; their number stands beside them.
+constexpr std::size_t kMostUnusedNamed = 50;
 
 Attributes head_attributes(const Job& job, const ModelEntry& entry, const ResultStatus& status) {
   Attributes attributes = {
@@ -97,6 +101,12 @@ Attributes result_attributes(const Job& job, const ModelEntry& entry, const Open
                             {"position_encoding", description.position_encoding},
                             {"max_positions", description.max_positions}};
   attributes.insert(attributes.end(), facts.begin(), facts.end());
+  if (const auto unused = unused_tensors(description, model.store); !unused.empty()) {
+    std::string names;
+    for (std::size_t i = 0; i < std::min(unused.size(), kMostUnusedNamed); ++i) names += (i ? " " : "") + unused[i];
+    attributes.emplace_back("num_unused_tensors", static_cast<std::int64_t>(unused.size()));
+    attributes.emplace_back("unused_tensors", names);
+  }
   for (const auto& [fact, value] : description.rope_facts) attributes.emplace_back(fact, number_or_text(value));
   return attributes;
 }

@@ -7,6 +7,7 @@
 #include <set>
 #include <span>
 
+#include "error_of.hpp"
 #include "spectrace/core/log.hpp"
 #include "spectrace/core/stopwatch.hpp"
 #include "spectrace/plan/memory.hpp"
@@ -23,7 +24,7 @@ struct Worker::Opened {
   Opened(const RunContext& context, std::size_t index)
       : number(index),
         preparation(Preparation::read(context, context.job.models[index])),
-        model(open_model_folder(preparation.folder, context.io)),
+        model(with_kind(ErrorKind::model, [&] { return open_model_folder(preparation.folder, context.io); })),
         plan(plan_of(context.job, model, std::move(preparation.sets), preparation.analyses)),
         journal(context.journal_folder(context.job.models[index]), context.rank),
         stream(model, context.job.compute.dtype, context.job.slicing) {}
@@ -133,6 +134,18 @@ Json with_outcome(const RunContext& context, const ModelEntry& entry, F&& f) {
   return json;
 }
 
+/// Of a stage that cannot do its part: takes what comes, so that those before it are not kept waiting, and tells the
+/// next one that nothing will.
+void pass_by(RunContext& context, const Assignment& assignment) {
+  if (context.rank + 1 < assignment.first_rank + assignment.num_ranks) {
+    context.link.send(context.rank + 1, std::string());
+    context.link.flush();
+  }
+  if (context.rank == assignment.first_rank) return;
+  for (auto bytes = context.link.receive(context.rank - 1, /*wait=*/true); bytes && !bytes->empty();)
+    bytes = context.link.receive(context.rank - 1, /*wait=*/true);
+}
+
 }  // namespace
 
 Json Worker::open(std::size_t model) {
@@ -199,6 +212,22 @@ class Worker::StageEnds {
 };
 
 Json Worker::work(const Assignment& assignment) {
+  const ModelEntry& entry = context_.job.models[assignment.model];
+  bool is_open = false;
+  Json json = with_outcome(context_, entry, [&]() -> Json {
+    opened(assignment.model);
+    is_open = true;
+    return {};
+  });
+  if (is_open) return work_on_opened(assignment);
+  // It could be opened before: its checkpoint has gone meanwhile, or is another one.
+  pass_by(context_, assignment);
+  json["stopped"] = false;
+  json["given_up"] = true;
+  return json;
+}
+
+Json Worker::work_on_opened(const Assignment& assignment) {
   const Stopwatch watch;
   Opened& opened = this->opened(assignment.model);
   const Job& job = context_.job;
@@ -279,7 +308,7 @@ Json Worker::collect(std::size_t model) {
   // Nothing of another model is kept in memory meanwhile.
   opened_.reset();
   const ModelEntry& entry = context_.job.models[model];
-  return to_json(collect_model(context_, entry));
+  return with_outcome(context_, entry, [&] { return to_json(collect_model(context_, entry)); });
 }
 
 }  // namespace spectrace

@@ -32,23 +32,34 @@ class PromptMeasurement {
   void see_attention(std::int64_t layer, std::int64_t prompt, const Tensor& a,
                      const std::vector<ValueSpectrum>& values);
 
+  /// What a prompt failed of: whoever runs it may say so, and the measurement does when hidden states, attention or a
+  /// spectrum are not finite. The first reason stays; a prompt that failed is not looked at again.
+  void fail(std::int64_t prompt, std::string why);
+
   /// What was found so far, and going on from it: for a stop in the middle of the layers.
-  const Record& so_far() const { return record_; }
+  Record so_far() const;
   /// @pre a record that so_far() of a measurement of the same batch and analyses gave.
   void go_on_from(const Record& so_far);
 
-  /// What was found, gains included; NaN for a prompt that failed. Call once, after the last block.
-  Record finish(const std::vector<bool>& has_failed);
+  /// What was found, gains included; NaN for a prompt that failed, whose reason stands in the text "prompt_errors" (one
+  /// of each prompt, absent if none failed). Call once, after the last block.
+  Record finish();
 
  private:
   Array& array(const char* name) { return record_.arrays.at(name); }
   void set(const char* name, std::initializer_list<std::int64_t> index, double value);
+  bool has_failed(std::int64_t prompt) const { return !errors_[static_cast<std::size_t>(prompt)].empty(); }
+  /// Fails prompts with a norm that is not finite.
+  void expect_finite(const std::vector<double>& row_norms, const std::string& what);
+  void expect_finite_spectra();
+  void keep_errors(Record& record) const;
   void see_sheaf(std::int64_t layer, std::int64_t prompt, const Tensor& a, const std::vector<ValueSpectrum>& values);
 
   const ModelDescription& model_;
   const TokenBatch& batch_;
   PromptAnalyses analyses_;
   Record record_;
+  std::vector<std::string> errors_;  // of each prompt, empty if it has not failed
 };
 
 /// Peak bytes of see_attention for prompts of n tokens, over all threads, for planning.

@@ -51,6 +51,8 @@ class Scheduler {
   /// shall share the model's layers.
   void opened(int rank, std::vector<OpenUnit> units, bool needs_collecting, int stages = 1);
   void worked(int rank);  // each of those that did it
+  /// The same where the rank could not open the model: nothing more of it is handed out, and it is not collected.
+  void gave_up(int rank);
   /// `again`: units whose records turned out to be missing; they are handed out once more.
   void collected(int rank, std::vector<OpenUnit> again = {});
 
@@ -72,6 +74,7 @@ class Scheduler {
     double left_s = 0;
     int num_ranks = 0;  // at work on it
     int stages = 1;
+    bool is_given_up = false;
   };
   struct Group {
     int first = 0, count = 1;

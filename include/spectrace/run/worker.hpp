@@ -25,6 +25,7 @@ class Worker {
   Json do_assignment(const Assignment& assignment);
   Json open(std::size_t model);
   Json work(const Assignment& assignment);
+  Json work_on_opened(const Assignment& assignment);
   Json collect(std::size_t model);
   Opened& opened(std::size_t model);
 
