@@ -15,7 +15,8 @@ Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 
 Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
-  if (!is_absent(folder / "tokenizer.json")) return Tokenizer(Pipeline::read_tokenizer_json(folder / "tokenizer.json"));
+  if (!is_absent(folder / "tokenizer.json"))
+    return Tokenizer(Pipeline::read_tokenizer_json(folder / "tokenizer.json"));
   if (!is_absent(folder / "vocab.json") && !is_absent(folder / "merges.txt"))
     return Tokenizer(Pipeline::read_vocab_and_merges(folder));
   throw InputError(ErrorKind::model, folder.string() + ": has no tokenizer that can be read",
@@ -29,9 +30,9 @@ std::vector<std::int64_t> Tokenizer::encode(std::string_view text) const {
         ErrorKind::prompt,
         fmt::format("the text is not UTF-8: byte {} is 0x{:02X}", *invalid, static_cast<unsigned char>(text[*invalid])),
         "counted from 0", "Convert the prompt to UTF-8.");
-  text::TextArena arena;
-  auto pieces = pipeline_->added_tokens->extract_and_normalize(text, pipeline_->normalizer.get(), arena);
-  if (pipeline_->pre_tokenizer) pipeline_->pre_tokenizer->apply(pieces, arena);
+  text::Workspace work(text.size());
+  auto pieces = pipeline_->added_tokens->extract_and_normalize(text, pipeline_->normalizer.get(), work);
+  if (pipeline_->pre_tokenizer) pipeline_->pre_tokenizer->apply(pieces, work);
   std::vector<std::int64_t> ids;
   for (const text::Piece& piece : pieces) {
     if (piece.id) {

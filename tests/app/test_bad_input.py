@@ -134,6 +134,52 @@ def test_nan_in_a_row_of_the_embedding_fails_the_prompts_that_use_it(tmp_path, r
         assert (file["prompts/s/statistics/trace"][0] == 2).all() and (file["prompts/s/statistics/trace"][1] == 2).all()
 
 
+OVERFLOWS = {
+    # the squares of a norm's input: without care it would give plausible numbers
+    "embedding": (lambda t: t.update({"model.embed_tokens.weight": t["model.embed_tokens.weight"] * 1e21}), "block 0"),
+    "scores": (lambda t: t.update({n: a * 1e21 for n, a in t.items() if "q_proj" in n or "k_proj" in n}), "attention of layer 0"),
+    "mlp": (lambda t: t.update({"model.layers.1.mlp.up_proj.weight": t["model.layers.1.mlp.up_proj.weight"] * 1e38}), "block 1"),
+}
+
+
+@pytest.mark.parametrize("ranks, stages", [(1, 1), (2, 2)])
+@pytest.mark.parametrize("case", OVERFLOWS)
+def test_overflow_fails_the_prompts_by_layer(tmp_path, case, ranks, stages):
+    change, where = OVERFLOWS[case]
+    job = job_with(make_llama(tmp_path / "bad", seed=5, change=change), tmp_path, compute={"stages": stages})
+    results = run_job(tmp_path, job, ranks=ranks, expect=1)
+    with h5py.File(results / "bad.h5") as file:
+        assert file.attrs["status"] == "partial"
+        errors = file["prompts/ids/prompt_error"].asstr()[:]
+        assert all(where in error and "not finite" in error for error in errors), errors
+        assert np.isnan(file["prompts/ids/trace"][:]).all()
+        assert file["prompts/ids/statistics/trace"][0].max() == 0  # count
+        assert np.isfinite(file["weights/spectral_norm"][:]).all()
+    for name in ("first", "last"):
+        with h5py.File(results / f"{name}.h5") as file:
+            assert file.attrs["status"] == "ok"
+
+
+def test_overflow_of_float32_is_none_of_float64(tmp_path):
+    change, _ = OVERFLOWS["embedding"]
+    job = job_with(make_llama(tmp_path / "bad", seed=5, change=change), tmp_path, compute={"dtype": "float64"})
+    run_job(tmp_path, job, expect=0)
+
+
+def test_unused_tensors_are_named(tmp_path):
+    folder = make_llama(tmp_path / "bad", layers=3, config={"num_hidden_layers": 2})
+    job = write_job(tmp_path, job_with(folder, tmp_path))
+    done = spectrace("run", job)
+    assert done.returncode == 0, done.stderr
+    results = tmp_path / "sweep"
+    assert "bad: 9 of the checkpoint's tensors are not used, the first is 'model.layers.2." in done.stderr
+    with h5py.File(results / "bad.h5") as file:
+        assert file.attrs["num_unused_tensors"] == 9
+        assert all(name.startswith("model.layers.2.") for name in file.attrs["unused_tensors"].split())
+    with h5py.File(results / "first.h5") as file:
+        assert "unused_tensors" not in file.attrs
+
+
 def test_bad_prompts_are_left_out_and_counted(tmp_path):
     model = make_llama(tmp_path / "model")
     good = [[1, 2, 3], [4, 5, 6, 7]]

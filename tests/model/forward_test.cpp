@@ -112,6 +112,73 @@ TEST(ForwardLongPromptTest, bits_do_not_depend_on_threads_or_observer) {
   set_compute_threads(1);
 }
 
+TEST(ForwardTogetherTest, batches_have_the_bits_that_they_have_alone) {
+  const Model model(case_folder("llama"));
+  const LayerWeights weights = read_layer(model.description, model.store, 0, ComputeType::float32);
+  const auto long_one = long_prompt(model.description.vocab_size, kLongPrompt);
+  const TokenBatch batches[] = {make_batch({{1, 2, 3}, {4, 5}}), make_batch({long_one, {7}}),
+                                make_batch({{6, 5, 4, 3}})};
+  for (const int threads : {1, 3}) {
+    set_compute_threads(threads);
+    std::vector<BlockBatch> together;
+    std::vector<Tensor> alone;
+    std::vector<std::vector<Tensor>> seen(3);
+    for (std::size_t b = 0; b < 3; ++b) {
+      Tensor hidden = embed(model.description, model.store, batches[b], ComputeType::float32).hidden;
+      seen[b].resize(static_cast<std::size_t>(batches[b].num_prompts()));
+      together.push_back(
+          {&batches[b], hidden.clone(),
+           [&, b](std::int64_t prompt, const Tensor& a) { seen[b][static_cast<std::size_t>(prompt)] = a.clone(); },
+           nullptr});
+      run_block(model.description, 0, weights, batches[b], hidden, {});
+      alone.push_back(hidden);
+    }
+    run_block(model.description, 0, weights, together);
+    for (std::size_t b = 0; b < 3; ++b) {
+      EXPECT_FALSE(together[b].error);
+      EXPECT_TRUE(at::equal(together[b].hidden, alone[b])) << "batch " << b << ", threads " << threads;
+      for (const Tensor& a : seen[b]) EXPECT_TRUE(a.defined());
+    }
+  }
+  set_compute_threads(1);
+}
+
+TEST(ForwardTogetherTest, what_an_observer_throws_is_its_batch_alone) {
+  const Model model(case_folder("llama"));
+  const LayerWeights weights = read_layer(model.description, model.store, 0, ComputeType::float32);
+  const TokenBatch batch = make_batch({{1, 2, 3}, {4, 5}});
+  const Tensor first = embed(model.description, model.store, batch, ComputeType::float32).hidden;
+  std::vector<BlockBatch> together;
+  together.push_back({&batch, first.clone(),
+                      [](std::int64_t prompt, const Tensor&) { throw std::runtime_error(std::to_string(prompt)); },
+                      nullptr});
+  together.push_back({&batch, first.clone(), {}, nullptr});
+  run_block(model.description, 0, weights, together);
+  ASSERT_TRUE(together[0].error);
+  try {
+    std::rethrow_exception(together[0].error);
+  } catch (const std::runtime_error& error) {
+    EXPECT_STREQ(error.what(), "0") << "the first prompt's, whatever the threads";
+  }
+  EXPECT_FALSE(together[1].error);
+  Tensor alone = first.clone();
+  run_block(model.description, 0, weights, batch, alone, {});
+  EXPECT_TRUE(at::equal(together[1].hidden, alone));
+}
+
+TEST(ForwardOverflowTest, a_norm_whose_squares_overflow_is_no_number) {
+  for (const char* family : {"llama", "gpt2"}) {  // RMSNorm, LayerNorm
+    const Model model(case_folder(family));
+    const LayerWeights weights = read_layer(model.description, model.store, 0, ComputeType::float32);
+    const TokenBatch batch = make_batch({{1, 2, 3}, {4, 5}});
+    Tensor hidden = embed(model.description, model.store, batch, ComputeType::float32).hidden;
+    hidden.narrow(0, 0, 3).mul_(1e30);
+    run_block(model.description, 0, weights, batch, hidden, {});
+    EXPECT_FALSE(hidden.narrow(0, 0, 3).isfinite().any().item<bool>()) << family;
+    EXPECT_TRUE(hidden.narrow(0, 3, 2).isfinite().all().item<bool>()) << family << ": another prompt";
+  }
+}
+
 TEST(ForwardWindowTest, tokens_see_the_window_and_no_more) {
   const Model model(case_folder("mistral"));
   const std::int64_t window = *model.description.attention[0].sliding_window, count = 3 * window;

@@ -141,16 +141,40 @@ TEST(Scheduler, a_group_waits_until_all_of_it_is_free) {
   EXPECT_EQ(scheduler.next(0)->step, Step::collect);
 }
 
+TEST(Scheduler, a_model_that_was_given_up_is_neither_handed_out_nor_collected) {
+  Scheduler scheduler(1, 2);
+  scheduler.next(0);
+  scheduler.opened(0, units_of(0, 9), true);
+  ASSERT_EQ(scheduler.next(0)->step, Step::work);
+  ASSERT_EQ(scheduler.next(1)->step, Step::work);
+  scheduler.gave_up(1);
+  EXPECT_FALSE(scheduler.next(1).has_value());
+  EXPECT_FALSE(scheduler.all_done());  // the other is still at work on it
+  scheduler.worked(0);
+  EXPECT_TRUE(scheduler.all_done());
+}
+
+TEST(Scheduler, groups_of_a_model_take_equal_shares_and_leave_no_rest) {
+  // 5 groups of 2 and a rank that belongs to none: the model is cut into five.
+  Scheduler scheduler(1, 11);
+  scheduler.next(0);
+  std::vector<OpenUnit> units;
+  for (std::size_t u = 0; u < 50; ++u) units.push_back({u, 1, 1});
+  scheduler.opened(0, units, true, 2);
+  for (int rank = 0; rank < 10; rank += 2) EXPECT_EQ(scheduler.next(rank)->units.size(), 10u) << "rank " << rank;
+  EXPECT_FALSE(scheduler.next(10).has_value());
+}
+
 TEST(Scheduler, units_whose_records_are_missing_are_handed_out_again) {
   Scheduler scheduler(1, 2);
   EXPECT_EQ(scheduler.next(0)->step, Step::open);
   EXPECT_FALSE(scheduler.next(1).has_value());
-  scheduler.opened(0, {{3, 1.0}}, true);
+  scheduler.opened(0, {{3, 1.0, 1.0}}, true);
   EXPECT_EQ(scheduler.next(1)->units, std::vector<std::size_t>{3});
   EXPECT_FALSE(scheduler.next(0).has_value());
   scheduler.worked(1);
   EXPECT_EQ(scheduler.next(0)->step, Step::collect);
-  scheduler.collected(0, {{3, 1.0}});
+  scheduler.collected(0, {{3, 1.0, 1.0}});
   EXPECT_FALSE(scheduler.all_done());
   EXPECT_EQ(scheduler.next(0)->step, Step::work);
   scheduler.worked(0);
