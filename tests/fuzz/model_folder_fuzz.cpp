@@ -1,3 +1,4 @@
+#include <ATen/Parallel.h>
 #include <sys/stat.h>
 
 #include <array>
@@ -235,6 +236,7 @@ void use(const fs::path& path) {
 // A script of changes to a valid model folder: the first byte chooses it, the second whether it has shards, the third
 // how many changes are made before it is written.
 std::string take(std::string_view bytes) {
+  at::set_num_threads(1);  // matrices of 20 rows: threads would mostly wait for each other
   Script script(bytes);
   Folder folder = valid_folder(script.byte() % kModels.size());
   if (script.byte() % 2 == 1) split(folder);
