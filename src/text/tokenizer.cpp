@@ -15,8 +15,7 @@ Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 
 Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
-  if (!is_absent(folder / "tokenizer.json"))
-    return Tokenizer(Pipeline::read_tokenizer_json(folder / "tokenizer.json"));
+  if (!is_absent(folder / "tokenizer.json")) return Tokenizer(Pipeline::read_tokenizer_json(folder / "tokenizer.json"));
   if (!is_absent(folder / "vocab.json") && !is_absent(folder / "merges.txt"))
     return Tokenizer(Pipeline::read_vocab_and_merges(folder));
   throw InputError(ErrorKind::model, folder.string() + ": has no tokenizer that can be read",

@@ -1,9 +1,8 @@
 // Runs a fuzz target without libFuzzer: PROGRAM COUNT FILE... mutates each file COUNT times, the same way every time;
-// JSON by its tree every other time, unless --bytes-only is the first argument.
+// JSON by its tree every other time.
 // Some mutations have to be taken and some refused, or they are too weak or too strong to try anything.
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 
 #include "fuzz/json_mutator.hpp"
 #include "fuzz/mutator.hpp"
@@ -11,11 +10,6 @@
 #include "spectrace/core/file.hpp"
 
 int main(int num_arguments, char** arguments) {
-  const bool bytes_only = num_arguments > 1 && std::strcmp(arguments[1], "--bytes-only") == 0;
-  if (bytes_only) {
-    --num_arguments;
-    ++arguments;
-  }
   if (num_arguments < 3) {
     std::fprintf(stderr, "usage: %s COUNT FILE...\n", arguments[0]);
     return 2;
@@ -29,7 +23,7 @@ int main(int num_arguments, char** arguments) {
     long taken = 0;
     spectrace::JsonMutator json_mutator(static_cast<std::uint64_t>(i));
     for (long k = 0; k < count; ++k) {
-      const auto of_tree = !bytes_only && k % 2 == 0 ? json_mutator.mutate(seed) : std::nullopt;
+      const auto of_tree = k % 2 == 0 ? json_mutator.mutate(seed) : std::nullopt;
       taken += spectrace::fuzz::take(of_tree ? *of_tree : mutator.mutate(seed)).empty();
     }
     const bool good = refusal.empty() && taken > 0 && taken < count;
