@@ -135,10 +135,10 @@ def test_nan_in_a_row_of_the_embedding_fails_the_prompts_that_use_it(tmp_path, r
 
 
 OVERFLOWS = {
-    # the squares of a norm's input: without care it would give plausible numbers
+    # The squares of a norm's input overflow: without care it would give plausible numbers.
     "embedding": (lambda t: t.update({"model.embed_tokens.weight": t["model.embed_tokens.weight"] * 1e21}), "attention of layer 0"),
     "scores": (lambda t: t.update({n: a * 1e21 for n, a in t.items() if "q_proj" in n or "k_proj" in n}), "attention of layer 0"),
-    "mlp": (lambda t: t.update({"model.layers.1.mlp.up_proj.weight": t["model.layers.1.mlp.up_proj.weight"] * 1e38}), "block 1"),
+    "mlp": (lambda t: t.update({"model.layers.1.mlp.up_proj.weight": t["model.layers.1.mlp.up_proj.weight"] * 1e38}), "attention of layer 2"),
 }
 
 
