@@ -28,11 +28,20 @@ int exit_code_of(ErrorKind kind) {
 /// run under MPI. An InputError here is the same on all ranks (run_job's promise): root says it, all leave with its
 /// code.
 RunEnd run_under_mpi(const CommandLine& line, int& argc, char**& argv) {
+  // Before MPI: it ends after it.
+  TimeLimit limit;
+  limit.begin(
+      line.run.step_limit_s(),
+      fmt::format("MPI's start has taken {:.0f} s and does not end. Are all hosts of the ranks up, and do their "
+                  "names differ? OMPI_MCA_btl=tcp,self helps where hosts of one name share /dev/shm. "
+                  "(--deadline sets the time.)",
+                  line.run.step_limit_s()),
+      kNothingReadOrWritten);
   MpiScope mpi(argc, argv);
   const auto communicator = Communicator::world();
   set_log(parse_log_level(line.log_level), communicator->rank());
   try {
-    return run_job(line.run, *communicator);
+    return run_job(line.run, *communicator, limit);
   } catch (const InputError& error) {
     if (communicator->is_root()) log_error("{}", error.what());
     return {exit_code_of(error.kind()), false};

@@ -1,6 +1,7 @@
 #include "spectrace/run/run_job.hpp"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -104,7 +105,16 @@ std::string counted(std::size_t count, const char* noun) {
 
 }  // namespace
 
-RunEnd run_job(const RunOptions& options, Communicator& communicator) {
+RunEnd run_job(const RunOptions& options, Communicator& communicator, TimeLimit& limit) {
+  const auto limit_step = [&](const char* what) {
+    const double seconds = options.step_limit_s();
+    limit.begin(seconds,
+                fmt::format("{} has taken {:.0f} s on rank {}, process {} on {}: another rank does not answer. What is "
+                            "finished is safe: run the same command again to go on. (--deadline sets the time.)",
+                            what, seconds, communicator.rank(), ::getpid(), host_name()),
+                kNothingReadOrWritten);
+  };
+  if (communicator.size() > 1) limit_step("the start of the run");
   const StopRequest stop(options.max_hours);
   std::unique_ptr<FolderLock> lock;
   const auto context = std::make_shared<RunContext>();
@@ -125,9 +135,11 @@ RunEnd run_job(const RunOptions& options, Communicator& communicator) {
              static_cast<double>(context->memory_bytes) / (1 << 30), reducer->backend());
   log_ranks(communicator, context->num_threads);
 
+  limit.end();  // from here on root watches over the ranks, and they over root
   const Stopwatch watch;
   const SweepOutcome outcome = conduct(context, communicator, stop, {options.deadline_s, 40}, lock.get());
   const double elapsed_s = watch.elapsed_s();
+  if (communicator.size() > 1) limit_step("the end of the run");
   if (outcome.exit_code != kStopped && outcome.exit_code != kNothingReadOrWritten)
     log_totals(*context, outcome.expected, elapsed_s, communicator, *reducer);
   if (communicator.is_root()) {

@@ -5,6 +5,7 @@
 
 #include "spectrace/comm/communicator.hpp"
 #include "spectrace/comm/reducer.hpp"
+#include "spectrace/core/time_limit.hpp"
 #include "spectrace/plan/job.hpp"
 
 namespace spectrace {
@@ -20,6 +21,10 @@ struct RunOptions {
   IoMode io = IoMode::automatic;
   std::optional<double> max_hours;
   double deadline_s = 45;  ///< without a sign of life of a rank the run ends
+
+  /// What the start and the end may take, where ranks wait for each other and nobody can ask: MPI's own start of many
+  /// hosts, root's reading of the job, slow file systems.
+  double step_limit_s() const { return 40 + 2 * deadline_s; }
 };
 
 struct RunEnd {
@@ -29,8 +34,9 @@ struct RunEnd {
 };
 
 /// Runs a job on the communicator's ranks. Collective: all ranks return the same exit code.
+/// `limit` is what the caller's start runs under; on return it runs for the end.
 /// @throws InputError (usage, io), the same on all ranks, if the run cannot even begin.
-RunEnd run_job(const RunOptions& options, Communicator& communicator);
+RunEnd run_job(const RunOptions& options, Communicator& communicator, TimeLimit& limit);
 
 /// Threads for this rank: `asked`, else OMP_NUM_THREADS, else the cores that this rank may use, each shared among the
 /// ranks of this host that may use it too. At least 1. Collective.

@@ -1,0 +1,34 @@
+#include "spectrace/core/time_limit.hpp"
+
+#include <chrono>
+#include <cstdlib>
+#include <utility>
+
+#include "spectrace/core/log.hpp"
+
+namespace spectrace {
+
+TimeLimit::~TimeLimit() { end(); }
+
+void TimeLimit::begin(double seconds, std::string message, int exit_code) {
+  end();
+  is_over_ = false;
+  watcher_ = std::thread([this, seconds, message = std::move(message), exit_code] {
+    std::unique_lock lock(mutex_);
+    if (changed_.wait_for(lock, std::chrono::duration<double>(seconds), [this] { return is_over_; })) return;
+    log_error("{}", message);
+    flush_log();
+    std::_Exit(exit_code);  // nothing of MPI may be waited for
+  });
+}
+
+void TimeLimit::end() {
+  {
+    const std::lock_guard lock(mutex_);
+    is_over_ = true;
+  }
+  changed_.notify_all();
+  if (watcher_.joinable()) watcher_.join();
+}
+
+}  // namespace spectrace
