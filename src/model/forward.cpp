@@ -212,6 +212,7 @@ void run_block(const ModelDescription& model, std::int64_t layer, const LayerWei
 
 std::int64_t tokens_together() {
   constexpr std::int64_t kRowsOfThread = 512, kMost = 4096;
+  if (num_threads() == 1) return 1;  // nothing to be won
   return std::min(kMost, kRowsOfThread * num_threads());
 }
 

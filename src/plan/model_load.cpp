@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "spectrace/model/forward.hpp"
 #include "spectrace/model/layer_weights.hpp"
 #include "spectrace/plan/cost.hpp"
 #include "spectrace/plan/memory.hpp"
@@ -22,11 +23,12 @@ double element_bytes(const OpenModel& model) {
 double group_s(const ModelLoad& load, int stages, int num_ranks, double read_bytes_per_s,
                const MachineProfile& profile) {
   double flops = 0, under_way = 0;
-  std::int64_t num_batches = 0;
+  std::int64_t num_batches = 0, num_tokens = 0;
   for (std::size_t u = 0; u < load.units.size(); ++u) {
     if (load.units[u].kind != UnitKind::prompts) continue;
     flops += load.units[u].flops;
     under_way += static_cast<double>(load.bytes_under_way[u]);
+    num_tokens += load.units[u].num_tokens;
     ++num_batches;
   }
   const std::int64_t groups = std::max(1, num_ranks / stages);
@@ -49,7 +51,8 @@ double group_s(const ModelLoad& load, int stages, int num_ranks, double read_byt
     const double one = under_way / static_cast<double>(num_batches);
     a_round = std::max<std::int64_t>(1, static_cast<std::int64_t>(static_cast<double>(load.hidden_bytes_limit) / one));
   }
-  if (stages > 1) a_round = std::min(a_round, batches_a_round(mine, stages, stays >= 1));
+  if (stages > 1)
+    a_round = std::min(a_round, batches_a_round(mine, mine * num_tokens / num_batches, stages, stays >= 1));
   a_round = std::clamp<std::int64_t>(a_round, 1, mine);
   const auto rounds = static_cast<double>((mine + a_round - 1) / a_round);
   const double compute_s = batch_s * static_cast<double>(mine + (stages - 1) * a_round);
@@ -120,9 +123,14 @@ double group_seconds(const ModelLoad& load, const Unit& unit, int stages, double
   return (seconds + load.unembedding_bytes / read_bytes_per_s) * stages;
 }
 
-std::int64_t batches_a_round(std::int64_t num_batches, int num_stages, bool layers_stay) {
-  if (layers_stay) return 1;
-  return std::max<std::int64_t>(1, num_batches / (kRoundsPerStage * num_stages));
+std::int64_t batches_together(std::int64_t num_batches, std::int64_t num_tokens) {
+  return std::max<std::int64_t>(1, tokens_together() * num_batches / std::max<std::int64_t>(1, num_tokens));
+}
+
+std::int64_t batches_a_round(std::int64_t num_batches, std::int64_t num_tokens, int num_stages, bool layers_stay) {
+  const std::int64_t together = batches_together(num_batches, num_tokens);
+  if (layers_stay) return together;
+  return std::max(together, num_batches / (kRoundsPerStage * num_stages));
 }
 
 int choose_stages(const ModelLoad& load, int num_ranks, int num_ranks_in_all, const MachineProfile& profile) {

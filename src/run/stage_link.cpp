@@ -1,13 +1,20 @@
 #include "spectrace/run/stage_link.hpp"
 
+#include <algorithm>
+
 namespace spectrace {
 namespace {
 constexpr int kTag = 303;
 }
 
+void StageLink::may_wait(std::size_t num_messages) {
+  const std::lock_guard lock(mutex_);
+  most_waiting_ = std::max(num_messages, kLeastWaiting);
+}
+
 bool StageLink::send(int rank, std::string bytes) {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return stopped_ || outgoing_[rank].size() + under_way_[rank] < kMostUnderWay; });
+  changed_.wait(lock, [&] { return stopped_ || outgoing_[rank].size() + under_way_[rank] < most_waiting_; });
   if (stopped_) return false;
   outgoing_[rank].push_back(std::move(bytes));
   return true;
@@ -49,7 +56,7 @@ bool StageLink::carry(Communicator& communicator) {
   // What is not taken from MPI stays with the sender, who waits then.
   std::size_t waiting = 0;
   for (const auto& [rank, queue] : arrived_) waiting += queue.size();
-  while (stopped_ || waiting < kMostUnderWay) {
+  while (stopped_ || waiting < most_waiting_) {
     auto message = communicator.try_receive(kTag);
     if (!message) break;
     arrived_[message->source].push_back(std::move(message->bytes));

@@ -84,7 +84,7 @@ TEST(stage_link_mpi, at_a_stop_nobody_waits_and_nothing_stays_on_its_way) {
       while (link.send(1, message(0))) ++num_sent;  // nobody takes them
       stopper.join();
       EXPECT_GE(num_sent, 1);
-      EXPECT_LE(num_sent, 2 * static_cast<int>(StageLink::kMostUnderWay) + 1);
+      EXPECT_LE(num_sent, 2 * static_cast<int>(StageLink::kLeastWaiting) + 1);
       link.flush();  // ends although the other never took them
     } else if (communicator->rank() == 1) {
       std::this_thread::sleep_for(std::chrono::milliseconds(200));
