@@ -68,7 +68,7 @@ def test_failing_calls_of_the_output_folder_are_named(place, tmp_path, shim, cal
     code, said, met = run(place, path, shim, tmp_path / "job", f"{call}:1:1000000:{number}")
     assert met and code == 3 and os.strerror(number) in said and str(tmp_path / "job") in said, said
     assert run(place, path)[0] == 0
-    assert sorted(entry.name for entry in (tmp_path / "job").iterdir()) == ["logs", "m.h5", "m.run.json", "progress.json", "summary.h5"]
+    assert sorted(entry.name for entry in (tmp_path / "job").iterdir()) == [".seals", "logs", "m.h5", "m.run.json", "progress.json", "summary.h5"]
 
 
 def test_unreadable_checkpoint_is_the_models_failure_and_done_again(place, tmp_path, shim):
