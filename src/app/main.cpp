@@ -38,6 +38,7 @@ RunEnd run_under_mpi(const CommandLine& line, int& argc, char**& argv) {
                   line.run.step_limit_s()),
       kNothingReadOrWritten);
   MpiScope mpi(argc, argv);
+  limit.end();
   const auto communicator = Communicator::world();
   set_log(parse_log_level(line.log_level), communicator->rank());
   try {

@@ -15,6 +15,9 @@
 namespace spectrace {
 namespace {
 
+constexpr const char* kNotFinite =
+    " not finite: a weight is too large, or the compute type overflows (dtype float64 reaches further)";
+
 std::int64_t longest_prompt(const TokenBatch& batch) {
   std::int64_t longest = 0;
   for (std::int64_t p = 0; p < batch.num_prompts(); ++p)
@@ -90,8 +93,7 @@ void PromptMeasurement::expect_finite(const std::vector<double>& row_norms, cons
     const auto place = static_cast<std::size_t>(p);
     if (!std::all_of(row_norms.begin() + batch_.row_start[place], row_norms.begin() + batch_.row_start[place + 1],
                      [](double norm) { return std::isfinite(norm); }))
-      fail(p,
-           what + " not finite: a weight is too large, or the compute type overflows (dtype float64 reaches further)");
+      fail(p, what + kNotFinite);
   }
 }
 
@@ -123,9 +125,7 @@ void PromptMeasurement::see_attention(std::int64_t layer, std::int64_t prompt, c
   if (has_failed(prompt)) return;
   // Rows sum to 1: the sum is finite if every entry is.
   if (!std::isfinite(a.sum().item<double>())) {
-    fail(prompt, "the attention of layer " + std::to_string(layer) +
-                     " is not finite: a weight is too large, or the compute type overflows (dtype float64 reaches "
-                     "further)");
+    fail(prompt, "the attention of layer " + std::to_string(layer) + " is" + kNotFinite);
     return;
   }
   if (analyses_.attention) {

@@ -208,7 +208,7 @@ void warn_of_unused_tensors(const ModelEntry& entry, const OpenModel& model) {
   log_warning(
       "{}: {} of the checkpoint's tensors are not used, the first is '{}'. Does config.json belong to it (number of "
       "layers, biases)? 'spectrace inspect' lists them.",
-      entry.name, unused.size(), unused.front());
+      entry.name, unused.size(), shown_text(unused.front()));
 }
 
 /// Stages, and what planning expects of the units that are left.

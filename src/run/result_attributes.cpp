@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "spectrace/core/build_info.hpp"
+#include "spectrace/core/error.hpp"
 #include "spectrace/model/adapter.hpp"
 #include "spectrace/plan/cost.hpp"
 #include "spectrace/store/schema.hpp"
@@ -105,7 +106,7 @@ Attributes result_attributes(const Job& job, const ModelEntry& entry, const Open
     std::string names;
     for (std::size_t i = 0; i < std::min(unused.size(), kMostUnusedNamed); ++i) names += (i ? " " : "") + unused[i];
     attributes.emplace_back("num_unused_tensors", static_cast<std::int64_t>(unused.size()));
-    attributes.emplace_back("unused_tensors", names);
+    attributes.emplace_back("unused_tensors", shown_text(names));
   }
   for (const auto& [fact, value] : description.rope_facts) attributes.emplace_back(fact, number_or_text(value));
   return attributes;
