@@ -23,13 +23,11 @@ double element_bytes(const OpenModel& model) {
 double group_s(const ModelLoad& load, int stages, int num_ranks, double read_bytes_per_s,
                const MachineProfile& profile) {
   double flops = 0, under_way = 0;
-  std::int64_t num_batches = 0, num_tokens = 0;
+  const auto [num_batches, num_tokens] = batch_totals(load.units);
   for (std::size_t u = 0; u < load.units.size(); ++u) {
     if (load.units[u].kind != UnitKind::prompts) continue;
     flops += load.units[u].flops;
     under_way += static_cast<double>(load.bytes_under_way[u]);
-    num_tokens += load.units[u].num_tokens;
-    ++num_batches;
   }
   const std::int64_t groups = std::max(1, num_ranks / stages);
   const std::int64_t mine = (num_batches + groups - 1) / groups;
@@ -52,7 +50,7 @@ double group_s(const ModelLoad& load, int stages, int num_ranks, double read_byt
     a_round = std::max<std::int64_t>(1, static_cast<std::int64_t>(static_cast<double>(load.hidden_bytes_limit) / one));
   }
   if (stages > 1)
-    a_round = std::min(a_round, batches_a_round(mine, mine * num_tokens / num_batches, stages, stays >= 1));
+    a_round = std::min(a_round, batches_a_round({mine, mine * num_tokens / num_batches}, stages, stays >= 1));
   a_round = std::clamp<std::int64_t>(a_round, 1, mine);
   const auto rounds = static_cast<double>((mine + a_round - 1) / a_round);
   const double compute_s = batch_s * static_cast<double>(mine + (stages - 1) * a_round);
@@ -123,14 +121,31 @@ double group_seconds(const ModelLoad& load, const Unit& unit, int stages, double
   return (seconds + load.unembedding_bytes / read_bytes_per_s) * stages;
 }
 
-std::int64_t batches_together(std::int64_t num_batches, std::int64_t num_tokens) {
+void BatchTotals::add(const Unit& unit) {
+  if (unit.kind != UnitKind::prompts) return;
+  ++num_batches;
+  num_tokens += unit.num_tokens;
+}
+
+std::int64_t BatchTotals::together() const {
   return std::max<std::int64_t>(1, tokens_together() * num_batches / std::max<std::int64_t>(1, num_tokens));
 }
 
-std::int64_t batches_a_round(std::int64_t num_batches, std::int64_t num_tokens, int num_stages, bool layers_stay) {
-  const std::int64_t together = batches_together(num_batches, num_tokens);
-  if (layers_stay) return together;
-  return std::max(together, num_batches / (kRoundsPerStage * num_stages));
+BatchTotals batch_totals(const std::vector<Unit>& units) {
+  BatchTotals totals;
+  for (const Unit& unit : units) totals.add(unit);
+  return totals;
+}
+
+BatchTotals batch_totals(const std::vector<Unit>& units, const std::vector<std::size_t>& chosen) {
+  BatchTotals totals;
+  for (const std::size_t unit : chosen) totals.add(units[unit]);
+  return totals;
+}
+
+std::int64_t batches_a_round(const BatchTotals& batches, int num_stages, bool layers_stay) {
+  if (layers_stay) return batches.together();
+  return std::max(batches.together(), batches.num_batches / (kRoundsPerStage * num_stages));
 }
 
 int choose_stages(const ModelLoad& load, int num_ranks, int num_ranks_in_all, const MachineProfile& profile) {

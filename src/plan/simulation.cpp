@@ -34,13 +34,9 @@ Share share_of(const ModelLoad& model, const Assignment& assignment, int stage, 
   Share share;
   RankLoad& load = share.load;
   std::vector<bool> layers(model.layer_bytes.size(), false);
-  std::int64_t num_streams = 0, under_way = 0, num_batches = 0, num_tokens = 0, in_stream = 0;
-  for (const std::size_t index : assignment.units) {
-    num_batches += model.units[index].kind == UnitKind::prompts;
-    num_tokens += model.units[index].num_tokens;
-  }
-  const std::int64_t most =
-      num_stages == 1 ? num_batches : batches_a_round(num_batches, num_tokens, num_stages, stays >= 1);
+  std::int64_t num_streams = 0, under_way = 0, in_stream = 0;
+  const BatchTotals batches = batch_totals(model.units, assignment.units);
+  const std::int64_t most = num_stages == 1 ? batches.num_batches : batches_a_round(batches, num_stages, stays >= 1);
   for (const std::size_t index : assignment.units) {
     const Unit& unit = model.units[index];
     if (unit.kind == UnitKind::prompts) {
@@ -93,14 +89,10 @@ Share share_of(const ModelLoad& model, const Assignment& assignment, int stage, 
 double filling_s(const ModelLoad& model, const Assignment& assignment) {
   if (assignment.num_ranks == 1) return 0;
   double largest = 0;
-  std::int64_t num_batches = 0, num_tokens = 0;
-  for (const std::size_t index : assignment.units) {
-    if (model.units[index].kind != UnitKind::prompts) continue;
-    largest = std::max(largest, model.units[index].flops);
-    num_tokens += model.units[index].num_tokens;
-    ++num_batches;
-  }
-  const auto together = static_cast<double>(std::min(num_batches, batches_together(num_batches, num_tokens)));
+  for (const std::size_t index : assignment.units)
+    if (model.units[index].kind == UnitKind::prompts) largest = std::max(largest, model.units[index].flops);
+  const BatchTotals batches = batch_totals(model.units, assignment.units);
+  const auto together = static_cast<double>(std::min(batches.num_batches, batches.together()));
   return together * largest / model.rates.prompt_flops_per_s * (assignment.num_ranks - 1) / assignment.num_ranks;
 }
 
@@ -261,15 +253,9 @@ double peak_bytes(const MemoryNeed& need, const ModelLoad& load, const RankLoad&
   if (load.hidden_bytes_limit > 0)
     under_way = std::min(under_way, static_cast<double>(std::max(load.hidden_bytes_limit, need.one_batch)));
   // What a stage works on, what it sends, and what waits before it.
-  if (load.stages > 1) {
-    std::int64_t num_batches = 0, num_tokens = 0;
-    for (const Unit& unit : load.units) {
-      num_batches += unit.kind == UnitKind::prompts;
-      num_tokens += unit.num_tokens;
-    }
-    const std::int64_t most = 5 * std::max<std::int64_t>(1, batches_together(num_batches, num_tokens));
-    under_way = static_cast<double>(std::min(need.all_batches, most * need.one_batch));
-  }
+  if (load.stages > 1)
+    under_way =
+        static_cast<double>(std::min(need.all_batches, 5 * batch_totals(load.units).together() * need.one_batch));
   const double work = rank.resident_bytes + static_cast<double>(need.layer + need.workspace) + under_way;
   return static_cast<double>(need.libraries) +
          std::max({work, static_cast<double>(need.unembedding), static_cast<double>(need.collecting)});

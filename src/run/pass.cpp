@@ -88,11 +88,9 @@ class Pass {
         layer_units_.push_back(unit);
     }
     has_batches_ = !waiting_.empty();
-    std::int64_t num_tokens = 0;
-    for (const std::size_t unit : waiting_) num_tokens += plan_.units[unit].num_tokens;
-    batches_a_round_ = is_alone() ? static_cast<std::int64_t>(waiting_.size())
-                                  : batches_a_round(static_cast<std::int64_t>(waiting_.size()), num_tokens,
-                                                    options_.num_stages, options_.layers_stay);
+    batches_a_round_ =
+        is_alone() ? static_cast<std::int64_t>(waiting_.size())
+                   : batches_a_round(batch_totals(plan_.units, waiting_), options_.num_stages, options_.layers_stay);
     if (go()) return true;
     keep_waiting();
     return false;

@@ -252,12 +252,7 @@ Json Worker::work_on_opened(const Assignment& assignment) {
                                 needs_several_rounds(context_, opened.model, opened.plan, assignment, options);
   opened.stream.may_keep(are_passed_again ? may_stay : 0);
 
-  std::int64_t num_batches = 0, num_tokens = 0;
-  for (const std::size_t unit : assignment.units) {
-    num_batches += opened.plan.units[unit].kind == UnitKind::prompts;
-    num_tokens += opened.plan.units[unit].num_tokens;
-  }
-  context_.link.may_wait(2 * static_cast<std::size_t>(batches_together(num_batches, num_tokens)));
+  context_.link.may_wait(2 * static_cast<std::size_t>(batch_totals(opened.plan.units, assignment.units).together()));
 
   RankReport report;
   const std::uint64_t read_before = opened.model.store.bytes_read();

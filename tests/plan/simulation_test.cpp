@@ -74,6 +74,18 @@ TEST(Simulation, stages_share_the_layers_and_their_reading) {
   EXPECT_NEAR(sweep.makespan_s, 2 + 10 + 3, 1e-6);
 }
 
+TEST(Simulation, who_reads_at_the_same_time_shares_the_file_system) {
+  MachineProfile profile = simple_profile();
+  profile.file_system_bytes_per_s = 400;  // a model has 4000 bytes
+  ModelLoad load = made_load();
+  load.units = {{UnitKind::prompts, "", -1, 0, {}, 100, 2e9}};  // of which no second rank can take a part
+  load.bytes_under_way = {10};
+  const std::vector<ModelLoad> two = {load, load};
+  EXPECT_NEAR(simulate_sweep({load}, 1, profile).makespan_s, 2 + 10, 1e-6);
+  EXPECT_NEAR(simulate_sweep(two, 2, profile).makespan_s, 2 + 20, 1e-6);
+  EXPECT_NEAR(simulate_sweep(two, 1, profile).makespan_s, 2 * (2 + 10), 1e-6);
+}
+
 TEST(Simulation, layers_that_stay_are_read_once) {
   ModelLoad load = made_load();
   load.hidden_bytes_limit = 30;  // four rounds

@@ -44,13 +44,20 @@ std::vector<double> layer_costs(const ModelDescription& model);
 /// Seconds of its ranks that a unit takes of a group of so many. The unembedding is one rank's, and the others wait.
 double group_seconds(const ModelLoad& load, const Unit& unit, int stages, double read_bytes_per_s);
 
-/// Of batches with so many tokens in all, how many go through a block together (tokens_together).
-std::int64_t batches_together(std::int64_t num_batches, std::int64_t num_tokens);
+/// Batches of prompts among units.
+struct BatchTotals {
+  std::int64_t num_batches = 0, num_tokens = 0;
+  void add(const Unit& unit);
+  /// How many of them go through a block together (tokens_together), on average; at least 1.
+  std::int64_t together() const;
+};
+BatchTotals batch_totals(const std::vector<Unit>& units);
+BatchTotals batch_totals(const std::vector<Unit>& units, const std::vector<std::size_t>& chosen);
 
 /// Batches that go through a stage's layers together. Where all of them stay in memory, as few as keep the threads
 /// busy: the next stage need not wait. Else so many that reading the layers again and again is worth it, and the
 /// pipeline still fills.
-std::int64_t batches_a_round(std::int64_t num_batches, std::int64_t num_tokens, int num_stages, bool layers_stay);
+std::int64_t batches_a_round(const BatchTotals& batches, int num_stages, bool layers_stay);
 
 /// How many ranks shall share the model's layers, of `num_ranks` that work on it while `num_ranks_in_all` use the file
 /// system: the fewest whose time is within 5 % of the best. One rank reads everything; ranks of a group read a part of
