@@ -56,8 +56,7 @@ int command_tokenize(const CommandLine& line) {
     tokenize_lines(tokenizer, text);
   } else if (line.file) {
     const std::filesystem::path path = expand_home(*line.file);
-    text::expect_file_size(path, text::kMaxPromptFileBytes, ErrorKind::io);
-    std::istringstream file(read_text_file(path));
+    std::istringstream file(read_text_file(path, text::kMaxPromptFileBytes));
     tokenize_lines(tokenizer, file);
   } else {
     std::ios::sync_with_stdio(false);

@@ -131,11 +131,11 @@ std::optional<std::string> FileReader::find_change() const {
   return std::nullopt;
 }
 
-std::string read_text_file(const std::filesystem::path& path, std::uint64_t most_bytes) {
+std::string read_text_file(const std::filesystem::path& path, std::uint64_t most_bytes, ErrorKind too_large) {
   const FileReader file(path);
   if (file.size_bytes() > most_bytes)
     throw InputError(
-        ErrorKind::io, "'" + path.string() + "' is too large",
+        too_large, "'" + path.string() + "' is too large",
         "it has " + std::to_string(file.size_bytes()) + " bytes, at most " + std::to_string(most_bytes) + " are read",
         "Is it the right file?");
   std::string text(file.size_bytes(), '\0');

@@ -70,7 +70,7 @@ std::string bytes_of_text(std::string_view text) {
 }
 
 JsonNode JsonNode::parse_file(const std::filesystem::path& path, ErrorKind kind, DuplicateKeys duplicates) {
-  return parse_text(read_text_file(path, kMostJsonBytes), path.string(), kind, duplicates);
+  return parse_text(read_text_file(path, kMostJsonBytes, kind), path.string(), kind, duplicates);
 }
 
 JsonNode JsonNode::parse_text(std::string_view text, std::string document, ErrorKind kind, DuplicateKeys duplicates) {

@@ -6,7 +6,6 @@
 
 #include "spectrace/checkpoint/hub.hpp"
 #include "spectrace/core/home.hpp"
-#include "spectrace/text/limits.hpp"
 
 namespace spectrace {
 namespace {
@@ -294,7 +293,6 @@ std::vector<const PromptSetEntry*> Job::sets_of(const ModelEntry& model) const {
 }
 
 Job read_job(const fs::path& path, const JobOverrides& overrides) {
-  text::expect_file_size(path, text::kMaxPromptFileBytes, ErrorKind::usage);  // it may hold the prompts itself
   JsonNode file = JsonNode::parse_file(path, ErrorKind::usage, DuplicateKeys::refused);
   if (!file.is_object())
     throw InputError(ErrorKind::usage, path.string() + ": is not a JSON object", "",

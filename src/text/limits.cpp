@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include "spectrace/core/file.hpp"
 #include "spectrace/text/utf8.hpp"
 #include "unsupported.hpp"
 
@@ -28,13 +27,6 @@ std::string shown(std::string_view text) {
     }
   }
   return result;
-}
-
-void expect_file_size(const std::filesystem::path& path, std::size_t max_bytes, ErrorKind kind) {
-  const auto size = FileReader(path).size_bytes();
-  if (size > max_bytes)
-    throw InputError(kind, fmt::format("'{}' has {} bytes", path.string(), size),
-                     fmt::format("at most {} are read", max_bytes), "Is it the right file?");
 }
 
 }  // namespace spectrace::text

@@ -112,8 +112,7 @@ std::vector<Prompt> read_prompt_file(const std::filesystem::path& path) {
   if (extension != ".jsonl" && extension != ".txt" && extension != ".csv" && extension != ".tsv")
     throw InputError(ErrorKind::usage, document + ": is no prompt file by its name",
                      "the extension '" + extension + "' is not one of .jsonl, .txt, .csv, .tsv");
-  text::expect_file_size(path, text::kMaxPromptFileBytes, ErrorKind::usage);
-  const std::string file = read_text_file(path);
+  const std::string file = read_text_file(path, text::kMaxPromptFileBytes, ErrorKind::usage);
   std::string_view content = file;
   if (content.starts_with("\xEF\xBB\xBF")) content.remove_prefix(3);  // a byte order mark is no part of the text
   check_utf8(content, document);

@@ -25,8 +25,8 @@ std::unique_ptr<const text::TokenModel> read_model(const JsonNode& node) {
 
 /// A JSON file that is parsed into memory whole.
 JsonNode parse_bounded(const std::filesystem::path& path) {
-  text::expect_file_size(path, text::kMaxTokenizerFileBytes, ErrorKind::model);
-  return JsonNode::parse_file(path, ErrorKind::model);
+  const std::string text = read_text_file(path, text::kMaxTokenizerFileBytes, ErrorKind::model);
+  return JsonNode::parse_text(text, path.string(), ErrorKind::model);
 }
 
 /// A special token of tokenizer_config.json or special_tokens_map.json: its text, or an object with its flags.
@@ -120,8 +120,7 @@ FolderConfig read_folder_config(const std::filesystem::path& folder) {
 }
 
 std::vector<text::Merge> read_merges_file(const std::filesystem::path& path) {
-  text::expect_file_size(path, text::kMaxTokenizerFileBytes, ErrorKind::model);
-  const std::string content = read_text_file(path);
+  const std::string content = read_text_file(path, text::kMaxTokenizerFileBytes, ErrorKind::model);
   std::vector<text::Merge> merges;
   std::size_t line_number = 0;
   for (std::size_t begin = 0; begin < content.size();) {

@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "spectrace/core/error.hpp"
+
 namespace spectrace {
 
 /// What the system says of a file: as long as it stays the same, so does the content. Not the device: its number is
@@ -50,8 +52,9 @@ class FileReader {
 /// What a text file may have: prompts by the million fit; what is larger (a file of holes among them) is a mistake.
 inline constexpr std::uint64_t kMostTextBytes = std::uint64_t{4} << 30;
 
-/// The whole file. @throws InputError (io) as FileReader does, and if it has more than `most_bytes`.
-std::string read_text_file(const std::filesystem::path& path, std::uint64_t most_bytes = kMostTextBytes);
+/// The whole file. @throws InputError (io) as FileReader does, (too_large) if it has more than `most_bytes`.
+std::string read_text_file(const std::filesystem::path& path, std::uint64_t most_bytes = kMostTextBytes,
+                           ErrorKind too_large = ErrorKind::io);
 
 /// Whether nothing has this name. What cannot be looked up (links in a circle, no permission, a name too long) is not
 /// absent: who opens it is told what is wrong.

@@ -37,8 +37,8 @@ std::string bytes_of_text(std::string_view text);
 /// else than it expects throws an InputError that names the document, the place ("/compute/dtype") and what is allowed.
 class JsonNode {
  public:
-  /// Parses a file. Comments are allowed. @throws InputError (io) if unreadable or larger than kMostJsonBytes, (kind)
-  /// with the line if it is not JSON, nested deeper than kMaxJsonDepth, of more than kMostJsonValues, or has a key
+  /// Parses a file. Comments are allowed. @throws InputError (io) if unreadable, (kind) if larger than kMostJsonBytes,
+  /// or with the line if it is not JSON, nested deeper than kMaxJsonDepth, of more than kMostJsonValues, or has a key
   /// twice where that is refused.
   static JsonNode parse_file(const std::filesystem::path& path, ErrorKind kind,
                              DuplicateKeys duplicates = DuplicateKeys::last_counts);

@@ -2,7 +2,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
 #include <string>
 #include <string_view>
 
@@ -36,8 +35,5 @@ InputError grows_too_long();
 
 /// A foreign text as messages show it: its beginning, without control characters.
 std::string shown(std::string_view text);
-
-/// @throws InputError: of `kind` if the file is larger than `max_bytes`, io if it cannot be opened.
-void expect_file_size(const std::filesystem::path& path, std::size_t max_bytes, ErrorKind kind);
 
 }  // namespace spectrace::text
