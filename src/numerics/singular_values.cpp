@@ -8,6 +8,7 @@
 #include "pairwise_sum.hpp"
 #include "spectrace/core/error.hpp"
 #include "spectrace/numerics/dense_svd.hpp"
+#include "tall_qr.hpp"
 
 namespace spectrace {
 namespace {
@@ -44,6 +45,8 @@ double max_abs(const double* data, std::int64_t count) {
 }
 
 }  // namespace
+
+TallSingularValues::~TallSingularValues() = default;
 
 TallSingularValues::TallSingularValues(std::int64_t num_columns)
     : TallSingularValues(num_columns, std::numeric_limits<std::int64_t>::max()) {}
@@ -114,9 +117,13 @@ void TallSingularValues::rescale(double largest) {
 
 /// Replaces the rows in work_ by their R factor.
 void TallSingularValues::factorize() {
-  Tensor tau = at::empty({std::min(work_.size(0), num_columns_)}, work_.options());
-  at::geqrf_out(work_, tau, work_);  // in place: dgeqrf overwrites its input
-  work_.narrow(0, 0, num_columns_).triu_();
+  if (!qr_) qr_ = std::make_unique<TallQr>(work_.size(0), num_columns_);
+  const Block rows{work_.mutable_data_ptr<double>(), num_filled_, num_columns_, work_.size(0)};
+  if (num_reflectors_ == 0) {
+    qr_->factorize(rows);
+  } else {
+    qr_->update(rows.top(num_columns_), rows.below(num_columns_));
+  }
   num_reflectors_ += num_columns_;
   max_height_ = std::max(max_height_, num_filled_);
   num_filled_ = num_columns_;
@@ -125,15 +132,8 @@ void TallSingularValues::factorize() {
 /// A matrix with the singular values of all rows, at most 1.5 times as high as wide; gives up work_.
 Tensor TallSingularValues::reduced() {
   const bool has_r = num_reflectors_ > 0;
-  if (has_r ? num_filled_ > num_columns_ : num_filled_ > num_columns_ + num_columns_ / 2) {
-    if (2 * num_filled_ > work_.size(0)) {
-      // Rows of zeros change nothing: cheaper than the memory of a copy.
-      work_.narrow(0, num_filled_, work_.size(0) - num_filled_).zero_();
-    } else {
-      work_ = work_.narrow(0, 0, num_filled_).t().contiguous().t();
-    }
-    factorize();
-  }
+  if (has_r ? num_filled_ > num_columns_ : num_filled_ > num_columns_ + num_columns_ / 2) factorize();
+  qr_.reset();
   if (num_filled_ < work_.size(0)) work_ = work_.narrow(0, 0, num_filled_).t().contiguous().t();
   tile_ = Tensor();
   return std::move(work_);
@@ -160,10 +160,12 @@ SingularValues TallSingularValues::finish() {
 
 /// Of the largest singular value; derivation in docs/numerics.md, "Singular values".
 double TallSingularValues::relative_error(const Tensor& a) const {
-  const std::int64_t num_reflectors = num_reflectors_ + 2 * std::min(a.size(0), a.size(1));
+  const std::int64_t num_columns = std::min(a.size(0), a.size(1));
+  const std::int64_t num_reflectors = num_reflectors_ + 2 * num_columns;
   const std::int64_t height = std::max({max_height_, a.size(0), a.size(1)});
-  return kUnitRoundoff *
-         (kConstant + kGrowth * std::sqrt(static_cast<double>(num_reflectors) * static_cast<double>(height)));
+  const auto rounded = static_cast<double>(num_reflectors) * static_cast<double>(height) +
+                       static_cast<double>(2 * num_columns) * static_cast<double>(kWidestBand);
+  return kUnitRoundoff * (kConstant + kGrowth * std::sqrt(rounded));
 }
 
 SingularValues singular_values(const Tensor& w) {

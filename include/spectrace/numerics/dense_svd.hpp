@@ -8,6 +8,7 @@ namespace spectrace {
 
 /// Ways to the singular values of a dense float64 matrix; each is backward stable, so one error bound serves all.
 enum class SvdRoute {
+  two_stage,       ///< to a band, to a bidiagonal matrix, then dqds: nearly all of it matrix products
   direct,          ///< LAPACK dgesdd without vectors: bidiagonalization, then dqds
   transposed,      ///< the same of the transpose: other roundings, where the first does not converge
   jordan_wielandt  ///< the positive eigenvalues of [0 A; A^T 0] by dsyevd: another algorithm, four times the memory
@@ -16,6 +17,9 @@ enum class SvdRoute {
 /// Singular values of a, descending, >= 0. Empty if LAPACK does not converge.
 /// @pre a is [m, n] float64, finite, its entries far from overflow and underflow.
 std::vector<double> dense_singular_values(const Tensor& a, SvdRoute route);
+
+/// Columns of the widest band that two_stage goes through: its reflectors are as long.
+inline constexpr std::int64_t kWidestBand = 48;
 
 struct CheckedSingularValues {
   std::vector<double> values;  // descending, >= 0

@@ -1,12 +1,15 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "spectrace/numerics/numerical_error.hpp"
 #include "spectrace/numerics/tensor.hpp"
 
 namespace spectrace {
+
+class TallQr;
 
 /// All singular values of one matrix and how far each can be from the exact ones of the stored entries.
 struct SingularValues {
@@ -16,7 +19,7 @@ struct SingularValues {
 
 /// Singular values in float64 of a matrix of any real type. The matrix may be any strided view (transposed too).
 /// Memory: two float64 copies while LAPACK runs; where one side is 1.5 times the other or more, O(short side^2).
-/// @throws NumericalError if an entry is not finite, or LAPACK does not converge on any route.
+/// @throws NumericalError if an entry is not finite, or no route converges.
 /// @pre w is [m, n]. m or n may be 0: no values.
 SingularValues singular_values(const Tensor& w);
 
@@ -26,10 +29,11 @@ SingularValues singular_values(const Tensor& w);
 class TallSingularValues {
  public:
   explicit TallSingularValues(std::int64_t num_columns);
+  ~TallSingularValues();
   /// @pre block is [any, num_columns]. How rows are cut into blocks has no effect on the bits of the result.
   /// @throws NumericalError if an entry is not finite.
   void add_rows(const Tensor& block);
-  /// Call once. @throws NumericalError if LAPACK does not converge on any route.
+  /// Call once. @throws NumericalError if no route converges.
   SingularValues finish();
 
  private:
@@ -48,6 +52,7 @@ class TallSingularValues {
   std::int64_t max_height_ = 0;      // rows of the highest one
   std::int64_t num_filled_ = 0;      // rows of work_ in use; the first num_columns_ are R once one was made
   Tensor work_;                      // [capacity, num_columns] float64, column-major
+  std::unique_ptr<TallQr> qr_;       // made where the rows do not fit into work_
   Tensor tile_;                      // [kTileRows, num_columns] float64, row-major
   double sum_of_squares_ = 0;        // of the scaled entries
   int exponent_ = 0;                 // work_ holds the entries times 2^exponent_
