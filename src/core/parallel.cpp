@@ -12,8 +12,6 @@
 namespace spectrace {
 namespace {
 
-thread_local bool inside_task = false;
-
 /// One loop being worked on: tasks are handed out by an atomic counter.
 struct Loop {
   Loop(std::int64_t num, const std::function<void(std::int64_t)>& what) : num_tasks(num), task(&what) {}
@@ -21,12 +19,14 @@ struct Loop {
   const std::int64_t num_tasks;
   const std::function<void(std::int64_t)>* const task;
   std::atomic<std::int64_t> next{0};
+  int num_helpers = 0;  // workers inside, besides the thread that called; under the pool's mutex
   std::mutex mutex;
   std::exception_ptr error;
   std::int64_t error_task = std::numeric_limits<std::int64_t>::max();
 
+  bool has_tasks() const { return next.load() < num_tasks; }
+
   void work() {
-    inside_task = true;
     for (std::int64_t i = next.fetch_add(1); i < num_tasks; i = next.fetch_add(1)) {
       try {
         (*task)(i);
@@ -38,10 +38,12 @@ struct Loop {
         }
       }
     }
-    inside_task = false;
   }
 };
 
+/// Threads without a task help whichever loop began last and has tasks left: so those that run out of tasks of an outer
+/// loop help the inner loops of the tasks that still run. Who calls a loop and waits for tasks of it that others work
+/// on helps loops that began later meanwhile. Nothing can wait in a circle: a task waits only for loops of its own.
 class Pool {
  public:
   ~Pool() { resize(1); }
@@ -60,50 +62,61 @@ class Pool {
       const std::lock_guard lock(mutex_);
       stopping_ = true;
     }
-    wake_.notify_all();
+    changed_.notify_all();
     for (auto& worker : workers_) worker.join();
     workers_.clear();
     stopping_ = false;
-    for (int i = 1; i < num_threads; ++i) workers_.emplace_back([this, seen = generation_] { serve(seen); });
+    for (int i = 1; i < num_threads; ++i) workers_.emplace_back([this] { serve(); });
   }
 
   void run(Loop& loop) {
     {
       const std::lock_guard lock(mutex_);
-      loop_ = &loop;
-      num_busy_ = static_cast<int>(workers_.size());
-      ++generation_;
+      loops_.push_back(&loop);
     }
-    wake_.notify_all();
+    changed_.notify_all();
     loop.work();
     std::unique_lock lock(mutex_);
-    idle_.wait(lock, [&] { return num_busy_ == 0; });
-    loop_ = nullptr;
+    while (loop.num_helpers > 0) {
+      Loop* other = nullptr;
+      changed_.wait(lock, [&] { return loop.num_helpers == 0 || (other = find_work(&loop)) != nullptr; });
+      if (other != nullptr) help(*other, lock);
+    }
+    std::erase(loops_, &loop);
   }
 
  private:
-  void serve(std::uint64_t seen) {
+  /// The last loop that has tasks left, of those that began after `after`.
+  Loop* find_work(const Loop* after) const {
+    for (auto loop = loops_.rbegin(); loop != loops_.rend() && *loop != after; ++loop)
+      if ((*loop)->has_tasks()) return *loop;
+    return nullptr;
+  }
+
+  void help(Loop& loop, std::unique_lock<std::mutex>& lock) {
+    ++loop.num_helpers;
+    lock.unlock();
+    loop.work();
+    lock.lock();
+    if (--loop.num_helpers == 0) changed_.notify_all();
+  }
+
+  void serve() {
     if (start_) start_();
     std::unique_lock lock(mutex_);
     for (;;) {
-      wake_.wait(lock, [&] { return stopping_ || generation_ != seen; });
+      Loop* loop = nullptr;
+      changed_.wait(lock, [&] { return stopping_ || (loop = find_work(nullptr)) != nullptr; });
       if (stopping_) return;
-      seen = generation_;
-      Loop* loop = loop_;
-      lock.unlock();
-      loop->work();
-      lock.lock();
-      if (--num_busy_ == 0) idle_.notify_one();
+      help(*loop, lock);
     }
   }
 
   std::mutex mutex_;
-  std::condition_variable wake_, idle_;
+  std::condition_variable changed_;  // loops_, num_helpers of one, stopping_
   std::vector<std::thread> workers_;
   std::function<void()> start_;
-  Loop* loop_ = nullptr;
-  std::uint64_t generation_ = 0;
-  int num_busy_ = 0;
+  std::vector<Loop*> loops_;  // of calls under way, the last one begun last
   bool stopping_ = false;
 };
 
@@ -119,7 +132,7 @@ int num_threads() { return pool().size(); }
 void set_worker_start(std::function<void()> start) { pool().set_start(std::move(start)); }
 
 void parallel_for(std::int64_t num_tasks, const std::function<void(std::int64_t)>& task) {
-  if (inside_task || num_tasks <= 1 || pool().size() == 1) {
+  if (num_tasks <= 1 || pool().size() == 1) {
     // One after the other; the same promise about exceptions as with threads.
     std::exception_ptr error;
     for (std::int64_t i = 0; i < num_tasks; ++i) {

@@ -82,8 +82,14 @@ Record measure_matrices(const SlicedWeights& weights) {
     EntryMoments entries;
   };
   std::array<Solved, 4> solved;
+  // The largest ones first: the others fill the gaps.
+  std::array<std::size_t, 4> order = {0, 1, 2, 3};
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return std::min(weights.matrices[a].size(0), weights.matrices[a].size(1)) >
+           std::min(weights.matrices[b].size(0), weights.matrices[b].size(1));
+  });
   parallel_for(4, [&](std::int64_t i) {
-    const auto slot = static_cast<std::size_t>(i);
+    const std::size_t slot = order[static_cast<std::size_t>(i)];
     solved[slot] = {singular_values(weights.matrices[slot]), entry_moments(weights.matrices[slot])};
   });
 

@@ -7,6 +7,7 @@
 
 #include "pairwise_sum.hpp"
 #include "spectrace/core/error.hpp"
+#include "spectrace/core/parallel.hpp"
 #include "spectrace/numerics/dense_svd.hpp"
 #include "tall_qr.hpp"
 
@@ -20,6 +21,7 @@ constexpr double kConstant = 8;                   // of the error bound, see rel
 constexpr double kGrowth = 2;
 constexpr double kDriftFactor = 2;
 constexpr double kUnitRoundoff = 0x1p-53;
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr int kSafeExponent = 400;  // squares of entries up to 2^400, and sums of them, are far from overflow
 
 std::int64_t tile_rows(std::int64_t num_columns) { return std::max<std::int64_t>(1, kTileEntries / num_columns); }
@@ -41,7 +43,7 @@ double max_abs(const double* data, std::int64_t count) {
     largest = std::max(largest, std::abs(data[i]));
     poison += data[i] * 0.0;
   }
-  return poison == 0.0 ? largest : std::numeric_limits<double>::quiet_NaN();
+  return poison == 0.0 ? largest : kNan;
 }
 
 }  // namespace
@@ -59,7 +61,6 @@ TallSingularValues::TallSingularValues(std::int64_t num_columns, std::int64_t ma
   const bool is_small = max_rows <= num_columns + num_columns / 2;
   const std::int64_t capacity = is_small ? max_rows : std::min(max_rows, num_columns + block_rows(num_columns));
   work_ = at::empty({num_columns, capacity}, options).t();
-  tile_ = at::empty({std::min(capacity, tile_rows(num_columns)), num_columns}, options);
 }
 
 void TallSingularValues::add_rows(const Tensor& block) {
@@ -71,7 +72,7 @@ void TallSingularValues::add_rows(const Tensor& block) {
   }
   for (std::int64_t row = 0; row < num_rows;) {
     if (num_filled_ == work_.size(0)) factorize();
-    const std::int64_t count = std::min({num_rows - row, tile_.size(0), work_.size(0) - num_filled_});
+    const std::int64_t count = std::min(num_rows - row, work_.size(0) - num_filled_);
     append(block.narrow(0, row, count));
     row += count;
   }
@@ -79,31 +80,48 @@ void TallSingularValues::add_rows(const Tensor& block) {
 
 /// Converts rows and puts them under those that are there.
 void TallSingularValues::append(const Tensor& rows) {
-  const std::int64_t count = rows.size(0);
-  Tensor tile = tile_.narrow(0, 0, count);
-  tile.copy_(rows);
-  const double* data = tile.const_data_ptr<double>();
-  const double largest = max_abs(data, tile.numel());
+  const double largest = convert(rows);
   if (!std::isfinite(largest)) throw NumericalError("an entry of the matrix is not finite");
-  rescale(largest);
-  if (exponent_ != 0) tile.mul_(std::ldexp(1.0, exponent_));
-  for (std::int64_t row = 0; row < count; ++row) {
-    const double* entries = data + row * num_columns_;
-    sum_of_squares_ += pairwise_sum(0, num_columns_, [=](std::int64_t i) { return entries[i] * entries[i]; });
-  }
-  work_.narrow(0, num_filled_, count).copy_(tile);
-  num_filled_ += count;
-  num_rows_ += count;
+  if (rescale(largest)) convert(rows);
+  for (const double sum : row_sums_) sum_of_squares_ += sum;
+  num_filled_ += rows.size(0);
+  num_rows_ += rows.size(0);
+}
+
+/// Puts the rows, times 2^exponent_, into work_, and the sums of their squares into row_sums_. Returns the largest
+/// absolute entry before scaling, NaN if one is not finite.
+double TallSingularValues::convert(const Tensor& rows) {
+  const std::int64_t count = rows.size(0), height = tile_rows(num_columns_);
+  const std::int64_t num_tiles = (count + height - 1) / height;
+  row_sums_.assign(static_cast<std::size_t>(count), 0.0);
+  std::vector<double> largest(static_cast<std::size_t>(num_tiles));
+  parallel_for(num_tiles, [&](std::int64_t task) {
+    const std::int64_t first = task * height, size = std::min(height, count - first);
+    const Tensor tile = at::empty({size, num_columns_}, at::kDouble);
+    tile.copy_(rows.narrow(0, first, size));
+    const double* data = tile.const_data_ptr<double>();
+    largest[static_cast<std::size_t>(task)] = max_abs(data, tile.numel());
+    if (exponent_ != 0) tile.mul_(std::ldexp(1.0, exponent_));
+    for (std::int64_t row = 0; row < size; ++row) {
+      const double* entries = data + row * num_columns_;
+      row_sums_[static_cast<std::size_t>(first + row)] =
+          pairwise_sum(0, num_columns_, [=](std::int64_t i) { return entries[i] * entries[i]; });
+    }
+    work_.narrow(0, num_filled_ + first, size).copy_(tile);
+  });
+  double result = 0.0;
+  for (const double x : largest) result = std::isnan(x) || std::isnan(result) ? kNan : std::max(result, x);
+  return result;
 }
 
 /// Keeps the largest entry within 2^(+-kSafeExponent): a power of two changes no bit of an entry. Only float64 entries
-/// come near the ends of the range.
-void TallSingularValues::rescale(double largest) {
-  if (largest == 0.0) return;
+/// come near the ends of the range. Returns whether the scale has changed.
+bool TallSingularValues::rescale(double largest) {
+  if (largest == 0.0) return false;
   const int magnitude = std::ilogb(largest) + exponent_;
   if (magnitude <= kSafeExponent && (is_scaled_ || magnitude >= -kSafeExponent)) {
     is_scaled_ = true;
-    return;
+    return false;
   }
   const int exponent = std::clamp(-std::ilogb(largest), -1000, 1000);
   const int change = exponent - exponent_;
@@ -113,6 +131,7 @@ void TallSingularValues::rescale(double largest) {
   }
   exponent_ = exponent;
   is_scaled_ = true;
+  return change != 0;
 }
 
 /// Replaces the rows in work_ by their R factor.
@@ -135,7 +154,6 @@ Tensor TallSingularValues::reduced() {
   if (has_r ? num_filled_ > num_columns_ : num_filled_ > num_columns_ + num_columns_ / 2) factorize();
   qr_.reset();
   if (num_filled_ < work_.size(0)) work_ = work_.narrow(0, 0, num_filled_).t().contiguous().t();
-  tile_ = Tensor();
   return std::move(work_);
 }
 

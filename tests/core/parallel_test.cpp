@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <functional>
 #include <stdexcept>
+#include <thread>
 #include <vector>
 
 namespace spectrace {
@@ -40,7 +42,37 @@ TEST(ParallelFor, lowest_failing_task_is_rethrown_after_all_ran) {
   set_num_threads(1);
 }
 
-TEST(ParallelFor, nested_loops_run_inside_their_task) {
+TEST(ParallelFor, idle_threads_help_a_nested_loop) {
+  // The outer loop has one task for four threads; its inner tasks wait for each other, so four threads must be there.
+  set_num_threads(4);
+  std::atomic<int> num_inside = 0;
+  parallel_for(2, [&](std::int64_t i) {
+    if (i == 1) return;
+    parallel_for(4, [&](std::int64_t) {
+      ++num_inside;
+      while (num_inside < 4) std::this_thread::yield();
+    });
+  });
+  EXPECT_EQ(num_inside, 4);
+  set_num_threads(1);
+}
+
+TEST(ParallelFor, loops_nested_deeply_end) {
+  set_num_threads(3);
+  std::atomic<int> sum = 0;
+  const std::function<void(int)> go_down = [&](int depth) {
+    if (depth == 0) {
+      ++sum;
+    } else {
+      parallel_for(3, [&](std::int64_t) { go_down(depth - 1); });
+    }
+  };
+  for (int i = 0; i < 20; ++i) go_down(5);
+  EXPECT_EQ(sum, 20 * 3 * 3 * 3 * 3 * 3);
+  set_num_threads(1);
+}
+
+TEST(ParallelFor, nested_loops_run_every_task) {
   set_num_threads(3);
   std::atomic<int> sum = 0;
   parallel_for(4,

@@ -137,6 +137,9 @@ TEST(SingularValues, refuse_what_is_not_finite) {
     a[8][4] = bad;
     EXPECT_THROW(singular_values(a), NumericalError);
     EXPECT_THROW(singular_values(a.to(at::kFloat).t()), NumericalError);
+    Tensor tall = gaussian(5000, 64, 1);  // converted in several pieces
+    tall[700][3] = bad;
+    EXPECT_THROW(singular_values(tall), NumericalError);
   }
 }
 

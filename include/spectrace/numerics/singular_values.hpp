@@ -41,7 +41,8 @@ class TallSingularValues {
   TallSingularValues(std::int64_t num_columns, std::int64_t max_rows);
 
   void append(const Tensor& rows);
-  void rescale(double largest);
+  double convert(const Tensor& rows);
+  bool rescale(double largest);
   void factorize();
   Tensor reduced();
   double relative_error(const Tensor& a) const;
@@ -53,7 +54,7 @@ class TallSingularValues {
   std::int64_t num_filled_ = 0;      // rows of work_ in use; the first num_columns_ are R once one was made
   Tensor work_;                      // [capacity, num_columns] float64, column-major
   std::unique_ptr<TallQr> qr_;       // made where the rows do not fit into work_
-  Tensor tile_;                      // [kTileRows, num_columns] float64, row-major
+  std::vector<double> row_sums_;     // of squares, of the rows that were converted last
   double sum_of_squares_ = 0;        // of the scaled entries
   int exponent_ = 0;                 // work_ holds the entries times 2^exponent_
   bool is_scaled_ = false;
