@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <numeric>
 #include <random>
 
@@ -157,6 +158,75 @@ TEST(SingularValues, same_bits_for_any_number_of_threads) {
   const auto three = all();
   set_compute_threads(1);
   EXPECT_EQ(one, three);
+}
+
+/// One matrix of a kind that has broken such programs before.
+Tensor drawn_matrix(std::int64_t rows, std::int64_t columns, int kind, std::uint32_t seed) {
+  const Tensor noise = gaussian(rows, columns, seed);
+  const std::int64_t n = std::min(rows, columns);
+  switch (kind) {
+    case 0: return noise;
+    case 1: return at::full({rows, columns}, 0.1, at::kDouble);
+    case 2: return noise.narrow(1, 0, 1).mm(noise.narrow(0, 0, 1));  // rank 1
+    case 3: return at::zeros({rows, columns}, at::kDouble);
+    case 4: return noise + 1e8 * noise.narrow(1, 0, 1).mm(noise.narrow(0, 0, 1));
+    case 5: return noise * at::logspace(0, -14, columns, 10, at::kDouble);
+    case 6: return noise.mul(at::logspace(-14, 0, rows, 10, at::kDouble).unsqueeze(1));
+    case 7: return noise * std::ldexp(1.0, -1060);  // denormal numbers
+    case 8: return noise * std::ldexp(1.0, 1000);
+    case 9: return noise * std::ldexp(1.0, -1000);
+    case 10: return noise.narrow(1, 0, (n + 1) / 2).mm(gaussian((n + 1) / 2, columns, seed + 1));  // half the rank
+    case 11: return at::eye(rows, columns, at::kDouble);
+    default: return noise.to(at::kBFloat16).to(at::kDouble);
+  }
+}
+constexpr int kNumKinds = 13;
+
+/// dgesdd of a copy that is scaled to where it is safe.
+std::vector<double> by_dgesdd(const Tensor& a) {
+  const double largest = a.numel() > 0 ? a.abs().max().item<double>() : 0;
+  const int exponent = largest > 0 ? std::ilogb(largest) : 0;
+  const Tensor scaled = a.mul(std::ldexp(1.0, -exponent / 2)).mul(std::ldexp(1.0, -(exponent - exponent / 2)));
+  const Tensor values = at::linalg_svdvals(scaled).contiguous();
+  std::vector<double> result(values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel());
+  for (double& value : result) value = std::ldexp(value, exponent);
+  return result;
+}
+
+/// As many draws as SPECTRACE_SVD_DRAWS says, of sides up to SPECTRACE_SVD_LARGEST.
+std::int64_t number_from_environment(const char* name, std::int64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text != nullptr ? std::atoll(text) : otherwise;
+}
+
+TEST(SingularValues, agree_with_dgesdd_on_random_draws) {
+  const std::int64_t num_draws = number_from_environment("SPECTRACE_SVD_DRAWS", 200);
+  const auto largest = static_cast<double>(number_from_environment("SPECTRACE_SVD_LARGEST", 150));
+  std::mt19937 random(23);
+  std::uniform_real_distribution<double> exponent(0, std::log2(largest));
+  for (std::int64_t draw = 0; draw < num_draws; ++draw) {
+    const auto rows = static_cast<std::int64_t>(std::exp2(exponent(random)));
+    const auto columns = static_cast<std::int64_t>(std::exp2(exponent(random)));
+    const int kind = static_cast<int>(draw % kNumKinds);
+    SCOPED_TRACE(testing::Message() << "draw " << draw << ": " << rows << " x " << columns << ", kind " << kind);
+    const Tensor a = drawn_matrix(rows, columns, kind, static_cast<std::uint32_t>(draw));
+    const SingularValues found = singular_values(a);
+    const std::vector<double> expected = by_dgesdd(a);
+    ASSERT_EQ(expected.size(), found.values.size());
+    // Both are within the bound of the exact values.
+    for (std::size_t i = 0; i < expected.size(); ++i)
+      ASSERT_LE(std::abs(expected[i] - found.values[i]), 2 * found.error_bound) << i;
+  }
+}
+
+TEST(SingularValues, of_a_large_matrix_have_the_same_bits_for_any_number_of_threads) {
+  const Tensor square = gaussian(700, 650, 4), tall = gaussian(4000, 300, 5);
+  set_compute_threads(1);
+  const std::vector<double> one = singular_values(square).values, one_tall = singular_values(tall).values;
+  set_compute_threads(3);
+  EXPECT_EQ(one, singular_values(square).values);
+  EXPECT_EQ(one_tall, singular_values(tall).values);
+  set_compute_threads(1);
 }
 
 TEST(TallSingularValues, do_not_depend_on_the_cuts) {
