@@ -42,17 +42,17 @@ def test_summary_has_a_row_a_model_and_prompt_set(folder):
     ant = FakeModel("ant")
     row = summary.loc[("ant", "facts")]
     assert row["num_prompts"] == 2
-    assert row["trace_multihead_mean"] == pytest.approx(traces(ant, 2).sum(axis=2).mean(), rel=1e-14)
+    assert row["mean_trace"] == pytest.approx(traces(ant, 2).sum(axis=2).mean(), rel=1e-14)
     assert row["last_gain_mean"] == pytest.approx(gains(ant, 2)[:, -1].mean(), rel=1e-14)
-    assert row["W_O_spectral_norm_mean"] == pytest.approx(spectral_norms(ant)[:, 3].mean(), rel=1e-14)
+    assert row["w_o_spectral_norm_mean"] == pytest.approx(spectral_norms(ant)[:, 3].mean(), rel=1e-14)
     assert summary.loc[("bat", ""), "status"] == "failed"
-    assert np.isnan(summary.loc[("bat", ""), "trace_multihead_mean"])
+    assert np.isnan(summary.loc[("bat", ""), "mean_trace"])
 
 
 def test_errors_name_models_and_prompts(folder):
     with spectrace.open_results(folder) as results:
         errors = results.errors
-        assert results.summary.set_index(["model", "prompt_set"]).loc[("mole", "test"), "num_prompts_failed"] == 1
+        assert results.summary.set_index(["model", "prompt_set"]).loc[("mole", "test"), "num_failed_prompts"] == 1
     assert list(errors[["model", "prompt_set", "prompt"]].itertuples(index=False, name=None)) == [
         ("mole", "test", "b"), ("bat", "", "")]
     assert "config.json is missing" in errors.iloc[1]["error"]
@@ -91,4 +91,4 @@ def test_a_job_without_prompts_has_a_row_a_model(tmp_path):
     with spectrace.open_results(write_folder(tmp_path / "weights", [FakeModel("one", sets={})])) as results:
         summary = results.summary
     assert list(summary["prompt_set"]) == [""]
-    assert summary.loc[0, "W_V_spectral_norm_mean"] == pytest.approx(spectral_norms(FakeModel("one"))[:, 2].mean(), rel=1e-14)
+    assert summary.loc[0, "w_v_spectral_norm_mean"] == pytest.approx(spectral_norms(FakeModel("one"))[:, 2].mean(), rel=1e-14)
