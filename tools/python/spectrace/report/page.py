@@ -49,6 +49,10 @@ def _sort_key(value: object) -> str | None:
     return None
 
 
+def _kind(values: pd.Series) -> str:
+    return "text" if pd.api.types.is_string_dtype(values) else "number"
+
+
 # Blocks ---------------------------------------------------------------------------------------------------------------
 
 class Page:
@@ -102,11 +106,12 @@ class Page:
             heading = column.heading if column and column.heading else name.removeprefix("meta_").replace("_", " ")
             unit = f" ({column.unit})" if column and column.unit not in ("1", "") else ""
             meaning = (column.meaning + unit) if column else ""
-            kind = "text" if pd.api.types.is_string_dtype(shown.frame[name]) else "number"
+            kind = _kind(shown.frame[name])
             heads.append(f'<th class="{kind}" scope="col"><button type="button"{_attributes(title=meaning or None)}>{html.escape(heading)}</button></th>')
             if meaning:
                 meanings.append(f"<dt>{html.escape(heading)}</dt><dd>{html.escape(meaning)}</dd>")
-        rows = "".join(self._row(row, names, shown.frame) for row in shown.frame[names].itertuples(index=False, name=None)) if names else ""
+        texts = {name for name in names if _kind(shown.frame[name]) == "text"}
+        rows = "".join(self._row(row, names, texts) for row in shown.frame[names].itertuples(index=False, name=None)) if names else ""
         title = html.escape(shown.title)
         body = (f'<div class="wide" tabindex="0" role="region" aria-label="{title}"><table><thead><tr>{"".join(heads)}</tr></thead><tbody>{rows}</tbody></table></div>'
                 if rows else '<p class="quiet">No rows.</p>')
@@ -117,11 +122,10 @@ class Page:
             return f'<details{_attributes(class_="block folded", data_set=shown.prompt_set)}><summary>{title} ({len(shown.frame)} rows)</summary>{inner}</details>'
         return f'<div{_attributes(class_="block", data_set=shown.prompt_set)}><h3>{title}</h3>{inner}</div>'
 
-    def _row(self, row: tuple, names: list[str], frame: pd.DataFrame) -> str:
+    def _row(self, row: tuple, names: list[str], texts: set[str]) -> str:
         cells = []
         for name, value in zip(names, row):
-            is_text = isinstance(value, str)
-            cells.append(f'<td{_attributes(class_="text" if is_text else None, data_v=_sort_key(value))}>{html.escape(format_number(value))}</td>')
+            cells.append(f'<td{_attributes(class_="text" if name in texts else None, data_v=_sort_key(value))}>{html.escape(format_number(value))}</td>')
         return f'<tr{_attributes(data_model=row[names.index("model")] if "model" in names else None)}>{"".join(cells)}</tr>'
 
     def _tests(self, tested: Tested) -> str:

@@ -27,7 +27,7 @@ def _last_gains(context: Context, model: str, prompt_set: str) -> np.ndarray:
 def _amplification_outcome(context: Context, reference: str, model: str, prompt_set: str) -> Outcome:
     sigma = {name: scalar(context.results.group(name, "unembedding"), "spectral_norm") for name in (reference, model)}
     gains = {name: scalar(context.results.statistics(name, prompt_set), "last_gain_mean") for name in (reference, model)}
-    question = f"Does {model} amplify as much as {reference} (σ₁ of W_U × measured last gain)?"
+    question = f"Does {model} amplify at least as much as {reference} (σ₁ of W_U × measured last gain)?"
     values = {name: _last_gains(context, name, prompt_set) for name in (reference, model)}
     found = inference.mean_ratio(question, values[model], values[reference], (model, reference), "prompts",
                                  factor=sigma[model] / sigma[reference] if sigma[reference] else NAN)
@@ -71,7 +71,7 @@ def study(context: Context) -> Study:
     theta = tuple(_theta_outcome(context, chosen.model, model) for model in chosen.subjects)
     if not chosen.subjects:
         only = f"{chosen.model} is the only model with an unembedding" if chosen.model else chosen.reason
-        out.blocks.append(Words(f"Ratios can't be formed: {only}. Its own numbers are below.", kind="answer"))
+        out.blocks.append(Words(f"Ratios can't be formed: {only}.", kind="answer"))
     for prompt_set in context.prompt_sets or (None,):
         rows = table[(table["prompt_set"] == prompt_set) | (table["prompt_set"] == "")] if prompt_set else table
         if prompt_set and chosen.subjects:
@@ -79,6 +79,10 @@ def study(context: Context) -> Study:
             out.blocks += [Words(outcome.words, prompt_set, "answer") for outcome in outcomes[:4]]
             out.blocks.append(Tested("Hypothesis 1: W_U makes up for the gain", outcomes, prompt_set,
                                      f"Reference: {chosen.model}: {chosen.reason}."))
+        if len(rows) and not chosen.subjects:
+            row = rows.iloc[0]
+            out.blocks.append(Words(f"{row['model']}: σ₁ of W_U {number(row['spectral_norm'])}, measured last gain {number(row['last_gain_mean'])}, "
+                                    f"effective amplification {number(row['effective_amplification'])}.", prompt_set, "answer"))
         out.blocks.append(Shown("Unembedding, measured gains, amplification, ratios", "llama31_anomaly", rows, (
             "model", "lab", "vocab_size", "hidden_size", "tied_embeddings", "frobenius_norm", "spectral_norm", "row_norm_mean", "row_norm_std",
             "spectral_per_sqrt_vocab", "last_gain_mean", "last_gain_after_norm_mean", "effective_amplification", "sigma_ratio", "gain_ratio",

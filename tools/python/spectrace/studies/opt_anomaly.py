@@ -8,7 +8,7 @@ from spectrace.studies.base import (Context, Picture, Shown, Study, Tested, Word
                                     needs_statistic)
 from spectrace.studies.drawing import bars, lines
 from spectrace.tables import references
-from spectrace.tables.general import by_layer
+from spectrace.tables.general import by_layer, mean
 
 FACTOR = 3.0  # the notebook's: GPT-2's mean spectral norm of W_V above 3 times OPT's
 NEEDS = (needs_group("Norms, rank and conditioning of W_V", "weights", "weights"),
@@ -48,7 +48,8 @@ def study(context: Context) -> Study:
         out.blocks += [Words(outcome.words, kind="answer") for outcome in outcomes[:4]]
     else:
         only = f"{chosen.model} is the only model with weights" if chosen.model else chosen.reason
-        out.blocks.append(Words(f"The ratio can't be formed: {only}. Its own numbers are below.", kind="answer"))
+        own = f" Its mean σ₁ of W_V is {number(mean(by_layer(results.group(chosen.model, 'weights'), 'spectral_norm', matrix='W_V')))}." if chosen.model else ""
+        out.blocks.append(Words(f"The ratio can't be formed: {only}.{own}", kind="answer"))
     out.blocks += missing_words(results, NEEDS)
     layers = context.table("opt_anomaly_layers")
     weights = layers.drop_duplicates(["model", "layer"])

@@ -56,6 +56,8 @@ def study(context: Context) -> Study:
     if not outcomes:
         return out
     labs = context.table("restriction_maps_labs")
+    out.blocks += [Words(f"{row['lab']} ({inference.count(row['num_models'], 'models')}): mean σ₁ of W_V {inference.number(row['W_V_mean'])}, "
+                         f"of W_O {inference.number(row['W_O_mean'])}.", kind="answer") for _, row in labs.iterrows()]
     out.blocks.append(Shown("By lab", "restriction_maps_labs", labs, ("lab", "num_models") + tuple(
         f"{matrix}_{statistic}" for matrix in ("W_V", "W_O", "W_Q", "W_K") for statistic in ("mean", "std")) + ("models",),
         note="Mean and standard deviation (n−1) over the lab's models of their mean σ₁. No std for a lab of one model."))
