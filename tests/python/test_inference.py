@@ -50,9 +50,10 @@ def test_pearson_is_scipys():
 
 
 @pytest.mark.parametrize("x, y, words", [([1, 2], [1, 2], "fewer than three"), ([1, 1, 1], [1, 2, 3], "x is the same"), ([1, 2, 3], [2, 2, 2], "y is the same"),
-                                         ([1, 2, np.nan], [1, 2, 3], "fewer than three")])
-def test_pearson_that_cannot_be_had_says_why(x, y, words):
-    outcome = inference.pearson("?", x, y, ("x", "y"))
+                                         ([1, 2, np.nan], [1, 2, 3], "fewer than three"), ([0.1, 0.1 * (1 + 2e-16), 0.1], [1, 2, 3], "x is the same")])
+@pytest.mark.parametrize("test", [inference.pearson, inference.regression])
+def test_correlation_or_line_that_cannot_be_had_says_why(x, y, words, test):
+    outcome = test("?", x, y, ("x", "y"))
     assert outcome.verdict == "open" and words in outcome.words and np.isnan(outcome.effect)
 
 

@@ -63,6 +63,11 @@ def count(n: int, of: str) -> str:
     return f"{n} {of.removesuffix('s') if n == 1 else of}"
 
 
+def is_constant(values: np.ndarray) -> bool:
+    """All the same but for rounding: SciPy's own bound for warning of a correlation that means nothing."""
+    return bool(np.linalg.norm(values - values.mean()) <= 1e-13 * abs(values.mean()))
+
+
 def p_text(p: float) -> str:
     """p as a reader expects it."""
     return "p –" if p != p else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
@@ -149,8 +154,8 @@ def pearson(question: str, x, y, names: tuple[str, str], of: str = "models") -> 
     good = np.isfinite(x) & np.isfinite(y)
     note = _dropped(x, x[good])
     base = {"question": question, "method": "Pearson correlation", "n": count(int(good.sum()), of), "effect_name": "r", "statistic_name": "r"}
-    reason = (f"fewer than three {of}" if good.sum() < 3 else f"{names[0]} is the same for all {of}" if np.ptp(x[good]) == 0
-              else f"{names[1]} is the same for all {of}" if np.ptp(y[good]) == 0 else "")
+    reason = (f"fewer than three {of}" if good.sum() < 3 else f"{names[0]} is the same for all {of}" if is_constant(x[good])
+              else f"{names[1]} is the same for all {of}" if is_constant(y[good]) else "")
     if reason:
         return Outcome(**base, effect=NAN, low=NAN, high=NAN, statistic=NAN, p=NAN, verdict="open",
                        words=f"Can't be tested: {reason}.", note=note.strip())
@@ -172,7 +177,8 @@ def regression(question: str, x, y, names: tuple[str, str], of: str = "models") 
     note = _dropped(x, x[good])
     base = {"question": question, "method": "least squares, t test of the slope", "n": count(int(good.sum()), of),
             "effect_name": f"slope of {names[1]} over {names[0]}", "statistic_name": "t"}
-    reason = f"fewer than three {of}" if good.sum() < 3 else f"{names[0]} is the same for all {of}" if np.ptp(x[good]) == 0 else ""
+    reason = (f"fewer than three {of}" if good.sum() < 3 else f"{names[0]} is the same for all {of}" if is_constant(x[good])
+              else f"{names[1]} is the same for all {of}" if is_constant(y[good]) else "")
     if reason:
         return Outcome(**base, effect=NAN, low=NAN, high=NAN, statistic=NAN, p=NAN, verdict="open",
                        words=f"Can't be fitted: {reason}.", note=note.strip())
@@ -195,7 +201,7 @@ def mean_against(question: str, values, expected: float, name: str, of: str = "m
     note = _dropped(values, a)
     base = {"question": question, "method": f"t test of the mean against {number(expected)}", "n": count(a.size, of),
             "effect_name": f"mean {name}", "statistic_name": "t"}
-    if a.size < 2 or np.ptp(a) == 0:
+    if a.size < 2 or is_constant(a):
         return Outcome(**base, effect=float(a.mean()) if a.size else NAN, low=NAN, high=NAN, statistic=NAN, p=NAN, verdict="open",
                        words=f"Can't be tested: {'all values are the same' if a.size > 1 else f'fewer than two {of}'}.", note=note.strip())
     found = stats.ttest_1samp(a, expected)

@@ -79,9 +79,16 @@ class Context:
     results: Results
     styles: Styles
     prompt_sets: tuple[str, ...]
+    _made: dict[tuple[str, str | None], pd.DataFrame] = field(default_factory=dict)
 
     def table(self, name: str, prompt_set: str | None = None) -> pd.DataFrame:
-        return tables.make(self.results, name, prompt_set)
+        """A table, of one prompt set or of those to report on."""
+        if (name, prompt_set) not in self._made:
+            frame = tables.make(self.results, name, prompt_set)
+            if prompt_set is None and "prompt_set" in frame:
+                frame = frame[frame["prompt_set"].isin([*self.prompt_sets, ""])].reset_index(drop=True)
+            self._made[name, prompt_set] = frame
+        return self._made[name, prompt_set]
 
 
 @dataclass(frozen=True)
