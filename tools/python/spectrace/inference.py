@@ -58,6 +58,18 @@ def number(value: float) -> str:
     return "–" if value != value else f"{value:.3g}"
 
 
+MOST_LISTED = 6  # models that a sentence names one by one
+
+
+def listed(values: dict[str, float], form: str) -> str:
+    """"a 0.5, b 0.7" for a few models; least, greatest and mean for many."""
+    if len(values) <= MOST_LISTED:
+        return ", ".join(f"{name} {value:{form}}" for name, value in values.items())
+    least, most = min(values, key=values.get), max(values, key=values.get)
+    return (f"from {values[least]:{form}} ({least}) to {values[most]:{form}} ({most}), mean {np.mean(list(values.values())):{form}} "
+            f"over {len(values)} models")
+
+
 def count(n: int, of: str) -> str:
     """"1 model", "2 models": `of` is a plural."""
     return f"{n} {of.removesuffix('s') if n == 1 else of}"

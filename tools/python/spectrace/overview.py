@@ -16,7 +16,7 @@ from spectrace.studies.base import Context  # noqa: E402
 from spectrace.studies.drawing import Style, is_wide  # noqa: E402
 
 DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-.", "longdash": (0, (8, 3)), "longdashdot": (0, (8, 3, 1, 3))}
-WIDTH_IN, PANEL_IN, LEGEND_ROW_IN = 14.0, 3.4, 0.26
+WIDTH_IN, PANEL_IN, LEGEND_ROW_IN = 14.0, 3.4, 0.21
 LEGEND_CHARACTERS = 150  # of names that fit into a row
 STYLE = {
     "figure.facecolor": "white", "figure.dpi": 130, "font.size": 10, "axes.titlesize": 11, "axes.titleweight": "bold",

@@ -70,9 +70,10 @@ class Page:
         if answers:
             parts.append('<div class="answer"><h3>Answer</h3>' + "".join(self._words(block) for block in answers) + "</div>")
         rest = [block for block in study.blocks if block not in answers]
-        for is_picture, run in itertools.groupby(rest, key=lambda block: isinstance(block, Picture)):
+        for (is_picture, fold), run in itertools.groupby(rest, key=lambda block: (isinstance(block, Picture), getattr(block, "fold", ""))):
             blocks = "\n".join(self._block(block) for block in run)
-            parts.append(f'<div class="figures">{blocks}</div>' if is_picture else blocks)
+            blocks = f'<div class="figures">{blocks}</div>' if is_picture else blocks
+            parts.append(f'<details class="folded"><summary>{html.escape(fold)}</summary>{blocks}</details>' if fold else blocks)
         return "\n".join(parts + ["</section>"])
 
     def _block(self, block: Block) -> str:

@@ -46,6 +46,7 @@ class Picture:
     prompt_set: str | None = None
     is_wide: bool = False
     caption: str = ""
+    fold: str = ""  # pictures in a row with the same word here are folded under it
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "
 GREY = "#767676"
 LONGEST_TICK = 20  # characters of a model's name beside an axis; hovering shows all of it
 MOST_UPRIGHT = 8   # more bars than this lie on their side, so that names can be read
+MOST_DOTTED = 12  # lines of more models have no dots
 BAR_PX, BARS_MARGIN_PX = 24, 90
 MOST_BANDS = 8  # with more models bands of one standard deviation hide more than they show
 
@@ -65,9 +66,12 @@ def lay_down(figure: go.Figure, num_bars: int) -> go.Figure:
             trace.x, trace.y, trace.orientation = trace.y, trace.x, "h"
             trace.hovertemplate = trace.hovertemplate.replace("%{y", "%{x")
             trace.error_x, trace.error_y = {**trace.error_y.to_plotly_json()} if trace.error_y.array is not None else None, None
-    x, y = figure.layout.xaxis, figure.layout.yaxis
-    figure.update_xaxes(title_text=y.title.text, type=y.type)
-    figure.update_yaxes(title_text=x.title.text, type=None, autorange="reversed")
+    label, scale = figure.layout.yaxis.title.text, figure.layout.yaxis.type
+    figure.update_xaxes(title_text=label, type=scale, tickangle=0, nticks=5)
+    figure.update_yaxes(title_text="", type=None, autorange="reversed")
+    if scale != "log" and any(trace.text is not None for trace in figure.data):  # room for the numbers at the bars' ends
+        values = [float(value) for trace in figure.data if trace.type == "bar" for value in trace.x]
+        figure.update_xaxes(range=[min(0.0, 1.2 * min(values)), 1.22 * max(values)])
     for shape in figure.layout.shapes or ():
         shape.update(x0=shape.y0, x1=shape.y1, y0=0, y1=1, xref="x", yref="y domain")
     figure.update_layout(height=BAR_PX * num_bars + BARS_MARGIN_PX)
@@ -113,7 +117,7 @@ def lines(frame: pd.DataFrame, styles: Styles, x: str, y: str, xlabel: str, ylab
     log_y = is_wide([_floats(frame[y])])
     figure = figure_of(xlabel, ylabel, log_x, log_y)
     if log_y and _few_decades([_floats(frame[y])]):
-        figure.update_yaxes(dtick="D2")  # 1, 2, 5, 10
+        figure.update_yaxes(dtick="D2", tickformat=".4~g")  # 1, 2, 5, 10
     groups = list(frame.groupby("model", sort=False))
     for model, rows in groups:
         style, xs, ys = styles.of[model], _floats(rows[x]), _floats(rows[y])
@@ -122,7 +126,7 @@ def lines(frame: pd.DataFrame, styles: Styles, x: str, y: str, xlabel: str, ylab
             low = np.where(ys - spread > 0, ys - spread, ys / 10) if log_y else ys - spread
             figure.add_scatter(x=np.concatenate([xs, xs[::-1]]), y=np.concatenate([ys + spread, low[::-1]]), fill="toself", mode="lines",
                                line_width=0, fillcolor=_rgba(style.color, 0.13), hoverinfo="skip", meta=model)
-        figure.add_scatter(x=xs, y=ys, mode="lines+markers" if len(xs) <= 40 else "lines", name=model, meta=model,
+        figure.add_scatter(x=xs, y=ys, mode="lines+markers" if len(xs) <= 40 and len(groups) <= MOST_DOTTED else "lines", name=model, meta=model,
                            line={"color": style.color, "dash": style.dash, "width": 2},
                            marker={"size": 5, "color": style.color, "symbol": style.marker},
                            hovertemplate=f"{model}<br>%{{x:.4~g}}: %{{y:.4~g}}<extra></extra>")

@@ -10,7 +10,7 @@ import pandas as pd
 from spectrace import inference
 from spectrace.inference import Outcome, number
 from spectrace.studies.base import (Context, Picture, Shown, Study, Tested, Words, missing_words, needs_statistic)
-from spectrace.studies.drawing import bars, bars_by_lab, lines, scatter
+from spectrace.studies.drawing import MOST_BANDS, bars, bars_by_lab, lines, scatter
 from spectrace.tables.h4_v2_extended import REFERENCES, SPECTRA, beta_quantities
 from spectrace.tables.restriction_maps import NO_LAB
 
@@ -50,7 +50,7 @@ def _answer(table: pd.DataFrame, prompt_set: str) -> list[Words]:
     spread = (f"Mean traces run from {number(least['mean_trace'])} ({least['model']}) to {number(most['mean_trace'])} ({most['model']}), a factor of "
               f"{number(most['mean_trace'] / least['mean_trace'])}; the notebook's small models spread over a factor of 26." if len(there) > 1
               else f"The mean trace of {most['model']} is {number(most['mean_trace'])}.")
-    ratios = ", ".join(f"{row['model']} {row['l_star_ratio']:.2f}" for _, row in there.dropna(subset=["l_star_ratio"]).iterrows())
+    ratios = inference.listed(dict(there.dropna(subset=["l_star_ratio"])[["model", "l_star_ratio"]].itertuples(index=False, name=None)), ".2f")
     return [Words(spread, prompt_set, "answer"), Words(f"L*/L: {ratios}.", prompt_set, "answer")]
 
 
@@ -98,7 +98,7 @@ def _of_set(context: Context, out: Study, prompt_set: str) -> None:
     labs: dict[str, dict[str, float]] = {}
     for _, row in table.dropna(subset=["mean_trace"]).iterrows():
         labs.setdefault(row["lab"] if pd.notna(row["lab"]) else NO_LAB, {})[row["model"]] = row["mean_trace"]
-    bands = "Bands: one standard deviation over the prompts. "
+    bands = f"Bands (up to {MOST_BANDS} models): one standard deviation over the prompts. "
     captions = {"Multi-head trace by depth": bands + "Rings: L*.", "Trace of the mean attention by depth": bands + "The notebook's “full” trace.",
                 "Mean trace by lab": "Bars: mean and standard deviation over a lab's models. Points: models.", "Transition point over depth": "Dashed: half the depth."}
     pictures = [

@@ -74,8 +74,8 @@ def _of_set(context: Context, out: Study, prompt_set: str) -> None:
     can_predict = bool(np.isfinite(target).any())
     if can_predict:
         found = table[np.isfinite(target)]
-        stars = ", ".join(f"{row['model']} {row['l_star_entropy']:.0f} of {row['num_layers']}" for _, row in found.iterrows())
-        out.blocks.append(Words(f"Empirical L*: {stars}. L/2 is off by {number(predictions['error_v1_percent'].mean())} % of the depth on average.", prompt_set, "answer"))
+        stars = inference.listed({row["model"]: row["l_star_entropy"] / row["num_layers"] for _, row in found.iterrows()}, ".2f")
+        out.blocks.append(Words(f"Empirical L*, as a share of the depth: {stars}. L/2 is off by {number(predictions['error_v1_percent'].mean())} % of the depth on average.", prompt_set, "answer"))
         out.blocks += _fit_words(fits, predictions, prompt_set)
     out.blocks.append(Shown("Features", "lstar", table, (
         "model", "lab", "num_layers", "hidden_size", "num_heads", "head_dim", "vocab_size", "G", "l_star_v1", "entropy_mean", "entropy_std",

@@ -7,10 +7,11 @@ import pandas as pd
 
 from spectrace.results import Results
 from spectrace.studies.base import Context, Picture, Shown, Study, Words
-from spectrace.studies.drawing import GREY, figure_of, lines
+from spectrace.studies.drawing import GREY, MOST_BANDS, figure_of, lines
 
 FEW_PROMPTS = 10
 SPECTRUM_POINTS = 60   # of each spectrum that a figure draws
+MOST_SPECTRA_OPEN = 4   # of more models the spectra are folded
 SPECTRUM_LAYERS = 6    # of each model whose spectra are drawn
 STEP_QUANTITIES = (("mean_trace", "Mean trace"), ("l_star_trace", "L* (trace)"), ("l_star_entropy", "L* (entropy)"), ("w_v_spectral_norm_mean", "Mean σ₁ of W_V"),
                    ("unembedding_spectral_norm", "σ₁ of W_U"), ("last_gain_mean", "Last gain"), ("effective_amplification", "Effective amplification"))
@@ -68,7 +69,7 @@ def residual(context: Context) -> Study | None:
         figure = lines(table[table["quantity"] == "gain"], context.styles, "layer", "mean", "layer", "gain", "std", level=1.0)
         if figure is not None:
             out.blocks.append(Picture("Gain by layer", figure, "Gain of the last token's norm, mean over the prompts, a line a model; bands: one standard deviation; dashed: 1.", prompt_set,
-                                      caption="Mean over the prompts. Bands: one standard deviation. Dashed: 1, neither expands nor contracts."))
+                                      caption=f"Mean over the prompts. Bands (up to {MOST_BANDS} models): one standard deviation. Dashed: 1, neither expands nor contracts."))
         table = context.table("boundary_statistics", prompt_set)
         for quantity, title in (("last_token_norm", "Norm of the last token"), ("mean_token_norm", "Mean norm of the tokens")):
             figure = lines(table[table["quantity"] == quantity], context.styles, "boundary", "mean", "boundary (0: entering block 0)", "norm", "std")
@@ -137,7 +138,7 @@ def spectra(context: Context) -> Study | None:
             figure = _spectrum_figure(context.results, model, matrix)
             if figure is not None:
                 figure.update_layout(meta={"model": model})
-                out.blocks.append(Picture(f"{model}: {matrix}", figure, f"Singular values of {matrix} of {model}, scaled by the largest, by layer."))
+                out.blocks.append(Picture(f"{model}: {matrix}", figure, f"Singular values of {matrix} of {model}, scaled by the largest, by layer.", fold=model if len(models) > MOST_SPECTRA_OPEN else ""))
     return out
 
 
