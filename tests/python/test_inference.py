@@ -84,6 +84,11 @@ def test_paired_difference_is_wilcoxons():
     assert outcome.low < outcome.effect < outcome.high
 
 
+@pytest.mark.parametrize("shift, verdict", [(-3, "yes"), (3, "no"), (0, "no")])
+def test_paired_difference_says_yes_only_where_the_second_is_smaller(shift, verdict):
+    assert inference.paired_difference("?", X, X + shift + 0.1 * FIRST.mean() * np.cos(np.arange(14)), ("x", "y")).verdict == verdict
+
+
 def test_paired_difference_of_few_cannot_be_significant():
     outcome = inference.paired_difference("?", [1, 2, 3], [2, 3, 5], ("x", "y"))
     assert outcome.verdict == "open" and "0.25" in outcome.words

@@ -228,7 +228,10 @@ def mean_against(question: str, values, expected: float, name: str, of: str = "m
 
 
 def paired_difference(question: str, first, second, names: tuple[str, str], of: str = "models") -> Outcome:
-    """Wilcoxon's signed-rank test of paired values; the effect is the mean difference second - first, bootstrapped."""
+    """Wilcoxon's signed-rank test of paired values: is the second the smaller? The effect is the mean difference second - first, bootstrapped.
+
+    The verdict is "yes" only where the second is smaller, though the test is two-sided.
+    """
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     good = np.isfinite(a) & np.isfinite(b)
     difference = (b - a)[good]
@@ -249,10 +252,10 @@ def paired_difference(question: str, first, second, names: tuple[str, str], of: 
     if least > ALPHA:
         verdict, words = "open", f"Can't be decided: with {difference.size} {of} the smallest possible p is {number(least)}."
     elif found.pvalue < ALPHA:
-        verdict = "yes"
-        words = f"{names[1]} is {'greater' if difference.mean() > 0 else 'smaller'} than {names[0]} ({p_text(found.pvalue)})."
+        verdict = "yes" if difference.mean() < 0 else "no"
+        words = f"The {names[1]} is {'greater' if difference.mean() > 0 else 'smaller'} than the {names[0]} ({p_text(found.pvalue)})."
     else:
-        verdict, words = "no", f"No sign that {names[1]} differs from {names[0]} ({p_text(found.pvalue)})."
+        verdict, words = "no", f"No sign that the {names[1]} differs from the {names[0]} ({p_text(found.pvalue)})."
     return Outcome(**base, effect=float(difference.mean()), low=low, high=high, statistic=float(found.statistic), p=float(found.pvalue),
                    verdict=verdict, words=words, note=note.strip())
 

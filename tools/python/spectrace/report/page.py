@@ -94,7 +94,7 @@ class Page:
         height = spec["layout"].get("height")
         return (f'<figure{_attributes(class_="card wide-card" if picture.is_wide else "card", data_set=picture.prompt_set, data_model=model)}>'
                 f'<figcaption>{html.escape(picture.title)}</figcaption>'
-                f'<div class="plot" tabindex="0" role="img"{_attributes(aria_label=f"{picture.title}. {picture.description}", data_figure=len(self.figures) - 1, style=f"height:{height}px" if height else None)}></div>'
+                f'<div class="drawing" tabindex="0" role="img"{_attributes(aria_label=f"{picture.title}. {picture.description}", data_figure=len(self.figures) - 1, style=f"height:{height}px" if height else None)}></div>'
                 + (f'<p class="quiet">{html.escape(picture.caption)}</p>' if picture.caption else "") + "</figure>")
 
     def _table(self, shown: Shown) -> str:

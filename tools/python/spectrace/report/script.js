@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const figures = JSON.parse(document.getElementById("figures").textContent);
-  const plots = [...document.querySelectorAll(".plot")];
+  const plots = [...document.querySelectorAll(".drawing")];
   const boxes = [...document.querySelectorAll("#models input[type=checkbox]")];
   const isNarrow = matchMedia("(max-width: 62rem)");
   const hidden = new Set();

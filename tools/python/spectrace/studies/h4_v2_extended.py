@@ -37,8 +37,8 @@ def _outcomes(table: pd.DataFrame) -> list[Outcome]:
     return [
         inference.mann_whitney("Do models expected to dampen have another mean trace than those expected to expand?", traces[behaviour == "DAMPEN"],
                                traces[behaviour == "EXPAND"], ("DAMPEN", "EXPAND"), "two-sided"),
-        inference.regression("Does the trace grow with the size (log₁₀ of both)?", np.log10(size), log, ("log₁₀(L × H)", "log₁₀ of the mean trace")),
-        inference.mean_against("Does the transition lie at half the depth (L*/L = 0.5)?", table["l_star_ratio"], 0.5, "L*/L"),
+        inference.regression("Does the trace go with the size (log₁₀ of both)?", np.log10(size), log, ("log₁₀(L × H)", "log₁₀ of the mean trace")),
+        inference.mean_against("Does the transition lie elsewhere than at half the depth (L*/L = 0.5)?", table["l_star_ratio"], 0.5, "L*/L"),
     ]
 
 
