@@ -202,6 +202,7 @@ def test_one_model_has_a_report_that_says_what_cannot_be_tested(tmp_path):
     found = studies_of(write_folder(tmp_path / "s", [FakeModel("only")]))
     assert "only is the only model" in words(found["opt_anomaly"], "answer") and "only is the only model" in words(found["llama31_anomaly"], "answer")
     assert "three parameters need more than three models, there are 1" in words(found["lstar"], "answer")
+    assert "no model is of EleutherAI, and the job expects none to dampen" in words(found["restriction_maps"], "answer")
     assert all(outcome.verdict == "open" for outcome in outcomes(found["restriction_maps"]) + outcomes(found["h4_v2_extended"]))
 
 
