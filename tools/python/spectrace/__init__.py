@@ -2,6 +2,7 @@
 
 >>> results = spectrace.open_results("jobs/demo/results")
 >>> results.summary                                     # pandas: a row a model and prompt set
+>>> results.table("opt_anomaly")                        # pandas: any table of spectrace.tables
 >>> results["gpt2-tiny"]["prompts/facts"]["trace"]      # xarray: (prompt, layer, head)
 >>> results["gpt2-tiny"]["weights"]["spectral_norm"].sel(matrix="W_V")
 """

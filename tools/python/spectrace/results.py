@@ -1,10 +1,12 @@
-"""Opens a results folder: one xarray DataTree a model, and a table over all of them."""
+"""Opens a results folder: what is in it is listed at once, the numbers are read when they are used."""
 
 from __future__ import annotations
 
 import json
 import pathlib
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import h5py
 import numpy as np
@@ -12,53 +14,61 @@ import pandas as pd
 import xarray as xr
 
 CONVENTIONS = "spectrace-2"
-ATTRIBUTES_IN_SUMMARY = ("lab", "expected", "status", "architecture", "num_layers", "num_heads", "num_kv_heads",
-                         "head_dim", "hidden_size", "vocab_size", "num_parameters", "slicing")
-SCALARS_IN_SUMMARY = ("l_star_trace", "l_star_entropy", "l_star_sign_change", "last_gain_mean",
-                      "last_gain_after_norm_mean", "effective_amplification")
+_UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError)  # what h5py and h5netcdf raise on damaged files
 
 
 class ResultsError(Exception):
     """A folder or file that is not there, or holds no results."""
 
 
+@dataclass
+class _ModelFile:
+    """What is known of a <model>.h5 without reading its numbers."""
+
+    path: pathlib.Path
+    attributes: dict
+    groups: list[str]
+    opened: dict[str, xr.Dataset] = field(default_factory=dict)
+    tree: xr.DataTree | None = None
+
+
 class Results(Mapping):
-    """The models of a results folder by name, in the order of the job; each an xarray DataTree, read when it is used.
+    """The models of a results folder by name, in the order of the job; each an xarray DataTree, opened when it is used.
 
     A model's tree has the groups "weights", "heads", "unembedding", "prompts/<set>" and "prompts/<set>/statistics", as far
-    as the job asked for them. The tree's own attributes say what the model is.
+    as the job asked for them. To open one group is ten times as quick as to open the tree: group(), statistics().
+    A sweep need not be finished: `problems` names the files that can't be read, `missing` the models that have none yet.
     """
 
     def __init__(self, path: str | pathlib.Path):
         self.path = pathlib.Path(path)
-        self._trees: dict[str, xr.DataTree] = {}
+        self._models: dict[str, _ModelFile] = {}
+        self._problems: list[tuple[str, str]] = []
         for file in _result_files(self.path):
-            tree = _open_tree(file)
-            if tree.attrs.get("Conventions") != CONVENTIONS or "model" not in tree.attrs:
-                tree.close()
-                continue  # summary.h5, or a file of another program
-            name = tree.attrs["model"]
-            if name in self._trees:
-                raise ResultsError(f"{file}: model '{name}' is in {self._trees[name].encoding.get('source', 'another file')} "
-                                   "too (a file was copied or renamed?). Keep one of them in the folder")
-            self._trees[name] = tree
-        if not self._trees:
-            raise ResultsError(f"{self.path}: no results (no .h5 file with Conventions \"{CONVENTIONS}\"). "
-                               "Has `spectrace run` finished a model there?")
-        order = {name: number for number, name in enumerate(_order_of_models(self.path))}
-        self._trees = dict(sorted(self._trees.items(), key=lambda item: (order.get(item[0], len(order)), item[0])))
+            self._add(file)
+        if not self._models:
+            raise ResultsError(self._nothing_to_read())
+        self.job = _job_of(self.folder)
+        order = {name: number for number, name in enumerate(self._order_of_models())}
+        self._models = dict(sorted(self._models.items(), key=lambda item: (order.get(item[0], len(order)), item[0])))
 
     def __getitem__(self, model: str) -> xr.DataTree:
-        return self._trees[model]
+        file = self._models[model]
+        if file.tree is None:
+            file.tree = _open(xr.open_datatree, file.path)
+        return file.tree
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._trees)
+        return iter(self._models)
 
     def __len__(self) -> int:
-        return len(self._trees)
+        return len(self._models)
+
+    def __contains__(self, model: object) -> bool:
+        return model in self._models
 
     def __repr__(self) -> str:
-        return f"<spectrace.Results {str(self.path)!r}: {', '.join(self._trees)}>"
+        return f"<spectrace.Results {str(self.path)!r}: {', '.join(self._models)}>"
 
     def __enter__(self) -> Results:
         return self
@@ -68,56 +78,174 @@ class Results(Mapping):
 
     def close(self) -> None:
         """Closes the files; what was not read before can then no longer be read."""
-        for tree in self._trees.values():
-            tree.close()
+        for file in self._models.values():
+            for opened in [*file.opened.values(), *([file.tree] if file.tree is not None else [])]:
+                opened.close()
+            file.opened.clear()
+            file.tree = None
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """The folder that the results lie in."""
+        return self.path if self.path.is_dir() else self.path.parent
+
+    def file(self, model: str) -> pathlib.Path:
+        """The model's results file."""
+        return self._models[model].path
+
+    def attributes(self, model: str) -> dict:
+        """Attributes of the model's file: what the model is, and how it went (docs/file-format.md). Opens nothing."""
+        return self._models[model].attributes
+
+    def meta(self, model: str) -> dict:
+        """The job's free description of the model ("meta"); empty if it has none."""
+        try:
+            meta = json.loads(self.attributes(model).get("meta") or "{}")
+        except ValueError:
+            return {}
+        return meta if isinstance(meta, dict) else {}
+
+    def groups(self, model: str) -> list[str]:
+        """Paths of the groups of the model's file: "weights", "prompts/<set>/statistics", …"""
+        return self._models[model].groups
+
+    def group(self, model: str, path: str) -> xr.Dataset | None:
+        """One group of a model's file, its values read as they are used; None if the file has no such group.
+
+        Raises ResultsError if the file can't be read any more.
+        """
+        file = self._models[model]
+        if path not in file.groups:
+            return None
+        if path not in file.opened:
+            file.opened[path] = _open(xr.open_dataset, file.path, group=path)
+        return file.opened[path]
+
+    def statistics(self, model: str, prompt_set: str) -> xr.Dataset | None:
+        """Statistics of a model over a prompt set, as a dataset; None where it has none."""
+        return self.group(model, f"prompts/{prompt_set}/statistics")
 
     def prompt_sets(self, model: str | None = None) -> list[str]:
         """Names of the prompt sets of a model, or of all models in the order they first appear."""
         names: dict[str, None] = {}
-        for tree in [self[model]] if model else self.values():
-            if "prompts" in tree.children:
-                names.update(dict.fromkeys(tree["prompts"].children))
+        for name in [model] if model else self:
+            names.update((path.split("/")[1], None) for path in self.groups(name) if path.count("/") == 1 and path.startswith("prompts/"))
         return list(names)
+
+    @property
+    def problems(self) -> pd.DataFrame:
+        """Files of the folder that are not among the models, and why: columns file, problem. Empty if there are none."""
+        return pd.DataFrame(self._problems, columns=["file", "problem"], dtype=str)
+
+    @property
+    def missing(self) -> list[str]:
+        """Models of the job that have no results file: not computed yet, or never begun. Empty if the job is not known."""
+        unreadable = {file for file, _ in self._problems}
+        return [name for name in _models_of(self.job)
+                if name not in self and f"{name}.h5" not in unreadable] if self.path.is_dir() else []
 
     @property
     def errors(self) -> pd.DataFrame:
         """What went wrong: a row a model that failed, or a prompt of it. Empty if nothing did."""
         rows = []
-        for model, tree in self.items():
-            if tree.attrs.get("error"):
-                rows.append({"model": model, "prompt_set": "", "prompt": "", "error": tree.attrs["error"]})
+        for model in self:
+            if self.attributes(model).get("error"):
+                rows.append({"model": model, "prompt_set": "", "prompt": "", "error": self.attributes(model)["error"]})
             for name in self.prompt_sets(model):
-                prompts = tree["prompts"][name]
+                prompts = self.group(model, f"prompts/{name}")
                 if "prompt_error" not in prompts:
                     continue
-                for prompt, error in zip(prompts["prompt_id"].values, prompts["prompt_error"].values):
-                    if error:
-                        rows.append({"model": model, "prompt_set": name, "prompt": str(prompt), "error": str(error)})
+                errors = prompts["prompt_error"].values
+                failed = np.flatnonzero(errors != "")
+                ids = prompts["prompt_id"].values[failed]
+                rows += [{"model": model, "prompt_set": name, "prompt": str(prompt), "error": str(error)}
+                         for prompt, error in zip(ids, errors[failed])]
         return pd.DataFrame(rows, columns=["model", "prompt_set", "prompt", "error"])
 
     @property
     def summary(self) -> pd.DataFrame:
-        """A row a model and prompt set (a row a model where there are no prompts): what the model is, the mean of
-        trace_multihead over prompts and layers, transition points, gains, and mean spectral norms over the layers."""
-        rows = []
-        for model, tree in self.items():
-            of_model = {"model": model} | {name: tree.attrs.get(name) for name in ATTRIBUTES_IN_SUMMARY}
-            of_model |= _weight_columns(tree)
-            names = self.prompt_sets(model)
-            rows += [of_model | {"prompt_set": name} | _prompt_columns(tree["prompts"][name]) for name in names]
-            if not names:
-                rows.append(of_model | {"prompt_set": ""})
-        table = pd.DataFrame(rows)
-        front = ["model", "prompt_set"]
-        return table[front + [column for column in table if column not in front]]
+        """The table "summary": a row a model and prompt set, in the columns of summary.h5 and some more.
+
+        Its columns were once named otherwise than those of summary.h5: trace_multihead_mean is mean_trace,
+        num_prompts_failed is num_failed_prompts, W_V_spectral_norm_mean is w_v_spectral_norm_mean, W_U_spectral_norm is
+        unembedding_spectral_norm.
+        """
+        return self.table("summary")
+
+    def table(self, name: str, prompt_set: str | None = None) -> pd.DataFrame:
+        """A table of spectrace.tables: typed and documented columns; spectrace.tables.describe(name) says what they mean.
+
+        prompt_set: rows of this set only. Raises ResultsError if there is no such table.
+        """
+        from spectrace import tables  # the tables are made of results, not the other way round
+
+        return tables.make(self, name, prompt_set)
+
+    def set_aside_damaged(self) -> None:
+        """Reads what tables are made of; a model whose file is damaged within leaves the models and becomes one of the problems.
+
+        Raises ResultsError if no model is left.
+        """
+        for model in list(self):
+            try:
+                for path in self.groups(model):
+                    group = self.group(model, path)
+                    if path in ("weights", "unembedding") or path.endswith("/statistics"):
+                        group.load()
+            except (ResultsError, *_UNREADABLE) as problem:
+                file = self._models.pop(model)
+                self._problems.append((file.path.name, f"is damaged ({_first_line(problem)}). Put the file back, or compute the model again"))
+        if not self._models:
+            raise ResultsError(self._nothing_to_read())
+
+    def _add(self, file: pathlib.Path) -> None:
+        try:
+            found = _look_into(file)
+        except _UNREADABLE as problem:
+            self._problems.append((file.name, f"cannot be read ({_first_line(problem)}). Is it an HDF5 file, and whole? "
+                                              "Was it still being copied?"))
+            return
+        problem = _problem_of(file, found.attributes)
+        if problem:
+            self._problems.append((file.name, problem))
+        if problem is not None:
+            return
+        name = found.attributes["model"]
+        if name in self._models:
+            raise ResultsError(f"{file}: model '{name}' is in {self._models[name].path} too (a file was copied or renamed?). "
+                               "Keep one of them in the folder")
+        self._models[name] = found
+
+    def _nothing_to_read(self) -> str:
+        found = "; ".join(f"{self.folder / file}: {problem}" for file, problem in self._problems)
+        unfinished = sorted(re.sub(r"\.h5\.part\d+$", "", part.name) for part in self.folder.glob("*.h5.part*"))
+        return (f"{self.path}: no results (no .h5 file with Conventions \"{CONVENTIONS}\"). "
+                + (f"Found {found}. " if found else "")
+                + (f"Being written: {', '.join(unfinished)}. " if unfinished else "")
+                + "Has `spectrace run` finished a model there?")
+
+    def _order_of_models(self) -> list[str]:
+        """As the job has them: from the sweep's summary.h5, else from what a run noted beside a results file."""
+        try:
+            with h5py.File(self.folder / "summary.h5") as file:
+                return list(dict.fromkeys(file["summary/model"].asstr()[:]))
+        except (OSError, KeyError, TypeError, AttributeError):
+            return _models_of(self.job)
 
 
 def open_results(path: str | pathlib.Path) -> Results:
     """Opens a results folder, or a single <model>.h5.
 
-    Raises ResultsError if there is nothing to read.
+    Raises ResultsError if there is nothing to read; the message says what was found instead.
     """
     return Results(path)
+
+
+def free_energy(prompts: xr.DataTree | xr.Dataset) -> xr.DataArray:
+    """-log_partition / beta of a group "prompts/<set>": (prompt, layer, head, beta). The file holds its statistics only."""
+    array = -prompts["log_partition"] / prompts["beta"]
+    array.attrs = {"units": "1", "long_name": "Minus log_partition over beta"}
+    return array.rename("free_energy")
 
 
 def _result_files(path: pathlib.Path) -> list[pathlib.Path]:
@@ -128,60 +256,77 @@ def _result_files(path: pathlib.Path) -> list[pathlib.Path]:
     return sorted(file for file in path.glob("*.h5") if not file.name.startswith("."))
 
 
-def _open_tree(file: pathlib.Path) -> xr.DataTree:
+def _look_into(file: pathlib.Path) -> _ModelFile:
+    if not file.is_file():
+        raise OSError("it is no file")
     try:
-        return xr.open_datatree(file, engine="h5netcdf")
+        handle = h5py.File(file, "r")
     except OSError:
-        pass  # perhaps the file system refuses locks; a results file is complete once it has its name, so it needs none
+        # Perhaps the file system refuses locks; a results file is complete once it has its name, so it needs none.
+        handle = h5py.File(file, "r", locking=False)
+    with handle:
+        attributes = {name: _plain(value) for name, value in handle.attrs.items()}
+        groups = [name for name, item in handle.items() if isinstance(item, h5py.Group)]
+        if "prompts" in groups:
+            groups.remove("prompts")
+            for name, item in handle["prompts"].items():
+                groups.append(f"prompts/{name}")
+                groups += [f"prompts/{name}/{inner}" for inner, part in item.items() if isinstance(part, h5py.Group)]
+    return _ModelFile(file, attributes, groups)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.reshape(())[()]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _problem_of(file: pathlib.Path, attributes: dict) -> str | None:
+    """Why this file is not among the models: "" where that is as it should be, None if it is one."""
+    conventions = str(attributes.get("Conventions", ""))
+    known = int(CONVENTIONS.rpartition("-")[2])
+    version = re.fullmatch(r"spectrace-(\d+)", conventions)
+    if not version:
+        return "" if file.name == "summary.h5" else "is not of spectrace (no Conventions attribute of it); left out"
+    if int(version[1]) != known:
+        newer = int(version[1]) > known
+        return (f"is of {'a newer' if newer else 'an older'} format ({conventions}; this package reads {CONVENTIONS}). "
+                + ("Update spectrace" if newer else "Compute it again"))
+    if "model" not in attributes:
+        return "" if file.name == "summary.h5" else "names no model; left out"
+    return None
+
+
+def _open(function, file: pathlib.Path, **options):
+    try:
+        return function(file, engine="h5netcdf", **options)
+    except OSError:
+        pass  # perhaps locks again, see _look_into
     try:
         # Only then: HDF5 refuses a file that is open elsewhere in the process with the other setting.
-        return xr.open_datatree(file, engine="h5netcdf", driver_kwds={"locking": False})
-    except OSError as problem:
-        raise ResultsError(f"{file}: cannot be read ({problem}). Is it an HDF5 file, and whole?") from problem
+        return function(file, engine="h5netcdf", driver_kwds={"locking": False}, **options)
+    except _UNREADABLE as problem:
+        raise ResultsError(f"{file}: cannot be read ({_first_line(problem)}). Is it an HDF5 file, and whole?") from problem
 
 
-def free_energy(prompts: xr.DataTree | xr.Dataset) -> xr.DataArray:
-    """-log_partition / beta of a group "prompts/<set>": (prompt, layer, head, beta). The file holds its statistics only."""
-    array = -prompts["log_partition"] / prompts["beta"]
-    array.attrs = {"units": "1", "long_name": "Minus log_partition over beta"}
-    return array.rename("free_energy")
+def _first_line(problem: Exception) -> str:
+    return (str(problem).splitlines() or [type(problem).__name__])[0]
 
 
-def _order_of_models(path: pathlib.Path) -> list[str]:
-    """As the job has them: from the sweep's summary.h5, else from what a run noted beside a results file."""
-    folder = path if path.is_dir() else path.parent
-    try:
-        with h5py.File(folder / "summary.h5") as file:
-            return list(dict.fromkeys(file["summary/model"].asstr()[:]))
-    except (OSError, KeyError):
-        pass
-    for note in sorted(folder.glob("*.run.json")):
+def _job_of(folder: pathlib.Path) -> dict:
+    """The job as written, as a run noted it beside a results file (the newest, for a job may have grown); else empty."""
+    notes = []
+    for note in folder.glob("*.run.json"):
         try:
-            return [model["name"] for model in json.loads(note.read_text())["job"]["models"]]
+            notes.append((note.stat().st_mtime_ns, note.name, json.loads(note.read_text(encoding="utf-8"))["job"]))
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return []
+    jobs = [job for _time, _name, job in sorted(notes, key=lambda item: item[:2]) if isinstance(job, dict)]
+    return jobs[-1] if jobs else {}
 
 
-def _weight_columns(tree: xr.DataTree) -> dict[str, float]:
-    columns = {}
-    if "weights" in tree.children:
-        norms = tree["weights"]["spectral_norm"].mean("layer", skipna=False)
-        for matrix in norms["matrix"].values:
-            columns[f"{matrix}_spectral_norm_mean"] = float(norms.sel(matrix=matrix))
-    if "unembedding" in tree.children:
-        columns["W_U_spectral_norm"] = float(tree["unembedding"]["spectral_norm"])
-    return columns
-
-
-def _prompt_columns(prompts: xr.DataTree) -> dict[str, float]:
-    columns = {"num_prompts": int(prompts.sizes["prompt"])}
-    if "prompt_error" in prompts:
-        columns["num_prompts_failed"] = int(np.count_nonzero(prompts["prompt_error"].values != ""))
-    if "statistics" in prompts.children:
-        statistics = prompts["statistics"]
-        if "trace_multihead" in statistics:
-            means = statistics["trace_multihead"].sel(statistic="mean")
-            columns["trace_multihead_mean"] = float(means.mean("layer", skipna=False))
-        columns |= {name: float(statistics[name]) for name in SCALARS_IN_SUMMARY if name in statistics}
-    return columns
+def _models_of(job: dict) -> list[str]:
+    models = job.get("models", [])
+    return [str(model["name"]) for model in models if isinstance(model, dict) and "name" in model] if isinstance(models, list) else []
