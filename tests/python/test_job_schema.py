@@ -102,3 +102,31 @@ def test_bad_values_are_refused(validator, path, value):
     else:
         place[path[-1]] = value
     assert list(validator.iter_errors(job))
+
+
+STUDY_JOBS = {"opt_anomaly": 5, "llama31_anomaly": 3, "restriction_maps": 7, "lstar": 9, "h4_v2_extended": 5}  # models of each notebook
+
+
+def test_every_study_of_the_report_has_its_job(root):
+    from spectrace.studies import STUDIES
+
+    assert set(STUDIES) == set(STUDY_JOBS)
+    for study, num_models in STUDY_JOBS.items():
+        folder = root / "jobs" / study.replace("_", "-")
+        job, readme = json.loads((folder / "job.json").read_text()), (folder / "README.md").read_text()
+        assert len(job["models"]) == num_models and job["output"] == "results"
+        for model in job["models"]:
+            assert model["lab"] and model["expected"] and model["path"].count("/") == 1  # a hub id
+        assert job["compute"]["dtype"] == "float32"
+        for part in ("**The question.**", "**What it costs**", "**What to expect.**", f"spectrace check jobs/{folder.name}/job.json"):
+            assert part in readme
+
+
+def test_prompts_of_the_studies_are_the_notebooks(root):
+    prompts = {path.parent.name: [text for prompt_set in json.loads(path.read_text())["prompt_sets"] for text in prompt_set["prompts"]]
+               for path in root.glob("jobs/*/job.json")}
+    assert prompts["h4-v2-extended"] == ["The capital of France is Paris.", "The sky is made of chocolate.", "Once upon a time in a land far away",
+                                         "def fibonacci(n): return n if n < 2 else"]
+    assert prompts["opt-anomaly"] == ["The capital of France is Paris.", "Once upon a time in a land far away"]
+    assert prompts["lstar"] == ["The quick brown fox jumps over the lazy dog."]
+    assert prompts["restriction-maps"] == []

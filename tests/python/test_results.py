@@ -1,11 +1,12 @@
 import shutil
 import warnings
 
+import h5py
 import numpy as np
 import pytest
 import spectrace
 import xarray as xr
-from fake_results import FakeModel, gains, spectral_norms, traces, write_folder
+from fake_results import FakeModel, gains, spectral_norms, traces, write_folder, write_model
 
 
 def test_models_come_in_the_order_of_the_job(folder):
@@ -92,3 +93,70 @@ def test_a_job_without_prompts_has_a_row_a_model(tmp_path):
         summary = results.summary
     assert list(summary["prompt_set"]) == [""]
     assert summary.loc[0, "w_v_spectral_norm_mean"] == pytest.approx(spectral_norms(FakeModel("one"))[:, 2].mean(), rel=1e-14)
+
+
+# Folders that are not as they should be ------------------------------------------------------------------------------
+
+def test_unfinished_sweep_names_the_models_without_results(tmp_path):
+    folder = write_folder(tmp_path / "sweep", [FakeModel("one")], in_job=["two", "three"])
+    (folder / "two.h5.part123").write_bytes(b"half of it")
+    with spectrace.open_results(folder) as results:
+        assert list(results) == ["one"] and results.missing == ["two", "three"]
+
+
+def test_folder_with_only_a_half_written_file_says_so(tmp_path):
+    (tmp_path / "two.h5.part123").write_bytes(b"half of it")
+    with pytest.raises(spectrace.ResultsError, match="Being written: two"):
+        spectrace.open_results(tmp_path)
+
+
+def test_truncated_file_is_a_problem_and_the_others_open(folder):
+    whole = (folder / "ant.h5").read_bytes()
+    (folder / "ant.h5").write_bytes(whole[: len(whole) // 2])
+    with spectrace.open_results(folder) as results:
+        assert list(results) == ["zebra", "mole", "bat"]
+        assert list(results.problems["file"]) == ["ant.h5"] and "whole" in results.problems.iloc[0]["problem"]
+        assert "ant" not in results.missing  # it is there, though it can't be read
+
+
+@pytest.mark.parametrize("conventions, words", [("spectrace-3", "newer format"), ("spectrace-1", "older format"), ("CF-1.8", "not of spectrace")])
+def test_file_of_another_format_is_named_with_the_reason(folder, conventions, words):
+    write_model(folder, FakeModel("other", conventions=conventions))
+    with spectrace.open_results(folder) as results:
+        assert "other" not in results
+        assert list(results.problems["file"]) == ["other.h5"] and words in results.problems.iloc[0]["problem"]
+
+
+def test_folder_of_a_newer_format_alone_asks_to_update(tmp_path):
+    write_model(tmp_path, FakeModel("new", conventions="spectrace-3"))
+    with pytest.raises(spectrace.ResultsError, match="newer format.*Update spectrace"):
+        spectrace.open_results(tmp_path)
+
+
+def test_folder_in_place_of_a_file_is_a_problem(folder):
+    (folder / "dir.h5").mkdir()
+    with spectrace.open_results(folder) as results:
+        assert "dir.h5" in list(results.problems["file"])
+
+
+def test_opening_reads_no_numbers(folder, monkeypatch):
+    """Lazy: no dataset is read and no tree is built before it is asked for."""
+    monkeypatch.setattr(xr, "open_datatree", lambda *_args, **_kw: pytest.fail("a tree was opened"))
+    monkeypatch.setattr(xr, "open_dataset", lambda *_args, **_kw: pytest.fail("a group was opened"))
+    with spectrace.open_results(folder) as results:
+        assert len(results) == 4 and results.attributes("ant")["num_layers"] == 4
+        assert results.prompt_sets() == ["test", "facts"] and "weights" in results.groups("ant")
+
+
+def test_group_and_tree_hold_the_same(folder):
+    with spectrace.open_results(folder) as results:
+        np.testing.assert_array_equal(results.group("ant", "weights")["spectral_norm"], results["ant"]["weights"]["spectral_norm"])
+        assert results.group("ant", "nothing") is None and results.group("bat", "weights") is None
+        assert results.statistics("ant", "facts")["gain"].dims == ("statistic", "layer")
+
+
+def test_meta_that_is_no_object_is_empty(folder):
+    with h5py.File(folder / "ant.h5", "a") as file:
+        file.attrs["meta"] = "[1"
+    with spectrace.open_results(folder) as results:
+        assert results.meta("ant") == {} and results.meta("zebra") == {}

@@ -58,6 +58,28 @@ def number(value: float) -> str:
     return "–" if value != value else f"{value:.3g}"
 
 
+MOST_LISTED = 6  # models that a sentence names one by one
+
+
+def listed(values: dict[str, float], form: str) -> str:
+    """"a 0.5, b 0.7" for a few models; least, greatest and mean for many."""
+    if len(values) <= MOST_LISTED:
+        return ", ".join(f"{name} {value:{form}}" for name, value in values.items())
+    least, most = min(values, key=values.get), max(values, key=values.get)
+    return (f"from {values[least]:{form}} ({least}) to {values[most]:{form}} ({most}), mean {np.mean(list(values.values())):{form}} "
+            f"over {len(values)} models")
+
+
+def count(n: int, of: str) -> str:
+    """"1 model", "2 models": `of` is a plural."""
+    return f"{n} {of.removesuffix('s') if n == 1 else of}"
+
+
+def is_constant(values: np.ndarray) -> bool:
+    """All the same but for rounding: SciPy's own bound for warning of a correlation that means nothing."""
+    return bool(np.linalg.norm(values - values.mean()) <= 1e-13 * abs(values.mean()))
+
+
 def p_text(p: float) -> str:
     """p as a reader expects it."""
     return "p –" if p != p else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
@@ -71,7 +93,7 @@ def mann_whitney(question: str, first, second, names: tuple[str, str], alternati
     """
     a, b = finite(first), finite(second)
     note = _dropped(first, a) + _dropped(second, b)
-    groups = f"{names[0]}: {a.size} {of}; {names[1]}: {b.size} {of}"
+    groups = f"{names[0]}: {count(a.size, of)}; {names[1]}: {count(b.size, of)}"
     base = {"question": question, "method": f"Mann-Whitney U, {'one-sided (less)' if alternative == 'less' else 'two-sided'}", "n": groups,
             "effect_name": f"P({names[0]} > {names[1]})", "statistic_name": "U"}
     if not a.size or not b.size:
@@ -125,7 +147,7 @@ def mean_ratio(question: str, numerator, denominator, names: tuple[str, str], of
     """Ratio of two means (times a constant factor), with a bootstrap interval; the verdict is the study's to give."""
     a, b = finite(numerator), finite(denominator)
     note = _dropped(numerator, a) + _dropped(denominator, b)
-    base = {"question": question, "method": "ratio of means, BCa bootstrap", "n": f"{names[0]}: {a.size} {of}; {names[1]}: {b.size} {of}",
+    base = {"question": question, "method": "ratio of means, BCa bootstrap", "n": f"{names[0]}: {count(a.size, of)}; {names[1]}: {count(b.size, of)}",
             "effect_name": f"{names[0]} / {names[1]}", "statistic_name": "", "statistic": NAN, "p": NAN}
     if not a.size or not b.size or not np.mean(b):
         return Outcome(**base, effect=NAN, low=NAN, high=NAN, verdict="open", words="Can't be tested: values are missing.", note=note)
@@ -143,9 +165,9 @@ def pearson(question: str, x, y, names: tuple[str, str], of: str = "models") -> 
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     good = np.isfinite(x) & np.isfinite(y)
     note = _dropped(x, x[good])
-    base = {"question": question, "method": "Pearson correlation", "n": f"{int(good.sum())} {of}", "effect_name": "r", "statistic_name": "r"}
-    reason = (f"fewer than three {of}" if good.sum() < 3 else f"{names[0]} is the same for all {of}" if np.ptp(x[good]) == 0
-              else f"{names[1]} is the same for all {of}" if np.ptp(y[good]) == 0 else "")
+    base = {"question": question, "method": "Pearson correlation", "n": count(int(good.sum()), of), "effect_name": "r", "statistic_name": "r"}
+    reason = (f"fewer than three {of}" if good.sum() < 3 else f"{names[0]} is the same for all {of}" if is_constant(x[good])
+              else f"{names[1]} is the same for all {of}" if is_constant(y[good]) else "")
     if reason:
         return Outcome(**base, effect=NAN, low=NAN, high=NAN, statistic=NAN, p=NAN, verdict="open",
                        words=f"Can't be tested: {reason}.", note=note.strip())
@@ -165,9 +187,10 @@ def regression(question: str, x, y, names: tuple[str, str], of: str = "models") 
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     good = np.isfinite(x) & np.isfinite(y)
     note = _dropped(x, x[good])
-    base = {"question": question, "method": "least squares, t test of the slope", "n": f"{int(good.sum())} {of}",
+    base = {"question": question, "method": "least squares, t test of the slope", "n": count(int(good.sum()), of),
             "effect_name": f"slope of {names[1]} over {names[0]}", "statistic_name": "t"}
-    reason = f"fewer than three {of}" if good.sum() < 3 else f"{names[0]} is the same for all {of}" if np.ptp(x[good]) == 0 else ""
+    reason = (f"fewer than three {of}" if good.sum() < 3 else f"{names[0]} is the same for all {of}" if is_constant(x[good])
+              else f"{names[1]} is the same for all {of}" if is_constant(y[good]) else "")
     if reason:
         return Outcome(**base, effect=NAN, low=NAN, high=NAN, statistic=NAN, p=NAN, verdict="open",
                        words=f"Can't be fitted: {reason}.", note=note.strip())
@@ -188,9 +211,9 @@ def mean_against(question: str, values, expected: float, name: str, of: str = "m
     """One-sample t test of a mean against a fixed value; the effect is the mean."""
     a = finite(values)
     note = _dropped(values, a)
-    base = {"question": question, "method": f"t test of the mean against {number(expected)}", "n": f"{a.size} {of}",
+    base = {"question": question, "method": f"t test of the mean against {number(expected)}", "n": count(a.size, of),
             "effect_name": f"mean {name}", "statistic_name": "t"}
-    if a.size < 2 or np.ptp(a) == 0:
+    if a.size < 2 or is_constant(a):
         return Outcome(**base, effect=float(a.mean()) if a.size else NAN, low=NAN, high=NAN, statistic=NAN, p=NAN, verdict="open",
                        words=f"Can't be tested: {'all values are the same' if a.size > 1 else f'fewer than two {of}'}.", note=note.strip())
     found = stats.ttest_1samp(a, expected)
@@ -205,12 +228,15 @@ def mean_against(question: str, values, expected: float, name: str, of: str = "m
 
 
 def paired_difference(question: str, first, second, names: tuple[str, str], of: str = "models") -> Outcome:
-    """Wilcoxon's signed-rank test of paired values; the effect is the mean difference second - first, bootstrapped."""
+    """Wilcoxon's signed-rank test of paired values: is the second the smaller? The effect is the mean difference second - first, bootstrapped.
+
+    The verdict is "yes" only where the second is smaller, though the test is two-sided.
+    """
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     good = np.isfinite(a) & np.isfinite(b)
     difference = (b - a)[good]
     note = _dropped(a, difference)
-    base = {"question": question, "method": "Wilcoxon signed-rank, BCa bootstrap", "n": f"{difference.size} {of}",
+    base = {"question": question, "method": "Wilcoxon signed-rank, BCa bootstrap", "n": count(difference.size, of),
             "effect_name": f"mean of {names[1]} − {names[0]}", "statistic_name": "W"}
     if difference.size < 2 or not np.any(difference):
         reason = f"fewer than two {of}" if difference.size < 2 else "no difference anywhere"
@@ -226,10 +252,10 @@ def paired_difference(question: str, first, second, names: tuple[str, str], of: 
     if least > ALPHA:
         verdict, words = "open", f"Can't be decided: with {difference.size} {of} the smallest possible p is {number(least)}."
     elif found.pvalue < ALPHA:
-        verdict = "yes"
-        words = f"{names[1]} is {'greater' if difference.mean() > 0 else 'smaller'} than {names[0]} ({p_text(found.pvalue)})."
+        verdict = "yes" if difference.mean() < 0 else "no"
+        words = f"The {names[1]} is {'greater' if difference.mean() > 0 else 'smaller'} than the {names[0]} ({p_text(found.pvalue)})."
     else:
-        verdict, words = "no", f"No sign that {names[1]} differs from {names[0]} ({p_text(found.pvalue)})."
+        verdict, words = "no", f"No sign that the {names[1]} differs from the {names[0]} ({p_text(found.pvalue)})."
     return Outcome(**base, effect=float(difference.mean()), low=low, high=high, statistic=float(found.statistic), p=float(found.pvalue),
                    verdict=verdict, words=words, note=note.strip())
 

@@ -30,8 +30,8 @@ def scalar(group: xr.Dataset | None, name: str) -> float:
 
 
 def by_layer(group: xr.Dataset | None, name: str, **selection) -> np.ndarray | None:
-    """Values of a dataset over its layers, after the selection; None where it is not there."""
-    return np.asarray(group[name].sel(**selection).values, dtype=float) if group is not None and name in group else None
+    """Values of a dataset over its layers, after the selection; None where it is not there. The dataset is kept in memory."""
+    return np.asarray(group[name].load().sel(**selection).values, dtype=float) if group is not None and name in group else None
 
 
 def prompt_mean(results: Results, model: str, prompt_set: str, name: str) -> np.ndarray | None:

@@ -17,44 +17,49 @@ class Reference:
     reason: str
 
 
-def _usable(results: Results, group: str) -> list[str]:
-    return [model for model in results if group in results.groups(model)]
+@dataclass(frozen=True)
+class Kind:
+    """A kind of model by name, and a regular expression over architecture and name."""
 
+    name: str
+    pattern: str
 
-def choose(results: Results, group: str, reference: tuple[str, str], subject: tuple[str, str]) -> Reference:
-    """The reference of a study: by `"meta": {"role": "reference"}` of the job, else by the study's own kind of model, else the first.
-
-    group: what a model's file must hold. reference, subject: name of the kind, and a regular expression over architecture and name.
-    """
-    models = _usable(results, group)
-    roles = {model: results.meta(model).get("role") for model in models}
-
-    def of_kind(pattern: str) -> list[str]:
+    def among(self, results: Results, models: list[str]) -> list[str]:
         return [model for model in models
-                if re.search(pattern, f"{results.attributes(model).get('architecture', '')} {model}", re.IGNORECASE)]
+                if re.search(self.pattern, f"{results.attributes(model).get('architecture', '')} {model}", re.IGNORECASE)]
 
-    chosen = [model for model in models if roles[model] == "reference"]
-    if chosen:
-        reason = "the job says so (meta: role)"
-    elif chosen := of_kind(reference[1]):
-        reason = f"the first {reference[0]} of the job"
-    elif models:
-        chosen, reason = models, f"the first model of the job, since none is a {reference[0]}"
-    else:
-        return Reference(None, (), f"no model has {group}")
-    subjects = [model for model in models if roles[model] == "subject" and model != chosen[0]]
-    if not subjects:
-        subjects = [model for model in of_kind(subject[1]) if model != chosen[0]]
-        if not subjects:
-            subjects = [model for model in models if model != chosen[0]]
-            if subjects:
-                reason += f"; every other model is held against it, since none is a {subject[0]}"
-    return Reference(chosen[0], tuple(subjects), reason)
+
+def choose(results: Results, group: str, references: tuple[Kind, ...], subjects: tuple[Kind, ...]) -> Reference:
+    """The reference of a study and what is held against it: by the job's `"meta": {"role": "reference" | "subject"}`, else by the
+    first of the study's kinds of models that is there, else the first model against all others.
+
+    group: what a model's file must hold.
+    """
+    models = [model for model in results if group in results.groups(model)]
+    if not models:
+        return Reference(None, (), f"no model has the analysis “{group}”")
+    roles = {model: results.meta(model).get("role") for model in models}
+    of_subjects = [model for model in models if roles[model] == "subject"]
+    of_subjects = of_subjects or next(filter(None, (kind.among(results, models) for kind in subjects)), [])
+    chosen, reason = [model for model in models if roles[model] == "reference"], "the job says so (meta: role)"
+    for number, kind in enumerate(references):
+        if not chosen and (chosen := [model for model in kind.among(results, models) if model not in of_subjects]):
+            reason = f"the first {kind.name} of the job" + (f", since none is a {references[0].name}" if number else "")
+    if not chosen:
+        chosen = [model for model in models if model not in of_subjects] or models
+        reason = f"the first other model of the job, since none is a {references[0].name}"
+    of_subjects = [model for model in of_subjects if model != chosen[0]]
+    if not of_subjects:
+        of_subjects = [model for model in models if model != chosen[0]]
+        reason += f"; every other model is held against it, since none is a {subjects[0].name}" if of_subjects else ""
+    return Reference(chosen[0], tuple(of_subjects), reason)
 
 
 def opt_anomaly(results: Results) -> Reference:
-    return choose(results, "weights", ("GPT-2", r"^GPT2|\bgpt-?2"), ("OPT model", r"^OPT|\bopt-"))
+    return choose(results, "weights", (Kind("GPT-2", r"^GPT2|\bgpt-?2"),), (Kind("OPT model", r"^OPT|\bopt-"),))
 
 
 def llama31_anomaly(results: Results) -> Reference:
-    return choose(results, "unembedding", ("Mistral", "mistral"), ("Llama 3.1", r"llama-?_?3\.?1"))
+    rotary = "|".join(re.escape(model) for model in results if results.attributes(model).get("rope_theta")) or r"(?!)"
+    return choose(results, "unembedding", (Kind("Mistral", "mistral"), Kind("model with rotary positions", rf" (?:{rotary})$")),
+                  (Kind("Llama 3.1", r"llama-?_?3\.?1"), Kind("Llama", "^llama")))

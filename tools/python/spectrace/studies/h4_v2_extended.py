@@ -1,0 +1,133 @@
+"""H4 v2 extended: traces, transition points, spectra and free energy of the sheaf Laplacian."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from spectrace import inference
+from spectrace.inference import Outcome, number
+from spectrace.studies.base import (Context, Picture, Shown, Study, Tested, Words, missing_words, needs_statistic)
+from spectrace.studies.drawing import MOST_BANDS, bars, bars_by_lab, lines, scatter
+from spectrace.tables.h4_v2_extended import REFERENCES, SPECTRA, beta_quantities
+from spectrace.tables.restriction_maps import NO_LAB
+
+NEEDS = (needs_statistic("Traces and L*", "sheaf", "trace_multihead"), needs_statistic("Sheaf spectra", "sheaf", "lambda_max"),
+         needs_statistic("ln Z and free energy over β", "sheaf", "log_partition"))
+SPECTRUM_NAMES = {"lambda_max": ("Largest eigenvalue", "λ max"), "spectral_gap": ("Spectral gap (smallest non-zero eigenvalue)", "gap"),
+                  "nullity": ("Nullity", "dimension"), "spectral_entropy": ("Spectral entropy", "nats")}
+# What later forms of the program may add; shown as soon as a file has it.
+THERMODYNAMICS = (("ln Z over the non-zero eigenvalues", r"log_partition_.*nonzero|nonzero_log_partition"), ("internal energy U", r"(internal_|mean_)energy|^energy"),
+                  ("heat capacity C", r"heat_capacity"), ("entropy S over β", r"thermal_entropy|gibbs_entropy|entropy_beta|canonical_entropy|thermodynamic_entropy"),
+                  ("λ₂ of the token graph (Fiedler value)", r"fiedler|graph_lambda_2|lambda_2"))
+
+
+def _behaviour(text: object) -> str:
+    upper = str(text).upper()
+    return "EXPAND" if upper.startswith("EXPAND") else "DAMPEN" if upper.startswith("DAMPEN") else ""
+
+
+def _outcomes(table: pd.DataFrame) -> list[Outcome]:
+    behaviour = table["expected"].map(_behaviour)
+    traces = table["mean_trace"].to_numpy()
+    log = np.log10(np.where(traces > 0, traces, np.nan))
+    size = table["layers_times_heads"].to_numpy(dtype=float, na_value=np.nan)
+    return [
+        inference.mann_whitney("Do models expected to dampen have another mean trace than those expected to expand?", traces[behaviour == "DAMPEN"],
+                               traces[behaviour == "EXPAND"], ("DAMPEN", "EXPAND"), "two-sided"),
+        inference.regression("Does the trace go with the size (log₁₀ of both)?", np.log10(size), log, ("log₁₀(L × H)", "log₁₀ of the mean trace")),
+        inference.mean_against("Does the transition lie elsewhere than at half the depth (L*/L = 0.5)?", table["l_star_ratio"], 0.5, "L*/L"),
+    ]
+
+
+def _answer(table: pd.DataFrame, prompt_set: str) -> list[Words]:
+    there = table.dropna(subset=["mean_trace"])
+    if there.empty:
+        return [Words("No model has a trace for these prompts.", prompt_set, "answer")]
+    most, least = (there.loc[pick] for pick in (there["mean_trace"].idxmax(), there["mean_trace"].idxmin()))
+    spread = (f"Mean traces run from {number(least['mean_trace'])} ({least['model']}) to {number(most['mean_trace'])} ({most['model']}), a factor of "
+              f"{number(most['mean_trace'] / least['mean_trace'])}; the notebook's small models spread over a factor of 26." if len(there) > 1
+              else f"The mean trace of {most['model']} is {number(most['mean_trace'])}.")
+    ratios = inference.listed(dict(there.dropna(subset=["l_star_ratio"])[["model", "l_star_ratio"]].itertuples(index=False, name=None)), ".2f")
+    return [Words(spread, prompt_set, "answer"), Words(f"L*/L: {ratios}.", prompt_set, "answer")]
+
+
+def _thermodynamics_missing(context: Context) -> list[Words]:
+    names = {name for model in context.results for prompt_set in context.results.prompt_sets(model)
+             for name in (context.results.statistics(model, prompt_set) or ())}
+    absent = [what for what, pattern in THERMODYNAMICS if not any(re.search(pattern, name) for name in names)]
+    return [Words(f"Not in these files: {'; '.join(absent)}. They were written by a version of spectrace that did not compute them.", kind="missing")] if absent else []
+
+
+def _beta_pictures(context: Context, prompt_set: str) -> list[Picture]:
+    table = context.table("thermodynamics", prompt_set)
+    meanings = {name: meaning for model in context.results for name, meaning in beta_quantities(context.results, model, prompt_set).items()}
+    pictures = []
+    for quantity, meaning in meanings.items():
+        rows = table[table["quantity"] == quantity]
+        if quantity == "log_partition":
+            rows = rows.assign(change=rows["mean"] - rows.groupby("model")["mean"].transform("first"))
+            figure = lines(rows, context.styles, "beta", "change", "β", "ln Z − ln Z(first β)", log_x=True)
+            if figure is not None:
+                pictures.append(Picture("Change of ln Z over β", figure, "Log of the partition function less its value at the first β, mean over prompts, layers and heads, a line a model.", prompt_set))
+        label = quantity.replace("_", " ")
+        if rows["mean"].max() < 0:  # so it can have a logarithmic axis
+            rows, label = rows.assign(mean=-rows["mean"]), f"−{label}"
+        figure = lines(rows, context.styles, "beta", "mean", "β", label, log_x=True)
+        if figure is not None:
+            title = {"log_partition": "ln Z over β", "free_energy": "Free energy over β"}.get(quantity, f"{quantity.replace('_', ' ')} over β")
+            pictures.append(Picture(title, figure, f"{meaning}; mean over prompts, layers and heads, a line a model.", prompt_set))
+    return pictures
+
+
+def _of_set(context: Context, out: Study, prompt_set: str) -> None:
+    styles = context.styles
+    table, layers = context.table("h4_v2_extended", prompt_set), context.table("h4_v2_extended_layers", prompt_set)
+    out.blocks += _answer(table, prompt_set)
+    out.blocks.append(Shown("Summary", "h4_v2_extended", table, (
+        "model", "lab", "expected", "num_layers", "num_heads", "num_prompts", "num_failed_prompts", "mean_trace", "mean_trace_mean_attention", "l_star_trace",
+        "l_star_ratio", "layers_times_heads", "last_gain_mean", *(f"{name}_mean" for name in SPECTRA)), prompt_set))
+    if table["mean_trace"].notna().any():
+        out.blocks.append(Tested("Tests", tuple(_outcomes(table)), prompt_set))
+    out.blocks.append(Shown("Mean trace over the notebook's reference models", "h4_v2_extended", table, (
+        "model", "mean_trace", *(f"over_{name}" for name in REFERENCES)), prompt_set,
+        "Reference: the notebook's mean multi-head traces on its own four prompts. Those of Pythia were made of wrongly cut weights (hover the heading), so their ratios compare unlike things."))
+    stars = {row["model"]: row["l_star_trace"] / row["num_layers"] for _, row in table.dropna(subset=["l_star_trace", "num_layers"]).iterrows()}
+    labs: dict[str, dict[str, float]] = {}
+    for _, row in table.dropna(subset=["mean_trace"]).iterrows():
+        labs.setdefault(row["lab"] if pd.notna(row["lab"]) else NO_LAB, {})[row["model"]] = row["mean_trace"]
+    bands = f"Bands (up to {MOST_BANDS} models): one standard deviation over the prompts. "
+    captions = {"Multi-head trace by depth": bands + "Rings: L*.", "Trace of the mean attention by depth": bands + "The notebook's “full” trace.",
+                "Mean trace by lab": "Bars: mean and standard deviation over a lab's models. Points: models.", "Transition point over depth": "Dashed: half the depth."}
+    pictures = [
+        ("Multi-head trace by depth", lines(layers, styles, "depth", "trace_multihead", "l/L", "Σ_h Tr Δ_F", "trace_multihead_std", marks=stars),
+         "Multi-head trace, mean over the prompts, over the normalised layer, a line a model; bands: one standard deviation; rings: L*."),
+        ("Trace of the mean attention by depth", lines(layers, styles, "depth", "trace_mean_attention", "l/L", "Tr Δ_F of Ā", "trace_mean_attention_std"),
+         "Trace with the mean attention and the first head's W_V, mean over the prompts, over the normalised layer."),
+        ("Mean trace by model", bars(table, styles, "mean_trace", "mean trace"), "Mean multi-head trace, a bar a model."),
+        ("Mean trace by lab", bars_by_lab(labs, styles, "mean trace"), "Mean over each lab's models, with their standard deviation; points: models."),
+        ("Transition point over depth", scatter(table, styles, "num_layers", "l_star_ratio", "layers L", "L*/L", level=0.5), "L*/L over the number of layers, a point a model; dashed: half the depth."),
+        ("Trace over size", scatter(table, styles, "layers_times_heads", "mean_trace", "L × H", "mean trace"), "Mean trace over layers times heads, a point a model."),
+    ] + [(f"{title} by depth", lines(layers, styles, "depth", name, "l/L", label), f"{title} of the sheaf Laplacian, mean over prompts and heads, over the normalised layer.")
+         for name, (title, label) in SPECTRUM_NAMES.items()]
+    out.blocks += [Picture(title, figure, description, prompt_set, caption=captions.get(title, "")) for title, figure, description in pictures if figure is not None]
+    out.blocks += _beta_pictures(context, prompt_set)
+
+
+def study(context: Context) -> Study:
+    out = Study("h4_v2_extended", "H4 v2 extended", "How large is the sheaf Laplacian's trace, where does it change, and how does it go with lab and size?",
+                "Tr Δ_F = (ΣA − tr A)·‖W_V‖_F² for each head, summed over heads. L* is the layer of the steepest change of its mean over the prompts. Spectra and partition "
+                "functions are exact: all nD eigenvalues are products of the token graph's and the squared singular values of W_V.")
+    out.blocks += missing_words(context.results, NEEDS)
+    for prompt_set in context.prompt_sets:
+        _of_set(context, out, prompt_set)
+    if context.prompt_sets:
+        out.blocks.append(Words("ln Z over all nD eigenvalues is nearly constant, since each token has D−d structural zeros: look at its change.", kind="text"))
+        out.blocks += _thermodynamics_missing(context)
+        out.blocks.append(Shown("All traces", "h4_v2_extended_layers", context.table("h4_v2_extended_layers"), (
+            "model", "prompt_set", "layer", "depth", "trace_multihead", "trace_multihead_std", "trace_mean_attention", "trace_mean_attention_std", *SPECTRA), is_folded=True))
+    else:
+        out.blocks.append(Words("No prompts were run: there is no attention, and so no trace.", kind="answer"))
+    return out
