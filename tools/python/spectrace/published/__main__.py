@@ -1,0 +1,5 @@
+import sys
+
+from spectrace.published import main
+
+sys.exit(main())
