@@ -13,21 +13,25 @@ MOST_STOLEN = 0.02  # by the hypervisor
 MOST_MOVED = 0.10  # of a gemm rate, over a round
 LEAST_ROUNDS = 2
 OURS = "spectrace"
+TIMELESS = {"peak GB", "bytes read / checkpoint", "planned / measured memory"}  # figures that no load of the machine moves
 
 
 def disturbances(round_):
-    """Why a round does not count; empty if it does."""
-    reasons = []
-    if round_["others"] > MOST_BY_OTHERS:
-        reasons.append(f"others took {100 * round_['others']:.0f} % of the cores")
-    if round_["stolen"] > MOST_STOLEN:
-        reasons.append(f"{100 * round_['stolen']:.0f} % was stolen by the hypervisor")
+    """Why a round does not count, {what: share}; empty if it does."""
+    shares = {"others took {} of the cores": (round_["others"], MOST_BY_OTHERS), "the hypervisor stole {}": (round_["stolen"], MOST_STOLEN)}
     for rate in ("gemm_float32", "gemm_float64"):
         before, after = round_["before"][rate], round_["after"][rate]
-        moved = abs(after - before) / max(after, before)
-        if moved > MOST_MOVED:
-            reasons.append(f"the rate of {rate} moved by {100 * moved:.0f} %")
-    return reasons
+        shares[f"the rate of {rate} moved by {{}}"] = (abs(after - before) / max(after, before), MOST_MOVED)
+    return {what: share for what, (share, most) in shares.items() if share > most}
+
+
+def reasons_of(rounds):
+    """In words, of all rounds, each kind once with its worst."""
+    found = {}
+    for round_ in rounds:
+        for what, share in disturbances(round_).items():
+            found.setdefault(what, []).append(share)
+    return [what.format(f"{'up to ' * (len(shares) > 1)}{100 * max(shares):.0f} %") for what, shares in found.items()]
 
 
 def rates_of(round_):
@@ -110,15 +114,13 @@ def figures_of(case, round_):
 def rows_of(case):
     """The rows of a case {"case", "counts", "threads", "floor", "targets": {figure: [least|most, value]}, "rounds": […]}."""
     rounds = case["rounds"]
-    why = [disturbances(round_) for round_ in rounds]
-    good = [round_ for round_, reasons in zip(rounds, why) if not reasons]
-    reasons = sorted({reason for these in why for reason in these})
-    enough = len(good) >= case.get("least_rounds", LEAST_ROUNDS) and 2 * len(good) >= len(rounds)
-    values = [figures_of(case, round_) for round_ in (good if enough else rounds)]
-    rows = []
-    for figure in values[0]:
+    undisturbed = [round_ for round_ in rounds if not disturbances(round_)]
+    reasons, rows = reasons_of(rounds), []
+    for figure in figures_of(case, rounds[0]):
         kind, target = case["targets"].get(figure, ("least", None))
-        spread = Spread.of(value[figure] for value in values if figure in value)
+        good = rounds if figure in TIMELESS else undisturbed
+        enough = figure in TIMELESS or (len(good) >= case.get("least_rounds", LEAST_ROUNDS) and 2 * len(good) >= len(rounds))
+        spread = Spread.of(figures_of(case, round_)[figure] for round_ in (good if enough else rounds))
         rows.append(Row(case["case"], figure, target, spread, len(rounds), len(good), enough, reasons, kind == "most"))
     return rows
 
@@ -152,11 +154,12 @@ def case_text(case):
     lines = [f"### {case['case']}", "", case["what"], ""]
     if case.get("note"):
         lines += [case["note"], ""]
-    lines += ["| program | seconds, least – median – most | counted seconds |", "|---|---|---|"]
+    lines += ["| program | seconds, least – median – most | of these count | CPU seconds |", "|---|---|---|---|"]
     for name in case["rounds"][0]["runs"]:
         runs = [round_["runs"][name] for round_ in case["rounds"]]
         counted = Spread.of(seconds_of(run, "whole" if name == OURS else case["counts"]) for run in runs)
-        lines.append(f"| {name} | {Spread.of(run['wall_s'] for run in runs).text('.2f')} | {counted.text('.2f')} |")
+        wall, cpu = (Spread.of(run[key] for run in runs).text(".2f") for key in ("wall_s", "cpu_s"))
+        lines.append(f"| {name} | {wall} | {counted.text('.2f')} | {cpu} |")
     lines += ["", "| figure | least – median – most | target | rounds that count | verdict |", "|---|---|---|---|---|"]
     lines += [row_text(row) for row in rows_of(case)]
     rates = [rates_of(round_) for round_ in case["rounds"]]
@@ -171,7 +174,7 @@ def scaling_text(scaling):
     for point, grew in zip(scaling["points"], growth):
         grown = "| | " if grew is None else f"| {grew[0]:.2f} | {grew[1]:.2f} "
         lines.append(f"| {point['size']} | {point['wall_s']:.2f} {grown}| {point['floor_s'] / point['wall_s']:.2f} |")
-    reasons = sorted({reason for point in scaling["points"] for reason in disturbances(point)})
+    reasons = reasons_of(scaling["points"])
     lines += ["", f"No conclusion: {'; '.join(reasons)}." if reasons else "Nobody else worked on the machine.", ""]
     return lines
 
@@ -189,7 +192,7 @@ def page(document):
         f"rate moved by more than {MOST_MOVED:.0%}; less than {LEAST_ROUNDS} rounds that count, or less than half, conclude nothing.", "",
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']:.0f} GB; {', '.join(f'{k} {v}' for k, v in machine['versions'].items())}.", "",
         "Again, after `tools/setup --oracle` and `.venv/bin/pip install -r tools/requirements-bench.txt`:", "",
-        "```bash", "tools/bench/compare --out bench.json", "tools/bench/compare --table docs/benchmarks.md bench.json", "```", "", "## Side by side", "",
+        "```bash", "tools/bench/compare --out bench.json", "tools/bench/compare --table docs/benchmarks.md bench.json   # and docs/benchmarks.json", "```", "", "## Side by side", "",
     ]  # fmt: skip
     for case in document["cases"]:
         lines += case_text(case)
