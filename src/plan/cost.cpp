@@ -25,7 +25,9 @@ std::int64_t num_elements(const std::optional<NormSource>& source) {
 double singular_values_flops(std::int64_t num_rows, std::int64_t num_columns) {
   const auto m = static_cast<double>(std::max(num_rows, num_columns));
   const auto n = static_cast<double>(std::min(num_rows, num_columns));
-  return 2 * m * n * n + 8.0 / 3.0 * n * n * n;
+  // Up to 1.5 times as high as wide a matrix goes to its band at once, else to its triangle first (docs/numerics.md).
+  if (m <= 1.5 * n) return 4 * n * n * (m - n / 3);
+  return 2 * n * n * (m - n / 3) + 8.0 / 3.0 * n * n * n;
 }
 
 double matrices_flops(const ModelDescription& model) {
@@ -57,9 +59,14 @@ std::int64_t num_block_parameters(const ModelDescription& model) {
 double prompt_flops(const ModelDescription& model, double num_block_parameters, std::int64_t num_tokens) {
   const auto n = static_cast<double>(num_tokens);
   const double flops = 2 * n * num_block_parameters;
-  const double per_head = 4 * n * n * static_cast<double>(model.head_dim)  // scores and weighted values
-                          + 4.0 / 3.0 * n * n * n;                         // eigenvalues of the token graph
-  return flops + per_head * static_cast<double>(model.num_heads * model.num_layers);
+  const double per_head = 4 * n * n * static_cast<double>(model.head_dim);  // scores and weighted values
+  return flops + static_cast<double>(model.num_layers) *
+                     (per_head * static_cast<double>(model.num_heads) + sheaf_flops(model, num_tokens));
+}
+
+double sheaf_flops(const ModelDescription& model, std::int64_t num_tokens) {
+  const auto n = static_cast<double>(num_tokens);
+  return 4.0 / 3.0 * n * n * n * static_cast<double>(model.num_heads);
 }
 
 std::int64_t num_layer_parameters(const ModelDescription& model, std::int64_t layer) {

@@ -4,6 +4,8 @@
 #include <thread>
 
 #include "error_of.hpp"
+#include "spectrace/core/stage_times.hpp"
+#include "spectrace/plan/cost.hpp"
 
 namespace spectrace {
 
@@ -42,6 +44,8 @@ void LayerStream::may_keep(std::int64_t bytes) {
 
 const LoadedLayer& LayerStream::load(std::int64_t layer, LayerNeeds needs) {
   ahead_->end();  // it would only compete now
+  const StageTimer timer(Stage::reading);
+  const std::uint64_t read_before = model_.store.bytes_read();
   Slot& slot = layers_[layer];
   LoadedLayer& loaded = slot.layer;
   const ModelDescription& description = model_.description;
@@ -79,9 +83,12 @@ const LoadedLayer& LayerStream::load(std::int64_t layer, LayerNeeds needs) {
     }
     if (!loaded.attention_error) loaded.sliced = slice_weights(description, attention, slicing_);
   }
+  count_bytes(Stage::reading, model_.store.bytes_read() - read_before);
   if (needs.values && !slot.tried.values && !loaded.attention_error) {
+    const StageTimer spectra_timer(Stage::heads);
     slot.tried.values = true;
     loaded.values_error = error_of(here + ", W_V of a head", [&] { loaded.values = value_spectra(loaded.sliced); });
+    count_flops(Stage::heads, value_spectra_flops(description));
   }
   return loaded;
 }

@@ -11,10 +11,12 @@
 
 #include "error_of.hpp"
 #include "spectrace/core/log.hpp"
+#include "spectrace/core/stage_times.hpp"
 #include "spectrace/core/stopwatch.hpp"
 #include "spectrace/measure/unembedding.hpp"
 #include "spectrace/measure/weight_spectra.hpp"
 #include "spectrace/model/forward.hpp"
+#include "spectrace/plan/cost.hpp"
 #include "spectrace/plan/memory.hpp"
 
 namespace spectrace {
@@ -139,7 +141,10 @@ class Pass {
       return round;
     }
     while (std::cmp_less(round.size(), batches_a_round_)) {
-      if (!arrival_) arrival_ = events_.receive(/*wait=*/round.empty() || !options_.layers_stay);
+      if (!arrival_) {
+        const StageTimer timer(Stage::exchange);
+        arrival_ = events_.receive(/*wait=*/round.empty() || !options_.layers_stay);
+      }
       if (!arrival_ || is_full(arrival_->unit)) break;
       round.push_back(std::make_unique<BatchUnderWay>(model_, batch_of(plan_, plan_.units[arrival_->unit]),
                                                       arrival_->unit, options_.prompt_analyses));
@@ -154,6 +159,7 @@ class Pass {
     for (std::int64_t layer = options_.layers.first; layer < options_.layers.last; ++layer) {
       const bool stop = events_.stop_requested();
       if (stop || since_state_.elapsed_s() > kStatePeriod_s) {
+        const StageTimer timer(Stage::writing);
         for (const auto& batch : round)
           if (!batch->error && batch->next_layer == layer && layer > 0) events_.on_state(batch->unit, batch->state());
         since_state_.restart();
@@ -173,7 +179,7 @@ class Pass {
     for (auto& batch : round) {
       if (is_last() || batch->error) {
         finish(*batch);
-      } else if (!events_.send(batch->unit, batch->state())) {
+      } else if (!send(*batch)) {
         // What has come so far, of this batch and the next ones.
         for (auto& one : round)
           if (one && !one->error) events_.on_state(one->unit, one->state());
@@ -182,6 +188,11 @@ class Pass {
       batch.reset();
     }
     return true;
+  }
+
+  bool send(const BatchUnderWay& batch) {
+    const StageTimer timer(Stage::exchange);
+    return events_.send(batch.unit, batch.state());
   }
 
   /// At a stop: what the stage before has sent and nobody has begun.
@@ -193,6 +204,8 @@ class Pass {
   }
 
   void do_unembedding(std::size_t unit) {
+    const StageTimer timer(Stage::unembedding);
+    const std::uint64_t read_before = model_.store.bytes_read();
     Record record;
     try {
       const auto error = error_of("the unembedding", [&] {
@@ -201,12 +214,15 @@ class Pass {
           if (events_.stop_requested()) throw LeaveUnit{};
         });
       });
+      count_bytes(Stage::unembedding, model_.store.bytes_read() - read_before);
+      if (!error) count_flops(Stage::unembedding, plan_.units[unit].flops);
       report(unit, error ? failed(*error) : std::move(record), 0);
     } catch (const LeaveUnit&) {
     }
   }
 
   std::unique_ptr<BatchUnderWay> start(std::size_t unit) {
+    const StageTimer timer(Stage::embedding);
     auto batch =
         std::make_unique<BatchUnderWay>(model_, batch_of(plan_, plan_.units[unit]), unit, options_.prompt_analyses);
     batch->error = too_large(plan_.units[unit]);
@@ -275,6 +291,7 @@ class Pass {
 
   void do_layer_unit(std::size_t unit, const LoadedLayer& loaded) {
     const bool is_heads = plan_.units[unit].kind == UnitKind::heads;
+    const StageTimer timer(is_heads ? Stage::heads : Stage::matrices);
     Record record;
     auto error = loaded.attention_error;
     if (!error && is_heads) error = loaded.values_error;
@@ -282,6 +299,9 @@ class Pass {
       error = error_of("layer " + std::to_string(plan_.units[unit].layer), [&] {
         record = is_heads ? measure_heads(description_, loaded.sliced, options_.slicing, loaded.values)
                           : measure_matrices(loaded.sliced);
+        count_flops(
+            is_heads ? Stage::heads : Stage::matrices,
+            is_heads ? heads_flops(description_) - value_spectra_flops(description_) : matrices_flops(description_));
       });
     report(unit, error ? failed(*error) : std::move(record), plan_.units[unit].flops);
   }
@@ -305,6 +325,7 @@ class Pass {
       }
     }
     if (together.empty()) return next;
+    const StageTimer timer(Stage::forward);
     const std::string here = "layer " + std::to_string(layer);
     auto error = error_of(here, [&] { run_block(description_, layer, *loaded.weights, in_block); });
     for (std::size_t i = 0; i < together.size(); ++i) {
@@ -313,6 +334,13 @@ class Pass {
         if (in_block[i].error) std::rethrow_exception(in_block[i].error);
         batch.measurement.see_boundary(layer + 1, batch.hidden);
         batch.next_layer = layer + 1;
+        double in_statistics = 0;
+        for (const std::size_t prompt : plan_.units[batch.unit].prompts)
+          in_statistics += sheaf_flops(
+              description_,
+              static_cast<std::int64_t>(plan_.sets[plan_.units[batch.unit].set].prompts[prompt].token_ids.size()));
+        count_flops(Stage::forward, layer_flops(batch) - in_statistics);
+        if (batch.measurement.needs_value_spectra()) count_flops(Stage::statistics, in_statistics);
       });
       progress(layer_flops(batch));
     }
@@ -327,11 +355,14 @@ class Pass {
                                     BatchUnderWay& batch) {
     if (!batch.measurement.needs_attention()) return {};
     return [&batch, &values, layer](std::int64_t prompt, const Tensor& a) {
+      const Stopwatch watch;
       batch.measurement.see_attention(layer, prompt, a, values);
+      move_task_time(Stage::forward, Stage::statistics, watch.elapsed_s());
     };
   }
 
   void finish(BatchUnderWay& batch) {
+    const StageTimer timer(Stage::embedding);
     Record record;
     if (!batch.error)
       batch.error = error_of("the final norm", [&] {
@@ -344,6 +375,7 @@ class Pass {
   }
 
   void report(std::size_t unit, Record record, double flops) {
+    const StageTimer timer(Stage::writing);
     if (!record.error.empty()) log_error("{}: {}", plan_.units[unit].key, record.error);
     events_.on_done(unit, std::move(record));
     progress(flops);

@@ -20,6 +20,19 @@ std::uint64_t peak_memory_bytes() {
   return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
 }
 
+namespace {
+
+Json stages_json(const StageTimes& times) {
+  Json stages = Json::object();
+  for (std::size_t i = 0; i < kNumStages; ++i)
+    if (times.seconds[i] > 0 || times.bytes[i] > 0)
+      stages[name(static_cast<Stage>(i))] = {
+          {"seconds", times.seconds[i]}, {"flops", times.flops[i]}, {"bytes_read", times.bytes[i]}};
+  return stages;
+}
+
+}  // namespace
+
 std::string RankReport::to_json(int rank, int num_threads) const {
   return Json{{"rank", rank},
               {"host", host_name()},
@@ -29,6 +42,7 @@ std::string RankReport::to_json(int rank, int num_threads) const {
               {"stopped", stopped},
               {"units", num_units},
               {"compute_s", compute_s},
+              {"stages", stages_json(stages)},
               {"bytes_read", bytes_read},
               {"peak_memory_bytes", peak_memory_bytes()}}
       .dump();

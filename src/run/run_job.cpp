@@ -7,12 +7,15 @@
 #include <cstdio>
 #include <memory>
 #include <set>
+#include <vector>
 
 #include "spectrace/comm/launch.hpp"
 #include "spectrace/core/file.hpp"
 #include "spectrace/core/host_memory.hpp"
 #include "spectrace/core/log.hpp"
+#include "spectrace/core/stage_times.hpp"
 #include "spectrace/core/stopwatch.hpp"
+#include "spectrace/numerics/product_rate.hpp"
 #include "spectrace/plan/memory.hpp"
 #include "spectrace/run/conductor.hpp"
 #include "spectrace/run/folder_lock.hpp"
@@ -22,6 +25,8 @@
 
 namespace spectrace {
 namespace {
+
+constexpr double kWorthMeasuring_s = 5;  // shorter runs are not accounted for: the measurement would show in them
 
 /// Files that a kill left half written: "<name>.part<digits>", where <name> is a file of this job. Nothing else goes.
 void remove_leftovers(const Job& job) {
@@ -73,6 +78,49 @@ void log_ranks(Communicator& communicator, int threads) {
   }
 }
 
+/// What the stages took, of all ranks: a line for each that took time. Collective.
+void log_stages(double busy_s, double elapsed_s, Communicator& communicator, Reducer& reducer) {
+  const StageTimes mine = stage_times();
+  std::vector<std::int64_t> sums;
+  for (std::size_t i = 0; i < kNumStages; ++i) {
+    sums.push_back(static_cast<std::int64_t>(mine.seconds[i] * 1e6));
+    sums.push_back(static_cast<std::int64_t>(mine.flops[i] / 1e6));
+    sums.push_back(static_cast<std::int64_t>(mine.bytes[i]));
+  }
+  // All ranks at once, so that they share what they shared during the run.
+  std::int64_t peaks[] = {0, 0};
+  if (elapsed_s >= kWorthMeasuring_s) {
+    peaks[0] = static_cast<std::int64_t>(product_rate(ComputeType::float32) / 1e6);
+    peaks[1] = static_cast<std::int64_t>(product_rate(ComputeType::float64) / 1e6);
+  }
+  reducer.sum(sums);
+  reducer.sum(peaks);
+  if (!communicator.is_root() || elapsed_s < kWorthMeasuring_s) return;
+  const double ranks = communicator.size(), all_s = elapsed_s * ranks;
+  log_info("of the ranks' time  share   seconds   Gflop/s  of peak    GiB read");
+  double seen_s = 0;
+  const auto line = [&](const char* what, double seconds, double mflop, double bytes, double peak) {
+    seen_s += seconds;
+    const double rate = seconds > 0 ? mflop / 1e3 / seconds : 0;
+    log_info("{:<18} {:5.1f} % {:9.2f} {:>9} {:>8} {:>11}", what, 100 * seconds / all_s, seconds,
+             mflop > 0 ? fmt::format("{:.1f}", rate) : "",
+             mflop > 0 && peak > 0 ? fmt::format("{:.0f} %", 100 * rate / peak) : "",
+             bytes > 0 ? fmt::format("{:.2f}", bytes / (1 << 30)) : "");
+  };
+  for (std::size_t i = 0; i < kNumStages; ++i) {
+    const auto stage = static_cast<Stage>(i);
+    const bool is_forward = stage == Stage::forward || stage == Stage::embedding;
+    const double peak = static_cast<double>(peaks[is_forward ? 0 : 1]) / 1e3 / ranks;
+    if (sums[3 * i] > 0)
+      line(name(stage), static_cast<double>(sums[3 * i]) / 1e6, static_cast<double>(sums[3 * i + 1]),
+           static_cast<double>(sums[3 * i + 2]), peak);
+  }
+  line("other work", std::max(0.0, busy_s - seen_s), 0, 0, 0);
+  line("waiting", std::max(0.0, all_s - seen_s), 0, 0, 0);
+  log_info("peak: products of matrices, {:.1f} Gflop/s in float32, {:.1f} in float64, a rank",
+           static_cast<double>(peaks[0]) / 1e3 / ranks, static_cast<double>(peaks[1]) / 1e3 / ranks);
+}
+
 /// What the sweep took, of all ranks. Collective.
 void log_totals(const RunContext& context, const Expectation& expected, double elapsed_s, Communicator& communicator,
                 Reducer& reducer) {
@@ -82,8 +130,9 @@ void log_totals(const RunContext& context, const Expectation& expected, double e
   double peak[] = {static_cast<double>(peak_memory_bytes())};
   reducer.sum(sums);
   reducer.max(peak);
-  if (!communicator.is_root()) return;
   const double busy_s = static_cast<double>(sums[0]) * 1e-3, gib = 1 << 30;
+  log_stages(busy_s, elapsed_s, communicator, reducer);
+  if (!communicator.is_root()) return;
   log_info(
       "{:.1f} s, {:.0f} % of the ranks' time at work, {:.3g} Gflop/s a rank, {:.2f} GiB read, peak memory of a rank "
       "{:.2f} GiB",

@@ -9,6 +9,7 @@
 
 #include "error_of.hpp"
 #include "spectrace/core/log.hpp"
+#include "spectrace/core/stage_times.hpp"
 #include "spectrace/core/stopwatch.hpp"
 #include "spectrace/plan/memory.hpp"
 #include "spectrace/run/collector.hpp"
@@ -75,9 +76,15 @@ Json Worker::run(const Assignment& assignment) {
 
 Json Worker::do_assignment(const Assignment& assignment) {
   switch (assignment.step) {
-    case Step::open: return open(assignment.model);
+    case Step::open: {
+      const StageTimer timer(Stage::opening);
+      return open(assignment.model);
+    }
     case Step::work: return work(assignment);
-    case Step::collect: return collect(assignment.model);
+    case Step::collect: {
+      const StageTimer timer(Stage::writing);
+      return collect(assignment.model);
+    }
   }
   return {};
 }
@@ -85,6 +92,7 @@ Json Worker::do_assignment(const Assignment& assignment) {
 Worker::Opened& Worker::opened(std::size_t model) {
   if (!opened_ || opened_->number != model) {
     opened_.reset();
+    const StageTimer timer(Stage::opening);
     opened_ = std::make_unique<Opened>(context_, model);
   }
   return *opened_;
@@ -256,6 +264,7 @@ Json Worker::work_on_opened(const Assignment& assignment) {
 
   RankReport report;
   const std::uint64_t read_before = opened.model.store.bytes_read();
+  const StageTimes times_before = stage_times();
   PassEvents events;
   events.on_done = [&](std::size_t index, Record record) {
     const Unit& unit = opened.plan.units[index];
@@ -296,6 +305,7 @@ Json Worker::work_on_opened(const Assignment& assignment) {
   report.stopped = !run_pass(opened.stream, opened.plan, assignment.units, options, events);
   if (options.stage + 1 < options.num_stages) ends.close();
   report.compute_s = watch.elapsed_s();
+  report.stages = stage_times() - times_before;
   report.bytes_read = opened.model.store.bytes_read() - read_before;
   context_.bytes_read += report.bytes_read;
 

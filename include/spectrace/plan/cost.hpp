@@ -7,8 +7,8 @@
 namespace spectrace {
 
 /// Floating-point operations, estimates from the sizes; a multiplication and an addition count two.
-/// Singular values of an (m, n) matrix, m >= n: 2 m n^2 for the QR, 8/3 n^3 for the bidiagonal form (Golub & Van Loan
-/// 2013, section 8.6).
+/// Singular values of an (m, n) matrix, m >= n: 2 n^2 (m - n/3) for the QR, 4 n^2 (m - n/3) for the bidiagonal form
+/// (Golub & Van Loan 2013, section 8.6).
 double singular_values_flops(std::int64_t num_rows, std::int64_t num_columns);
 
 /// The four attention matrices of one layer; every head's slices; the unembedding.
@@ -21,6 +21,9 @@ double unembedding_flops(const ModelDescription& model);
 /// One prompt through all layers, with its statistics (the graph Laplacians' eigenvalues among them).
 /// num_block_parameters: of all layers, which is the same for every prompt.
 double prompt_flops(const ModelDescription& model, double num_block_parameters, std::int64_t num_tokens);
+
+/// Of these, in one layer: the eigenvalues of every head's token graph.
+double sheaf_flops(const ModelDescription& model, std::int64_t num_tokens);
 
 /// Weights of the model, from its sources: parameters in total, in all layers, and in one.
 std::int64_t num_parameters(const ModelDescription& model);

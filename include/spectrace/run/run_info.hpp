@@ -4,19 +4,21 @@
 #include <vector>
 
 #include "spectrace/core/json.hpp"
+#include "spectrace/core/stage_times.hpp"
 
 namespace spectrace {
 
 /// Keys of the journal's notes that hold a rank's report begin so.
 inline constexpr const char* kReportKey = "report/";
 
-/// A rank's part of <model>.run.json: host, rank, threads, Slurm ids, seconds of each stage, bytes read, peak
-/// memory.
+/// A rank's part of <model>.run.json: host, rank, threads, Slurm ids, seconds, flops and bytes of each
+/// stage, peak memory.
 struct RankReport {
   bool stopped = false;
   double compute_s = 0;
   std::uint64_t bytes_read = 0;
   std::size_t num_units = 0;
+  StageTimes stages;
 
   /// With what the process itself knows: host, pid, peak memory.
   std::string to_json(int rank, int num_threads) const;
