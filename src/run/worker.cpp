@@ -8,6 +8,7 @@
 #include <span>
 
 #include "error_of.hpp"
+#include "spectrace/core/host_memory.hpp"
 #include "spectrace/core/log.hpp"
 #include "spectrace/core/stopwatch.hpp"
 #include "spectrace/plan/memory.hpp"
@@ -152,6 +153,7 @@ Json Worker::open(std::size_t model) {
   const ModelEntry& entry = context_.job.models[model];
   return with_outcome(context_, entry, [&]() -> Json {
     const Opening opening = open_for_work(context_, entry);
+    return_freed_memory();
     if (opening.complete) {
       Json json = to_json(finished_model(context_, entry));
       json["units"] = Json::array();
@@ -309,6 +311,7 @@ Json Worker::work_on_opened(const Assignment& assignment) {
 Json Worker::collect(std::size_t model) {
   // Nothing of another model is kept in memory meanwhile.
   opened_.reset();
+  return_freed_memory();
   const ModelEntry& entry = context_.job.models[model];
   return with_outcome(context_, entry, [&] { return to_json(collect_model(context_, entry)); });
 }

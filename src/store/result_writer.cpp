@@ -202,12 +202,13 @@ void ResultFileWriter::State::add_group(const Group& group) {
     for (std::size_t axis = 1; axis < shape.size(); ++axis) open.row_size *= shape[axis];
     rows.emplace(place_of(group, dataset.name), std::move(open));
   }
-  Group described = group;
-  for (auto& dataset : described.datasets) {
-    dataset.values = {};
-    dataset.in_rows = true;
-  }
-  outline.groups.push_back(std::move(described));
+  Group& described = outline.groups.emplace_back();
+  described.path = group.path;
+  described.attributes = group.attributes;
+  described.dimensions = group.dimensions;
+  for (const auto& dataset : group.datasets)
+    described.datasets.push_back(
+        {dataset.name, dataset.dims, dataset.units, dataset.long_name, {}, /*in_rows=*/true});
 }
 
 void ResultFileWriter::State::finish_rows(const std::string& place, OpenRows& open) {
