@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <iterator>
 #include <map>
 #include <memory>
 #include <set>
@@ -256,7 +257,12 @@ void ResultFileWriter::commit(const std::vector<std::pair<std::string, Attribute
   State& state = *state_;
   with_file_named(state.path, state.image.get(), [&] {
     for (auto& [place, open] : state.rows) state.finish_rows(place, open);
-    state.rows.clear();
+    // HDF5 writes what it has kept of a dataset when that is closed. From the last to the first: the order in which
+    // they lie in the file.
+    while (!state.rows.empty()) {
+      state.rows.erase(std::prev(state.rows.end()));
+      state.image->release_memory();
+    }
     state.outline.attributes = attributes;
     const std::string digest = digest_tree(state.outline, [&](const Group& group, const Dataset& dataset) {
       return state.digests.at(place_of(group, dataset.name));
