@@ -10,12 +10,15 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <type_traits>
 
 #include "checkpoint_files.hpp"
 #include "row_cache.hpp"
+#include "spectrace/checkpoint/element_conversion.hpp"
 #include "spectrace/checkpoint/region_reader.hpp"
 #include "spectrace/checkpoint/tensor_digests.hpp"
 #include "spectrace/core/error.hpp"
+#include "spectrace/core/hash.hpp"
 #include "spectrace/core/parallel.hpp"
 
 namespace spectrace {
@@ -47,6 +50,11 @@ void with_data(const Tensor& out, const Task& task) {
   if (out.scalar_type() == at::kDouble) return task(out.mutable_data_ptr<double>());
   SPECTRACE_ASSERT(out.scalar_type() == at::kFloat);
   task(out.mutable_data_ptr<float>());
+}
+
+template <typename To>
+constexpr at::ScalarType scalar_type_of() {
+  return std::is_same_v<To, double> ? at::kDouble : at::kFloat;
 }
 
 /// "[12, 3]": the place in the tensor of element `position` of the rows from `first_row` on.
@@ -171,9 +179,56 @@ std::int64_t TensorStore::read_segments(const TensorInfo& tensor, std::int64_t f
     } else {
       non_finite += read_region(source, tensor, from, to - from, target, sink);
     }
-    if (is_whole) note_segment(tensor, segment, hash.value());
+    if (!is_whole) return;
+    note_segment(tensor, segment, hash.value());
+    keep_expected_rows(index_of(tensor), from, to - from, per_row, target);
   });
   return non_finite;
+}
+
+void TensorStore::expect_rows(const TensorInfo& tensor, std::vector<std::int64_t> rows, ComputeType type) const {
+  SPECTRACE_ASSERT(tensor.shape.size() == 2);
+  std::sort(rows.begin(), rows.end());
+  rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
+  rows_->expect(index_of(tensor), {std::move(rows), scalar_type(type)});
+}
+
+template <typename To>
+void TensorStore::keep_expected_rows(std::size_t tensor, std::int64_t first, std::int64_t num_rows,
+                                     std::int64_t num_columns, const To* values) const {
+  const auto expected = rows_->expected(tensor);
+  if (!expected) return;
+  const auto& rows = expected->rows;
+  for (auto row = std::lower_bound(rows.begin(), rows.end(), first); row != rows.end() && *row < first + num_rows;
+       ++row) {
+    const To* const begin = values + (*row - first) * num_columns;
+    // One that is not finite is looked up by itself: its error names it.
+    if (count_non_finite(begin, num_columns) > 0) continue;
+    const Tensor one = at::empty({num_columns}, scalar_type_of<To>());
+    std::copy_n(begin, num_columns, one.mutable_data_ptr<To>());
+    rows_->add(tensor, *row, one.to(expected->type));
+  }
+}
+
+template <typename To>
+void TensorStore::read_segments_of_rows(const TensorInfo& tensor, std::span<const std::int64_t> wanted) const {
+  const RegionSource source = source_of(tensor);
+  const std::size_t index = index_of(tensor);
+  const std::int64_t height = segment_rows(tensor), num_columns = row_elements(tensor);
+  std::vector<std::int64_t> segments;
+  for (const std::int64_t segment : digests_->unseen(index)) {
+    const auto row = std::lower_bound(wanted.begin(), wanted.end(), segment * height);
+    if (row != wanted.end() && *row < (segment + 1) * height) segments.push_back(segment);
+  }
+  parallel_for(static_cast<std::int64_t>(segments.size()), [&](std::int64_t task) {
+    const std::int64_t segment = segments[static_cast<std::size_t>(task)], first = segment * height;
+    const std::int64_t num_rows = std::min(height, tensor.shape[0] - first);
+    const auto values = std::make_unique_for_overwrite<To[]>(static_cast<std::size_t>(num_rows * num_columns));
+    Xxh3 hash;
+    read_region(source, tensor, first, num_rows, values.get(), &hash);
+    note_segment(tensor, segment, hash.value());
+    keep_expected_rows(index, first, num_rows, num_columns, values.get());
+  });
 }
 
 Tensor TensorStore::read(const TensorInfo& tensor, ComputeType type) const {
@@ -212,6 +267,10 @@ Tensor TensorStore::gather_rows(const TensorInfo& tensor, std::span<const std::i
   const Tensor found = allocate(tensor, shape, type);
   const std::int64_t per_row = row_elements(tensor);
   const std::size_t index = index_of(tensor);
+  if (rows_->expected(index) && tensor.is_contiguous())
+    with_data(found, [&](auto* values) {
+      read_segments_of_rows<std::remove_pointer_t<decltype(values)>>(tensor, wanted);
+    });
   std::vector<bool> is_there(wanted.size(), false);
   for (std::size_t i = 0; i < wanted.size(); ++i)
     if (const auto row = rows_->find(index, wanted[i], scalar_type(type))) {

@@ -1,5 +1,6 @@
 #include "spectrace/core/host_memory.hpp"
 
+#include <malloc.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -37,6 +38,12 @@ std::int64_t host_memory_bytes() {
     lower_to(root / name, limit);
   }
   return limit;
+}
+
+void return_freed_memory() {
+#ifdef __GLIBC__
+  ::malloc_trim(0);
+#endif
 }
 
 }  // namespace spectrace

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 
 #include "block_ops.hpp"
 #include "spectrace/core/parallel.hpp"
@@ -133,6 +134,16 @@ const TensorInfo& checked_info(const TensorStore& store, const TensorSource& sou
 }
 
 }  // namespace
+
+void expect_tokens(const ModelDescription& model, const TensorStore& store, std::vector<std::int64_t> token_ids,
+                   std::int64_t longest_prompt, ComputeType type) {
+  const EmbeddingSources& sources = model.embedding;
+  store.expect_rows(checked_info(store, sources.token), std::move(token_ids), type);
+  if (!sources.position) return;
+  std::vector<std::int64_t> rows(static_cast<std::size_t>(longest_prompt));
+  std::iota(rows.begin(), rows.end(), sources.position_offset);
+  store.expect_rows(checked_info(store, *sources.position), std::move(rows), type);
+}
 
 Embedded embed(const ModelDescription& model, const TensorStore& store, const TokenBatch& batch, ComputeType type) {
   const EmbeddingSources& sources = model.embedding;

@@ -76,8 +76,9 @@ std::vector<Prompt> parse_prompts(const JsonNode& set, const fs::path& folder) {
   if (const auto path = set.find("path")) {
     prompts = read_prompt_file(relative_to(folder, path_text(*path)));
   } else {
-    set.at("prompts").for_each(
-        [&](const JsonNode& prompt) { prompts.push_back(parse_prompt(prompt, prompts.size())); });
+    const JsonNode list = set.at("prompts");
+    prompts.reserve(list.json().size());
+    list.for_each([&](const JsonNode& prompt) { prompts.push_back(parse_prompt(prompt, prompts.size())); });
   }
   check_prompt_ids(prompts, "prompt set '" + set.at("name").as_string() + "'");
   return prompts;
@@ -173,8 +174,13 @@ void check_sets(const Job& job, const std::set<std::string>& unreadable, Problem
         "Add a prompt set, or leave these analyses out.");
 }
 
+enum class ParseMode {
+  checked,
+  settings  ///< root has checked them; prompt sets come by themselves
+};
+
 /// @pre the document follows the schema.
-Job parse_job(const JsonNode& node, const fs::path& folder, Problems& problems) {
+Job parse_job(const JsonNode& node, const fs::path& folder, ParseMode mode, Problems& problems) {
   Job job;
   job.folder = folder;
   job.name = node.at("name").as_string();
@@ -206,8 +212,10 @@ Job parse_job(const JsonNode& node, const fs::path& folder, Problems& problems) 
     if (const auto root = node.find("models_root")) job.models_root = relative_to(folder, path_text(*root));
     if (const auto output = node.find("output")) job.output = relative_to(folder, path_text(*output));
   });
-  check_models(job, problems);
-  check_sets(job, unreadable, problems);
+  if (mode == ParseMode::checked) {
+    check_models(job, problems);
+    check_sets(job, unreadable, problems);
+  }
   return job;
 }
 
@@ -302,43 +310,59 @@ Job read_job(const fs::path& path, const JobOverrides& overrides) {
   Problems problems(path.string());
   for (const auto& line : schema_errors(node)) problems.add(line);
   problems.throw_if_any();
-  Job job = parse_job(node, fs::absolute(path).parent_path(), problems);
+  Job job = parse_job(node, fs::absolute(path).parent_path(), ParseMode::checked, problems);
   problems.throw_if_any();
   Json json = std::move(node).release();
   select_models(overrides.models, job, json);
   if (overrides.output) job.output = fs::absolute(expand_home(*overrides.output)).lexically_normal();
   job.text = json.dump();
+  json.erase("prompt_sets");
+  job.settings = json.dump();
   return job;
 }
 
 std::string resolve_job(const Job& job) {
-  Json json = Json::parse(job.text);
-  Json sets = Json::array();
+  std::string lines;
+  const auto add = [&](const Json& line) { lines += line.dump() + "\n"; };
+  add({{"settings", job.settings},
+       {"text", job.text},
+       {"folder", text_of_bytes(job.folder.string())},
+       {"output", text_of_bytes(job.output.string())}});
   for (const auto& set : job.prompt_sets) {
-    Json prompts = Json::array();
-    for (const auto& prompt : set.prompts) {
-      Json entry = {{"id", prompt.id}};
-      if (prompt.input_ids) entry["input_ids"] = *prompt.input_ids;
-      if (!prompt.text.empty() || !prompt.input_ids) entry["text"] = prompt.text;
-      prompts.push_back(std::move(entry));
-    }
-    sets.push_back({{"name", set.name}, {"prompts", std::move(prompts)}});
+    add({set.name, set.prompts.size()});
+    for (const auto& prompt : set.prompts)
+      add({prompt.id, prompt.text, prompt.input_ids ? Json(*prompt.input_ids) : Json()});
   }
-  json["prompt_sets"] = std::move(sets);
-  return Json{{"job", std::move(json)},
-              {"text", job.text},
-              {"folder", text_of_bytes(job.folder.string())},
-              {"output", text_of_bytes(job.output.string())}}
-      .dump();
+  return lines;
 }
 
 Job parse_resolved_job(const std::string& text) {
-  const JsonNode node = JsonNode::parse_text(text, "job", ErrorKind::usage);
+  std::size_t begin = 0;
+  const auto next = [&] {
+    const std::size_t first = begin, end = std::min(text.find('\n', begin), text.size());
+    begin = std::min(end + 1, text.size());
+    return Json::parse(text.begin() + static_cast<std::ptrdiff_t>(first), text.begin() + static_cast<std::ptrdiff_t>(end));
+  };
+  const Json head = next();
   Problems problems("job");
-  Job job = parse_job(node.at("job"), bytes_of_text(node.at("folder").as_string()), problems);
+  Job job = parse_job(JsonNode::parse_text(head.at("settings").get_ref<const std::string&>(), "job", ErrorKind::usage),
+                      bytes_of_text(head.at("folder").get<std::string>()), ParseMode::settings, problems);
   problems.throw_if_any();
-  job.text = node.at("text").as_string();
-  job.output = bytes_of_text(node.at("output").as_string());
+  job.text = head.at("text");
+  job.settings = head.at("settings");
+  job.output = bytes_of_text(head.at("output").get<std::string>());
+  while (begin < text.size()) {
+    const Json set_line = next();
+    PromptSetEntry& set = job.prompt_sets.emplace_back();
+    set.name = set_line.at(0);
+    set.prompts.resize(set_line.at(1).get<std::size_t>());
+    for (auto& prompt : set.prompts) {
+      Json line = next();
+      prompt.id = std::move(line.at(0).get_ref<std::string&>());
+      prompt.text = std::move(line.at(1).get_ref<std::string&>());
+      if (!line.at(2).is_null()) prompt.input_ids = line.at(2).get<std::vector<std::int64_t>>();
+    }
+  }
   return job;
 }
 

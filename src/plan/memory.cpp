@@ -12,7 +12,9 @@ constexpr std::int64_t kMiB = 1 << 20;
 /// Resident after start-up with libtorch, HDF5 and MPI in it.
 constexpr std::int64_t kLibraries = 160 * kMiB;
 constexpr std::int64_t kEmbeddingRows = 64 * kMiB;
-constexpr std::int64_t kLeastUnderWay = 64 * kMiB, kMostUnderWay = 2048 * kMiB;
+constexpr std::int64_t kLeastUnderWay = 16 * kMiB, kMostUnderWay = 2048 * kMiB;
+/// Batches that go through a block together, at most (256 tokens of 4096).
+constexpr std::int64_t kBatchesTogether = 16;
 
 /// Values that a batch's record has for each prompt.
 std::int64_t values_of_prompt(const ModelDescription& model, const AnalysisChoice& analyses, std::int64_t num_beta,
@@ -97,8 +99,9 @@ std::int64_t hidden_bytes_limit(const Job& job, const ModelDescription& model, c
                                 std::int64_t limit_bytes) {
   const MemoryNeed need = memory_need(model, plan, job.compute.dtype, job.beta.count, job.graph_eigenvalues);
   const std::int64_t left = limit_bytes - need.libraries - need.layer - need.workspace;
-  // Worth some layers, since every stream reads them all again.
-  const std::int64_t wanted = std::clamp(16 * need.layer, kLeastUnderWay, kMostUnderWay);
+  // Worth some layers, since every stream reads them all again, and some batches, since threads share these.
+  const std::int64_t worthwhile = std::max(16 * need.layer, std::min(kBatchesTogether * need.one_batch, 64 * kMiB));
+  const std::int64_t wanted = std::clamp(worthwhile, kLeastUnderWay, kMostUnderWay);
   return std::clamp<std::int64_t>(left, 1, wanted);
 }
 

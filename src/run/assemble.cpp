@@ -168,6 +168,11 @@ void Assembly::start_set(std::size_t s) {
 
   std::vector<std::string> ids, errors;
   std::vector<std::int64_t> num_tokens, token_ids, row_start;
+  std::size_t num_all_tokens = 0;
+  for (const auto& prompt : set.prompts) num_all_tokens += prompt.token_ids.size();
+  token_ids.reserve(num_all_tokens);
+  for (auto* texts : {&ids, &errors}) texts->reserve(set.prompts.size());
+  for (auto* numbers : {&num_tokens, &row_start}) numbers->reserve(set.prompts.size());
   for (const auto& prompt : set.prompts) {
     ids.push_back(prompt.id);
     errors.push_back(prompt.error);
@@ -313,7 +318,8 @@ Group Assembly::take_set_group(std::size_t s) {
   }
   set.prompts.datasets.insert(
       set.prompts.datasets.begin() + 2,
-      {"prompt_error", {"prompt"}, "1", "Why the prompt could not run; empty if it did", prompt_errors_[s]});
+      {"prompt_error", {"prompt"}, "1", "Why the prompt could not run; empty if it did",
+       std::move(prompt_errors_[s])});
   mark_failed(set.prompts);
   for (const auto& dataset : set.prompts.datasets)
     if (dataset.in_rows)

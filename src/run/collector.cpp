@@ -87,6 +87,9 @@ class Collector {
         plan_(plan_of(context.job, model_, std::move(preparation_.sets), preparation_.analyses)),
         analyses_(prompt_analyses(context.job, plan_.analyses)),
         assembly_(model_.description, plan_, context.job.slicing, analyses_, context.job.keep) {
+    // The assembly has them now.
+    for (auto& set : plan_.sets)
+      for (auto& prompt : set.prompts) prompt.token_ids = {};
     for (std::size_t s = 0; s < plan_.sets.size(); ++s)
       for (const auto* quantity : quantities_of(analyses_))
         if (quantity->has_statistics) sums_[s].emplace_back(quantity, StatisticsSums(num_slots(quantity->dataset)));
@@ -197,13 +200,19 @@ class Collector {
     outline.attributes.emplace_back("identity", identity_to_json(identity));
 
     ResultFileWriter writer(context_.result_path(entry_));
-    for (const auto& group : outline.groups) {
+    for (auto& group : outline.groups) {
       writer.add_group(group);
-      if (!is_new.contains(group.path))
+      if (!is_new.contains(group.path)) {
         copy_rows(context_.result_path(entry_), group, writer);
-      else
-        for (std::size_t s = 0; s < plan_.sets.size(); ++s)
-          if (group.path == "/prompts/" + plan_.sets[s].name) write_set(s, index, writer);
+        continue;
+      }
+      for (std::size_t s = 0; s < plan_.sets.size(); ++s) {
+        if (group.path != "/prompts/" + plan_.sets[s].name) continue;
+        // Written, and as many as there are prompts. The summary wants to know which failed.
+        for (auto& dataset : group.datasets)
+          if (dataset.name != "prompt_error") dataset.values = {};
+        write_set(s, index, writer);
+      }
     }
     writer.commit(outline.attributes);
     return outline;
@@ -238,7 +247,10 @@ class Collector {
         info["rank_reports"].push_back(Json::parse(read_journal_record(place).texts.at("report").front()));
     // The job as it was written, last and as text: it may hold 100 000 prompts.
     std::string text = info.dump(2, ' ', false, Json::error_handler_t::replace);
-    text.replace(text.rfind("\n}"), 2, ",\n  \"job\": " + context_.job.text + "\n}\n");
+    text.erase(text.rfind("\n}"));
+    text += ",\n  \"job\": ";
+    text += context_.job.text;
+    text += "\n}\n";
     write_file_atomically(context_.run_info_path(entry_), text);
   }
 

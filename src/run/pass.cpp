@@ -105,13 +105,16 @@ class Pass {
 
   bool go() {
     // A group's pipeline begins when every rank has its spectra: a batch is not to wait for them in each stage.
+    // Where the unembedding is the embedding, rows for the batches come from its reading.
+    const bool is_tied = description_.embedding.unembedding.tensor == description_.embedding.token.tensor;
+    if (is_alone() && is_tied && !do_unembeddings()) return false;
     Round round;
     if (is_alone()) round = next_round();
     if (!pass_layers(round) || !leave(round)) return false;
     for (round = next_round(); !round.empty(); round = next_round())
       if (!pass_layers(round) || !leave(round)) return false;
     // The first stage is done before the others are.
-    return (!is_first() || do_unembeddings()) && !events_.stop_requested();
+    return is_first() ? do_unembeddings() : !events_.stop_requested();
   }
 
   bool do_unembeddings() {
@@ -119,7 +122,8 @@ class Pass {
       if (events_.stop_requested()) return false;
       do_unembedding(unit);
     }
-    return true;
+    unembedding_units_.clear();
+    return !events_.stop_requested();
   }
 
   /// Batches that go through the rank's layers together: none when there are no more, or at a stop.
@@ -177,9 +181,13 @@ class Pass {
   /// To the next stage, or as records to the journal.
   bool leave(Round& round) {
     for (auto& batch : round) {
+      bool is_sent = false;
+      // Sending signs what the batch was made of, which may have to be read for that.
+      if (!is_last() && !batch->error)
+        batch->error = error_of("the way to the next stage", [&] { is_sent = send(*batch); });
       if (is_last() || batch->error) {
         finish(*batch);
-      } else if (!send(*batch)) {
+      } else if (!is_sent) {
         // What has come so far, of this batch and the next ones.
         for (auto& one : round)
           if (one && !one->error) events_.on_state(one->unit, one->state());

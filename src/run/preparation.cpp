@@ -27,7 +27,7 @@ namespace fs = std::filesystem;
 constexpr std::int64_t kMostStarts = 1'000'000'000;
 
 fs::path preparation_path(const RunContext& context, const ModelEntry& entry) {
-  return context.journal_folder(entry) / "preparation.json";
+  return context.journal_folder(entry) / "preparation.jsonl";
 }
 
 Identity make_identity(const Job& job, const OpenModel& model, const std::vector<PreparedSet>& sets) {
@@ -240,8 +240,37 @@ void expect(const RunContext& context, const OpenModel& model, const ModelPlan& 
 
 }  // namespace
 
+namespace {
+
+/// The last line: what all before it must be.
+std::string checksum_line(std::string_view lines) { return Json{{"sha256", sha256_hex(lines)}}.dump() + "\n"; }
+
+/// Takes lines of JSON off a text.
+class JsonLines {
+ public:
+  explicit JsonLines(std::string_view text) : left_(text) {}
+  Json next() {
+    const auto end = std::min(left_.find('\n'), left_.size());
+    const std::string_view line = left_.substr(0, end);
+    left_.remove_prefix(std::min(end + 1, left_.size()));
+    return Json::parse(line);
+  }
+
+ private:
+  std::string_view left_;
+};
+
+}  // namespace
+
+// A line of JSON for what is not a prompt, one for each prompt, the checksum: all of it as one JSON would be several
+// times as large in memory as the token ids.
 void Preparation::write(const RunContext& context, const ModelEntry& entry) const {
-  Json all = {
+  std::string text;
+  const auto add = [&](const Json& line) {
+    text += line.dump(-1, ' ', false, Json::error_handler_t::replace);
+    text += '\n';
+  };
+  Json head = {
       {"folder", text_of_bytes(folder.string())},
       {"fingerprint", fingerprint},
       {"analyses",
@@ -253,17 +282,16 @@ void Preparation::write(const RunContext& context, const ModelEntry& entry) cons
       {"fresh", fresh},
       {"num_starts", num_starts},
       {"open_s", open_s}};
-  for (const auto& set : sets) {
-    Json prompts = Json::array();
-    for (const auto& prompt : set.prompts) prompts.push_back({prompt.id, prompt.token_ids, prompt.error});
-    all["sets"].push_back({set.name, std::move(prompts)});
-  }
+  for (const auto& set : sets) head["sets"].push_back({set.name, set.prompts.size()});
   for (const auto& [key, place] : states)
-    all["states"].push_back(
+    head["states"].push_back(
         {key, place.entry.file.filename().string(), place.entry.offset, place.entry.size_bytes, place.next_layer});
+  add(head);
+  for (const auto& set : sets)
+    for (const auto& prompt : set.prompts) add({prompt.id, prompt.token_ids, prompt.error});
+  text += checksum_line(text);
   create_folders(context.journal_folder(entry));
-  const std::string text = all.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-  write_file_atomically(preparation_path(context, entry), Json{{"sha256", sha256_hex(text)}}.dump() + "\n" + text);
+  write_file_atomically(preparation_path(context, entry), text);
 }
 
 Preparation Preparation::read(const RunContext& context, const ModelEntry& entry) {
@@ -275,31 +303,34 @@ Preparation Preparation::read(const RunContext& context, const ModelEntry& entry
   try {
     // Ranks compute what stands here: a token id that a bit fell out of must not be one of them.
     const std::string text = read_text_file(path);
-    const auto line = std::min(text.find('\n'), text.size());
-    if (Json::parse(text.substr(0, line)).at("sha256") !=
-        sha256_hex(std::string_view(text).substr(std::min(line + 1, text.size()))))
-      throw damaged("its checksum is wrong");
-    const Json all = Json::parse(text.begin() + static_cast<std::ptrdiff_t>(line), text.end());
+    static const std::size_t checksum_bytes = checksum_line("").size();
+    const std::string_view all = text, lines = all.substr(0, all.size() - std::min(all.size(), checksum_bytes));
+    if (all.substr(lines.size()) != checksum_line(lines)) throw damaged("its checksum is wrong");
+    JsonLines reader(lines);
+    const Json head = reader.next();
     Preparation preparation;
-    preparation.folder = bytes_of_text(all.at("folder").get<std::string>());
-    preparation.fingerprint = all.at("fingerprint");
-    const Json& a = all.at("analyses");
+    preparation.folder = bytes_of_text(head.at("folder").get<std::string>());
+    preparation.fingerprint = head.at("fingerprint");
+    const Json& a = head.at("analyses");
     preparation.analyses = {a.at(0), a.at(1), a.at(2), a.at(3), a.at(4), a.at(5)};
-    for (const auto& set : all.at("sets")) {
-      PreparedSet& target = preparation.sets.emplace_back();
-      target.name = set.at(0);
-      for (const auto& prompt : set.at(1))
-        target.prompts.push_back({prompt.at(0), prompt.at(1).get<std::vector<std::int64_t>>(), prompt.at(2)});
-    }
-    for (const auto& state : all.at("states"))
+    for (const auto& state : head.at("states"))
       preparation.states[state.at(0)] = {
           {context.journal_folder(entry) / state.at(1).get<std::string>(), state.at(2), state.at(3), false},
           state.at(4)};
-    preparation.identity = identity_from_json(all.at("identity"));
-    preparation.prompt_sha256 = all.at("prompt_sha256");
-    preparation.fresh = all.at("fresh");
-    preparation.num_starts = all.at("num_starts");
-    preparation.open_s = all.at("open_s");
+    preparation.identity = identity_from_json(head.at("identity"));
+    preparation.prompt_sha256 = head.at("prompt_sha256");
+    preparation.fresh = head.at("fresh");
+    preparation.num_starts = head.at("num_starts");
+    preparation.open_s = head.at("open_s");
+    for (const auto& set : head.at("sets")) {
+      PreparedSet& target = preparation.sets.emplace_back();
+      target.name = set.at(0);
+      target.prompts.resize(set.at(1).get<std::size_t>());
+      for (auto& prompt : target.prompts) {
+        const Json line = reader.next();
+        prompt = {line.at(0), line.at(1).get<std::vector<std::int64_t>>(), line.at(2)};
+      }
+    }
     return preparation;
   } catch (const Json::exception& error) {
     throw damaged(error.what());

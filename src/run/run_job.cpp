@@ -58,7 +58,8 @@ Job share_job(const RunOptions& options, Communicator& communicator, std::unique
     remove_leftovers(job);
     return communicator.size() > 1 ? resolve_job(job) : "";
   });
-  return communicator.is_root() ? job : parse_resolved_job(text);
+  if (!communicator.is_root()) job = parse_resolved_job(text);
+  return job;
 }
 
 /// One line a host: who runs where, on which cores.
@@ -168,6 +169,7 @@ RunEnd run_job(const RunOptions& options, Communicator& communicator, TimeLimit&
   std::unique_ptr<FolderLock> lock;
   const auto context = std::make_shared<RunContext>();
   context->job = share_job(options, communicator, lock);
+  return_freed_memory();  // a job as JSON is several times its prompts
   const Job& job = context->job;
   on_every_rank(communicator, [&] { open_log_file(job.output / "logs", communicator.rank()); });
   context->io = options.io;

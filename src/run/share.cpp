@@ -29,7 +29,8 @@ std::string share_from_root(Communicator& communicator, const std::function<std:
   }
   communicator.broadcast(message, 0);
   if (message.front() != '+') throw_error(message);
-  return message.substr(1);
+  message.erase(0, 1);
+  return message;
 }
 
 void on_every_rank(Communicator& communicator, const std::function<void()>& f) {

@@ -8,6 +8,7 @@
 #include <span>
 
 #include "error_of.hpp"
+#include "spectrace/core/host_memory.hpp"
 #include "spectrace/core/log.hpp"
 #include "spectrace/core/stage_times.hpp"
 #include "spectrace/core/stopwatch.hpp"
@@ -124,6 +125,22 @@ bool needs_several_rounds(const RunContext& context, const OpenModel& model, con
   return options.hidden_bytes_limit > 0 && bytes > options.hidden_bytes_limit;
 }
 
+/// Tells the checkpoint which rows of the embedding the assignment's batches need.
+void expect_rows(const RunContext& context, const OpenModel& model, const ModelPlan& plan,
+                 const Assignment& assignment) {
+  std::vector<std::int64_t> token_ids;
+  std::size_t longest = 0;
+  for (const std::size_t unit : assignment.units)
+    for (const std::size_t prompt : plan.units[unit].prompts) {
+      const auto& ids = plan.sets[plan.units[unit].set].prompts[prompt].token_ids;
+      token_ids.insert(token_ids.end(), ids.begin(), ids.end());
+      longest = std::max(longest, ids.size());
+    }
+  if (longest == 0) return;
+  expect_tokens(model.description, model.store, std::move(token_ids), static_cast<std::int64_t>(longest),
+                context.job.compute.dtype);
+}
+
 /// What is wrong with a model ends this model; what is wrong with the output folder, or our own mistake, the run.
 template <typename F>
 Json with_outcome(const RunContext& context, const ModelEntry& entry, F&& f) {
@@ -160,6 +177,7 @@ Json Worker::open(std::size_t model) {
   const ModelEntry& entry = context_.job.models[model];
   return with_outcome(context_, entry, [&]() -> Json {
     const Opening opening = open_for_work(context_, entry);
+    return_freed_memory();
     if (opening.complete) {
       Json json = to_json(finished_model(context_, entry));
       json["units"] = Json::array();
@@ -262,6 +280,8 @@ Json Worker::work_on_opened(const Assignment& assignment) {
 
   context_.link.may_wait(2 * static_cast<std::size_t>(batch_totals(opened.plan.units, assignment.units).together()));
 
+  if (options.stage == 0) expect_rows(context_, opened.model, opened.plan, assignment);
+
   RankReport report;
   const std::uint64_t read_before = opened.model.store.bytes_read();
   const StageTimes times_before = stage_times();
@@ -319,6 +339,7 @@ Json Worker::work_on_opened(const Assignment& assignment) {
 Json Worker::collect(std::size_t model) {
   // Nothing of another model is kept in memory meanwhile.
   opened_.reset();
+  return_freed_memory();
   const ModelEntry& entry = context_.job.models[model];
   return with_outcome(context_, entry, [&] { return to_json(collect_model(context_, entry)); });
 }

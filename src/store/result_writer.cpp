@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <iterator>
 #include <map>
 #include <memory>
 #include <set>
@@ -202,12 +203,13 @@ void ResultFileWriter::State::add_group(const Group& group) {
     for (std::size_t axis = 1; axis < shape.size(); ++axis) open.row_size *= shape[axis];
     rows.emplace(place_of(group, dataset.name), std::move(open));
   }
-  Group described = group;
-  for (auto& dataset : described.datasets) {
-    dataset.values = {};
-    dataset.in_rows = true;
-  }
-  outline.groups.push_back(std::move(described));
+  Group& described = outline.groups.emplace_back();
+  described.path = group.path;
+  described.attributes = group.attributes;
+  described.dimensions = group.dimensions;
+  for (const auto& dataset : group.datasets)
+    described.datasets.push_back(
+        {dataset.name, dataset.dims, dataset.units, dataset.long_name, {}, /*in_rows=*/true});
 }
 
 void ResultFileWriter::State::finish_rows(const std::string& place, OpenRows& open) {
@@ -255,7 +257,12 @@ void ResultFileWriter::commit(const std::vector<std::pair<std::string, Attribute
   State& state = *state_;
   with_file_named(state.path, state.image.get(), [&] {
     for (auto& [place, open] : state.rows) state.finish_rows(place, open);
-    state.rows.clear();
+    // HDF5 writes what it has kept of a dataset when that is closed. From the last to the first: the order in which
+    // they lie in the file.
+    while (!state.rows.empty()) {
+      state.rows.erase(std::prev(state.rows.end()));
+      state.image->release_memory();
+    }
     state.outline.attributes = attributes;
     const std::string digest = digest_tree(state.outline, [&](const Group& group, const Dataset& dataset) {
       return state.digests.at(place_of(group, dataset.name));

@@ -261,22 +261,22 @@ def sha_of(results, name="m"):
 
 
 def be_empty(journal):
-    (journal / "preparation.json").write_bytes(b"")
+    (journal / "preparation.jsonl").write_bytes(b"")
 
 
 def be_flipped(journal):
-    text = (journal / "preparation.json").read_bytes()
-    (journal / "preparation.json").write_bytes(flip(text, len(text) // 2, 0))
+    text = (journal / "preparation.jsonl").read_bytes()
+    (journal / "preparation.jsonl").write_bytes(flip(text, len(text) // 2, 0))
 
 
 def be_other_json(journal):
-    (journal / "preparation.json").write_text('{"sha256": 5}\n[[[]]]')
+    (journal / "preparation.jsonl").write_text('{"sha256": 5}\n[[[]]]')
 
 
 def have_fifo(journal):
     os.mkfifo(journal / "rank-00000-0.journal")
-    os.unlink(journal / "preparation.json")
-    os.mkfifo(journal / "preparation.json")
+    os.unlink(journal / "preparation.jsonl")
+    os.mkfifo(journal / "preparation.jsonl")
 
 
 def have_loop(journal):

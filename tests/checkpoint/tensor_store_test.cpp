@@ -96,6 +96,56 @@ TEST_F(TensorStoreTest, rows_and_gathered_rows) {
   EXPECT_TRUE(bad.empty());
 }
 
+// Several segments of some rows each: what is looked up now, later, and the digest come from one reading.
+TEST_F(TensorStoreTest, expected_rows_cost_no_second_reading) {
+  const std::int64_t num_columns = 1 << 17;  // two rows a segment of float32
+  for (const auto stored : {at::kFloat, at::kDouble, at::kHalf}) {
+    at::Tensor given = at::rand({9, num_columns}, at::kDouble).to(stored);
+    given[4][7] = std::numeric_limits<double>::infinity();
+    write_safetensors(file("model.safetensors"), {{"w", given}});
+    for (const auto io : {IoMode::mmap, IoMode::read}) {
+      for (const auto type : {ComputeType::float32, ComputeType::float64}) {
+        const auto store = open(io);
+        const auto& tensor = *store.find("w");
+        store.expect_rows(tensor, {8, 0, 1, 6, 6}, type);
+        std::map<std::int64_t, std::string> bad;
+        const auto expect_rows = [&](const std::vector<std::int64_t>& rows) {
+          const at::Tensor index = at::tensor(at::ArrayRef<std::int64_t>(rows), at::kLong);
+          EXPECT_TRUE(at::equal(store.gather_rows(tensor, rows, type, bad),
+                                given.index_select(0, index).to(scalar_type(type))));
+        };
+        expect_rows({6, 0});
+        EXPECT_LT(store.bytes_read(), tensor.size_bytes);
+        expect_rows({1, 8, 0, 6});
+        EXPECT_TRUE(bad.empty());
+        const std::string digest = store.read_digest(tensor);
+        EXPECT_EQ(store.bytes_read(), tensor.size_bytes) << given.dtype() << " as " << name(type);
+        EXPECT_EQ(digest, open(io).read_digest(tensor));
+        // One that nobody expected, and one that is not finite.
+        expect_rows({3});
+        EXPECT_GT(store.bytes_read(), tensor.size_bytes);
+        store.gather_rows(tensor, std::vector<std::int64_t>{4}, type, bad);
+        EXPECT_EQ(bad.count(4), 1u);
+      }
+    }
+  }
+}
+
+// As the unembedding of a tied model is read: rows for the look-ups come with it.
+TEST_F(TensorStoreTest, expected_rows_come_with_any_reading_of_whole_segments) {
+  const at::Tensor given = at::rand({9, 1 << 17}, at::kFloat);
+  write_safetensors(file("model.safetensors"), {{"w", given}});
+  const auto store = open();
+  const auto& tensor = *store.find("w");
+  store.expect_rows(tensor, {7, 2}, ComputeType::float64);
+  at::Tensor block = at::empty({9, 1 << 17}, at::kFloat);
+  store.read_rows(tensor, 0, block);
+  std::map<std::int64_t, std::string> bad;
+  const at::Tensor found = store.gather_rows(tensor, std::vector<std::int64_t>{2, 7}, ComputeType::float64, bad);
+  EXPECT_EQ(store.bytes_read(), tensor.size_bytes);
+  EXPECT_TRUE(at::equal(found, given.index_select(0, at::tensor({2, 7}, at::kLong)).to(at::kDouble)));
+}
+
 TEST_F(TensorStoreTest, names_the_first_value_that_is_not_finite) {
   at::Tensor given = numbered({6, 4}, at::kFloat);
   given[3][2] = std::numeric_limits<float>::quiet_NaN();

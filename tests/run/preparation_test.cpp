@@ -23,7 +23,7 @@ TEST(preparation, no_flipped_bit_and_no_cut_comes_through) {
   preparation.identity = {{"slicing", "correct"}};
   preparation.num_starts = 3;
   preparation.write(context, entry);
-  const auto path = context.journal_folder(entry) / "preparation.json";
+  const auto path = context.journal_folder(entry) / "preparation.jsonl";
   const std::string whole = read_text_file(path);
   EXPECT_EQ(Preparation::read(context, entry).sets[0].prompts[0].token_ids, (std::vector<std::int64_t>{11, 12, 13}));
   const auto expect_refused = [&](const std::string& text) {
@@ -33,7 +33,7 @@ TEST(preparation, no_flipped_bit_and_no_cut_comes_through) {
       ADD_FAILURE() << "taken: " << text;
     } catch (const InputError& error) {
       EXPECT_EQ(error.kind(), ErrorKind::io);
-      EXPECT_NE(std::string(error.what()).find("preparation.json"), std::string::npos);
+      EXPECT_NE(std::string(error.what()).find("preparation.jsonl"), std::string::npos);
     }
   };
   for (std::size_t place = 0; place < whole.size(); ++place) {

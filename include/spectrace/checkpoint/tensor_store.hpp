@@ -64,12 +64,19 @@ class TensorStore {
   /// @pre out is contiguous, float32 or float64, [any, shape[1:]...], and the rows exist.
   void read_rows(const TensorInfo& tensor, std::int64_t first, Tensor out) const;
   /// Chosen rows, in the order given (embedding look-up): [rows.size(), shape[1:]...]; each is read once, however often
-  /// it is chosen, and some MiB of them are kept for the next call. The digest sees nothing of them. Rows with values
+  /// it is chosen, and some MiB of them are kept for the next call. The digest sees nothing of them, unless they were
+  /// expected. Rows with values
   /// that are not finite come as zeros and are named in `bad_rows`, by their number in the tensor, with the error's
   /// text; the others are what they are.
   /// @pre every row exists.
   Tensor gather_rows(const TensorInfo& tensor, std::span<const std::int64_t> rows, ComputeType type,
                      std::map<std::int64_t, std::string>& bad_rows) const;
+
+  /// Says which rows gather_rows will be asked for, and in which type. From then on, whatever reads them whole segments
+  /// at a time keeps them, some MiB of them; and gather_rows reads the segments that no digest has seen yet whole, since
+  /// the digest needs their bytes anyway. So the tensor is read once for both.
+  /// @pre the tensor is a matrix, and every row exists.
+  void expect_rows(const TensorInfo& tensor, std::vector<std::int64_t> rows, ComputeType type) const;
 
   /// Brings the tensor's bytes from the disk into the host's cache, until `stop`. A hint: nothing is reported, nothing
   /// is counted.
@@ -101,6 +108,13 @@ class TensorStore {
   std::size_t index_of(const TensorInfo& tensor) const;
   /// Notes a segment's hash. @throws InputError (model) if the segment was read before and had another one.
   void note_segment(const TensorInfo& tensor, std::int64_t segment, std::uint64_t hash) const;
+  /// Keeps those of the rows that are expected to be looked up. values: [num_rows, columns].
+  template <typename To>
+  void keep_expected_rows(std::size_t tensor, std::int64_t first, std::int64_t num_rows, std::int64_t num_columns,
+                          const To* values) const;
+  /// Reads the unseen segments that hold rows which are wanted and not kept. @pre rows of the tensor are expected.
+  template <typename To>
+  void read_segments_of_rows(const TensorInfo& tensor, std::span<const std::int64_t> wanted) const;
   template <typename To>
   std::int64_t read_segments(const TensorInfo& tensor, std::int64_t first, std::int64_t num_rows, To* out) const;
 

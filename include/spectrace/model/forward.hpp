@@ -31,6 +31,11 @@ struct Embedded {
   std::vector<std::string> prompt_errors;  // [num_prompts]
 };
 
+/// Says which rows of the embedding's tables the prompts to come need, so that these are read once for look-ups, digest
+/// and, where it is the same matrix, the unembedding.
+void expect_tokens(const ModelDescription& model, const TensorStore& store, std::vector<std::int64_t> token_ids,
+                   std::int64_t longest_prompt, ComputeType type);
+
 /// @pre every token id is in the table and every prompt fits (check_tokens).
 /// @throws InputError (model, io) if the embedding cannot be read.
 Embedded embed(const ModelDescription& model, const TensorStore& store, const TokenBatch& batch, ComputeType type);

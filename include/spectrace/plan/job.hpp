@@ -84,6 +84,7 @@ struct Job {
   std::filesystem::path models_root;
   std::filesystem::path output;
   std::string text;  ///< the job file, comments and prompts of files left out, options put in: one line of JSON
+  std::string settings;  ///< of this, all but the prompt sets
 
   const PromptSetEntry* find_set(const std::string& set_name) const;
   /// The sets that a model runs on, in the job's order.
@@ -103,7 +104,8 @@ struct JobOverrides {
 /// @throws InputError (usage) that lists every error found, a line each.
 Job read_job(const std::filesystem::path& path, const JobOverrides& overrides = {});
 
-/// A job as text for other ranks: prompts and all. parse_resolved_job(resolve_job(job)) is the same job.
+/// A job as text for other ranks: prompts and all, a line of JSON each, so that whoever reads or writes it needs little
+/// memory beside. parse_resolved_job(resolve_job(job)) is the same job.
 std::string resolve_job(const Job& job);
 Job parse_resolved_job(const std::string& text);
 
