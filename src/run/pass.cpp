@@ -171,9 +171,12 @@ class Pass {
   /// To the next stage, or as records to the journal.
   bool leave(Round& round) {
     for (auto& batch : round) {
+      bool is_sent = false;
+      if (!is_last() && !batch->error)  // what it was made of is read to its end then, and may not be there any more
+        batch->error = error_of("the next stage", [&] { is_sent = events_.send(batch->unit, batch->state()); });
       if (is_last() || batch->error) {
         finish(*batch);
-      } else if (!events_.send(batch->unit, batch->state())) {
+      } else if (!is_sent) {
         // What has come so far, of this batch and the next ones.
         for (auto& one : round)
           if (one && !one->error) events_.on_state(one->unit, one->state());

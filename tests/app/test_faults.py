@@ -12,7 +12,7 @@ import time
 import h5py
 import numpy as np
 import pytest
-from models import ids_set, make_llama
+from models import LLAMA_CONFIG, ids_set, llama_tensors, make_llama, write_safetensors
 from program import ENVIRONMENT, PROGRAM, run_job, spectrace, write_job
 
 
@@ -393,3 +393,38 @@ def test_model_that_one_rank_cannot_see_fails_alone(tmp_path, stages):
     assert whole.returncode == 0
     for name in ("bad", "good"):
         assert (tmp_path / "sweep" / f"{name}.h5").read_bytes() == (tmp_path / "whole" / f"{name}.h5").read_bytes()
+
+
+def make_large_llama(folder, layers=24):
+    """60 MB: some seconds of work."""
+    folder.mkdir()
+    sizes = {"heads": 8, "kv_heads": 4, "head_dim": 32, "hidden": 256, "inner": 512, "vocab": 50}
+    write_safetensors(folder / "model.safetensors", llama_tensors(np.random.default_rng(5), layers=layers, **sizes))
+    config = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": layers, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 32}
+    (folder / "config.json").write_text(json.dumps(LLAMA_CONFIG | config))
+
+
+@pytest.mark.parametrize("io", ["auto", "mmap"])
+@pytest.mark.parametrize("stages", [1, 2])
+def test_checkpoint_cut_short_under_way_fails_alone(tmp_path, io, stages):
+    """Whoever maps a file dies of SIGBUS where its bytes are gone."""
+    make_large_llama(tmp_path / "m")
+    make_llama(tmp_path / "good", seed=2)
+    models = [{"name": name, "path": str(tmp_path / name)} for name in ("m", "good")]
+    compute = {"tokens_per_batch": 64, "threads": 1, "stages": stages}
+    job = make_job(tmp_path / "job", models=models, compute=compute, prompt_sets=[ids_set("a", count=40)])
+    calm = run_job(tmp_path / "calm", job | {"models": models[1:]})
+    path = write_job(tmp_path / "job", job)
+    process = start(path, "--io", io, ranks=2)
+    journal = tmp_path / "job" / "job" / "journal" / "m"
+    wait_for(lambda: sum(file.stat().st_size for file in journal.glob("*.journal")) > 100_000, process)
+    checkpoint = tmp_path / "m" / "model.safetensors"
+    size = checkpoint.stat().st_size
+    os.truncate(checkpoint, size // 5)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 1, said
+    with h5py.File(tmp_path / "job" / "job" / "m.h5") as file:
+        assert file.attrs["status"] != "ok" and "model.safetensors'" in file.attrs["error"], dict(file.attrs)
+        words = ("has become shorter", "is cut short", f"it had {size} bytes, now {size // 5}")
+        assert any(word in file.attrs["error"] for word in words), file.attrs["error"]
+    assert (tmp_path / "job" / "job" / "good.h5").read_bytes() == (calm / "good.h5").read_bytes()
