@@ -4,9 +4,13 @@
 #include <algorithm>
 #include <filesystem>
 #include <map>
+#include <set>
 
 #include "spectrace/app/commands.hpp"
 #include "spectrace/core/file.hpp"
+#include "spectrace/core/host_memory.hpp"
+#include "spectrace/plan/certain_need.hpp"
+#include "spectrace/plan/memory.hpp"
 #include "spectrace/plan/open_model.hpp"
 
 namespace spectrace {
@@ -68,19 +72,33 @@ void find_long_prompts(const PreparedSet& set, const ModelDescription& model, Fi
                   name_prompts(ids, set.name), longest, model.max_positions));
 }
 
+/// What surely does not fit into the rank that this process would be.
+void find_lack_of_memory(const Job& job, const OpenModel& model, std::vector<PreparedSet> sets, Findings& findings) {
+  const ModelPlan plan =
+      plan_model(model.description, job.analyses, std::move(sets), plan_options(job, model.config.json()));
+  const CertainNeed need(model.description, plan, job.compute.dtype);
+  const std::int64_t limit = memory_limit_bytes(job, host_memory_bytes(), 1);
+  std::set<std::string> found;
+  for (const auto& unit : plan.units)
+    if (const auto lack = need.find_lack(unit, limit); lack && found.insert(*lack).second) findings.add_error(*lack);
+}
+
 /// Everything wrong with one model, found from headers and prompts.
 Findings check_model(const Job& job, const ModelEntry& entry) {
   Findings findings;
   try {
     const OpenModel model = open_model(entry, job, IoMode::automatic);
-    if (!job.analyses.any_of_prompts()) return findings;
-    const auto sets = job.sets_of(entry);
-    if (sets.empty())
-      findings.warnings.push_back("attention, sheaf and residual are not computed (the model has no prompt sets)");
-    for (const auto& set : prepare_prompts(model, sets)) {
+    std::vector<PreparedSet> sets;
+    if (job.analyses.any_of_prompts()) {
+      sets = prepare_prompts(model, job.sets_of(entry));
+      if (sets.empty())
+        findings.warnings.push_back("attention, sheaf and residual are not computed (the model has no prompt sets)");
+    }
+    for (const auto& set : sets) {
       find_prompt_errors(set, findings);
       find_long_prompts(set, model.description, findings);
     }
+    find_lack_of_memory(job, model, std::move(sets), findings);
   } catch (const InputError& error) {
     findings.add_error(error.what());
   }

@@ -98,7 +98,7 @@ void add_run(CLI::App& app, CommandLine& line) {
       ->type_name("SECONDS");
   run->add_option_function<std::string>(
          "--io", [&line](const std::string& text) { line.run.io = parse_io_mode(text); },
-         "How checkpoints are read (auto: by the file system)")
+         "How checkpoints are read (auto: read, not mapped)")
       ->check(CLI::IsMember({"auto", "mmap", "read"}));
 }
 

@@ -84,7 +84,7 @@ void TensorStore::expect_unchanged() const {
 
 std::string digest_weights(const TensorStore& store) {
   Sha256 sha;
-  for (const auto& tensor : store.tensors()) sha.update(tensor.name + "\n" + store.read_digest(tensor) + "\n");
+  for (const auto& tensor : store.tensors()) sha.update(digest_lines(tensor.name, store.read_digest(tensor)));
   return sha.hex_digest();
 }
 

@@ -1,19 +1,13 @@
 #include "spectrace/checkpoint/region_reader.hpp"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <memory>
 #include <span>
 #include <string>
 #include <type_traits>
 #include <vector>
 
+#include "mapped_region.hpp"
 #include "spectrace/checkpoint/element_conversion.hpp"
 #include "spectrace/core/error.hpp"
 
@@ -29,37 +23,20 @@ constexpr std::int64_t worthwhile_gap_bytes = 16384;
 constexpr std::uint64_t chunk_bytes = 1u << 20;
 constexpr std::uint64_t window_bytes = 4u << 20;
 
-/// A part of a file mapped into memory, unmapped at the end of its life so that its pages do not add up.
-class MappedRegion {
- public:
-  MappedRegion(const FileReader& file, std::uint64_t offset, std::uint64_t size) {
-    // A page past the end of a file that shrank since it was opened would kill the process.
-    struct stat status {};
-    if (::fstat(file.descriptor(), &status) != 0 || static_cast<std::uint64_t>(status.st_size) < offset + size)
-      throw InputError(
-          ErrorKind::io, "'" + file.path().string() + "' has become shorter while it was being read",
-          "expected " + std::to_string(file.size_bytes()) + " bytes, found " + std::to_string(status.st_size));
-    static const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-    const std::uint64_t start = offset / page * page;
-    length_ = offset + size - start;
-    address_ =
-        ::mmap(nullptr, length_, PROT_READ, MAP_PRIVATE | MAP_POPULATE, file.descriptor(), static_cast<off_t>(start));
-    if (address_ == MAP_FAILED)
-      throw InputError(ErrorKind::io, "cannot map '" + file.path().string() + "' into memory", std::strerror(errno),
-                       "Use --io read.");
-    data_ = static_cast<const std::byte*>(address_) + (offset - start);
+/// What is wrong with a checkpoint's disk is this model's failure, not the run's.
+template <typename F>
+void of_the_model(F&& f) {
+  try {
+    f();
+  } catch (const InputError& error) {
+    throw InputError(ErrorKind::model, error.problem(), error.why(), error.suggestion());
   }
-  ~MappedRegion() { ::munmap(address_, length_); }
-  MappedRegion(const MappedRegion&) = delete;
-  MappedRegion& operator=(const MappedRegion&) = delete;
+}
 
-  const std::byte* data() const { return data_; }
-
- private:
-  void* address_ = nullptr;
-  std::uint64_t length_ = 0;
-  const std::byte* data_ = nullptr;
-};
+void read_at(const RegionSource& source, std::uint64_t offset, std::span<std::byte> bytes) {
+  of_the_model([&] { source.file.read_at(offset, bytes); });
+  source.bytes_read += bytes.size();
+}
 
 /// Calls visit(bytes) for one chunk of [offset, offset + size) after the other.
 template <typename Visit>
@@ -69,14 +46,17 @@ void visit_chunks(const RegionSource& source, std::uint64_t offset, std::uint64_
   for (std::uint64_t done = 0; done < size;) {
     const std::uint64_t num_bytes = std::min(chunk_bytes, size - done);
     if (source.use_mmap) {
-      const MappedRegion region(source.file, offset + done, num_bytes);
-      visit(std::span(region.data(), num_bytes));
+      of_the_model([&] {
+        const MappedRegion region(source.file, offset + done, num_bytes);
+        visit(std::span(region.data(), num_bytes));
+        region.expect_whole();
+      });
+      source.bytes_read += num_bytes;
     } else {
       const std::span bytes(buffer.get(), num_bytes);
-      source.file.read_at(offset + done, bytes);
+      read_at(source, offset + done, bytes);
       visit(std::span<const std::byte>(bytes));
     }
-    source.bytes_read += num_bytes;
     done += num_bytes;
   }
 }
@@ -98,8 +78,7 @@ std::int64_t read_contiguous(const RegionSource& source, StorageType type, std::
   const std::int64_t per_chunk = static_cast<std::int64_t>(chunk_bytes) / size;
   for (std::int64_t i = 0; i < count; i += per_chunk) {
     const std::span chunk(out + i, static_cast<std::size_t>(std::min(per_chunk, count - i)));
-    source.file.read_at(offset + static_cast<std::uint64_t>(i * size), std::as_writable_bytes(chunk));
-    source.bytes_read += chunk.size_bytes();
+    read_at(source, offset + static_cast<std::uint64_t>(i * size), std::as_writable_bytes(chunk));
     if (hash) hash->update(std::as_bytes(chunk));
     non_finite += count_non_finite(chunk.data(), static_cast<std::int64_t>(chunk.size()));
   }
@@ -119,8 +98,7 @@ class ReadWindow {
     if (offset < begin_ || offset + size > begin_ + filled_) {
       filled_ = std::max(size, std::min({ahead_, window_bytes, end_ - offset}));
       buffer_.resize(std::max<std::size_t>(buffer_.size(), filled_));
-      source_.file.read_at(offset, std::span(buffer_).first(filled_));
-      source_.bytes_read += filled_;
+      read_at(source_, offset, std::span(buffer_).first(filled_));
       begin_ = offset;
     }
     return buffer_.data() + (offset - begin_);

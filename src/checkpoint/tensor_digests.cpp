@@ -59,6 +59,19 @@ TensorDigests::TensorDigests(const std::vector<TensorInfo>& tensors) {
                         .seen = {}});
 }
 
+std::string digest_lines(const std::string& tensor, const std::string& digest) {
+  std::string lines;
+  for (const std::string* text : {&tensor, &digest}) {
+    for (const char c : *text) {
+      if (c == '\\') lines += "\\\\";
+      if (c == '\n') lines += "\\n";
+      if (c != '\\' && c != '\n') lines += c;
+    }
+    lines += '\n';
+  }
+  return lines;
+}
+
 bool TensorDigests::add(std::size_t tensor, std::int64_t segment, std::uint64_t hash) {
   const std::lock_guard lock(mutex_);
   Entry& entry = entries_[tensor];

@@ -24,8 +24,7 @@
 namespace spectrace {
 namespace {
 
-/// File systems on this machine's own disks or memory. Every other one is read: a page fault there waits for a server,
-/// one small request after another (Lustre, GPFS and NFS: 8 to 50 times slower than large reads).
+/// File systems on this machine's own disks or memory.
 bool is_local(const FileReader& file) {
   constexpr long xfs = 0x58465342, btrfs = 0x9123683e, zfs = 0x2fc12fc1, f2fs = 0xf2f52010;
   struct statfs status {};
@@ -128,7 +127,8 @@ TensorStore TensorStore::open(const std::filesystem::path& folder, IoMode io) {
   for (const auto& reader : store.readers_) store.files_.push_back(describe(*reader));
   store.digests_ = std::make_shared<TensorDigests>(store.tensors_);
   store.rows_ = std::make_shared<RowCache>();
-  store.use_mmap_ = io == IoMode::mmap || (io == IoMode::automatic && is_local(*store.readers_.front()));
+  store.use_mmap_ = io == IoMode::mmap;
+  store.is_local_ = is_local(*store.readers_.front());
   return store;
 }
 
@@ -268,9 +268,8 @@ Tensor TensorStore::gather_rows(const TensorInfo& tensor, std::span<const std::i
   const std::int64_t per_row = row_elements(tensor);
   const std::size_t index = index_of(tensor);
   if (rows_->expected(index) && tensor.is_contiguous())
-    with_data(found, [&](auto* values) {
-      read_segments_of_rows<std::remove_pointer_t<decltype(values)>>(tensor, wanted);
-    });
+    with_data(found,
+              [&](auto* values) { read_segments_of_rows<std::remove_pointer_t<decltype(values)>>(tensor, wanted); });
   std::vector<bool> is_there(wanted.size(), false);
   for (std::size_t i = 0; i < wanted.size(); ++i)
     if (const auto row = rows_->find(index, wanted[i], scalar_type(type))) {
@@ -315,7 +314,7 @@ void TensorStore::read_ahead(const TensorInfo& tensor, const std::atomic<bool>& 
   for (std::uint64_t done = 0; done < tensor.size_bytes && !stop.load(); done += part_bytes) {
     const std::uint64_t size = std::min(part_bytes, tensor.size_bytes - done);
     const auto offset = static_cast<off_t>(tensor.offset + done);
-    if (use_mmap_) {
+    if (is_local_) {
       if (::posix_fadvise(file.descriptor(), offset, static_cast<off_t>(size), POSIX_FADV_WILLNEED) != 0) return;
       continue;
     }

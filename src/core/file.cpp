@@ -112,12 +112,21 @@ void FileReader::read_at(std::uint64_t offset, std::span<std::byte> destination)
         ::pread(descriptor_, destination.data() + done, destination.size() - done, static_cast<off_t>(offset + done));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) fail("cannot read", path_, errno);
+    if (got == 0 && offset + done < size_bytes()) throw became_shorter();
     if (got == 0)
       throw InputError(ErrorKind::io, "'" + path_.string() + "' ends at byte " + std::to_string(offset + done),
                        "expected " + std::to_string(destination.size() - done) + " more bytes",
                        "Is the file cut short? Copy it again.");
     done += static_cast<std::size_t>(got);
   }
+}
+
+InputError FileReader::became_shorter() const {
+  struct stat status {};
+  const std::string now = ::fstat(descriptor_, &status) == 0 ? std::to_string(status.st_size) : "an unknown number";
+  return InputError(ErrorKind::io, "'" + path_.string() + "' has become shorter while it was being read",
+                    "it had " + std::to_string(size_bytes()) + " bytes, now " + now,
+                    "Copy it again, to where nobody writes to it.");
 }
 
 std::optional<std::string> FileReader::find_change() const {

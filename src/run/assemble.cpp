@@ -63,7 +63,7 @@ bool is_chosen(const PromptAnalyses& analyses, const PromptQuantity& quantity) {
   }
 }
 
-/// Values of one dataset that are brought into the file's form at once: 16 MiB.
+/// Values that are brought into the file's form at once: 16 MiB.
 constexpr std::size_t kMostRowValues = std::size_t{1} << 21;
 
 /// Mean over prompts by layer of a quantity (prompt, layer), from its statistics.
@@ -90,6 +90,26 @@ void add_scalars(Group& statistics) {
     if (spec.name == "l_star_entropy" && !entropy.empty()) value = l_star_entropy(entropy);
     statistics.datasets.push_back(make_dataset(spec, std::vector<double>{value}));
   }
+}
+
+/// Prompts [first, last) of a set as a dataset has them, `slots` values each: from the record of a batch, if there is
+/// one.
+std::vector<double> rows_of(const std::string& name, std::size_t slots, const Unit* unit, const Record& record,
+                            std::size_t first, std::size_t last) {
+  std::vector<double> rows((last - first) * slots, kNaN);  // of prompts that did not run: NaN
+  if (unit == nullptr || !record.error.empty()) return rows;
+  const Array& array = record.arrays.at(name);
+  const std::size_t found = array.values.size() / unit->prompts.size();
+  // graph_eigenvalues: the batch's longest prompt may be shorter than the set's; rows are padded then.
+  const auto width = name == "graph_eigenvalues" ? static_cast<std::size_t>(array.shape.back()) : found;
+  const std::size_t lines = width == 0 ? 0 : found / width, target_width = lines == 0 ? 0 : slots / lines;
+  for (std::size_t i = 0; i < unit->prompts.size(); ++i) {
+    if (unit->prompts[i] < first || unit->prompts[i] >= last) continue;
+    for (std::size_t line = 0; line < lines; ++line)
+      std::copy_n(array.values.begin() + static_cast<std::ptrdiff_t>(i * found + line * width), width,
+                  rows.begin() + static_cast<std::ptrdiff_t>((unit->prompts[i] - first) * slots + line * target_width));
+  }
+  return rows;
 }
 
 }  // namespace
@@ -269,30 +289,16 @@ void Assembly::add(std::size_t index, const Record& record) {
 void Assembly::write_rows(std::size_t set, const Unit* unit, const Record& record, ResultFileWriter& writer) {
   std::size_t& next = sets_[set].next_prompt;
   const std::size_t end = unit == nullptr ? plan_.sets[set].prompts.size() : unit->prompts.back() + 1;
-  for (const auto& [name, slots] : sets_[set].row_sizes) {
-    // In pieces: beside the record no copy of all its rows is needed.
-    const std::size_t piece = std::max<std::size_t>(1, kMostRowValues / std::max<std::size_t>(1, slots));
-    for (std::size_t first = next; first < end; first += piece) {
-      const std::size_t last = std::min(end, first + piece);
-      std::vector<double> rows((last - first) * slots, kNaN);  // of prompts that did not run: NaN
-      if (unit != nullptr && record.error.empty()) {
-        const Array& array = record.arrays.at(name);
-        const std::size_t found = array.values.size() / unit->prompts.size();
-        // graph_eigenvalues: the batch's longest prompt may be shorter than the set's; rows are padded then.
-        const auto width = name == "graph_eigenvalues" ? static_cast<std::size_t>(array.shape.back()) : found;
-        const std::size_t lines = width == 0 ? 0 : found / width, target_width = lines == 0 ? 0 : slots / lines;
-        for (std::size_t i = 0; i < unit->prompts.size(); ++i) {
-          if (unit->prompts[i] < first || unit->prompts[i] >= last) continue;
-          for (std::size_t line = 0; line < lines; ++line)
-            std::copy_n(
-                array.values.begin() + static_cast<std::ptrdiff_t>(i * found + line * width), width,
-                rows.begin() + static_cast<std::ptrdiff_t>((unit->prompts[i] - first) * slots + line * target_width));
-        }
-      }
-      writer.write_rows("/prompts/" + plan_.sets[set].name, name, rows);
-    }
-  }
-  next = end;
+  const auto& sizes = sets_[set].row_sizes;
+  const std::size_t slots_of_all = std::accumulate(sizes.begin(), sizes.end(), std::size_t{1},
+                                                   [](std::size_t sum, const auto& one) { return sum + one.second; });
+  // In pieces: beside the record no copy of all its rows is needed. The datasets side by side, as the writer needs
+  // them.
+  const std::size_t piece = std::max<std::size_t>(1, kMostRowValues / slots_of_all);
+  for (; next < end; next = std::min(end, next + piece))
+    for (const auto& [name, slots] : sizes)
+      writer.write_rows("/prompts/" + plan_.sets[set].name, name,
+                        rows_of(name, slots, unit, record, next, std::min(end, next + piece)));
 }
 
 void Assembly::add_statistics(std::size_t set, const std::string& quantity, const QuantityStatistics& statistics) {
@@ -318,8 +324,7 @@ Group Assembly::take_set_group(std::size_t s) {
   }
   set.prompts.datasets.insert(
       set.prompts.datasets.begin() + 2,
-      {"prompt_error", {"prompt"}, "1", "Why the prompt could not run; empty if it did",
-       std::move(prompt_errors_[s])});
+      {"prompt_error", {"prompt"}, "1", "Why the prompt could not run; empty if it did", std::move(prompt_errors_[s])});
   mark_failed(set.prompts);
   for (const auto& dataset : set.prompts.datasets)
     if (dataset.in_rows)

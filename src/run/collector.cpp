@@ -5,6 +5,7 @@
 #include <set>
 
 #include "error_of.hpp"
+#include "spectrace/checkpoint/tensor_digests.hpp"
 #include "spectrace/core/file.hpp"
 #include "spectrace/core/hash.hpp"
 #include "spectrace/core/log.hpp"
@@ -60,7 +61,7 @@ class Digests {
   }
   std::string sha256() const {
     std::string all;
-    for (const auto& [name, digest] : digests_) all += name + "\n" + digest + "\n";
+    for (const auto& [name, digest] : digests_) all += digest_lines(name, digest);
     return sha256_hex(all);
   }
 
@@ -69,12 +70,27 @@ class Digests {
   std::set<std::string> others_;
 };
 
-/// The group's datasets that are still in the file `from`.
-void copy_rows(const fs::path& from, const Group& group, ResultFileWriter& writer) {
-  for (const auto& dataset : group.datasets)
-    if (dataset.in_rows)
-      read_rows(from, group, dataset,
-                [&](std::span<const double> rows) { writer.write_rows(group.path, dataset.name, rows); });
+/// A group of the file `from` once more, in the way in which it was written first: the same bytes.
+void copy_group(const fs::path& from, Group group, ResultFileWriter& writer) {
+  std::vector<const Dataset*> in_rows;
+  for (auto& dataset : group.datasets) {
+    auto* const values = std::get_if<std::vector<double>>(&dataset.values);
+    if (values == nullptr) continue;
+    if (!dataset.dims.empty() && dataset.dims.front() == "prompt") {
+      dataset.in_rows = true;
+      values->clear();
+      in_rows.push_back(&dataset);
+    } else if (dataset.in_rows) {  // it was left in the file because it is large; whoever computed it had it whole
+      read_rows(from, group, {&dataset}, [&](const Dataset&, std::span<const double> rows) {
+        values->insert(values->end(), rows.begin(), rows.end());
+      });
+      dataset.in_rows = false;
+    }
+  }
+  writer.add_group(group);
+  read_rows(from, group, in_rows, [&](const Dataset& dataset, std::span<const double> rows) {
+    writer.write_rows(group.path, dataset.name, rows);
+  });
 }
 
 class Collector {
@@ -201,11 +217,11 @@ class Collector {
 
     ResultFileWriter writer(context_.result_path(entry_));
     for (auto& group : outline.groups) {
-      writer.add_group(group);
       if (!is_new.contains(group.path)) {
-        copy_rows(context_.result_path(entry_), group, writer);
+        copy_group(context_.result_path(entry_), group, writer);
         continue;
       }
+      writer.add_group(group);
       for (std::size_t s = 0; s < plan_.sets.size(); ++s) {
         if (group.path != "/prompts/" + plan_.sets[s].name) continue;
         // Written, and as many as there are prompts. The summary wants to know which failed.
@@ -287,10 +303,7 @@ bool update_description(const RunContext& context, const ModelEntry& entry, Resu
                                   [](const auto& attribute) { return attribute.first == "status"; });
   tree.attributes.insert(place, now.begin(), now.end());
   ResultFileWriter writer(context.result_path(entry));
-  for (const auto& group : tree.groups) {
-    writer.add_group(group);
-    copy_rows(context.result_path(entry), group, writer);
-  }
+  for (const auto& group : tree.groups) copy_group(context.result_path(entry), group, writer);
   writer.commit(tree.attributes);
   return true;
 }

@@ -16,6 +16,7 @@
 #include "spectrace/measure/unembedding.hpp"
 #include "spectrace/measure/weight_spectra.hpp"
 #include "spectrace/model/forward.hpp"
+#include "spectrace/plan/certain_need.hpp"
 #include "spectrace/plan/cost.hpp"
 #include "spectrace/plan/memory.hpp"
 
@@ -77,7 +78,8 @@ class Pass {
         description_(model_.description),
         plan_(plan),
         options_(options),
-        events_(events) {}
+        events_(events),
+        need_(description_, plan, stream.type()) {}
 
   bool run(const std::vector<std::size_t>& units) {
     for (const std::size_t unit : units) {
@@ -120,7 +122,10 @@ class Pass {
   bool do_unembeddings() {
     for (const std::size_t unit : unembedding_units_) {
       if (events_.stop_requested()) return false;
-      do_unembedding(unit);
+      if (auto lack = too_large(unit))
+        report(unit, failed(*lack), plan_.units[unit].flops);
+      else
+        do_unembedding(unit);
     }
     unembedding_units_.clear();
     return !events_.stop_requested();
@@ -171,7 +176,12 @@ class Pass {
       if (stop) return false;
       std::vector<std::size_t> here;
       for (const std::size_t unit : layer_units_)
-        if (plan_.units[unit].layer == layer) here.push_back(unit);
+        if (plan_.units[unit].layer == layer) {
+          if (auto lack = too_large(unit))
+            report(unit, failed(*lack), plan_.units[unit].flops);
+          else
+            here.push_back(unit);
+        }
       do_layer(layer, here, round);
     }
     layer_units_.clear();
@@ -182,7 +192,7 @@ class Pass {
   bool leave(Round& round) {
     for (auto& batch : round) {
       bool is_sent = false;
-      // Sending signs what the batch was made of, which may have to be read for that.
+      // Sending signs what the batch was made of, which may have to be read for that, and may be there no more.
       if (!is_last() && !batch->error)
         batch->error = error_of("the way to the next stage", [&] { is_sent = send(*batch); });
       if (is_last() || batch->error) {
@@ -233,7 +243,7 @@ class Pass {
     const StageTimer timer(Stage::embedding);
     auto batch =
         std::make_unique<BatchUnderWay>(model_, batch_of(plan_, plan_.units[unit]), unit, options_.prompt_analyses);
-    batch->error = too_large(plan_.units[unit]);
+    batch->error = too_large(unit);
     if (batch->error) return batch;
     if (const auto state = events_.find_state(unit)) {
       batch->go_on_from(*state, stream_.type());
@@ -249,19 +259,10 @@ class Pass {
     return batch;
   }
 
-  /// Why a batch cannot run in the memory that there is. Asked before: the system would rather kill the whole rank.
-  std::optional<std::string> too_large(const Unit& unit) const {
+  /// Why a unit cannot be done in the memory that there is. Asked before: the system would rather kill the whole rank.
+  std::optional<std::string> too_large(std::size_t unit) const {
     if (options_.memory_bytes <= 0) return std::nullopt;
-    std::size_t longest = 0;
-    for (const std::size_t prompt : unit.prompts)
-      longest = std::max(longest, plan_.sets[unit.set].prompts[prompt].token_ids.size());
-    const std::int64_t bytes =
-        block_workspace_bytes(description_, unit.num_tokens, static_cast<std::int64_t>(longest), stream_.type());
-    if (bytes <= options_.memory_bytes) return std::nullopt;
-    return fmt::format(
-        "a prompt of {} tokens needs about {:.1f} GiB for the attention of one layer, more than the {:.1f} GiB that a "
-        "rank may use here",
-        longest, static_cast<double>(bytes) / (1 << 30), static_cast<double>(options_.memory_bytes) / (1 << 30));
+    return need_.find_lack(plan_.units[unit], options_.memory_bytes);
   }
 
   void do_layer(std::int64_t layer, const std::vector<std::size_t>& layer_units, Round& round) {
@@ -399,6 +400,7 @@ class Pass {
   const ModelPlan& plan_;
   const PassOptions& options_;
   const PassEvents& events_;
+  CertainNeed need_;
   std::vector<std::size_t> layer_units_, unembedding_units_;
   std::vector<std::size_t> waiting_;  // all batches, in the order in which the first stage begins them
   std::size_t num_begun_ = 0;

@@ -151,6 +151,9 @@ std::string find_other_journal(const RunContext& context, const OpenModel& model
     std::string misfit = find_misfit(record, key);
     if (const auto unit = units.find(key); misfit.empty() && unit != units.end())
       misfit = find_misfit(record, *unit->second, model.description, plan, context.job);
+    if (const auto state = state_key(key); misfit.empty() && state)
+      if (const auto unit = units.find(state->first); unit != units.end())
+        misfit = find_state_misfit(record, *unit->second, model.description, plan, context.job);
     if (!misfit.empty()) return "the record '" + key + "' was not written by this version: " + misfit;
     if (entry.failed || key.starts_with(kReportKey)) continue;
     if (record.texts.at("fingerprint").front() == model.store.fingerprint()) continue;

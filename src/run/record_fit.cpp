@@ -45,15 +45,18 @@ std::string find_unembedding_misfit(const Record& record) {
   return "";
 }
 
+PromptAnalyses analyses_of(const ModelPlan& plan, const Job& job) {
+  return {plan.analyses.attention, plan.analyses.sheaf, plan.analyses.residual, job.graph_eigenvalues,
+          job.beta.values()};
+}
+
 std::string find_prompts_misfit(const Record& record, const Unit& unit, const ModelDescription& model,
                                 const ModelPlan& plan, const Job& job) {
   const auto num_prompts = unit.prompts.size();
   if (const auto errors = record.texts.find("prompt_errors");
       errors != record.texts.end() && errors->second.size() != num_prompts)
     return "it has errors of another number of prompts";
-  const auto beta = job.beta.values();
-  const PromptAnalyses analyses = {plan.analyses.attention, plan.analyses.sheaf, plan.analyses.residual,
-                                   job.graph_eigenvalues, beta};
+  const PromptAnalyses analyses = analyses_of(plan, job);
   for (const auto* quantity : quantities_of(analyses)) {
     const DatasetSpec& spec = quantity->dataset;
     if (!quantity->is_stored) continue;  // made from another one
@@ -61,7 +64,7 @@ std::string find_prompts_misfit(const Record& record, const Unit& unit, const Mo
     if (found == record.arrays.end()) return "array '" + spec.name + "' is absent";
     // As wide as the batch's longest prompt.
     const std::int64_t longest = found->second.shape.empty() ? 0 : found->second.shape.back();
-    Shape shape = slot_shape(spec, model, static_cast<std::int64_t>(beta.size()), longest);
+    Shape shape = slot_shape(spec, model, static_cast<std::int64_t>(analyses.beta.size()), longest);
     shape.insert(shape.begin(), static_cast<std::int64_t>(num_prompts));
     if (found->second.shape != shape) return "array '" + spec.name + "' has another shape";
     std::size_t most = 0;
@@ -86,6 +89,19 @@ std::string find_misfit(const Record& record, const Unit& unit, const ModelDescr
     case UnitKind::prompts: break;
   }
   return find_prompts_misfit(record, unit, model, plan, job);
+}
+
+std::string find_state_misfit(const Record& record, const Unit& unit, const ModelDescription& model,
+                              const ModelPlan& plan, const Job& job) {
+  if (unit.kind != UnitKind::prompts) return "it is of a unit that is not done in parts";
+  const TokenBatch batch = batch_of(plan, unit);
+  const Record expected = PromptMeasurement(model, batch, analyses_of(plan, job)).so_far();
+  for (const auto& [name, array] : expected.arrays)
+    if (auto misfit = find_misfit(record, name, array.shape); !misfit.empty()) return misfit;
+  if (const auto errors = record.texts.find("prompt_errors");
+      errors != record.texts.end() && errors->second.size() != unit.prompts.size())
+    return "it has errors of another number of prompts";
+  return find_misfit(record, "hidden", {unit.num_tokens, model.hidden_size});
 }
 
 std::string find_misfit(const Record& record, const std::string& key) {

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <new>
@@ -200,7 +201,7 @@ std::string digest_of_rows(const std::filesystem::path& path, const Group& group
   std::uint64_t count = 1;
   for (const auto& dim : dataset.dims) count *= group.find_dimension(dim)->size();
   NumbersDigest digest(count);
-  read_rows(path, group, dataset, [&](std::span<const double> rows) { digest.add(rows); });
+  read_rows(path, group, {&dataset}, [&](const Dataset&, std::span<const double> rows) { digest.add(rows); });
   return digest.hex_digest();
 }
 
@@ -243,32 +244,46 @@ ReadResults read_results_here(const std::filesystem::path& path, std::size_t mos
   return read;
 }
 
-void read_rows(const std::filesystem::path& path, const Group& group, const Dataset& dataset,
-               const std::function<void(std::span<const double> rows)>& take) {
-  with_file_named(path, [&] {
-    constexpr hsize_t kValuesAtOnce = 1 << 19;
-    hsize_t first = 0, num_rows = 1;
-    while (first < num_rows) {
-      std::vector<double> values;
-      {
-        const h5::Session session;
-        const Handle file = open_for_reading(path);
-        const std::string place = (group.path == "/" ? "" : group.path) + "/" + dataset.name;
-        const Handle object(SPECTRACE_H5(H5Dopen2, file.get(), place.c_str(), H5P_DEFAULT), H5Dclose);
-        const auto shape = h5::shape_of(object.get());
-        if (shape.empty()) throw h5::Error(place + " has no rows");
-        num_rows = shape.front();
-        hsize_t row_size = 1;
-        for (std::size_t axis = 1; axis < shape.size(); ++axis) row_size *= shape[axis];
-        // Whole chunks, so that each is unpacked once.
-        const hsize_t chunk = h5::rows_of_chunk(shape), most = kValuesAtOnce / std::max<hsize_t>(1, row_size);
-        const hsize_t count = std::min(num_rows - first, std::max<hsize_t>(1, most / chunk) * chunk);
-        values = h5::read_rows(object.get(), first, count);
-        first += count;
-      }
-      take(values);
-    }
-  });
+namespace {
+
+/// A dataset of which `num_read` rows were read.
+struct RowsUnderWay {
+  const Dataset* dataset;
+  hsize_t num_read = 0, num_rows = 1;  // how many there are is known when the first were read
+};
+
+std::vector<double> read_next_rows(const std::filesystem::path& path, const Group& group, RowsUnderWay& rows) {
+  constexpr hsize_t kValuesAtOnce = 1 << 19;
+  const h5::Session session;
+  const Handle file = open_for_reading(path);
+  const std::string place = (group.path == "/" ? "" : group.path) + "/" + rows.dataset->name;
+  const Handle object(SPECTRACE_H5(H5Dopen2, file.get(), place.c_str(), H5P_DEFAULT), H5Dclose);
+  const auto shape = h5::shape_of(object.get());
+  if (shape.empty()) throw h5::Error(place + " has no rows");
+  rows.num_rows = shape.front();
+  hsize_t row_size = 1;
+  for (std::size_t axis = 1; axis < shape.size(); ++axis) row_size *= shape[axis];
+  // Whole chunks, so that each is unpacked once.
+  const hsize_t chunk = h5::rows_of_chunk(shape), most = kValuesAtOnce / std::max<hsize_t>(1, row_size);
+  const hsize_t count = std::min(rows.num_rows - rows.num_read, std::max<hsize_t>(1, most / chunk) * chunk);
+  auto values = h5::read_rows(object.get(), rows.num_read, count);
+  rows.num_read += count;
+  return values;
+}
+
+}  // namespace
+
+void read_rows(const std::filesystem::path& path, const Group& group, const std::vector<const Dataset*>& datasets,
+               const std::function<void(const Dataset& dataset, std::span<const double> rows)>& take) {
+  std::vector<RowsUnderWay> left;
+  for (const Dataset* dataset : datasets) left.push_back({dataset});
+  while (!left.empty()) {
+    const auto next = std::min_element(
+        left.begin(), left.end(), [](const RowsUnderWay& a, const RowsUnderWay& b) { return a.num_read < b.num_read; });
+    const auto values = with_file_named(path, [&] { return read_next_rows(path, group, *next); });
+    take(*next->dataset, values);
+    if (next->num_read >= next->num_rows) left.erase(next);
+  }
 }
 
 ResultTree read_result_file(const std::filesystem::path& path, WrongDigest wrong_digest, std::size_t most_values) {

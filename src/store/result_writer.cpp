@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <algorithm>
 #include <iterator>
 #include <map>
 #include <memory>
@@ -127,11 +128,15 @@ class GroupMaker {
 
 /// A dataset whose rows are being written.
 struct OpenRows {
+  std::string name;
   Handle dataset;
   std::vector<hsize_t> shape;
-  hsize_t row_size = 1, chunk_rows = 1, num_written = 0;
-  std::vector<double> waiting;  // rows that do not fill their chunks yet
+  hsize_t row_size = 1, chunk_rows = 1, num_given = 0, num_written = 0;
+  std::vector<double> waiting;  // rows that are not written yet
   NumbersDigest digest;
+
+  bool is_finished() const { return num_written == shape.front(); }
+  hsize_t end_of_next_chunk() const { return std::min(num_written + chunk_rows, shape.front()); }
 };
 
 }  // namespace
@@ -144,14 +149,16 @@ struct ResultFileWriter::State {
   }
 
   void add_group(const Group& group);
-  void finish_rows(const std::string& place, OpenRows& rows);
+  /// Writes the chunks that can be: in the order of the rows that they end with, so that the file's bytes do not know
+  /// in which portions the rows came.
+  void write_chunks(std::vector<OpenRows>& group);
 
   std::filesystem::path path, temporary;
   std::unique_ptr<h5::ImageFile> image;
   std::unique_ptr<GroupMaker> groups;
-  std::map<std::string, OpenRows> rows;        // by place: "/prompts/x/trace"
-  std::map<std::string, std::string> digests;  // of values, by place
-  ResultTree outline;                          // all but the values of datasets
+  std::map<std::string, std::vector<OpenRows>> rows;  // by group
+  std::map<std::string, std::string> digests;         // of values, by place
+  ResultTree outline;                                 // all but the values of datasets
   bool committed = false;
 };
 
@@ -199,24 +206,38 @@ void ResultFileWriter::State::add_group(const Group& group) {
     }
     hsize_t size = 1;
     for (const hsize_t extent : shape) size *= extent;
-    OpenRows open{std::move(written), shape, 1, h5::rows_of_chunk(shape), 0, {}, NumbersDigest(size)};
+    OpenRows open{dataset.name, std::move(written), shape, 1, h5::rows_of_chunk(shape), 0, 0, {}, NumbersDigest(size)};
     for (std::size_t axis = 1; axis < shape.size(); ++axis) open.row_size *= shape[axis];
-    rows.emplace(place_of(group, dataset.name), std::move(open));
+    if (open.row_size == 0) open.num_given = open.num_written = shape.front();  // rows of nothing
+    rows[group.path].push_back(std::move(open));
   }
   Group& described = outline.groups.emplace_back();
   described.path = group.path;
   described.attributes = group.attributes;
   described.dimensions = group.dimensions;
   for (const auto& dataset : group.datasets)
-    described.datasets.push_back(
-        {dataset.name, dataset.dims, dataset.units, dataset.long_name, {}, /*in_rows=*/true});
+    described.datasets.push_back({dataset.name, dataset.dims, dataset.units, dataset.long_name, {}, /*in_rows=*/true});
 }
 
-void ResultFileWriter::State::finish_rows(const std::string& place, OpenRows& open) {
-  h5::write_rows(open.dataset.get(), open.num_written, open.shape, open.waiting);
-  open.num_written += open.row_size == 0 ? open.shape.front() : open.waiting.size() / open.row_size;
-  if (open.num_written != open.shape.front()) throw std::logic_error(place + " lacks rows");
-  digests[place] = open.digest.hex_digest();
+void ResultFileWriter::State::write_chunks(std::vector<OpenRows>& group) {
+  for (bool any = false;; any = true) {
+    OpenRows* next = nullptr;
+    hsize_t all_given = static_cast<hsize_t>(-1);
+    for (auto& open : group) {
+      all_given = std::min(all_given, open.num_given);
+      if (!open.is_finished() && (next == nullptr || open.end_of_next_chunk() < next->end_of_next_chunk()))
+        next = &open;
+    }
+    if (next == nullptr || next->end_of_next_chunk() > all_given) {
+      if (any) image->release_memory();
+      return;
+    }
+    const auto size = static_cast<std::ptrdiff_t>((next->end_of_next_chunk() - next->num_written) * next->row_size);
+    const auto end = next->waiting.begin() + size;
+    h5::write_rows(next->dataset.get(), next->num_written, next->shape, std::span(next->waiting.begin(), end));
+    next->num_written = next->end_of_next_chunk();
+    next->waiting.erase(next->waiting.begin(), end);
+  }
 }
 
 ResultFileWriter::ResultFileWriter(const std::filesystem::path& path) {
@@ -238,27 +259,27 @@ void ResultFileWriter::add_group(const Group& group) {
 
 void ResultFileWriter::write_rows(const std::string& group, const std::string& dataset,
                                   std::span<const double> values) {
-  OpenRows& open = state_->rows.at(group + "/" + dataset);
-  open.digest.add(values);
-  open.waiting.insert(open.waiting.end(), values.begin(), values.end());
-  const hsize_t whole =
-      open.row_size == 0 ? 0 : open.waiting.size() / open.row_size / open.chunk_rows * open.chunk_rows;
-  if (whole == 0) return;
-  with_file_named(state_->path, state_->image.get(), [&] {
-    const auto end = open.waiting.begin() + static_cast<std::ptrdiff_t>(whole * open.row_size);
-    h5::write_rows(open.dataset.get(), open.num_written, open.shape, std::span(open.waiting.begin(), end));
-    open.num_written += whole;
-    open.waiting.erase(open.waiting.begin(), end);
-    state_->image->release_memory();
-  });
+  auto& all = state_->rows.at(group);
+  const auto open =
+      std::find_if(all.begin(), all.end(), [&](const OpenRows& candidate) { return candidate.name == dataset; });
+  if (open == all.end()) throw std::logic_error(group + "/" + dataset + " is not written in rows");
+  open->digest.add(values);
+  if (open->row_size == 0) return;
+  open->waiting.insert(open->waiting.end(), values.begin(), values.end());
+  open->num_given += values.size() / open->row_size;
+  with_file_named(state_->path, state_->image.get(), [&] { state_->write_chunks(all); });
 }
 
 void ResultFileWriter::commit(const std::vector<std::pair<std::string, AttributeValue>>& attributes) {
   State& state = *state_;
   with_file_named(state.path, state.image.get(), [&] {
-    for (auto& [place, open] : state.rows) state.finish_rows(place, open);
-    // HDF5 writes what it has kept of a dataset when that is closed. From the last to the first: the order in which
-    // they lie in the file.
+    for (auto& [group, all] : state.rows)
+      for (auto& open : all) {
+        if (!open.is_finished() || !open.waiting.empty())
+          throw std::logic_error(group + "/" + open.name + " has too few rows, or too many");
+        state.digests[group + "/" + open.name] = open.digest.hex_digest();
+      }
+    // HDF5 writes what it has kept of a dataset when that is closed.
     while (!state.rows.empty()) {
       state.rows.erase(std::prev(state.rows.end()));
       state.image->release_memory();

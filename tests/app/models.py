@@ -16,26 +16,30 @@ def write_safetensors(path, tensors, dtype="<f4"):
     path.write_bytes(len(text).to_bytes(8, "little") + text + data)
 
 
-def llama_tensors(rng, layers=3, heads=4, kv_heads=2, head_dim=8, hidden=24, inner=40, vocab=50):
-    def normal(*shape):
-        return rng.normal(size=shape) / np.sqrt(shape[-1])
-
-    tensors = {"model.embed_tokens.weight": normal(vocab, hidden), "model.norm.weight": 1 + normal(hidden)}
+def llama_shapes(layers=3, heads=4, kv_heads=2, head_dim=8, hidden=24, inner=40, vocab=50):
+    shapes = {"model.embed_tokens.weight": (vocab, hidden), "model.norm.weight": (hidden,)}
     for layer in range(layers):
         base = f"model.layers.{layer}."
-        tensors |= {
-            base + "input_layernorm.weight": 1 + normal(hidden),
-            base + "post_attention_layernorm.weight": 1 + normal(hidden),
-            base + "self_attn.q_proj.weight": normal(heads * head_dim, hidden),
-            base + "self_attn.k_proj.weight": normal(kv_heads * head_dim, hidden),
-            base + "self_attn.v_proj.weight": normal(kv_heads * head_dim, hidden),
-            base + "self_attn.o_proj.weight": normal(hidden, heads * head_dim),
-            base + "mlp.gate_proj.weight": normal(inner, hidden),
-            base + "mlp.up_proj.weight": normal(inner, hidden),
-            base + "mlp.down_proj.weight": normal(hidden, inner),
+        shapes |= {
+            base + "input_layernorm.weight": (hidden,),
+            base + "post_attention_layernorm.weight": (hidden,),
+            base + "self_attn.q_proj.weight": (heads * head_dim, hidden),
+            base + "self_attn.k_proj.weight": (kv_heads * head_dim, hidden),
+            base + "self_attn.v_proj.weight": (kv_heads * head_dim, hidden),
+            base + "self_attn.o_proj.weight": (hidden, heads * head_dim),
+            base + "mlp.gate_proj.weight": (inner, hidden),
+            base + "mlp.up_proj.weight": (inner, hidden),
+            base + "mlp.down_proj.weight": (hidden, inner),
         }
-    tensors["lm_head.weight"] = normal(vocab, hidden)
-    return tensors
+    shapes["lm_head.weight"] = (vocab, hidden)
+    return shapes
+
+
+def llama_tensors(rng, **sizes):
+    def normal(shape):
+        return rng.normal(size=shape) / np.sqrt(shape[-1])
+
+    return {name: normal(shape) + (len(shape) == 1) for name, shape in llama_shapes(**sizes).items()}
 
 
 LLAMA_CONFIG = {

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -12,7 +13,7 @@ import time
 import h5py
 import numpy as np
 import pytest
-from models import ids_set, make_llama
+from models import LLAMA_CONFIG, ids_set, llama_shapes, llama_tensors, make_llama, write_safetensors
 from program import ENVIRONMENT, PROGRAM, run_job, spectrace, write_job
 
 
@@ -158,6 +159,37 @@ def test_partial_failure_keeps_what_is_finished(tmp_path):
             assert "weights" in file and np.isfinite(file["prompts/p/gain"][:]).all()
             assert "row 7" in file.attrs["error"] or "not finite" in file.attrs["error"]
             assert np.isnan(file["prompts/q/gain"][:]).all()
+
+
+def bytes_of(results, name="m"):
+    return (results / f"{name}.h5").read_bytes()
+
+
+@pytest.mark.parametrize("prompts", [3, 700])
+def test_results_that_grew_have_the_bytes_of_those_made_at_once(tmp_path, prompts):
+    """By a prompt set, by an analysis, by what had failed: whatever was copied lies as if it had been computed now."""
+    job = make_job(tmp_path, analyses=["weights", "residual"])
+    job["prompt_sets"] = [ids_set("a", count=prompts), ids_set("b", count=5, seed=8)]
+    whole = run_job(tmp_path / "whole", job)
+    for order in (["a", "b"], ["b", "a"]):
+        sets = {one["name"]: one for one in job["prompt_sets"]}
+        folder = tmp_path / order[0]
+        grown = run_job(folder, job | {"analyses": ["weights"]})
+        run_job(folder, job | {"prompt_sets": [sets[order[0]]]})
+        run_job(folder, job)
+        assert bytes_of(grown) == bytes_of(whole), order
+    good = (tmp_path / "m" / "model.safetensors").read_bytes()
+    make_llama(tmp_path / "m", seed=1, layers=3, change=nan_up_projection)
+    mended = run_job(tmp_path / "mended", job, expect=1)
+    with h5py.File(mended / "m.h5") as file:
+        assert file.attrs["status"] == "partial" and "weights" in file
+    (tmp_path / "m" / "model.safetensors").write_bytes(good)
+    run_job(tmp_path / "mended", job)
+    assert bytes_of(mended) == bytes_of(whole)
+
+
+def nan_up_projection(tensors):
+    tensors["model.layers.2.mlp.up_proj.weight"][3, 4] = np.nan
 
 
 def test_weights_overwritten_between_starts_are_noticed(tmp_path):
@@ -352,9 +384,45 @@ def test_prompt_that_does_not_fit_fails_alone(tmp_path):
     assert done.returncode == 1, done.stderr
     with h5py.File(tmp_path / "job" / "m.h5") as file:
         short, long = file["prompts/huge/prompt_error"].asstr()[:]
-        assert short == "" and "6000 tokens needs about" in long
+        assert short == "" and "6000 tokens needs at least 0.54 GiB" in long and "--max-memory" in long
         assert np.isfinite(file["prompts/huge/gain"][0]).all() and np.isnan(file["prompts/huge/gain"][1]).all()
         assert np.isfinite(file["prompts/a/gain"][:]).all()
+
+
+@pytest.mark.parametrize("ranks, stages", [(None, 1), (2, 2)])
+def test_model_that_does_not_fit_is_refused_before_it_is_taken(tmp_path, ranks, stages):
+    """Sizes by the terabyte in a file of holes: not a byte of the layer is read, the good model notices nothing."""
+    job = make_job(tmp_path, models=[{"name": name, "path": str(tmp_path / name)} for name in ("huge", "m")])
+    calm = run_job(tmp_path / "calm", job | {"models": job["models"][1:]})
+    sparse_llama(tmp_path / "huge", hidden=16384)
+    job["compute"] |= {"max_memory_gib": 0.5, "stages": stages}
+    path = write_job(tmp_path, job)
+    done = spectrace("run", path, ranks=ranks)
+    assert done.returncode == 1, done.stderr
+    with h5py.File(tmp_path / "job" / "huge.h5") as file:
+        assert file.attrs["status"] == "failed"
+        for words in ("a batch of", "the attention matrices of layer 1 need at least 4.00 GiB", "the unembedding needs at least 2.00 GiB", "--max-memory"):
+            assert words in file.attrs["error"], file.attrs["error"]
+    assert bytes_of(tmp_path / "job") == bytes_of(calm)
+    peak = float(re.search(r"peak memory of a rank ([0-9.]+) GiB", done.stderr)[1])
+    assert peak < 0.5
+    checked = spectrace("check", path)
+    assert checked.returncode == 1 and "huge: the unembedding needs at least 2.00 GiB" in checked.stdout, checked.stdout
+
+
+def sparse_llama(folder, hidden, layers=2, vocab=50000):
+    folder.mkdir()
+    sizes = {"heads": 128, "kv_heads": 128, "head_dim": 128, "hidden": hidden, "inner": 64, "vocab": vocab}
+    header, end = {}, 0
+    for name, shape in llama_shapes(layers=layers, **sizes).items():
+        begin, end = end, end + 4 * int(np.prod(shape))
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    with open(folder / "model.safetensors", "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)
+    config = {"hidden_size": hidden, "intermediate_size": 64, "num_hidden_layers": layers, "num_attention_heads": 128, "num_key_value_heads": 128, "head_dim": 128, "vocab_size": vocab}
+    (folder / "config.json").write_text(json.dumps(LLAMA_CONFIG | config))
 
 
 def test_rank_that_never_starts_ends_the_run(tmp_path):
@@ -393,3 +461,38 @@ def test_model_that_one_rank_cannot_see_fails_alone(tmp_path, stages):
     assert whole.returncode == 0
     for name in ("bad", "good"):
         assert (tmp_path / "sweep" / f"{name}.h5").read_bytes() == (tmp_path / "whole" / f"{name}.h5").read_bytes()
+
+
+def make_large_llama(folder, layers=24):
+    """60 MB: some seconds of work."""
+    folder.mkdir()
+    sizes = {"heads": 8, "kv_heads": 4, "head_dim": 32, "hidden": 256, "inner": 512, "vocab": 50}
+    write_safetensors(folder / "model.safetensors", llama_tensors(np.random.default_rng(5), layers=layers, **sizes))
+    config = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": layers, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 32}
+    (folder / "config.json").write_text(json.dumps(LLAMA_CONFIG | config))
+
+
+@pytest.mark.parametrize("io", ["auto", "mmap"])
+@pytest.mark.parametrize("stages", [1, 2])
+def test_checkpoint_cut_short_under_way_fails_alone(tmp_path, io, stages):
+    """Whoever maps a file dies of SIGBUS where its bytes are gone."""
+    make_large_llama(tmp_path / "m")
+    make_llama(tmp_path / "good", seed=2)
+    models = [{"name": name, "path": str(tmp_path / name)} for name in ("m", "good")]
+    compute = {"tokens_per_batch": 64, "threads": 1, "stages": stages}
+    job = make_job(tmp_path / "job", models=models, compute=compute, prompt_sets=[ids_set("a", count=40)])
+    calm = run_job(tmp_path / "calm", job | {"models": models[1:]})
+    path = write_job(tmp_path / "job", job)
+    process = start(path, "--io", io, ranks=2)
+    journal = tmp_path / "job" / "job" / "journal" / "m"
+    wait_for(lambda: sum(file.stat().st_size for file in journal.glob("*.journal")) > 100_000, process)
+    checkpoint = tmp_path / "m" / "model.safetensors"
+    size = checkpoint.stat().st_size
+    os.truncate(checkpoint, size // 5)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 1, said
+    with h5py.File(tmp_path / "job" / "job" / "m.h5") as file:
+        assert file.attrs["status"] != "ok" and "model.safetensors'" in file.attrs["error"], dict(file.attrs)
+        words = ("has become shorter", "is cut short", f"it had {size} bytes, now {size // 5}")
+        assert any(word in file.attrs["error"] for word in words), file.attrs["error"]
+    assert (tmp_path / "job" / "job" / "good.h5").read_bytes() == (calm / "good.h5").read_bytes()

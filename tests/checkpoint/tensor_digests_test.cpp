@@ -378,5 +378,12 @@ TEST_F(CheckpointChanges, a_fifo_in_place_of_a_file_does_not_hang) {
   }
 }
 
+TEST(DigestLines, no_name_stands_for_two_tensors) {
+  EXPECT_EQ(digest_lines("h.0.w", "ab12"), "h.0.w\nab12\n");
+  EXPECT_NE(digest_lines("a\n1\nb", "2"), digest_lines("a", "1") + digest_lines("b", "2"));
+  EXPECT_NE(digest_lines("a\n", "1"), digest_lines("a\\n", "1"));
+  EXPECT_NE(digest_lines("a", "\n1"), digest_lines("a\n", "1"));
+}
+
 }  // namespace
 }  // namespace spectrace

@@ -309,8 +309,10 @@ TEST_F(TensorStoreTest, file_that_shrinks_after_it_was_opened) {
     write_safetensors(file("model.safetensors"), {{"w", numbered({64, 1024}, at::kFloat)}});
     const auto store = open(io);
     fs::resize_file(file("model.safetensors"), 4096);
-    expect_input_error(ErrorKind::io, {file("model.safetensors").string()},
-                       [&] { store.read(*store.find("w"), ComputeType::float32); });
+    for (const auto type : {ComputeType::float32, ComputeType::float64})
+      expect_input_error(ErrorKind::model, {file("model.safetensors").string() + "' has become shorter", "now 4096"},
+                         [&] { store.read(*store.find("w"), type); });
+    expect_input_error(ErrorKind::model, {"has become shorter"}, [&] { store.read_digest(*store.find("w")); });
   }
 }
 

@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "spectrace/measure/prompts.hpp"
 #include "spectrace/run/record_fit.hpp"
 #include "spectrace/run/result_attributes.hpp"
 #include "spectrace/run/run_info.hpp"
@@ -223,6 +224,42 @@ TEST(RecordFit, arrays_must_be_those_of_the_unit) {
   EXPECT_NE(find_misfit(other, unit, model, plan, job), "");
   unit.kind = UnitKind::unembedding;
   EXPECT_NE(find_misfit(record, unit, model, plan, job), "");
+}
+
+TEST(RecordFit, a_batch_in_the_middle_must_have_the_shapes_that_it_goes_on_with) {
+  ModelDescription model;
+  model.num_layers = 3;
+  model.num_heads = 2;
+  model.head_dim = 3;
+  model.hidden_size = 5;
+  Job job;
+  ModelPlan plan;
+  plan.analyses = {};
+  plan.analyses.residual = true;
+  plan.analyses.attention = plan.analyses.sheaf = false;
+  plan.sets.push_back({"a", {{"0", {1, 2}, ""}, {"1", {3, 4, 5}, ""}}});
+  Unit unit;
+  unit.kind = UnitKind::prompts;
+  unit.prompts = {0, 1};
+  unit.num_tokens = 5;
+  const TokenBatch batch = batch_of(plan, unit);
+  Record record = PromptMeasurement(model, batch, {false, false, true, false, job.beta.values()}).so_far();
+  EXPECT_NE(find_state_misfit(record, unit, model, plan, job), "");
+  record.arrays["hidden"] = Array::filled_with_nan({5, 5});
+  EXPECT_EQ(find_state_misfit(record, unit, model, plan, job), "");
+  for (const std::vector<std::int64_t>& shape : {std::vector<std::int64_t>{4, 5}, {5, 4}, {25}, {5, 5, 1}, {}}) {
+    Record other = record;
+    other.arrays["hidden"] = Array::filled_with_nan(shape);
+    EXPECT_NE(find_state_misfit(other, unit, model, plan, job), "") << shape.size();
+  }
+  Record other = record;
+  other.arrays["last_token_norm"] = Array::filled_with_nan({2, 3});
+  EXPECT_NE(find_state_misfit(other, unit, model, plan, job), "");
+  other = record;
+  other.texts["prompt_errors"] = {""};
+  EXPECT_NE(find_state_misfit(other, unit, model, plan, job), "");
+  unit.kind = UnitKind::heads;
+  EXPECT_NE(find_state_misfit(record, unit, model, plan, job), "");
 }
 
 }  // namespace

@@ -115,6 +115,52 @@ TEST(result_file, same_tree_same_bytes) {
   EXPECT_TRUE(first == read_text_file(folder.path() / "third.h5"));
 }
 
+TEST(result_file, bytes_do_not_know_in_which_portions_rows_came) {
+  // Chunks of 64 rows, of 1 and of all; what is small lies in one piece.
+  const std::vector<std::int64_t> numbers(300);
+  Group group;
+  group.path = "/prompts/a";
+  group.dimensions = {{"prompt", numbers, "1", "Prompt"},
+                      {"wide", std::vector<std::int64_t>(1024), "1", "Wide"},
+                      {"wider", std::vector<std::int64_t>(40000), "1", "Wider"},
+                      {"none", std::vector<std::int64_t>(), "1", "None"},
+                      {"two", std::vector<std::int64_t>(2), "1", "Two"}};
+  const std::vector<std::pair<std::string, std::size_t>> widths = {
+      {"wide", 1024}, {"wider", 40000}, {"none", 0}, {"two", 2}};
+  for (const auto& [name, width] : widths)
+    group.datasets.push_back({"by_" + name, {"prompt", name}, "1", "Rows", std::vector<double>(), /*in_rows=*/true});
+  group.datasets.push_back({"one", {"prompt"}, "1", "Rows", std::vector<double>(), /*in_rows=*/true});
+  const auto write = [&](const std::filesystem::path& path, std::size_t portion) {
+    ResultFileWriter writer(path);
+    writer.add_group(group);
+    for (std::size_t first = 0; first < numbers.size(); first += portion)
+      for (const auto& dataset : group.datasets) {
+        const std::size_t rows = std::min(portion, numbers.size() - first);
+        const auto width = dataset.dims.size() == 1 ? 1 : group.find_dimension(dataset.dims[1])->size();
+        std::vector<double> values(rows * width);
+        for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<double>((first * width + i) % 1009);
+        writer.write_rows(group.path, dataset.name, values);
+      }
+    writer.commit({{"Conventions", std::string("spectrace-2")}});
+    return read_text_file(path);
+  };
+  const TempFolder folder;
+  const std::string bytes = write(folder.path() / "all.h5", numbers.size());
+  for (const std::size_t portion : {1, 7, 64, 100})
+    EXPECT_TRUE(write(folder.path() / "portions.h5", portion) == bytes) << portion;
+
+  // And read for a copy, side by side.
+  ResultFileWriter copy(folder.path() / "copy.h5");
+  copy.add_group(group);
+  std::vector<const Dataset*> datasets;
+  for (const auto& dataset : group.datasets) datasets.push_back(&dataset);
+  read_rows(folder.path() / "all.h5", group, datasets, [&](const Dataset& dataset, std::span<const double> rows) {
+    copy.write_rows(group.path, dataset.name, rows);
+  });
+  copy.commit({{"Conventions", std::string("spectrace-2")}});
+  EXPECT_TRUE(read_text_file(folder.path() / "copy.h5") == bytes);
+}
+
 TEST(result_file, old_file_is_replaced) {
   const TempFolder folder;
   write_result_file(folder.path() / "a.h5", sample_tree());

@@ -25,6 +25,10 @@ struct SegmentBytes {
 /// @pre 0 <= segment < num_segments(tensor)
 SegmentBytes segment_bytes(const TensorInfo& tensor, std::int64_t segment);
 
+/// "tensor\ndigest\n" as it goes into a digest over many: line ends and backslashes within are written as \n and \\,
+/// so that no name can stand for two tensors.
+std::string digest_lines(const std::string& tensor, const std::string& digest);
+
 /// What the bytes of each tensor were when they were read: the XXH3 of each segment, as the segments come. Safe to use
 /// from several threads at once. `tensor` is an index into the list given to the constructor.
 class TensorDigests {

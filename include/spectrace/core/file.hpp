@@ -39,6 +39,8 @@ class FileReader {
   int descriptor() const { return descriptor_; }
   /// Fills `destination` from `offset` on. @throws InputError (io) if the file ends before, or a read fails.
   void read_at(std::uint64_t offset, std::span<std::byte> destination) const;
+  /// The error (io) of a file that lacks bytes which it had when it was opened.
+  InputError became_shorter() const;
   /// What is not as it was when the file was opened, of the open file or of the one now found at its path ("it had 10
   /// bytes, now 12"); nothing if all is.
   std::optional<std::string> find_change() const;

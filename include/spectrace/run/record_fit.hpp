@@ -15,6 +15,10 @@ namespace spectrace {
 std::string find_misfit(const Record& record, const Unit& unit, const ModelDescription& model, const ModelPlan& plan,
                         const Job& job);
 
+/// The same of a batch in the middle of the layers: hidden states, and what was measured so far.
+std::string find_state_misfit(const Record& record, const Unit& unit, const ModelDescription& model,
+                              const ModelPlan& plan, const Job& job);
+
 /// The same of any record of the journal: what it says of the tensors that it was made of, or of a rank's work.
 std::string find_misfit(const Record& record, const std::string& key);
 

@@ -30,7 +30,9 @@ class ResultFileWriter {
   ResultFileWriter& operator=(const ResultFileWriter&) = delete;
 
   void add_group(const Group& group);
-  /// The next rows along the first dimension, whole ones. @pre the dataset is in_rows, and its group added.
+  /// The next rows along the first dimension, whole ones. In which portions they come makes no difference to the file;
+  /// what waits in memory are the rows that not all of the group's datasets have got. @pre the dataset is in_rows, and
+  /// its group added.
   void write_rows(const std::string& group, const std::string& dataset, std::span<const double> values);
   /// Root's attributes, and the file stands. @pre all rows are written.
   void commit(const std::vector<std::pair<std::string, AttributeValue>>& attributes);
@@ -59,10 +61,10 @@ enum class WrongDigest {
 ResultTree read_result_file(const std::filesystem::path& path, WrongDigest wrong_digest = WrongDigest::warned,
                             std::size_t most_values = static_cast<std::size_t>(-1));
 
-/// Reads a dataset that was left in the file, in blocks of rows.
-/// @throws InputError (io).
-void read_rows(const std::filesystem::path& path, const Group& group, const Dataset& dataset,
-               const std::function<void(std::span<const double> rows)>& take);
+/// Reads datasets of the group from the file, in blocks of rows: of the one with the fewest rows read so far next, so
+/// that they can be written side by side. @throws InputError (io).
+void read_rows(const std::filesystem::path& path, const Group& group, const std::vector<const Dataset*>& datasets,
+               const std::function<void(const Dataset& dataset, std::span<const double> rows)>& take);
 
 /// SHA-256 over names, shapes, attributes and values of a tree; content_sha256 itself left out. @pre all values are
 /// there.

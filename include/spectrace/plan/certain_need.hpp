@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "spectrace/plan/model_plan.hpp"
+
+namespace spectrace {
+
+/// What units of a model surely take beside the program: arrays that must be there at once, without whatever an
+/// estimate (MemoryNeed) may be wrong about. Less than they really take, never more: what does not fit by this is
+/// refused before it is begun, what does not fit by the estimate is warned of.
+class CertainNeed {
+ public:
+  /// @pre model and plan outlive it.
+  CertainNeed(const ModelDescription& model, const ModelPlan& plan, ComputeType dtype);
+
+  /// Of a batch: the largest layer, hidden states, queries and, where a prompt is long, its attention in one layer; of
+  /// a layer's spectra its attention matrices; of the unembedding the triangle and the rows' norms.
+  std::int64_t bytes(const Unit& unit) const;
+
+  /// Why a unit cannot fit into a rank's memory, how much it needs and what would make it fit; nothing where it may. Of
+  /// a limit that the program itself nearly fills, half counts as the unit's.
+  std::optional<std::string> find_lack(const Unit& unit, std::int64_t limit_bytes) const;
+
+ private:
+  std::int64_t longest_prompt(const Unit& unit) const;
+
+  const ModelDescription& model_;
+  const ModelPlan& plan_;
+  std::int64_t element_bytes_, largest_layer_bytes_ = 0;
+};
+
+}  // namespace spectrace
