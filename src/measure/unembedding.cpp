@@ -12,11 +12,14 @@ namespace spectrace {
 namespace {
 
 /// Rows a block: about 32 MiB in float64, and not so flat that the factorization's R is updated more often than needed.
+std::int64_t wanted_rows(std::int64_t num_columns) {
+  return std::max(num_columns, (std::int64_t{1} << 22) / std::max<std::int64_t>(1, num_columns));
+}
+
 /// Whole segments, so that the digest of the tensor sees all rows. How rows are cut has no effect on the bits of the
 /// singular values (TallSingularValues), nor on the norms of rows and their exact sums.
 std::int64_t rows_per_block(const TensorInfo& tensor) {
-  const std::int64_t num_columns = std::max<std::int64_t>(1, tensor.shape[1]), segment = segment_rows(tensor);
-  const std::int64_t wanted = std::max(num_columns, (std::int64_t{1} << 22) / num_columns);
+  const std::int64_t segment = segment_rows(tensor), wanted = wanted_rows(tensor.shape[1]);
   return (wanted + segment - 1) / segment * segment;
 }
 
@@ -66,6 +69,12 @@ Record measure_unembedding(const ModelDescription& model, const TensorStore& sto
   record.arrays["row_norm_std"] = scalar(row_moments.std);
   record.arrays["spectral_per_sqrt_vocab"] = scalar(summary.spectral_norm / std::sqrt(static_cast<double>(num_rows)));
   return record;
+}
+
+std::int64_t unembedding_workspace_bytes(std::int64_t num_rows, std::int64_t num_columns) {
+  const std::int64_t block = std::min(num_rows, wanted_rows(num_columns)) * num_columns * 4;  // float32 as a rule
+  return block + singular_values_bytes(num_rows, num_columns) +
+         num_rows * 24;  // norms of rows, and what is made of them
 }
 
 }  // namespace spectrace

@@ -146,4 +146,15 @@ Record measure_heads(const ModelDescription& model, const SlicedWeights& weights
   return record;
 }
 
+std::int64_t weight_spectra_workspace_bytes(const ModelDescription& model) {
+  const std::int64_t d = model.head_dim, queries = model.num_heads * d, keys = model.num_kv_heads * d;
+  std::array<std::int64_t, 4> bytes = {
+      singular_values_bytes(queries, model.hidden_size), singular_values_bytes(keys, model.hidden_size),
+      singular_values_bytes(keys, model.hidden_size), singular_values_bytes(model.hidden_size, queries)};
+  std::sort(bytes.rbegin(), bytes.rend());
+  std::int64_t sum = 0;
+  for (int i = 0; i < std::min(4, num_threads()); ++i) sum += bytes[static_cast<std::size_t>(i)];
+  return sum;
+}
+
 }  // namespace spectrace

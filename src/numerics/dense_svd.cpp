@@ -63,6 +63,10 @@ std::vector<double> dense_singular_values(const Tensor& a, SvdRoute route) {
   return {};
 }
 
+std::int64_t two_stage_bytes(std::int64_t num_rows, std::int64_t num_columns) {
+  return 8 * num_rows * num_columns + band_reduction_bytes(num_rows, num_columns, bandwidth_for(num_columns));
+}
+
 CheckedSingularValues checked_singular_values(const Tensor& a, double frobenius_norm, double tolerance) {
   if (a.numel() == 0) return {};
   for (const SvdRoute route :

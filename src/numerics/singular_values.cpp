@@ -36,6 +36,16 @@ std::int64_t block_rows(std::int64_t num_columns) {
   return std::max(kMinBlockRows, num_columns);
 }
 
+/// Up to 1.5 times as high as wide, reducing to R first costs more than it saves.
+bool is_reduced_at_once(std::int64_t num_rows, std::int64_t num_columns) {
+  return num_rows <= num_columns + num_columns / 2;
+}
+
+std::int64_t capacity_for(std::int64_t max_rows, std::int64_t num_columns) {
+  return is_reduced_at_once(max_rows, num_columns) ? max_rows
+                                                   : std::min(max_rows, num_columns + block_rows(num_columns));
+}
+
 double max_abs(const double* data, std::int64_t count) {
   double largest = 0.0;
   double poison = 0.0;  // x * 0 is NaN where x is not finite, which a maximum would pass over
@@ -57,10 +67,7 @@ TallSingularValues::TallSingularValues(std::int64_t num_columns, std::int64_t ma
   SPECTRACE_ASSERT(num_columns >= 0);
   if (num_columns == 0) return;
   const auto options = at::TensorOptions(at::kDouble);
-  // Up to 1.5 times as high as wide, reducing to R first costs more than it saves.
-  const bool is_small = max_rows <= num_columns + num_columns / 2;
-  const std::int64_t capacity = is_small ? max_rows : std::min(max_rows, num_columns + block_rows(num_columns));
-  work_ = at::empty({num_columns, capacity}, options).t();
+  work_ = at::empty({num_columns, capacity_for(max_rows, num_columns)}, options).t();
 }
 
 void TallSingularValues::add_rows(const Tensor& block) {
@@ -151,7 +158,7 @@ void TallSingularValues::factorize() {
 /// A matrix with the singular values of all rows, at most 1.5 times as high as wide; gives up work_.
 Tensor TallSingularValues::reduced() {
   const bool has_r = num_reflectors_ > 0;
-  if (has_r ? num_filled_ > num_columns_ : num_filled_ > num_columns_ + num_columns_ / 2) factorize();
+  if (has_r ? num_filled_ > num_columns_ : !is_reduced_at_once(num_filled_, num_columns_)) factorize();
   qr_.reset();
   if (num_filled_ < work_.size(0)) work_ = work_.narrow(0, 0, num_filled_).t().contiguous().t();
   return std::move(work_);
@@ -184,6 +191,15 @@ double TallSingularValues::relative_error(const Tensor& a) const {
   const auto rounded = static_cast<double>(num_reflectors) * static_cast<double>(height) +
                        static_cast<double>(2 * num_columns) * static_cast<double>(kWidestBand);
   return kUnitRoundoff * (kConstant + kGrowth * std::sqrt(rounded));
+}
+
+std::int64_t singular_values_bytes(std::int64_t num_rows, std::int64_t num_columns) {
+  const std::int64_t m = std::max(num_rows, num_columns), n = std::min(num_rows, num_columns);
+  if (n == 0) return 0;
+  const std::int64_t work = 8 * capacity_for(m, n) * n;
+  if (is_reduced_at_once(m, n)) return work + two_stage_bytes(m, n);
+  const std::int64_t triangle = 8 * n * n;
+  return std::max({work + tall_qr_bytes(capacity_for(m, n), n), work + triangle, triangle + two_stage_bytes(n, n)});
 }
 
 SingularValues singular_values(const Tensor& w) {

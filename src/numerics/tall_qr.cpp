@@ -41,6 +41,11 @@ TallQr::TallQr(std::int64_t max_rows, std::int64_t num_columns)
   products_.resize(static_cast<std::size_t>(num_columns) * width);
 }
 
+std::int64_t tall_qr_bytes(std::int64_t max_rows, std::int64_t num_columns) {
+  const std::int64_t width = std::min(kWidth, num_columns);
+  return 8 * (3 * (max_rows + width) * width + 2 * num_columns * width);
+}
+
 void TallQr::factorize(Block a) {
   SPECTRACE_ASSERT(a.rows >= a.columns && a.columns == num_columns_);
   if (a.columns <= kNarrow) {

@@ -49,4 +49,7 @@ class TallQr {
   std::vector<double> products_;  // [columns, width]
 };
 
+/// What a TallQr has in memory, bytes.
+std::int64_t tall_qr_bytes(std::int64_t max_rows, std::int64_t num_columns);
+
 }  // namespace spectrace

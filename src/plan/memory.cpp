@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "spectrace/measure/prompts.hpp"
+#include "spectrace/measure/unembedding.hpp"
+#include "spectrace/measure/weight_spectra.hpp"
 #include "spectrace/model/forward.hpp"
 
 namespace spectrace {
@@ -76,14 +78,11 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, Com
   } else if (plan.analyses.weights || plan.analyses.heads) {
     need.layer = 2 * (model.num_heads + model.num_kv_heads) * model.head_dim * model.hidden_size * element;
   }
-  // The singular values work on float64 copies of the four matrices.
   if (plan.analyses.weights || plan.analyses.heads)
-    need.workspace = std::max(need.workspace,
-                              2 * (model.num_heads + model.num_kv_heads) * model.head_dim * model.hidden_size * 8 * 2);
+    need.workspace = std::max(need.workspace, weight_spectra_workspace_bytes(model));
   if (plan.analyses.unembedding) {
     const auto shape = model.embedding.unembedding.canonical_shape();
-    const std::int64_t rows = std::min(shape[0], shape[1]);
-    need.unembedding = std::max(std::min(64 * kMiB, shape[0] * shape[1] * 16), 6 * rows * shape[1] * 8) + shape[0] * 16;
+    need.unembedding = unembedding_workspace_bytes(shape[0], shape[1]);
   }
   // Two records, rows that wait for their chunk to fill (half a MiB a dataset), statistics' sums, ids.
   need.collecting = 2 * need.one_batch + 20 * kMiB + 2 * values * 3200 + num_prompts * 200;

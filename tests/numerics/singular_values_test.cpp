@@ -294,6 +294,18 @@ TEST(TallSingularValues, hold_no_copy_of_a_tall_matrix) {
   EXPECT_GT(peak, 8 * work_rows * columns);  // else the counting does not work
 }
 
+TEST(SingularValues, take_the_memory_that_is_planned) {
+  // Tensors alone are counted: panels and band are not among them.
+  for (const auto& [rows, columns] : std::vector<std::array<std::int64_t, 2>>{{700, 650}, {650, 700}, {6000, 300}}) {
+    SCOPED_TRACE(testing::Message() << rows << " x " << columns);
+    const Tensor a = gaussian(rows, columns, 3);
+    const std::int64_t peak = peak_tensor_bytes([&] { singular_values(a); });
+    const std::int64_t tile_bytes = 8 * (1 << 16), planned = singular_values_bytes(rows, columns);
+    EXPECT_LE(peak, planned + tile_bytes);
+    EXPECT_GE(static_cast<double>(peak), 0.6 * static_cast<double>(planned));
+  }
+}
+
 TEST(SingularValues, hold_at_most_three_copies) {
   const Tensor a = gaussian(300, 280, 9);
   const std::int64_t matrix_bytes = 8 * a.numel(), tile_bytes = 8 * (1 << 16);

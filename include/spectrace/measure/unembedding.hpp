@@ -15,4 +15,7 @@ namespace spectrace {
 Record measure_unembedding(const ModelDescription& model, const TensorStore& store,
                            const std::function<void(double share)>& on_progress = {});
 
+/// Peak bytes of measure_unembedding, for planning.
+std::int64_t unembedding_workspace_bytes(std::int64_t num_rows, std::int64_t num_columns);
+
 }  // namespace spectrace

@@ -26,4 +26,8 @@ Record measure_matrices(const SlicedWeights& weights);
 Record measure_heads(const ModelDescription& model, const SlicedWeights& weights, Slicing slicing,
                      const std::vector<ValueSpectrum>& values);
 
+/// Peak bytes of measure_matrices, with as many matrices under work as there are threads, for planning. Heads take
+/// less.
+std::int64_t weight_spectra_workspace_bytes(const ModelDescription& model);
+
 }  // namespace spectrace

@@ -18,10 +18,14 @@ struct SingularValues {
 };
 
 /// Singular values in float64 of a matrix of any real type. The matrix may be any strided view (transposed too).
-/// Memory: two float64 copies while LAPACK runs; where one side is 1.5 times the other or more, O(short side^2).
+/// Memory: singular_values_bytes.
 /// @throws NumericalError if an entry is not finite, or no route converges.
 /// @pre w is [m, n]. m or n may be 0: no values.
 SingularValues singular_values(const Tensor& w);
+
+/// The most that singular_values has in memory at once for a matrix of this shape, beside the matrix itself, bytes.
+/// A TallSingularValues that gets so many rows has as much.
+std::int64_t singular_values_bytes(std::int64_t num_rows, std::int64_t num_columns);
 
 /// Singular values of a tall matrix that comes in blocks of rows and is never held whole: an R factor is updated by QR
 /// (TSQR; Demmel, Grigori, Hoemmen, Langou 2012, doi:10.1137/080731992), then its singular values are taken.
