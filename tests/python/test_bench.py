@@ -150,6 +150,11 @@ def test_the_page_says_target_verdict_and_reason(tmp_path):
     assert "| svdvals float32 | 8.00 – 8.50 – 9.00 | 5.00 – 5.50 – 6.00 | 9.00 – 9.00 – 9.00 |" in text
 
 
+def test_the_docs_page_is_made_of_its_json():
+    page, document = (ROOT / "docs" / name for name in ("benchmarks.md", "benchmarks.json"))
+    assert page.read_text() == bench.page(json.loads(document.read_text()))
+
+
 def test_wrong_usage_is_said():
     for words, message in (([], "--out"), (["--case", "nope", "--out", "x"], "invalid choice"), (["--table", "x"], "at least one")):
         run = subprocess.run([sys.executable, ROOT / "tools" / "bench" / "compare", *words], capture_output=True, text=True)

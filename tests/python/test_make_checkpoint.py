@@ -122,6 +122,15 @@ def test_geometries_are_the_published_ones():
     assert counted == published
 
 
+def test_resizing_leaves_the_geometry_alone_and_the_config_consistent():
+    before = json.dumps(geometries.CONFIGS)
+    config = geometries.like("llama-3.1-8b", hidden=64, heads=4, vocab=300, head_dim=20)
+    assert (config["hidden_size"], config["head_dim"], config["num_hidden_layers"]) == (64, 20, 32)
+    assert config["bos_token_id"] == config["eos_token_id"] == 299
+    assert geometries.like("opt-125m", hidden=64)["word_embed_proj_dim"] == 64
+    assert json.dumps(geometries.CONFIGS) == before
+
+
 @pytest.mark.parametrize("dtype", made_checkpoints.STORAGE)
 @pytest.mark.parametrize("model", ["llama-3.1-8b", "gpt2", "pythia-6.9b"])
 def test_noted_spectra_are_those_of_the_file(tmp_path, dtype, model):

@@ -110,6 +110,9 @@ def resized(config, **sizes):
         for word in WORDS[size]:
             if word in config or (size == "head_dim" and config["model_type"] in ("llama", "mistral", "gemma2")):
                 config[word] = value
+    for word in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        if word in config:
+            config[word] = min(config[word], config["vocab_size"] - 1)
     if "word_embed_proj_dim" in config:
         config["word_embed_proj_dim"] = config["hidden_size"]
     return config
