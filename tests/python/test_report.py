@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import spectrace
-from fake_results import FakeModel, gains, spectral_norms, traces, write_folder, write_model, zoo
+from fake_results import ANALYSES, FakeModel, gains, spectral_norms, traces, write_folder, write_model, zoo
 from spectrace import report, studies
 from spectrace.inference import mann_whitney
 from spectrace.report.page import format_number
@@ -27,9 +27,10 @@ def zoo_studies(tmp_path_factory):
         yield {study.name: study for study in studies.all_studies(studies.context_of(results))}
 
 
-def studies_of(folder, prompt_sets=None):
+def study_of(folder, name):
+    make = studies.STUDIES | {"residual": studies.sweep.residual, "steps": studies.sweep.steps}
     with spectrace.open_results(folder) as results:
-        return {study.name: study for study in studies.all_studies(studies.context_of(results, prompt_sets))}
+        return make[name](studies.context_of(results))
 
 
 def titles(study, kind=Picture):
@@ -84,7 +85,7 @@ def test_llama31_anomaly_has_every_item(zoo_studies):
 @pytest.mark.parametrize("scale, word", [(3.0, "Supported"), (9.0, "Exceeded"), (0.9, "Only in part")])
 def test_llama31_verdicts_are_the_notebooks(tmp_path, scale, word):
     models = [FakeModel("llama3.1", scale=scale), FakeModel("mistral", scale=3.0)]
-    assert word in words(studies_of(write_folder(tmp_path / "s", models))["llama31_anomaly"], "answer")
+    assert word in words(study_of(write_folder(tmp_path / "s", models), "llama31_anomaly"), "answer")
 
 
 def test_restriction_maps_have_every_item(zoo_studies):
@@ -103,7 +104,7 @@ def test_restriction_maps_have_every_item(zoo_studies):
 
 def test_restriction_maps_without_eleuther_group_by_expectation(tmp_path):
     models = [FakeModel(f"m{i}", lab="x", expected="DAMPEN" if i < 3 else "EXPAND", scale=1 + i) for i in range(7)]
-    first = outcomes(studies_of(write_folder(tmp_path / "s", models))["restriction_maps"])[0]
+    first = outcomes(study_of(write_folder(tmp_path / "s", models), "restriction_maps"))[0]
     assert first.n == "models expected to dampen: 3 models; the others: 4 models" and first.verdict == "yes"
     assert first.p == pytest.approx(1 / 35)  # the smallest there is
 
@@ -132,7 +133,7 @@ def test_h4_has_every_item(zoo_studies):
 
 def test_line_is_the_mean_and_band_one_standard_deviation(tmp_path):
     model = FakeModel("one", num_layers=5, sets={"test": list("abcdef")})
-    study = studies_of(write_folder(tmp_path / "s", [model]))["h4_v2_extended"]
+    study = study_of(write_folder(tmp_path / "s", [model]), "h4_v2_extended")
     figure = next(block.figure for block in study.blocks if isinstance(block, Picture) and block.title == "Multi-head trace by depth")
     values = traces(model, 6).sum(axis=2)
     band, line, star = figure.data
@@ -144,18 +145,18 @@ def test_line_is_the_mean_and_band_one_standard_deviation(tmp_path):
 
 def test_failed_prompts_are_left_out_of_the_line(tmp_path):
     model = FakeModel("mole", failed_prompts=("b",))
-    study = studies_of(write_folder(tmp_path / "s", [model]))["residual"]
+    study = study_of(write_folder(tmp_path / "s", [model]), "residual")
     line = study.blocks[0].figure.data[1]
     np.testing.assert_allclose(line.y, gains(model, 3)[[0, 2]].mean(axis=0), rtol=1e-13)
 
 
 def test_steps_are_an_axis(tmp_path):
     models = [FakeModel(f"run-step{step}", step=step, scale=1 + step / 1000) for step in (2000, 0, 1000)] + [FakeModel("alone", step=5)]
-    found = studies_of(write_folder(tmp_path / "s", models))
-    figure = next(block.figure for block in found["steps"].blocks if isinstance(block, Picture) and block.title == "Mean σ₁ of W_V over training")
+    study = study_of(write_folder(tmp_path / "s", models), "steps")
+    figure = next(block.figure for block in study.blocks if isinstance(block, Picture) and block.title == "Mean σ₁ of W_V over training")
     assert list(figure.data[0].x) == [0, 1000, 2000] and figure.data[0].name == "run"
     np.testing.assert_allclose(figure.data[0].y, [spectral_norms(model)[:, 2].mean() for model in (models[1], models[2], models[0])], rtol=1e-14)
-    assert "steps" not in studies_of(write_folder(tmp_path / "t", [FakeModel("one", step=1), FakeModel("two")]))
+    assert study_of(write_folder(tmp_path / "t", [FakeModel("one", step=1), FakeModel("two")]), "steps") is None
 
 
 def test_what_no_study_draws_is_drawn_too(zoo_studies):
@@ -183,25 +184,27 @@ def test_failures_nonfinite_values_small_sets_and_equal_weights_are_said(tmp_pat
     ("attention", "lstar", "Flat entropy"), ("weights", "lstar", "Condition number and Frobenius"),
 ])
 def test_analysis_that_was_not_run_is_named_with_what_it_would_bring(tmp_path, analysis, study, sentence):
-    rest = tuple(name for name in ("weights", "heads", "unembedding", "attention", "sheaf", "residual") if name != analysis)
+    rest = tuple(name for name in ANALYSES if name != analysis)
     folder = write_folder(tmp_path / "s", [FakeModel("one", analyses=rest), FakeModel("two", analyses=rest)])
-    missing = words(studies_of(folder)[study], "missing")
+    missing = words(study_of(folder, study), "missing")
     assert f"{sentence}" in missing and f"analysis “{analysis}” was not run" in missing and "any file" in missing
-    assert page_of(folder)
 
 
 def test_analysis_that_one_model_lacks_names_the_model(tmp_path):
     folder = write_folder(tmp_path / "s", [FakeModel("one"), FakeModel("two", analyses=("weights",))])
-    assert "the files of two" in words(studies_of(folder)["h4_v2_extended"], "missing")
+    assert "the files of two" in words(study_of(folder, "h4_v2_extended"), "missing")
 
 
-@pytest.mark.parametrize("analysis", ["weights", "heads", "unembedding", "attention", "sheaf", "residual"])
-def test_one_analysis_alone_has_a_report(tmp_path, analysis):
-    assert page_of(write_folder(tmp_path / "s", [FakeModel("one", analyses=(analysis,)), FakeModel("two", analyses=(analysis,))]))
+@pytest.mark.parametrize("is_alone", [True, False], ids=["alone", "missing"])
+@pytest.mark.parametrize("analysis", ANALYSES)
+def test_sweep_with_one_analysis_alone_or_missing_has_a_report(tmp_path, analysis, is_alone):
+    analyses = tuple(name for name in ANALYSES if (name == analysis) == is_alone)
+    assert page_of(write_folder(tmp_path / "s", [FakeModel("one", analyses=analyses), FakeModel("two", analyses=analyses)]))
 
 
 def test_one_model_has_a_report_that_says_what_cannot_be_tested(tmp_path):
-    found = studies_of(write_folder(tmp_path / "s", [FakeModel("only")]))
+    folder = write_folder(tmp_path / "s", [FakeModel("only")])
+    found = {name: study_of(folder, name) for name in studies.STUDIES}
     assert "only is the only model" in words(found["opt_anomaly"], "answer") and "only is the only model" in words(found["llama31_anomaly"], "answer")
     assert "three parameters need more than three models, there are 1" in words(found["lstar"], "answer")
     assert "no model is of EleutherAI, and the job expects none to dampen" in words(found["restriction_maps"], "answer")
@@ -211,7 +214,7 @@ def test_one_model_has_a_report_that_says_what_cannot_be_tested(tmp_path):
 def test_sweep_without_prompts_has_a_report(tmp_path):
     folder = write_folder(tmp_path / "s", [FakeModel("one", sets={})])
     assert "Spectral norm of W_V" in page_of(folder)
-    assert "No prompts were run" in words(studies_of(folder)["lstar"])
+    assert "No prompts were run" in words(study_of(folder, "lstar"))
 
 
 def test_sweep_where_every_model_failed_has_a_report_and_no_empty_picture(tmp_path, capsys):
@@ -226,7 +229,7 @@ def test_quantities_of_statistics_only_files_have_no_interval_but_a_verdict(tmp_
     for name in ("llama3.1", "mistral"):
         with h5py.File(folder / f"{name}.h5", "a") as file:
             del file["prompts/test/gain"]
-    outcome = outcomes(studies_of(folder)["llama31_anomaly"])[0]
+    outcome = outcomes(study_of(folder, "llama31_anomaly"))[0]
     assert outcome.verdict == "yes" and np.isnan(outcome.low) and "keep no values of single prompts" in outcome.note
 
 

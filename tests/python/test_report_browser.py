@@ -13,7 +13,7 @@ from spectrace import report
 BROWSER, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="chromium and chromedriver are not installed (tools/setup --tests)")
 WIDTHS = (390, 1280)
-PATIENCE_S = 30
+PATIENCE_S = 120  # of a loaded machine; a page that is right takes a second
 
 
 @pytest.fixture(scope="module")
