@@ -88,6 +88,8 @@ def _export_notebook(results: Results, options: argparse.Namespace) -> None:
     export = notebooks.make(results, options.notebook, options.prompts, names)
     for model, reason in export.left_out.items():
         print(f"spectrace-export: {model} is left out: {reason}", file=sys.stderr)
+    for model, note in export.notes.items():
+        print(f"spectrace-export: {model}: {note}", file=sys.stderr)
     text = notebooks.restriction_map_summary(export.document).to_csv(index=False) if form == "csv" else json.dumps(export.document, indent=2) + "\n"
     _write(text.encode("utf-8"), options.output, form)
 
