@@ -2,8 +2,10 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -202,6 +204,7 @@ def test_one_model_has_a_report_that_says_what_cannot_be_tested(tmp_path):
     found = studies_of(write_folder(tmp_path / "s", [FakeModel("only")]))
     assert "only is the only model" in words(found["opt_anomaly"], "answer") and "only is the only model" in words(found["llama31_anomaly"], "answer")
     assert "three parameters need more than three models, there are 1" in words(found["lstar"], "answer")
+    assert "no model is of EleutherAI, and the job expects none to dampen" in words(found["restriction_maps"], "answer")
     assert all(outcome.verdict == "open" for outcome in outcomes(found["restriction_maps"]) + outcomes(found["h4_v2_extended"]))
 
 
@@ -301,3 +304,26 @@ def test_many_models_look_different_and_have_short_names(tmp_path):
     assert len({(style.color, style.dash) for style in styles.of.values()}) == 24
     assert len(set(styles.short.values())) == 24 and max(map(len, styles.short.values())) < 25
     assert len({styles.of[f"{model.name}"].color for model in models if model.lab == "lab1"}) == 1
+
+
+def test_legend_of_the_overview_holds_24_long_names(tmp_path):
+    from spectrace.overview import overview
+
+    models = [FakeModel(f"an-organisation-with-a-name--a-model-of-{i}-billion-parameters-v0.{i}", lab=f"lab{i % 4}") for i in range(24)]
+    with spectrace.open_results(write_folder(tmp_path / "s", models)) as results:
+        figure = overview(studies.context_of(results))
+    figure.canvas.draw()
+    legend, = figure.legends
+    box = legend.get_window_extent()
+    assert [text.get_text() for text in legend.get_texts()] == [model.name for model in models]
+    assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1
+    assert box.y1 <= min(axes.get_tightbbox().y0 for axes in figure.axes)  # below the panels
+    plt.close(figure)
+
+
+def test_built_package_holds_style_and_script(root, tmp_path):
+    shutil.copytree(root / "tools" / "python", tmp_path / "python", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__", "build"))
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, tmp_path / "python"], check=True)
+    names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
+    sources = {str(path.relative_to(root / "tools" / "python")) for suffix in ("py", "css", "js") for path in (root / "tools" / "python" / "spectrace").rglob(f"*.{suffix}")}
+    assert sources <= set(names) and any(name.endswith("script.js") for name in names)

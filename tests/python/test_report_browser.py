@@ -102,7 +102,7 @@ def test_figures_are_drawn_as_they_are_reached(opened):
     drawn = "document.querySelectorAll('.drawing[data-drawn]').length"
     total = driver.execute_script("return document.querySelectorAll('.drawing').length")
     assert driver.execute_script(f"return {drawn}") < total / 2
-    driver.execute_script("document.getElementById('restriction_maps').scrollIntoView({behavior: 'instant'})")
+    driver.execute_script("document.querySelector('#restriction_maps .drawing').scrollIntoView({behavior: 'instant'})")
     until(driver, "document.querySelector('#restriction_maps .drawing[data-drawn] .main-svg')")
 
 
@@ -128,7 +128,7 @@ def test_prompt_set_is_chosen(opened):
     assert driver.execute_script(f"return [...{sets}]") == ["test"]
     driver.execute_script("const s = document.getElementById('prompt-set'); s.value = 'facts'; s.dispatchEvent(new Event('change'))")
     assert driver.execute_script(f"return [...{sets}]") == ["facts"]
-    driver.execute_script("document.getElementById('h4_v2_extended').scrollIntoView({behavior: 'instant'})")
+    driver.execute_script("document.querySelector('#h4_v2_extended .card[data-set=facts]').scrollIntoView({behavior: 'instant'})")
     until(driver, "document.querySelector('#h4_v2_extended .card[data-set=facts] .main-svg')")
 
 
@@ -189,6 +189,15 @@ def test_narrow_page_has_its_menu_closed_and_leads_to_the_sections(opened):
     driver.execute_script("document.querySelector('#panel > summary').click()")
     driver.execute_script("document.querySelector('nav a[href=\"#lstar\"]').click()")
     assert driver.execute_script("return document.getElementById('panel').open") is False and driver.current_url.endswith("#lstar")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_colours_of_the_models_are_told_beside_the_figures(opened, width):
+    driver = opened(width)
+    keys = [text for text in shown_text(driver, ".key") if text]
+    chooser = [text for text in shown_text(driver, "#models .list") if text]
+    assert (bool(keys), bool(chooser)) == ((True, False) if width == 390 else (False, True))
+    assert all(model in (keys + chooser)[0] for model in ("gpt2", "opt-125m", "mistral-7b"))
 
 
 def luminance(color):

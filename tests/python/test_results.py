@@ -160,3 +160,17 @@ def test_meta_that_is_no_object_is_empty(folder):
         file.attrs["meta"] = "[1"
     with spectrace.open_results(folder) as results:
         assert results.meta("ant") == {} and results.meta("zebra") == {}
+
+
+def test_damage_within_a_file_costs_its_model_only(folder):
+    """Bytes of a dataset's header: the file opens, its groups are listed, the group can't be read."""
+    with h5py.File(folder / "ant.h5", "r") as file:
+        start = h5py.h5o.get_info(file["weights/spectral_norm"].id).addr
+    data = bytearray((folder / "ant.h5").read_bytes())
+    data[start:start + 64] = b"\xff" * 64
+    (folder / "ant.h5").write_bytes(data)
+    with spectrace.open_results(folder) as results:
+        assert "ant" in results
+        results.set_aside_damaged()
+        assert list(results) == ["zebra", "mole", "bat"]
+        assert list(results.problems["file"]) == ["ant.h5"] and "is damaged" in results.problems.iloc[0]["problem"]

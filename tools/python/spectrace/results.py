@@ -14,6 +14,7 @@ import pandas as pd
 import xarray as xr
 
 CONVENTIONS = "spectrace-2"
+_UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError)  # what h5py and h5netcdf raise on damaged files
 
 
 class ResultsError(Exception):
@@ -180,10 +181,27 @@ class Results(Mapping):
 
         return tables.make(self, name, prompt_set)
 
+    def set_aside_damaged(self) -> None:
+        """Reads what tables are made of; a model whose file is damaged within leaves the models and becomes one of the problems.
+
+        Raises ResultsError if no model is left.
+        """
+        for model in list(self):
+            try:
+                for path in self.groups(model):
+                    group = self.group(model, path)
+                    if path in ("weights", "unembedding") or path.endswith("/statistics"):
+                        group.load()
+            except (ResultsError, *_UNREADABLE) as problem:
+                file = self._models.pop(model)
+                self._problems.append((file.path.name, f"is damaged ({_first_line(problem)}). Put the file back, or compute the model again"))
+        if not self._models:
+            raise ResultsError(self._nothing_to_read())
+
     def _add(self, file: pathlib.Path) -> None:
         try:
             found = _look_into(file)
-        except (OSError, ValueError, KeyError, RuntimeError) as problem:
+        except _UNREADABLE as problem:
             self._problems.append((file.name, f"cannot be read ({_first_line(problem)}). Is it an HDF5 file, and whole? "
                                               "Was it still being copied?"))
             return
@@ -289,7 +307,7 @@ def _open(function, file: pathlib.Path, **options):
     try:
         # Only then: HDF5 refuses a file that is open elsewhere in the process with the other setting.
         return function(file, engine="h5netcdf", driver_kwds={"locking": False}, **options)
-    except OSError as problem:
+    except _UNREADABLE as problem:
         raise ResultsError(f"{file}: cannot be read ({_first_line(problem)}). Is it an HDF5 file, and whole?") from problem
 
 

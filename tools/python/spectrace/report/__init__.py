@@ -18,6 +18,7 @@ def write_report(results: Results, folder: pathlib.Path, prompt_sets: list[str] 
     from spectrace.overview import overview
     from spectrace.report.page import html_page
 
+    results.set_aside_damaged()
     context = studies.context_of(results, prompt_sets)
     page = html_page(context, studies.all_studies(context))
     folder.mkdir(parents=True, exist_ok=True)

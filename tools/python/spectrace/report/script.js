@@ -51,12 +51,31 @@
     event.preventDefault();
   }));
 
+  // On a narrow screen the panel with the models' colours is folded: each row of figures has a key of its own.
+  const keys = [...document.querySelectorAll(".figures")].map((grid) => {
+    const key = document.createElement("p");
+    key.className = "key";
+    grid.before(key);
+    return key;
+  });
+  function fillKeys() {
+    const shown = boxes.filter((box) => box.checked).map((box) => box.closest("label"));
+    for (const key of keys) {
+      key.replaceChildren(...shown.map((label) => {
+        const entry = document.createElement("span");
+        entry.append(label.querySelector("svg").cloneNode(true), label.textContent);
+        return entry;
+      }));
+    }
+  }
+
   // Choice of models and of the prompt set.
   function showModels() {
     hidden.clear();
     boxes.filter((box) => !box.checked).forEach((box) => hidden.add(box.value));
     document.querySelectorAll("tr[data-model], figure[data-model]").forEach((element) => { element.hidden = hidden.has(element.dataset.model); });
     plots.filter((plot) => plot.dataset.drawn && plot.data).forEach((plot) => Plotly.restyle(plot, { visible: visible(plot.data) }));
+    fillKeys();
     const count = boxes.length - hidden.size;
     document.querySelector("#panel > summary").textContent = `Contents and models (${count} of ${boxes.length})`;
   }
@@ -71,7 +90,7 @@
   const chosen = document.getElementById("prompt-set");
   function showSet() {
     document.querySelectorAll("[data-set]").forEach((element) => { element.hidden = element.dataset.set !== chosen.value; });
-    document.querySelectorAll(".figures").forEach((grid) => { grid.hidden = [...grid.children].every((card) => card.hidden && card.dataset.set); });
+    document.querySelectorAll(".figures").forEach((grid) => { grid.hidden = [...grid.children].every((card) => card.hidden && card.dataset.set); grid.previousElementSibling.hidden = grid.hidden; });
     plots.filter((plot) => plot.offsetParent !== null).forEach((plot) => {
       if (plot.dataset.drawn) Plotly.Plots.resize(plot);
       else if (plot.getBoundingClientRect().top < innerHeight + 500 && plot.getBoundingClientRect().bottom > -500) draw(plot);

@@ -51,7 +51,10 @@ def study(context: Context) -> Study:
                 "The restriction map of head h is √w·W_V[h], so its strength is the spectral norm of W_V. The notebook's hypothesis: EleutherAI's "
                 "models, which dampen, have smaller spectral norms of W_V and W_O than the others; its test is Mann and Whitney's, one-sided.")
     outcomes = [_notebook_outcome(context, matrix) for matrix in ("W_V", "W_O")] if any("weights" in results.groups(m) for m in results) else []
-    out.blocks += [Words(f"{matrix}: {outcome.words}", kind="answer") for matrix, outcome in zip(("W_V", "W_O"), outcomes)]
+    if outcomes and not _groups(context)[2]:
+        out.blocks.append(Words(f"The notebook's test can't be made: no model is of {NOTEBOOK_LAB}, and the job expects none to dampen (“expected”: “DAMPEN”).", kind="answer"))
+    else:
+        out.blocks += [Words(f"{matrix}: {outcome.words}", kind="answer") for matrix, outcome in zip(("W_V", "W_O"), outcomes)]
     out.blocks += missing_words(results, NEEDS)
     if not outcomes:
         return out
