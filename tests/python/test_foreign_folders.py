@@ -38,8 +38,17 @@ def of_another_program(path):
         file["x"] = np.arange(3)
 
 
+def damaged_within(path):
+    """The header of a dataset: the file opens, its groups are listed, the group can't be read."""
+    with h5py.File(path, "r") as file:
+        start = h5py.h5o.get_info(file["weights/spectral_norm"].id).addr
+    data = bytearray(path.read_bytes())
+    data[start:start + 64] = b"\xff" * 64
+    path.write_bytes(data)
+
+
 DAMAGES = {newer: "is of a newer format (spectrace-3; this package reads spectrace-2). Update spectrace",
-           truncated: "cannot be read", of_another_program: "is not of spectrace"}
+           truncated: "cannot be read", damaged_within: "is damaged", of_another_program: "is not of spectrace"}
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
@@ -53,6 +62,8 @@ def test_only_such_a_file_is_an_error_that_names_it(good, command, capsys, damag
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_such_a_file_beside_a_good_one_is_named_and_the_good_one_used(good, command, capsys, damage):
     shutil.copy(good / "ant.h5", good / "bee.h5")
+    with h5py.File(good / "bee.h5", "a") as file:
+        file.attrs["model"] = "bee"
     damage(good / "bee.h5")
     assert command(good) == 0
     said = capsys.readouterr()

@@ -124,6 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         with open_results(options.folder) as results:
+            results.set_aside_damaged()
             for file, problem in results.problems.itertuples(index=False):
                 print(f"spectrace-export: {file} {problem}", file=sys.stderr)
             _export(results, options)
