@@ -186,12 +186,24 @@ def test_one_of_several_prompt_sets_must_be_chosen(tmp_path, capsys):
     assert "no prompt set 'nope' (there are test, facts)" in capsys.readouterr().err
 
 
-def test_what_was_not_computed_is_named(folder, capsys):
-    assert export.main([str(folder), "--notebook", "lstar_formula", "--prompts", "test"]) == 3
+def test_what_was_not_computed_is_named(tmp_path, capsys):
+    groups = model_groups(0)
+    del groups["prompts/test"]["flat_entropy_mean_attention"], groups["prompts/test/statistics"]["flat_entropy_mean_attention"]
+    write_results(tmp_path / "s" / "ant.h5", attributes_of(LAYERS), groups)
+    write_results(tmp_path / "s" / "bat.h5", {"status": "failed", "error": "config.json is missing"}, {})
+    assert export.main([str(tmp_path / "s"), "--notebook", "lstar_formula"]) == 3
     message = capsys.readouterr().err
     assert "nothing to export for the notebook lstar_formula" in message
     assert "ant: has no flat_entropy_mean_attention in prompt set 'test' (analysis attention)" in message
-    assert "bat: failed (config.json is missing" in message
+    assert "bat: failed (config.json is missing)" in message
+
+
+def test_failed_prompts_are_told(sweep, tmp_path, capsys):
+    groups = model_groups(9)
+    groups["prompts/test"]["prompt_error"] = (("prompt",), np.array(["", "overflow", ""], dtype=object))
+    write_results(sweep / "mine.h5", attributes_of(LAYERS), groups)
+    exported(sweep, "h4_v2_extended", tmp_path)
+    assert "mine: 1 of 3 prompts failed; means are over the others" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", tables.names())

@@ -69,7 +69,8 @@ def test_metrics_do_not_overflow_at_a_large_exponent():
 def test_table_has_a_row_for_every_matrix_with_its_own_shape(tmp_path):
     model = FakeModel("ant")  # 4 heads of 3 on 2 key/value heads: W_K and W_V have 6 singular values of 12
     table = spectrace.open_results(write_folder(tmp_path / "sweep", [model])).table("heavy_tails")
-    assert len(table) == 4 * model.num_layers
+    assert len(table[table["matrix"] != "W_U"]) == 4 * model.num_layers
+    assert table.loc[table["matrix"] == "W_U", "layer"].isna().all()
     assert table.loc[table["matrix"] == "W_V", "num_evals"].eq(6).all()
     assert table.loc[table["matrix"] == "W_Q", "num_evals"].eq(12).all()
     assert table.loc[table["matrix"] == "W_V", "Q"].eq(2.0).all()

@@ -334,6 +334,30 @@ def test_prompts_are_known_by_their_texts_and_their_number(tmp_path):
     assert reason == "prompt set 'opt' has 3 prompts, 2 were published"
 
 
+def test_other_prompts_of_the_same_name_and_failed_ones_are_not_compared(tmp_path):
+    folder = hold(tmp_path / "s", "gpt2")
+    write_job(folder, {"gpt2": "gpt2"}, prompt_sets=[{"name": "opt", "prompts": ["Something else.", "Once upon a time in a land far away"]}])
+    assert not_run(findings(folder), "opt_anomaly", "gpt2", "mean_entropy") == "prompt set 'opt' has other prompts than were published"
+
+    def fail(groups, _attributes):
+        groups["prompts/opt"]["prompt_error"] = (("prompt",), np.array(["", "overflow in layer 3"], dtype=object))
+    assert not_run(findings(hold(tmp_path / "t", "gpt2", change=fail)), "opt_anomaly", "gpt2", "mean_entropy") == "1 of the 2 prompts of 'opt' failed"
+
+
+def test_the_finished_model_is_compared_and_not_a_step_of_its_training(tmp_path):
+    folder = hold(tmp_path / "s", "gpt2")
+    (folder / "gpt2.h5").rename(folder / "last.h5")
+    with h5py.File(folder / "last.h5", "a") as file:
+        file.attrs["model"] = "last"
+
+    def first_step(groups, attributes):
+        shifted("spectral_norm", 2, 0.1)(groups, attributes)
+        attributes["step"] = 1000
+    hold(folder, "gpt2", change=first_step)
+    write_job(folder, {"gpt2": "gpt2@step1000", "last": "gpt2"})
+    assert verdicts(findings(folder), "opt_anomaly", "gpt2", "mean_spectral") == {"reproduced"}
+
+
 def test_unpublished_prompts_and_definitions_are_said(tmp_path, everything):
     def strip(groups, _attributes):
         for group in [group for group in groups if "pythia-family" in group]:

@@ -328,5 +328,5 @@ def test_built_package_holds_style_and_script(root, tmp_path):
     shutil.copytree(root / "tools" / "python", tmp_path / "python", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__", "build"))
     subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, tmp_path / "python"], check=True)
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
-    sources = {str(path.relative_to(root / "tools" / "python")) for suffix in ("py", "css", "js") for path in (root / "tools" / "python" / "spectrace").rglob(f"*.{suffix}")}
+    sources = {str(path.relative_to(root / "tools" / "python")) for suffix in ("py", "css", "js", "csv") for path in (root / "tools" / "python" / "spectrace").rglob(f"*.{suffix}")}
     assert sources <= set(names) and any(name.endswith("script.js") for name in names)

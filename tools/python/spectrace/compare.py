@@ -327,6 +327,7 @@ def main(arguments: list[str] | None = None) -> int:
         for path in (options.a, options.b):
             if path is not None:
                 opened.append(open_results(path))
+                opened[-1].set_aside_damaged()
         pairs, notes = _compare(options, opened[0], opened[1] if len(opened) > 1 else None)
         if options.json:
             document = {"a": options.a, "b": options.b, "notes": notes, "pairs": [asdict(pair) for pair in pairs]}

@@ -63,6 +63,8 @@ def _of_condition(kappa: xr.DataArray, relative: xr.DataArray) -> xr.DataArray:
 
 
 def _of_effective_rank(values: xr.DataArray, error: xr.DataArray, dataset: xr.Dataset) -> xr.DataArray:
+    if "singular_values" not in dataset:
+        return values * OF_SUMS * LEAST_LOG
     singular = dataset["singular_values"]
     count = singular.notnull().sum("index")
     return values * (np.exp(2 * count * error / singular.sum("index") * (LEAST_LOG + np.log(count))) - 1 + OF_SUMS * LEAST_LOG)
@@ -70,6 +72,8 @@ def _of_effective_rank(values: xr.DataArray, error: xr.DataArray, dataset: xr.Da
 
 def _at_the_edge(dataset: xr.Dataset, error: xr.DataArray, largest: xr.DataArray, longest: int) -> xr.DataArray:
     """How many singular values lie so close to the threshold of the rank that rounding decides whether they count."""
+    if "singular_values" not in dataset:
+        return xr.zeros_like(largest)
     threshold = largest * longest * RANK_TOLERANCE
     return (abs(dataset["singular_values"] - threshold) <= error).sum("index").astype(float)
 

@@ -88,6 +88,8 @@ def _export_notebook(results: Results, options: argparse.Namespace) -> None:
     export = notebooks.make(results, options.notebook, options.prompts, names)
     for model, reason in export.left_out.items():
         print(f"spectrace-export: {model} is left out: {reason}", file=sys.stderr)
+    for model, note in export.notes.items():
+        print(f"spectrace-export: {model}: {note}", file=sys.stderr)
     text = notebooks.restriction_map_summary(export.document).to_csv(index=False) if form == "csv" else json.dumps(export.document, indent=2) + "\n"
     _write(text.encode("utf-8"), options.output, form)
 
@@ -122,6 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         with open_results(options.folder) as results:
+            results.set_aside_damaged()
             for file, problem in results.problems.itertuples(index=False):
                 print(f"spectrace-export: {file} {problem}", file=sys.stderr)
             _export(results, options)

@@ -19,7 +19,7 @@ import pandas as pd
 
 from spectrace import lstar_formula, model_names
 from spectrace.results import Results, ResultsError
-from spectrace.tables.general import NAN, by_layer, mean, prompt_mean, scalar
+from spectrace.tables.general import NAN, by_layer, mean, prompt_counts, prompt_mean, scalar
 from spectrace.tables.h4_v2_extended import REFERENCES
 from spectrace.tables.restriction_maps import MATRICES
 
@@ -36,10 +36,11 @@ ARCHITECTURES = {"GPTNeoX": "neox", "GPTJ": "gptj", "GPT2": "gpt2", "GPTNeo": "g
 
 @dataclass
 class Export:
-    """What a notebook would have saved, and the models that are not in it, each with the reason."""
+    """What a notebook would have saved, the models that are not in it, each with the reason, and what is to be known of others."""
 
     document: dict
     left_out: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 def make(results: Results, notebook: str, prompt_set: str | None = None, names: dict[str, str] | None = None) -> Export:
@@ -59,7 +60,7 @@ def make(results: Results, notebook: str, prompt_set: str | None = None, names: 
     if not sweep.taken:
         reasons = "; ".join(f"{model}: {reason}" for model, reason in sweep.left_out.items())
         raise ResultsError(f"{results.path}: nothing to export for the notebook {notebook} ({reasons})")
-    return Export(document, sweep.left_out)
+    return Export(document, sweep.left_out, sweep.notes)
 
 
 def _choose_set(results: Results, prompt_set: str | None, is_needed: bool) -> str | None:
@@ -79,6 +80,7 @@ class _Sweep:
     def __init__(self, results: Results, prompt_set: str | None, names: dict[str, str]):
         self.results, self.prompt_set, self.names = results, prompt_set, names
         self.left_out: dict[str, str] = {}
+        self.notes: dict[str, str] = {}
         self.taken: list[str] = []
 
     def name(self, model: str) -> str:
@@ -110,7 +112,14 @@ class _Sweep:
             else:
                 rows[model] = row(model)
                 self.taken.append(model)
+                self._note_failed_prompts(model)
         return rows
+
+    def _note_failed_prompts(self, model: str) -> None:
+        if self.prompt_set in self.results.prompt_sets(model):
+            counts = prompt_counts(self.results, model, self.prompt_set)
+            if counts.get("num_failed_prompts"):
+                self.notes[model] = f"{counts['num_failed_prompts']} of {counts['num_prompts']} prompts failed; means are over the others"
 
     def lacks_of_prompts(self, model: str, analysis: str, *quantities: str) -> list[str]:
         where = f"in prompt set '{self.prompt_set}'" if self.prompt_set is not None else "for there are no prompts"

@@ -96,6 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for folder in options.folders:
             sweeps.append(open_results(folder))
+            sweeps[-1].set_aside_damaged()
             for file, problem in sweeps[-1].problems.itertuples(index=False):
                 print(f"spectrace-published: {file} {problem}", file=sys.stderr)
         table = check(sweeps)

@@ -62,7 +62,7 @@ def _finding(results: Results, number: Number) -> Finding:
     rule = rule_of(number.source, number.quantity)
     if rule.measure is None:
         return Finding(NOT_RUN, rule.absent)
-    names = [name for name in results if model_names.canonical(model_names.known_as(results, name) or name) == model_names.canonical(number.model)]
+    names = _models_that_are(number.model, results)
     if not names:
         return Finding(NOT_RUN, f"{NOT_IN_SWEEP}; {weights.where(number.model, results)}")
     try:
@@ -70,6 +70,13 @@ def _finding(results: Results, number: Number) -> Finding:
         return _compare(number, rule, measured)
     except NotRun as problem:
         return Finding(NOT_RUN, str(problem))
+
+
+def _models_that_are(published: str, results: Results) -> list[str]:
+    """The models of a sweep that are this one; a finished one before a step of its training."""
+    canonical = model_names.canonical(published)
+    found = [name for name in results if model_names.canonical(model_names.known_as(results, name) or name) == canonical]
+    return sorted(found, key=lambda name: results.attributes(name).get("step") is not None)
 
 
 def _compare(number: Number, rule: Rule, measured: Measured) -> Finding:

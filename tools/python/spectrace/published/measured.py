@@ -24,9 +24,15 @@ def choose_prompt_set(results: Results, model: str, source: Source) -> str:
         if source.prompts:
             raise NotRun(f"no prompt set with its {source.num_prompts} prompts (jobs/published calls it '{source.prompt_set}')")
         raise NotRun(f"its {source.num_prompts} prompts were not published; a prompt set '{source.prompt_set}' would be taken for them")
-    there = results.group(model, f"prompts/{found}").sizes.get("prompt", 0)
+    group = results.group(model, f"prompts/{found}")
+    there = group.sizes.get("prompt", 0)
     if there != source.num_prompts:
         raise NotRun(f"prompt set '{found}' has {there} prompts, {source.num_prompts} were published")
+    if source.prompts and _texts(results, found) not in ((), source.prompts):
+        raise NotRun(f"prompt set '{found}' has other prompts than were published")
+    failed = int(np.count_nonzero(group["prompt_error"].values != "")) if "prompt_error" in group else 0
+    if failed:
+        raise NotRun(f"{failed} of the {there} prompts of '{found}' failed")
     return found
 
 
