@@ -28,8 +28,8 @@ std::uintptr_t page_bytes() {
   return bytes;
 }
 
-/// Puts zeros where the file has no more, up to the region's end, so that whoever looks at it comes to its end. A signal
-/// of anything else goes to who was there before.
+/// Puts zeros where the file has no more, up to the region's end, so that whoever looks at it comes to its end. A
+/// signal of anything else goes to who was there before.
 void on_bus_error(int number, siginfo_t* info, void* context) {
   const auto place = reinterpret_cast<std::uintptr_t>(info->si_addr);
   if (place >= watched.begin && place < watched.end) {

@@ -92,7 +92,8 @@ void add_scalars(Group& statistics) {
   }
 }
 
-/// Prompts [first, last) of a set as a dataset has them, `slots` values each: from the record of a batch, if there is one.
+/// Prompts [first, last) of a set as a dataset has them, `slots` values each: from the record of a batch, if there is
+/// one.
 std::vector<double> rows_of(const std::string& name, std::size_t slots, const Unit* unit, const Record& record,
                             std::size_t first, std::size_t last) {
   std::vector<double> rows((last - first) * slots, kNaN);  // of prompts that did not run: NaN
@@ -284,9 +285,10 @@ void Assembly::write_rows(std::size_t set, const Unit* unit, const Record& recor
   std::size_t& next = sets_[set].next_prompt;
   const std::size_t end = unit == nullptr ? plan_.sets[set].prompts.size() : unit->prompts.back() + 1;
   const auto& sizes = sets_[set].row_sizes;
-  const std::size_t slots_of_all = std::accumulate(
-      sizes.begin(), sizes.end(), std::size_t{1}, [](std::size_t sum, const auto& one) { return sum + one.second; });
-  // In pieces: beside the record no copy of all its rows is needed. The datasets side by side, as the writer needs them.
+  const std::size_t slots_of_all = std::accumulate(sizes.begin(), sizes.end(), std::size_t{1},
+                                                   [](std::size_t sum, const auto& one) { return sum + one.second; });
+  // In pieces: beside the record no copy of all its rows is needed. The datasets side by side, as the writer needs
+  // them.
   const std::size_t piece = std::max<std::size_t>(1, kMostRowValues / slots_of_all);
   for (; next < end; next = std::min(end, next + piece))
     for (const auto& [name, slots] : sizes)

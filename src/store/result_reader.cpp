@@ -278,9 +278,8 @@ void read_rows(const std::filesystem::path& path, const Group& group, const std:
   std::vector<RowsUnderWay> left;
   for (const Dataset* dataset : datasets) left.push_back({dataset});
   while (!left.empty()) {
-    const auto next = std::min_element(left.begin(), left.end(), [](const RowsUnderWay& a, const RowsUnderWay& b) {
-      return a.num_read < b.num_read;
-    });
+    const auto next = std::min_element(
+        left.begin(), left.end(), [](const RowsUnderWay& a, const RowsUnderWay& b) { return a.num_read < b.num_read; });
     const auto values = with_file_named(path, [&] { return read_next_rows(path, group, *next); });
     take(*next->dataset, values);
     if (next->num_read >= next->num_rows) left.erase(next);

@@ -148,8 +148,8 @@ struct ResultFileWriter::State {
   }
 
   void add_group(const Group& group);
-  /// Writes the chunks that can be: in the order of the rows that they end with, so that the file's bytes do not know in
-  /// which portions the rows came.
+  /// Writes the chunks that can be: in the order of the rows that they end with, so that the file's bytes do not know
+  /// in which portions the rows came.
   void write_chunks(std::vector<OpenRows>& group);
 
   std::filesystem::path path, temporary;
@@ -274,7 +274,8 @@ void ResultFileWriter::commit(const std::vector<std::pair<std::string, Attribute
   with_file_named(state.path, state.image.get(), [&] {
     for (auto& [group, all] : state.rows)
       for (auto& open : all) {
-        if (!open.is_finished() || !open.waiting.empty()) throw std::logic_error(group + "/" + open.name + " has too few rows, or too many");
+        if (!open.is_finished() || !open.waiting.empty())
+          throw std::logic_error(group + "/" + open.name + " has too few rows, or too many");
         state.digests[group + "/" + open.name] = open.digest.hex_digest();
       }
     state.rows.clear();

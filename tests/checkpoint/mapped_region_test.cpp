@@ -61,7 +61,8 @@ TEST_F(MappedRegionTest, file_cut_short_while_it_is_mapped) {
 TEST_F(MappedRegionTest, file_that_was_cut_short_before) {
   const FileReader file(path_);
   fs::resize_file(path_, page_);
-  expect_input_error(ErrorKind::io, {path_.string() + "' has become shorter"}, [&] { MappedRegion(file, 0, 8 * page_); });
+  expect_input_error(ErrorKind::io, {path_.string() + "' has become shorter"},
+                     [&] { MappedRegion(file, 0, 8 * page_); });
 }
 
 TEST_F(MappedRegionTest, another_bus_error_ends_the_process) {

@@ -57,8 +57,8 @@ class TensorStore {
   const TensorInfo* find(std::string_view name) const;
 
   /// The whole tensor, converted (exactly, where the target is wider). @throws InputError (model) naming the file where
-  /// it has become shorter or its disk fails, and the tensor where a value is not finite: the message says how many, and
-  /// where the first is; also if a part was read before and had other bytes then.
+  /// it has become shorter or its disk fails, and the tensor where a value is not finite: the message says how many,
+  /// and where the first is; also if a part was read before and had other bytes then.
   Tensor read(const TensorInfo& tensor, ComputeType type) const;
   /// Rows [first, first + out.size(0)) along the first dimension into `out`. Of these the digest sees the segments that
   /// lie within: blocks should be a multiple of segment_rows(tensor). Throws as read does.
