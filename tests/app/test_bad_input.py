@@ -391,8 +391,10 @@ def test_tokenizers_made_to_cost_fail_their_prompts_alone(tmp_path):
 def test_tokenizer_that_takes_too_much_memory_fails_its_prompts_alone(tmp_path):
     """A vocabulary of 70 MB: a rank of half a GiB stays within it, and the same file is read where there is room."""
     bad = make_llama(tmp_path / "bad")
-    vocab = {f"zz{i:x}": i for i in range(2_000_000)}
-    (bad / "tokenizer.json").write_text(json.dumps({"model": {"type": "BPE", "vocab": {"a": 2_000_000, **vocab}, "merges": []}}))
+    with open(bad / "tokenizer.json", "w") as file:  # not in memory: a child's peak begins with its parent's size
+        file.write('{"model": {"type": "BPE", "merges": [], "vocab": {')
+        file.writelines(f'"zz{i:x}": {i}, ' for i in range(2_000_000))
+        file.write('"a": 2000000}}}')
     sets = [{"name": "s", "prompts": [{"id": "text", "text": "a"}, {"id": "ids", "input_ids": [1, 2, 3]}]}]
     job = {"name": "j", "models": [{"name": "bad", "path": str(bad)}], "prompt_sets": sets, "compute": {"max_memory_gib": 0.5}}
     done = spectrace("run", write_job(tmp_path, job))
