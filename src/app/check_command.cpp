@@ -8,6 +8,7 @@
 
 #include "spectrace/app/commands.hpp"
 #include "spectrace/core/file.hpp"
+#include "spectrace/core/foreign_memory.hpp"
 #include "spectrace/core/host_memory.hpp"
 #include "spectrace/plan/certain_need.hpp"
 #include "spectrace/plan/memory.hpp"
@@ -145,6 +146,7 @@ void print_findings(const std::string& name, const Findings& findings) {
 
 int command_check(const CommandLine& line) {
   const Job job = read_job(line.target, line.run.overrides);
+  set_process_memory(memory_limit_bytes(job, host_memory_bytes(), 1));
   Findings of_run;
   int exit_code = kAllDone;
   const auto try_run = [&](int code, auto&& f) {

@@ -4,6 +4,8 @@
 #include <iterator>
 #include <vector>
 
+#include "spectrace/core/foreign_memory.hpp"
+
 namespace spectrace {
 namespace {
 
@@ -69,7 +71,10 @@ class Builder final : public nlohmann::json_sax<Json> {
   bool number_integer(number_integer_t value) override { return add(value); }
   bool number_unsigned(number_unsigned_t value) override { return add(value); }
   bool number_float(number_float_t value, const string_t&) override { return add(value); }
-  bool string(string_t& value) override { return add(std::move(value)); }
+  bool string(string_t& value) override {
+    take_memory(kTextBytes + text_bytes(value));
+    return add(std::move(value));
+  }
   bool binary(binary_t&) override { return false; }  // not in JSON text
   bool start_object(std::size_t) override { return open(Json::object()); }
   bool start_array(std::size_t) override { return open(Json::array()); }
@@ -77,6 +82,7 @@ class Builder final : public nlohmann::json_sax<Json> {
   bool end_array() override { return close(); }
 
   bool key(string_t& name) override {
+    take_memory(kMemberBytes + text_bytes(name));
     const auto [member, is_new] = open_.back().container->get_ref<Json::object_t&>().emplace(name, nullptr);
     if (!is_new && duplicates_ == DuplicateKeys::refused) fail_twice(name);
     open_.back().member = &member->second;
@@ -102,6 +108,25 @@ class Builder final : public nlohmann::json_sax<Json> {
     Json* member = nullptr;  // of an object: its value
   };
 
+  /// What the value takes beside the text, with what the allocator adds: an element with its share of a list that grows
+  /// by doubling and is moved then; a member with its node; a text or container that lies by itself.
+  static constexpr std::int64_t kElementBytes = 48, kMemberBytes = 96, kTextBytes = 48, kContainerBytes = 64;
+
+  /// Short texts lie in the object.
+  static std::int64_t text_bytes(const std::string& text) {
+    return text.size() < 16 ? 0 : static_cast<std::int64_t>(text.size()) + 32;
+  }
+
+  void take_memory(std::int64_t bytes) {
+    num_bytes_ += bytes;
+    if (num_bytes_ > most_bytes_)
+      throw InputError(
+          kind_,
+          document_ + ": takes more than " + std::to_string(most_bytes_ >> 20) +
+              " MiB of memory when it is read, at line " + std::to_string(position_of(text_, offset()).line),
+          "a file may take a third of what a rank may use", "Raise --max-memory, if it is the right file.");
+  }
+
   template <typename T>
   Json* put(T&& value) {
     if (++num_values_ > kMostJsonValues)
@@ -109,6 +134,7 @@ class Builder final : public nlohmann::json_sax<Json> {
                        document_ + ": holds more than " + std::to_string(kMostJsonValues) + " values at line " +
                            std::to_string(position_of(text_, offset()).line),
                        "no file that is meant seriously has as many", "Is it the right file?");
+    take_memory(kElementBytes);
     if (open_.empty()) {
       root_ = std::forward<T>(value);
       return &root_;
@@ -128,6 +154,7 @@ class Builder final : public nlohmann::json_sax<Json> {
   }
 
   bool open(Json&& container) {
+    take_memory(kContainerBytes);
     if (open_.size() == kMaxJsonDepth)
       throw InputError(kind_,
                        document_ + ": is nested deeper than " + std::to_string(kMaxJsonDepth) + " levels at line " +
@@ -161,6 +188,8 @@ class Builder final : public nlohmann::json_sax<Json> {
   DuplicateKeys duplicates_;
   const char* reached_;
   std::size_t num_values_ = 0;
+  std::int64_t num_bytes_ = 0;
+  const std::int64_t most_bytes_ = foreign_document_bytes();
   Json root_;
   std::vector<Level> open_;
 };

@@ -11,6 +11,7 @@
 
 #include "spectrace/comm/launch.hpp"
 #include "spectrace/core/file.hpp"
+#include "spectrace/core/foreign_memory.hpp"
 #include "spectrace/core/host_memory.hpp"
 #include "spectrace/core/log.hpp"
 #include "spectrace/core/stage_times.hpp"
@@ -178,6 +179,7 @@ RunEnd run_job(const RunOptions& options, Communicator& communicator, TimeLimit&
   context->num_ranks = communicator.size();
   context->num_threads = choose_num_threads(job.compute.threads, communicator);
   context->memory_bytes = memory_limit_bytes(job, host_memory_bytes(), communicator.local_size());
+  set_process_memory(context->memory_bytes);
   const auto reducer = make_reducer(options.reduce, communicator);
   if (communicator.is_root())
     log_info("job '{}': {}, {}, {}, {:.1f} GiB for each, totals over {}", job.name, counted(job.models.size(), "model"),

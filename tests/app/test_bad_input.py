@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import time
 
@@ -385,6 +386,23 @@ def test_tokenizers_made_to_cost_fail_their_prompts_alone(tmp_path):
     with h5py.File(results / "bad.h5") as file:
         errors = file["prompts/s/prompt_error"].asstr()[:]
         assert "make too much of this text" in errors[0] and errors[1] == ""
+
+
+def test_tokenizer_that_takes_too_much_memory_fails_its_prompts_alone(tmp_path):
+    """A vocabulary of 70 MB: a rank of half a GiB stays within it, and the same file is read where there is room."""
+    bad = make_llama(tmp_path / "bad")
+    with open(bad / "tokenizer.json", "w") as file:  # not in memory: a child's peak begins with its parent's size
+        file.write('{"model": {"type": "BPE", "merges": [], "vocab": {')
+        file.writelines(f'"zz{i:x}": {i}, ' for i in range(2_000_000))
+        file.write('"a": 2000000}}}')
+    sets = [{"name": "s", "prompts": [{"id": "text", "text": "a"}, {"id": "ids", "input_ids": [1, 2, 3]}]}]
+    job = {"name": "j", "models": [{"name": "bad", "path": str(bad)}], "prompt_sets": sets, "compute": {"max_memory_gib": 0.5}}
+    done = spectrace("run", write_job(tmp_path, job))
+    assert done.returncode == 1, done.stderr
+    with h5py.File(tmp_path / "j" / "bad.h5") as file:
+        errors = file["prompts/s/prompt_error"].asstr()[:]
+        assert "tokenizer.json: takes more than 170 MiB of memory" in errors[0] and "--max-memory" in errors[0] and errors[1] == "", errors
+    assert float(re.search(r"peak memory of a rank ([0-9.]+) GiB", done.stderr)[1]) < 0.5
 
 
 def test_job_that_is_not_json(tmp_path):

@@ -2,10 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include "spectrace/core/foreign_memory.hpp"
+
 namespace spectrace {
 namespace {
 
-JsonNode parse(const char* text) { return JsonNode::parse_text(text, "doc", ErrorKind::usage); }
+JsonNode parse(std::string_view text) { return JsonNode::parse_text(text, "doc", ErrorKind::usage); }
 
 template <typename F>
 std::string error_of(F&& f) {
@@ -92,7 +94,7 @@ TEST(JsonNode, members_without_values_are_read_in_linear_time) {
 
 TEST(JsonNode, values_that_errors_show_are_cut_between_characters) {
   const std::string text = "[\"" + std::string(75, 'a') + "\u00e4\u00e4\u00e4\u00e4\"]";
-  EXPECT_EQ(error_of([&] { parse(text.c_str()).element(0).as_int(); }),
+  EXPECT_EQ(error_of([&] { parse(text).element(0).as_int(); }),
             "doc: /0: is \"" + std::string(75, 'a') + "..., expected an integer");
 }
 
@@ -103,6 +105,24 @@ TEST(JsonNode, every_kind_of_value_is_read) {
   EXPECT_THROW(parse("{} {}"), InputError);
   EXPECT_THROW(parse("[1, 2"), InputError);
   EXPECT_THROW(parse("\"\xff\""), InputError);
+}
+
+TEST(JsonNode, memory_of_a_document_follows_from_what_the_process_may_use) {
+  set_process_memory(0);  // 64 MiB for a document
+  std::string numbers = "[0";
+  for (int i = 0; i < 1'000'000; ++i) numbers += ",1";  // 48 MB
+  EXPECT_EQ(parse(numbers + "]").size(), 1'000'001u);
+  std::string members = "{";
+  for (int i = 0; i < 500'000; ++i) members += "\"" + std::to_string(i) + "\":0,\n";  // 72 MB
+  for (const std::string& text :
+       {"[" + numbers + "],[" + numbers + "]]", members + "\"z\":0}", "[\"" + std::string(70'000'000, 'x') + "\"]"}) {
+    const auto error = error_of([&] { parse(text); });
+    EXPECT_NE(error.find("more than 64 MiB of memory"), std::string::npos) << error;
+    EXPECT_NE(error.find("--max-memory"), std::string::npos) << error;
+  }
+  set_process_memory(std::int64_t{1} << 40);  // never more than a GiB
+  EXPECT_EQ(foreign_document_bytes(), 1 << 30);
+  EXPECT_EQ(parse(members + "\"z\":0}").size(), 500'001u);
 }
 
 TEST(BytesAsText, every_byte_comes_back) {
