@@ -268,9 +268,8 @@ Tensor TensorStore::gather_rows(const TensorInfo& tensor, std::span<const std::i
   const std::int64_t per_row = row_elements(tensor);
   const std::size_t index = index_of(tensor);
   if (rows_->expected(index) && tensor.is_contiguous())
-    with_data(found, [&](auto* values) {
-      read_segments_of_rows<std::remove_pointer_t<decltype(values)>>(tensor, wanted);
-    });
+    with_data(found,
+              [&](auto* values) { read_segments_of_rows<std::remove_pointer_t<decltype(values)>>(tensor, wanted); });
   std::vector<bool> is_there(wanted.size(), false);
   for (std::size_t i = 0; i < wanted.size(); ++i)
     if (const auto row = rows_->find(index, wanted[i], scalar_type(type))) {

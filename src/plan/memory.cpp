@@ -10,7 +10,9 @@ namespace {
 
 constexpr std::int64_t kMiB = 1 << 20;
 /// Resident after start-up with libtorch, HDF5 and MPI in it.
-constexpr std::int64_t kLibraries = 160 * kMiB;
+constexpr std::int64_t kLibraries = 142 * kMiB;
+/// What the matrix products of the forward pass bring along: code pages, buffers.
+constexpr std::int64_t kProducts = 18 * kMiB;
 constexpr std::int64_t kEmbeddingRows = 64 * kMiB;
 constexpr std::int64_t kLeastUnderWay = 16 * kMiB, kMostUnderWay = 2048 * kMiB;
 /// Batches that go through a block together, at most (256 tokens of 4096).
@@ -67,7 +69,7 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, Com
     }
   if (largest_batch > 0) {
     // Rows of the embedding that the checkpoint keeps.
-    need.libraries += std::min(kEmbeddingRows, model.vocab_size * model.hidden_size * element);
+    need.libraries += kProducts + std::min(kEmbeddingRows, model.vocab_size * model.hidden_size * element);
     for (std::int64_t l = 0; l < model.num_layers; ++l)
       need.layer = std::max(need.layer, layer_size_bytes(model, l, dtype));
     const std::int64_t together = std::max(largest_batch, std::min(all_tokens, tokens_together()));
@@ -83,7 +85,8 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, Com
   if (plan.analyses.unembedding) {
     const auto shape = model.embedding.unembedding.canonical_shape();
     const std::int64_t rows = std::min(shape[0], shape[1]);
-    need.unembedding = std::max(std::min(64 * kMiB, shape[0] * shape[1] * 16), 6 * rows * shape[1] * 8) + shape[0] * 16;
+    // A block of rows (float32 as most are stored), the triangle and what it is updated and taken apart with.
+    need.unembedding = std::min(16 * kMiB, shape[0] * shape[1] * 4) + 6 * rows * shape[1] * 8 + shape[0] * 16;
   }
   // Two records, rows that wait for their chunk to fill (half a MiB a dataset), statistics' sums, ids.
   need.collecting = 2 * need.one_batch + 20 * kMiB + 2 * values * 3200 + num_prompts * 200;

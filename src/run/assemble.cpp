@@ -318,8 +318,7 @@ Group Assembly::take_set_group(std::size_t s) {
   }
   set.prompts.datasets.insert(
       set.prompts.datasets.begin() + 2,
-      {"prompt_error", {"prompt"}, "1", "Why the prompt could not run; empty if it did",
-       std::move(prompt_errors_[s])});
+      {"prompt_error", {"prompt"}, "1", "Why the prompt could not run; empty if it did", std::move(prompt_errors_[s])});
   mark_failed(set.prompts);
   for (const auto& dataset : set.prompts.datasets)
     if (dataset.in_rows)

@@ -178,8 +178,8 @@ class Pass {
       bool is_sent = false;
       // Sending signs what the batch was made of, which may have to be read for that.
       if (!is_last() && !batch->error)
-        batch->error = error_of("the way to the next stage",
-                                [&] { is_sent = events_.send(batch->unit, batch->state()); });
+        batch->error =
+            error_of("the way to the next stage", [&] { is_sent = events_.send(batch->unit, batch->state()); });
       if (is_last() || batch->error) {
         finish(*batch);
       } else if (!is_sent) {

@@ -208,8 +208,7 @@ void ResultFileWriter::State::add_group(const Group& group) {
   described.attributes = group.attributes;
   described.dimensions = group.dimensions;
   for (const auto& dataset : group.datasets)
-    described.datasets.push_back(
-        {dataset.name, dataset.dims, dataset.units, dataset.long_name, {}, /*in_rows=*/true});
+    described.datasets.push_back({dataset.name, dataset.dims, dataset.units, dataset.long_name, {}, /*in_rows=*/true});
 }
 
 void ResultFileWriter::State::finish_rows(const std::string& place, OpenRows& open) {

@@ -73,8 +73,8 @@ class TensorStore {
                      std::map<std::int64_t, std::string>& bad_rows) const;
 
   /// Says which rows gather_rows will be asked for, and in which type. From then on, whatever reads them whole segments
-  /// at a time keeps them, some MiB of them; and gather_rows reads the segments that no digest has seen yet whole, since
-  /// the digest needs their bytes anyway. So the tensor is read once for both.
+  /// at a time keeps them, some MiB of them; and gather_rows reads the segments that no digest has seen yet whole,
+  /// since the digest needs their bytes anyway. So the tensor is read once for both.
   /// @pre the tensor is a matrix, and every row exists.
   void expect_rows(const TensorInfo& tensor, std::vector<std::int64_t> rows, ComputeType type) const;
 
