@@ -341,7 +341,8 @@ Job parse_resolved_job(const std::string& text) {
   const auto next = [&] {
     const std::size_t first = begin, end = std::min(text.find('\n', begin), text.size());
     begin = std::min(end + 1, text.size());
-    return Json::parse(text.begin() + static_cast<std::ptrdiff_t>(first), text.begin() + static_cast<std::ptrdiff_t>(end));
+    return Json::parse(text.begin() + static_cast<std::ptrdiff_t>(first),
+                       text.begin() + static_cast<std::ptrdiff_t>(end));
   };
   const Json head = next();
   Problems problems("job");

@@ -12,7 +12,9 @@ namespace {
 
 constexpr std::int64_t kMiB = 1 << 20;
 /// Resident after start-up with libtorch, HDF5 and MPI in it.
-constexpr std::int64_t kLibraries = 160 * kMiB;
+constexpr std::int64_t kLibraries = 142 * kMiB;
+/// What the matrix products of the forward pass bring along: code pages, buffers.
+constexpr std::int64_t kProducts = 18 * kMiB;
 constexpr std::int64_t kEmbeddingRows = 64 * kMiB;
 constexpr std::int64_t kLeastUnderWay = 16 * kMiB, kMostUnderWay = 2048 * kMiB;
 /// Batches that go through a block together, at most (256 tokens of 4096).
@@ -69,7 +71,7 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, Com
     }
   if (largest_batch > 0) {
     // Rows of the embedding that the checkpoint keeps.
-    need.libraries += std::min(kEmbeddingRows, model.vocab_size * model.hidden_size * element);
+    need.libraries += kProducts + std::min(kEmbeddingRows, model.vocab_size * model.hidden_size * element);
     for (std::int64_t l = 0; l < model.num_layers; ++l)
       need.layer = std::max(need.layer, layer_size_bytes(model, l, dtype));
     const std::int64_t together = std::max(largest_batch, std::min(all_tokens, tokens_together()));

@@ -19,11 +19,26 @@ std::string PreparedSet::digest() const {
   return sha.hex_digest();
 }
 
+namespace {
+
+/// A value as messages show it: a list by its ends, a digest by its first digits.
+std::string shown_value(const std::string& value) {
+  constexpr std::size_t kMostShown = 40, kDigitsShown = 8;
+  if (value.size() <= kMostShown) return value;
+  const Json list = Json::parse(value, nullptr, /*allow_exceptions=*/false);
+  if (list.is_array() && !list.empty())
+    return std::to_string(list.size()) + " values from " + list.front().dump() + " to " + list.back().dump();
+  return value.substr(0, kDigitsShown) + "...";
+}
+
+}  // namespace
+
 std::vector<std::string> identity_differences(const Identity& before, const Identity& now) {
   std::vector<std::string> lines;
   for (const auto& [what, old_value] : before)
     for (const auto& [name, new_value] : now)
-      if (name == what && new_value != old_value) lines.push_back(what + ": was " + old_value + ", now " + new_value);
+      if (name == what && new_value != old_value)
+        lines.push_back(what + ": was " + shown_value(old_value) + ", now " + shown_value(new_value));
   return lines;
 }
 

@@ -246,6 +246,7 @@ class Collector {
                  {"ranks", context_.num_ranks},
                  {"num_starts", preparation_.num_starts},
                  {"units", plan_.units.size()},
+                 {"collected", utc_time()},
                  {"open_s", preparation_.open_s},
                  {"collect_s", watch.elapsed_s()},
                  {"estimated_flops", plan_.total_flops()},

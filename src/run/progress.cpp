@@ -1,6 +1,6 @@
 #include "spectrace/run/progress.hpp"
 
-#include <fmt/chrono.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -8,13 +8,13 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <ctime>
 #include <limits>
 
 #include "spectrace/comm/launch.hpp"
 #include "spectrace/core/file.hpp"
 #include "spectrace/core/json.hpp"
 #include "spectrace/core/log.hpp"
+#include "spectrace/run/run_info.hpp"
 
 namespace spectrace {
 namespace {
@@ -104,7 +104,7 @@ void ProgressDisplay::write(const SweepState& state) {
                {"elapsed_s", elapsed_s},
                {"host", host_name()},
                {"pid", ::getpid()},
-               {"updated", fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)))}};
+               {"updated", utc_time()}};
   json["seconds_to_go"] = std::isfinite(to_go) ? Json(to_go) : Json();
   try {
     write_file_atomically(json_path_, json.dump(2) + "\n");

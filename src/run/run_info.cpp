@@ -1,10 +1,12 @@
 #include "spectrace/run/run_info.hpp"
 
+#include <fmt/chrono.h>
 #include <sys/resource.h>
 #include <torch/headeronly/version.h>
 #include <unistd.h>
 
 #include <cstdlib>
+#include <ctime>
 
 #include "spectrace/comm/communicator.hpp"
 #include "spectrace/comm/launch.hpp"
@@ -13,6 +15,8 @@
 #include "spectrace/store/hdf5_version.hpp"
 
 namespace spectrace {
+
+std::string utc_time() { return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr))); }
 
 std::uint64_t peak_memory_bytes() {
   rusage usage{};
@@ -41,6 +45,7 @@ std::string RankReport::to_json(int rank, int num_threads) const {
               {"device", "cpu"},
               {"stopped", stopped},
               {"units", num_units},
+              {"ended", utc_time()},
               {"compute_s", compute_s},
               {"stages", stages_json(stages)},
               {"bytes_read", bytes_read},

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from datetime import datetime
 
 import h5py
 import numpy as np
@@ -237,5 +238,7 @@ def test_a_rank_reads_each_byte_once(tmp_path, dtype, tied):
     model = make_llama(tmp_path / "m", layers=6, dtype=dtype, config=config, change=(lambda t: t.pop("lm_head.weight")) if tied else None)
     job = {"name": "j", "models": [{"name": "m", "path": "m"}], "prompt_sets": [ids_set(count=60)], "compute": {"tokens_per_batch": 30}}
     info = json.loads((run_job(tmp_path, job) / "m.run.json").read_text())
+    ends = [info["collected"], *(report["ended"] for report in info["rank_reports"])]
+    assert all(datetime.strptime(end, "%Y-%m-%dT%H:%M:%SZ") for end in ends)
     size = (model / "model.safetensors").stat().st_size
     assert sum(report["bytes_read"] for report in info["rank_reports"]) <= size

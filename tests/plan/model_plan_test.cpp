@@ -33,6 +33,17 @@ TEST(Identity, differences_are_named_and_new_names_are_none) {
   EXPECT_EQ(identity_from_json(identity_to_json(before)), before);
 }
 
+// As people read it: neither 64 digits nor every beta.
+TEST(Identity, differences_are_short) {
+  Json betas = Json::array();
+  for (int i = 0; i < 25; ++i) betas.push_back(0.125 * i);
+  const Identity before = {{"beta grid", betas.dump()}, {"prompts of the set 's'", std::string(64, 'a')}};
+  const Identity now = {{"beta grid", "[0.5,1.0]"}, {"prompts of the set 's'", std::string(64, 'b')}};
+  EXPECT_EQ(identity_differences(before, now),
+            (std::vector<std::string>{"beta grid: was 25 values from 0.0 to 3.0, now [0.5,1.0]",
+                                      "prompts of the set 's': was aaaaaaaa..., now bbbbbbbb..."}));
+}
+
 TEST(BetaGrid, ends_are_exact_and_steps_even_in_the_logarithm) {
   const auto grid = BetaGrid{1e-3, 1e3, 25}.values();
   ASSERT_EQ(grid.size(), 25u);

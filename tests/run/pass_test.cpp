@@ -11,7 +11,8 @@ namespace {
 class FirstStage : public testing::Test {
  protected:
   FirstStage()
-      : model_(open_model_folder(std::filesystem::path(SPECTRACE_SOURCE_DIR) / "tests/data/model/gpt2", IoMode::automatic)),
+      : model_(open_model_folder(std::filesystem::path(SPECTRACE_SOURCE_DIR) / "tests/data/model/gpt2",
+                                 IoMode::automatic)),
         stream_(model_, ComputeType::float32, Slicing::correct) {
     const AnalysisChoice residual{false, false, false, false, false, true};
     PlanOptions plan_options;

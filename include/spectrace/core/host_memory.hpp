@@ -8,8 +8,8 @@ namespace spectrace {
 /// container) says so. Bytes.
 std::int64_t host_memory_bytes();
 
-/// Gives what was freed back to the system. The allocator keeps it for the thread that freed it, and another thread would
-/// take as much anew: to be called when something large is gone for good.
+/// Gives what was freed back to the system. The allocator keeps it for the thread that freed it, and another thread
+/// would take as much anew: to be called when something large is gone for good.
 void return_freed_memory();
 
 }  // namespace spectrace

@@ -83,7 +83,7 @@ struct Job {
   std::filesystem::path folder;  ///< of the job file: what relative paths start from
   std::filesystem::path models_root;
   std::filesystem::path output;
-  std::string text;  ///< the job file, comments and prompts of files left out, options put in: one line of JSON
+  std::string text;      ///< the job file, comments and prompts of files left out, options put in: one line of JSON
   std::string settings;  ///< of this, all but the prompt sets
 
   const PromptSetEntry* find_set(const std::string& set_name) const;

@@ -24,6 +24,9 @@ struct RankReport {
   std::string to_json(int rank, int num_threads) const;
 };
 
+/// Now, as "2026-11-25T17:12:03Z".
+std::string utc_time();
+
 /// Highest resident memory of this process so far, bytes.
 std::uint64_t peak_memory_bytes();
 
