@@ -177,13 +177,13 @@ Json Worker::open(std::size_t model) {
   const ModelEntry& entry = context_.job.models[model];
   return with_outcome(context_, entry, [&]() -> Json {
     const Opening opening = open_for_work(context_, entry);
-    return_freed_memory();
     if (opening.complete) {
       Json json = to_json(finished_model(context_, entry));
       json["units"] = Json::array();
       json["complete"] = json["was_there"] = true;
       return json;
     }
+    return_freed_memory();
     return {{"complete", false},
             {"stages", opening.stages},
             {"expected", {opening.expected_s, opening.expected_bytes, opening.is_calibrated}},
