@@ -1,12 +1,14 @@
 #include "spectrace/core/host_memory.hpp"
 
 #include <malloc.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <string_view>
 
 namespace spectrace {
 namespace {
@@ -38,6 +40,16 @@ std::int64_t host_memory_bytes() {
     lower_to(root / name, limit);
   }
   return limit;
+}
+
+std::uint64_t peak_memory_bytes() {
+  constexpr std::string_view kPeak = "VmHWM:";  // in kB; of the address space that exec made
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with(kPeak)) return std::stoull(line.substr(kPeak.size())) * 1024;
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
 }
 
 void return_freed_memory() {

@@ -1,7 +1,6 @@
 #include "spectrace/run/run_info.hpp"
 
 #include <fmt/chrono.h>
-#include <sys/resource.h>
 #include <torch/headeronly/version.h>
 #include <unistd.h>
 
@@ -12,17 +11,12 @@
 #include "spectrace/comm/launch.hpp"
 #include "spectrace/comm/reducer.hpp"
 #include "spectrace/core/build_info.hpp"
+#include "spectrace/core/host_memory.hpp"
 #include "spectrace/store/hdf5_version.hpp"
 
 namespace spectrace {
 
 std::string utc_time() { return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr))); }
-
-std::uint64_t peak_memory_bytes() {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
-}
 
 namespace {
 

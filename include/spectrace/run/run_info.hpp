@@ -27,9 +27,6 @@ struct RankReport {
 /// Now, as "2026-11-25T17:12:03Z".
 std::string utc_time();
 
-/// Highest resident memory of this process so far, bytes.
-std::uint64_t peak_memory_bytes();
-
 /// SLURM_JOB_ID and its like, as far as they are set.
 Json slurm_ids();
 
