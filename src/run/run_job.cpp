@@ -81,7 +81,8 @@ void log_ranks(Communicator& communicator, int threads) {
 }
 
 /// What the stages took, of all ranks: a line for each that took time. Collective.
-void log_stages(double busy_s, double elapsed_s, Communicator& communicator, Reducer& reducer) {
+void log_stages(const RunContext& context, double busy_s, double elapsed_s, Communicator& communicator,
+                Reducer& reducer) {
   const StageTimes mine = stage_times();
   std::vector<std::int64_t> sums;
   for (std::size_t i = 0; i < kNumStages; ++i) {
@@ -92,8 +93,10 @@ void log_stages(double busy_s, double elapsed_s, Communicator& communicator, Red
   // All ranks at once, so that they share what they shared during the run.
   std::int64_t peaks[] = {0, 0};
   if (elapsed_s >= kWorthMeasuring_s) {
+    set_compute_threads(context.num_threads);  // the threads that computed have ended
     peaks[0] = static_cast<std::int64_t>(product_rate(ComputeType::float32) / 1e6);
     peaks[1] = static_cast<std::int64_t>(product_rate(ComputeType::float64) / 1e6);
+    set_compute_threads(1);
   }
   reducer.sum(sums);
   reducer.sum(peaks);
@@ -133,7 +136,7 @@ void log_totals(const RunContext& context, const Expectation& expected, double e
   reducer.sum(sums);
   reducer.max(peak);
   const double busy_s = static_cast<double>(sums[0]) * 1e-3, gib = 1 << 30;
-  log_stages(busy_s, elapsed_s, communicator, reducer);
+  log_stages(context, busy_s, elapsed_s, communicator, reducer);
   if (!communicator.is_root()) return;
   log_info(
       "{:.1f} s, {:.0f} % of the ranks' time at work, {:.3g} Gflop/s a rank, {:.2f} GiB read, peak memory of a rank "
