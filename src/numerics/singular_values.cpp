@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::int64_t kTileEntries = 1 << 16;    // 512 KiB: one conversion and its transposition stay in the cache
 constexpr std::int64_t kWorkBytes = 400ll << 20;  // a block above four times the width is not worth more than this
-constexpr std::int64_t kMinBlockRows = 2048;      // narrow matrices: calls of LAPACK would cost more than its work
+constexpr std::int64_t kMinBlockRows = 2048;      // narrow matrices: calls would cost more than their work
 constexpr double kConstant = 8;                   // of the error bound, see relative_error
 constexpr double kGrowth = 2;
 constexpr double kDriftFactor = 2;
@@ -26,8 +26,8 @@ constexpr int kSafeExponent = 400;  // squares of entries up to 2^400, and sums 
 
 std::int64_t tile_rows(std::int64_t num_columns) { return std::max<std::int64_t>(1, kTileEntries / num_columns); }
 
-/// Rows of a block that is stacked under R. The rows of R are factored again with every block, which costs a share of
-/// num_columns / block: 4 is near the best, less where that much memory is not to be had.
+/// Rows of a block that goes under R. High blocks have few panels, and a matrix that is one block is factorized without
+/// an R above it, which saves 2/3 n^3 flops; less where that much memory is not to be had.
 std::int64_t block_rows(std::int64_t num_columns) {
   for (const std::int64_t multiple : {4, 2}) {
     if ((multiple + 1) * num_columns * num_columns * 8 <= kWorkBytes)

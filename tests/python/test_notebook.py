@@ -1,6 +1,7 @@
 """The committed notebook: executed, without an error, of no machine's paths; its cells run on results of the demo's names."""
 
 import json
+import re
 
 import matplotlib
 import pytest
@@ -20,8 +21,7 @@ def test_notebook_is_executed_and_names_no_machine(notebook):
     outputs = [output for cell in cells for output in cell["outputs"]]
     assert not [output for output in outputs if output["output_type"] in ("error", "stream")]
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 4
-    for path in ("/home/", "/root/", "/tmp/", "site-packages"):
-        assert path not in json.dumps(notebook)
+    assert not re.search(r"/(home|root|tmp)/|site-packages", json.dumps(notebook))
 
 
 def test_cells_run(notebook, tmp_path, monkeypatch):

@@ -66,9 +66,8 @@ class TensorStore {
   void read_rows(const TensorInfo& tensor, std::int64_t first, Tensor out) const;
   /// Chosen rows, in the order given (embedding look-up): [rows.size(), shape[1:]...]; each is read once, however often
   /// it is chosen, and some MiB of them are kept for the next call. The digest sees nothing of them, unless they were
-  /// expected. Rows with values
-  /// that are not finite come as zeros and are named in `bad_rows`, by their number in the tensor, with the error's
-  /// text; the others are what they are.
+  /// expected. Rows with values that are not finite come as zeros and are named in `bad_rows`, by their number in the
+  /// tensor, with the error's text; the others are what they are.
   /// @pre every row exists.
   Tensor gather_rows(const TensorInfo& tensor, std::span<const std::int64_t> rows, ComputeType type,
                      std::map<std::int64_t, std::string>& bad_rows) const;

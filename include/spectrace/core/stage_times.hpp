@@ -7,7 +7,7 @@
 
 namespace spectrace {
 
-/// What a rank's time goes to. The last one is what no timer saw.
+/// What the time of a rank's computing thread goes to.
 enum class Stage { opening, reading, embedding, forward, statistics, matrices, heads, unembedding, writing, exchange };
 inline constexpr std::size_t kNumStages = 10;
 const char* name(Stage stage);

@@ -11,8 +11,8 @@ namespace spectrace {
 /// Keys of the journal's notes that hold a rank's report begin so.
 inline constexpr const char* kReportKey = "report/";
 
-/// A rank's part of <model>.run.json: host, rank, threads, Slurm ids, seconds, flops and bytes of each
-/// stage, peak memory.
+/// A rank's part of <model>.run.json: host, rank, threads, Slurm ids, seconds, flops and bytes of each stage, peak
+/// memory.
 struct RankReport {
   bool stopped = false;
   double compute_s = 0;
