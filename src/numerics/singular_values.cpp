@@ -193,6 +193,13 @@ double TallSingularValues::relative_error(const Tensor& a) const {
   return kUnitRoundoff * (kConstant + kGrowth * std::sqrt(rounded));
 }
 
+double singular_values_flops(std::int64_t num_rows, std::int64_t num_columns) {
+  const std::int64_t rows = std::max(num_rows, num_columns), columns = std::min(num_rows, num_columns);
+  const auto m = static_cast<double>(rows), n = static_cast<double>(columns);
+  if (is_reduced_at_once(rows, columns)) return 4 * n * n * (m - n / 3);
+  return 2 * n * n * (m - n / 3) + 8.0 / 3.0 * n * n * n;
+}
+
 std::int64_t singular_values_bytes(std::int64_t num_rows, std::int64_t num_columns) {
   const std::int64_t m = std::max(num_rows, num_columns), n = std::min(num_rows, num_columns);
   if (n == 0) return 0;

@@ -1,6 +1,6 @@
 #include "spectrace/plan/cost.hpp"
 
-#include <algorithm>
+#include "spectrace/numerics/singular_values.hpp"
 
 namespace spectrace {
 namespace {
@@ -21,14 +21,6 @@ std::int64_t num_elements(const std::optional<NormSource>& source) {
 }
 
 }  // namespace
-
-double singular_values_flops(std::int64_t num_rows, std::int64_t num_columns) {
-  const auto m = static_cast<double>(std::max(num_rows, num_columns));
-  const auto n = static_cast<double>(std::min(num_rows, num_columns));
-  // Up to 1.5 times as high as wide a matrix goes to its band at once, else to its triangle first (docs/numerics.md).
-  if (m <= 1.5 * n) return 4 * n * n * (m - n / 3);
-  return 2 * n * n * (m - n / 3) + 8.0 / 3.0 * n * n * n;
-}
 
 double matrices_flops(const ModelDescription& model) {
   const std::int64_t d = model.head_dim, hidden = model.hidden_size;

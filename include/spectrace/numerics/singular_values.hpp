@@ -23,6 +23,10 @@ struct SingularValues {
 /// @pre w is [m, n]. m or n may be 0: no values.
 SingularValues singular_values(const Tensor& w);
 
+/// Floating-point operations of singular_values for a matrix of this shape: 4 n^2 (m - n/3) for the bidiagonal form of
+/// an (m, n) one, m >= n; of a tall one 2 n^2 (m - n/3) for its triangle first (Golub & Van Loan 2013, section 8.6).
+double singular_values_flops(std::int64_t num_rows, std::int64_t num_columns);
+
 /// The most that singular_values has in memory at once for a matrix of this shape, beside the matrix itself, bytes.
 /// A TallSingularValues that gets so many rows has as much.
 std::int64_t singular_values_bytes(std::int64_t num_rows, std::int64_t num_columns);

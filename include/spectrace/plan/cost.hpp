@@ -7,11 +7,7 @@
 namespace spectrace {
 
 /// Floating-point operations, estimates from the sizes; a multiplication and an addition count two.
-/// Singular values of an (m, n) matrix, m >= n: 2 n^2 (m - n/3) for the QR, 4 n^2 (m - n/3) for the bidiagonal form
-/// (Golub & Van Loan 2013, section 8.6).
-double singular_values_flops(std::int64_t num_rows, std::int64_t num_columns);
-
-/// The four attention matrices of one layer; every head's slices; the unembedding.
+/// Of singular values: the four attention matrices of one layer; every head's slices; the unembedding.
 double matrices_flops(const ModelDescription& model);
 double heads_flops(const ModelDescription& model);
 /// Of these, every key/value head's slice of W_V: prompts need them too.
