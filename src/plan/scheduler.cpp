@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include "spectrace/core/error.hpp"
 
@@ -17,7 +18,7 @@ const char* name(Step step) {
 }
 
 Scheduler::Scheduler(std::size_t num_models, int num_ranks)
-    : models_(num_models), ranks_(static_cast<std::size_t>(num_ranks)) {
+    : models_(num_models), ranks_(static_cast<std::size_t>(num_ranks)), num_unknown_(num_models) {
   SPECTRACE_ASSERT(num_ranks >= 1);
 }
 
@@ -46,8 +47,15 @@ std::optional<Assignment> Scheduler::next(int rank) {
     }
   }
   if (best) return give_share(rank, *best);
+  if (const auto found =
+          std::find_if(models_.begin(), models_.end(),
+                       [](const Model& model) { return model.state == State::working && !model.undivided.empty(); });
+      found != models_.end())
+    return give_undivided(rank, static_cast<std::size_t>(found - models_.begin()));
   return std::nullopt;
 }
+
+bool Scheduler::are_shared() const { return ranks_.size() > 1 && num_unknown_ < ranks_.size(); }
 
 Scheduler::Group Scheduler::group_of(int rank, const Model& model) const {
   const int first = rank / model.stages * model.stages;
@@ -57,6 +65,8 @@ Scheduler::Group Scheduler::group_of(int rank, const Model& model) const {
 bool Scheduler::can_share(int rank, const Model& model) const {
   if (model.state != State::working || model.left.empty()) return false;
   const Group group = group_of(rank, model);
+  // A share that is cut before it is known among how many models would be read by every group that is free.
+  if (group.count > 1 && are_shared() && num_unknown_ > 0) return false;
   for (int member = group.first; member < group.first + group.count; ++member)
     if (is_busy(member)) return false;
   return true;
@@ -72,16 +82,15 @@ Assignment Scheduler::give(int rank, Step step, std::size_t model) {
 
 Assignment Scheduler::give_share(int rank, std::size_t index) {
   Model& model = models_[index];
-  std::size_t num_unopened = 0, num_open = 0, num_elsewhere = 0;
+  std::size_t num_open = 0, num_elsewhere = 0;
   for (const auto& other : models_) {
-    const bool has_left = other.state == State::working && !other.left.empty();
-    num_unopened += other.state == State::unopened || other.state == State::opening;
-    num_open += has_left;
-    if (!has_left) num_elsewhere += static_cast<std::size_t>(other.num_ranks);
+    const bool is_shared = other.state == State::working && !other.left.empty();
+    num_open += is_shared;
+    if (!is_shared) num_elsewhere += static_cast<std::size_t>(other.num_ranks);
   }
   const Group group = group_of(rank, model);
   double share_s = model.left_s;
-  if (ranks_.size() > 1 && num_unopened < ranks_.size()) {
+  if (are_shared()) {
     const auto for_each = [&](std::size_t num_ranks) { return (num_ranks + num_open - 1) / num_open; };
     if (group.count > 1) {
       // Those that are at work where nothing is left come late, if at all. Rounded, as a piece of a share would cost a
@@ -105,13 +114,25 @@ Assignment Scheduler::give_share(int rank, std::size_t index) {
   }
   model.left_s = model.left.empty() ? 0 : std::max(0.0, model.left_s - taken_s);
   std::sort(assignment.units.begin(), assignment.units.end());
-  assignment.is_last = model.left.empty();
+  assignment.is_last = !has_left(model);
   model.num_ranks += group.count;
   for (int member = group.first; member < group.first + group.count; ++member) {
     Rank& to = ranks_[static_cast<std::size_t>(member)];
     to.model = index;
     to.current = assignment;
   }
+  return assignment;
+}
+
+Assignment Scheduler::give_undivided(int rank, std::size_t index) {
+  Model& model = models_[index];
+  Assignment assignment{Step::work, index, {model.undivided.back().unit}, rank, 1, false};
+  model.undivided.pop_back();
+  assignment.is_last = !has_left(model);
+  ++model.num_ranks;
+  Rank& to = ranks_[static_cast<std::size_t>(rank)];
+  to.model = index;
+  to.current = assignment;
   return assignment;
 }
 
@@ -134,12 +155,34 @@ void Scheduler::add_units(Model& model, std::vector<OpenUnit> units) {
   std::sort(model.left.begin(), model.left.end(), [](const OpenUnit& a, const OpenUnit& b) {
     return a.seconds != b.seconds ? a.seconds < b.seconds : a.unit > b.unit;
   });
-  model.state = model.left.empty() ? State::ready : State::working;
+  set_undivided_apart(model);
+  model.state = has_left(model) ? State::working : State::ready;
+}
+
+double Scheduler::groups_of_each(int stages) const {
+  const auto for_each = static_cast<double>(ranks_.size()) / static_cast<double>(models_.size());
+  return std::max(1.0, std::round(std::ceil(for_each) / stages));
+}
+
+void Scheduler::set_undivided_apart(Model& model) {
+  if (model.stages == 1) return;
+  const auto is_undivided = [](const OpenUnit& unit) { return unit.is_undivided; };
+  double undivided_s = 0;
+  for (const auto& unit : model.left)
+    if (unit.is_undivided) undivided_s += unit.seconds;
+  const double num_groups = groups_of_each(model.stages), num_models = static_cast<double>(models_.size());
+  const double num_spare = static_cast<double>(ranks_.size()) - num_models * num_groups * model.stages;
+  const double share_s = (model.left_s - undivided_s) / num_groups;
+  if (undivided_s == 0 || num_spare * share_s < num_models * undivided_s / model.stages) return;
+  std::copy_if(model.left.begin(), model.left.end(), std::back_inserter(model.undivided), is_undivided);
+  std::erase_if(model.left, is_undivided);
+  model.left_s -= undivided_s;
 }
 
 void Scheduler::opened(int rank, std::vector<OpenUnit> units, bool needs_collecting, int stages) {
   SPECTRACE_ASSERT(stages >= 1);
   Model& model = models_[take_back(rank, Step::open).model];
+  --num_unknown_;
   model.stages = std::min(stages, static_cast<int>(ranks_.size()));
   SPECTRACE_ASSERT(needs_collecting || units.empty());
   add_units(model, std::move(units));
@@ -149,7 +192,7 @@ void Scheduler::opened(int rank, std::vector<OpenUnit> units, bool needs_collect
 void Scheduler::worked(int rank) {
   Model& model = models_[take_back(rank, Step::work).model];
   --model.num_ranks;
-  if (model.left.empty() && model.num_ranks == 0) model.state = model.is_given_up ? State::finished : State::ready;
+  if (!has_left(model) && model.num_ranks == 0) model.state = model.is_given_up ? State::finished : State::ready;
 }
 
 void Scheduler::gave_up(int rank) {
@@ -158,6 +201,7 @@ void Scheduler::gave_up(int rank) {
   Model& model = models_[current->model];
   model.is_given_up = true;
   model.left.clear();
+  model.undivided.clear();
   model.left_s = 0;
   worked(rank);
 }
@@ -171,8 +215,8 @@ void Scheduler::collected(int rank, std::vector<OpenUnit> again) {
 }
 
 bool Scheduler::has_work() const {
-  return std::any_of(models_.begin(), models_.end(), [](const Model& m) {
-    return m.state == State::unopened || m.state == State::ready || (m.state == State::working && !m.left.empty());
+  return std::any_of(models_.begin(), models_.end(), [&](const Model& m) {
+    return m.state == State::unopened || m.state == State::ready || (m.state == State::working && has_left(m));
   });
 }
 
@@ -181,12 +225,6 @@ bool Scheduler::all_done() const { return num_finished() == models_.size(); }
 std::size_t Scheduler::num_finished() const {
   return static_cast<std::size_t>(
       std::count_if(models_.begin(), models_.end(), [](const Model& m) { return m.state == State::finished; }));
-}
-
-std::size_t Scheduler::num_opened() const {
-  return static_cast<std::size_t>(std::count_if(models_.begin(), models_.end(), [](const Model& m) {
-    return m.state != State::unopened && m.state != State::opening;
-  }));
 }
 
 }  // namespace spectrace

@@ -229,8 +229,9 @@ SimulatedSweep simulate_sweep(const std::vector<ModelLoad>& models, int num_rank
         const ModelLoad& model = models[assignment.model];
         const double read_bytes_per_s = profile.read_bytes_per_s_of(model.rates, num_ranks);
         for (std::size_t u = 0; u < model.units.size(); ++u)
-          units.push_back(
-              {u, model.units[u].flops, group_seconds(model, model.units[u], model.stages, read_bytes_per_s)});
+          units.push_back({u, model.units[u].flops,
+                           group_seconds(model, model.units[u], model.stages, read_bytes_per_s),
+                           model.units[u].kind == UnitKind::unembedding});
         scheduler.opened(rank, std::move(units), true, model.stages);
       } else if (assignment.step == Step::work) {
         scheduler.worked(rank);

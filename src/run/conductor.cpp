@@ -244,7 +244,8 @@ class Root {
   static std::vector<OpenUnit> units_of(const Json& json) {
     std::vector<OpenUnit> units;
     for (const auto& unit : json)
-      units.push_back({unit.at(0).get<std::size_t>(), unit.at(1).get<double>(), unit.at(2).get<double>()});
+      units.push_back(
+          {unit.at(0).get<std::size_t>(), unit.at(1).get<double>(), unit.at(2).get<double>(), unit.at(3).get<bool>()});
     return units;
   }
 

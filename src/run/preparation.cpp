@@ -228,6 +228,7 @@ void expect(const RunContext& context, const OpenModel& model, const ModelPlan& 
   const double read_bytes_per_s = profile.read_bytes_per_s_of(load.rates, context.num_ranks);
   for (auto& unit : opening.units) {
     unit.seconds = group_seconds(load, load.units[unit.unit], opening.stages, read_bytes_per_s);
+    unit.is_undivided = load.units[unit.unit].kind == UnitKind::unembedding;
     left.push_back(load.units[unit.unit]);
     under_way.push_back(load.bytes_under_way[unit.unit]);
   }

@@ -103,7 +103,7 @@ namespace {
 
 Json to_json(const std::vector<OpenUnit>& units) {
   Json json = Json::array();
-  for (const auto& unit : units) json.push_back({unit.unit, unit.flops, unit.seconds});
+  for (const auto& unit : units) json.push_back({unit.unit, unit.flops, unit.seconds, unit.is_undivided});
   return json;
 }
 

@@ -164,6 +164,53 @@ TEST(Scheduler, groups_of_a_model_take_equal_shares_and_leave_no_rest) {
   EXPECT_FALSE(scheduler.has_work());
 }
 
+TEST(Scheduler, groups_wait_until_it_is_known_what_all_models_have_to_do) {
+  Scheduler scheduler(2, 4);
+  scheduler.next(0);
+  scheduler.next(1);
+  scheduler.opened(0, units_of(0, 9), true, 2);
+  EXPECT_FALSE(scheduler.next(2).has_value());
+  scheduler.opened(1, units_of(1, 9), true, 2);
+  // A group a model, not both for the one that was there first.
+  EXPECT_EQ(scheduler.next(2)->units.size(), 9u);
+  EXPECT_EQ(scheduler.next(0)->units.size(), 9u);
+}
+
+TEST(Scheduler, undivided_units_go_to_ranks_without_a_group_if_these_can_do_them_in_time) {
+  // The last unit takes a rank alone a quarter of its seconds.
+  const auto hand_out = [](int num_ranks, double undivided_s) {
+    Scheduler scheduler(1, num_ranks);
+    scheduler.next(0);
+    std::vector<OpenUnit> units;
+    for (std::size_t u = 0; u < 16; ++u) units.push_back({u, 1, 1});
+    units.push_back({16, 1, undivided_s, true});
+    scheduler.opened(0, units, true, 4);
+    std::vector<Assignment> given;
+    for (int rank = 0; rank < num_ranks; ++rank)
+      if (!scheduler.is_busy(rank)) {
+        if (auto assignment = scheduler.next(rank)) given.push_back(*assignment);
+      }
+    EXPECT_FALSE(scheduler.has_work());
+    EXPECT_TRUE(given.back().is_last);
+    for (const Assignment& assignment : given)
+      for (int i = 0; i < assignment.num_ranks; ++i) scheduler.worked(assignment.first_rank + i);
+    EXPECT_EQ(scheduler.next(0)->step, Step::collect);
+    return given;
+  };
+  const auto apart = hand_out(9, 8);
+  ASSERT_EQ(apart.size(), 3u);
+  EXPECT_EQ(apart[0].units.size(), 8u);
+  EXPECT_EQ(apart[1].units.size(), 8u);
+  EXPECT_EQ(apart[2].units, std::vector<std::size_t>{16});
+  EXPECT_EQ(apart[2].first_rank, 8);
+  EXPECT_EQ(apart[2].num_ranks, 1);
+  // Nobody is left over, or the one who is would take too long.
+  for (const auto& together : {hand_out(8, 8), hand_out(9, 100)}) {
+    ASSERT_EQ(together[0].num_ranks, 4);
+    EXPECT_EQ(together[0].units.back(), 16u);
+  }
+}
+
 TEST(Scheduler, units_whose_records_are_missing_are_handed_out_again) {
   Scheduler scheduler(1, 2);
   EXPECT_EQ(scheduler.next(0)->step, Step::open);

@@ -12,9 +12,9 @@ namespace spectrace {
 
 /// How fast a rank works on a model. The defaults are of a typical core on a large model.
 struct WorkRates {
-  double prompt_flops_per_s = 4e10;       ///< matrix products and statistics of the forward pass
-  double spectra_flops_per_s = 1.2e10;    ///< singular values of a layer's matrices and heads
-  double unembedding_flops_per_s = 2e10;  ///< of the unembedding
+  double prompt_flops_per_s = 6e10;       ///< matrix products and statistics of the forward pass
+  double spectra_flops_per_s = 3e10;      ///< singular values of a layer's matrices and heads
+  double unembedding_flops_per_s = 3e10;  ///< of the unembedding
   double read_bytes_per_s = 1e9;          ///< from the file system, converted; a rank alone
 
   /// What a unit takes, its reading aside.

@@ -25,8 +25,9 @@ struct Assignment {
 
 struct OpenUnit {
   std::size_t unit = 0;
-  double flops = 0;    ///< for progress
-  double seconds = 0;  ///< by the cost model: what shares are measured by
+  double flops = 0;           ///< for progress
+  double seconds = 0;         ///< of those who share the model's layers, by the cost model: what shares are measured by
+  bool is_undivided = false;  ///< no part of it lies in a layer: the first of a group does it, the others wait
 };
 
 /// Hands the work of a sweep out to ranks as they ask for it: guided self-scheduling (Polychronopoulos and Kuck 1987)
@@ -37,8 +38,9 @@ struct OpenUnit {
 /// Towards the end it takes half of its fair share, longest units first, so that all ranks end together.
 ///
 /// A model may ask for stages: then groups of that many consecutive ranks, the last group perhaps smaller, take a share
-/// together, as soon as all of them are free. The model is cut into as many equal shares as groups fit among its ranks:
-/// each share begins with an empty pipeline and reads the model once more.
+/// together, as soon as all of them are free and it is known what all models have to do. The model is cut into as many
+/// equal shares as groups fit among its ranks: each share begins with an empty pipeline and reads the model once more.
+/// Undivided units go to single ranks, where enough are left over when all models have their groups.
 class Scheduler {
  public:
   Scheduler(std::size_t num_models, int num_ranks);
@@ -64,7 +66,7 @@ class Scheduler {
   std::size_t num_finished() const;
   /// Flops of what was found open, over all models opened so far.
   double known_flops() const { return known_flops_; }
-  std::size_t num_opened() const;
+  std::size_t num_opened() const { return models_.size() - num_unknown_; }
 
  private:
   enum class State { unopened, opening, working, ready, collecting, finished };
@@ -72,10 +74,12 @@ class Scheduler {
     State state = State::unopened;
     std::vector<OpenUnit> left;  // longest last
     double left_s = 0;
-    int num_ranks = 0;  // at work on it
+    std::vector<OpenUnit> undivided;  // that no group takes
+    int num_ranks = 0;                // at work on it
     int stages = 1;
     bool is_given_up = false;
   };
+  static bool has_left(const Model& model) { return !(model.left.empty() && model.undivided.empty()); }
   struct Group {
     int first = 0, count = 1;
   };
@@ -85,15 +89,23 @@ class Scheduler {
   };
 
   Group group_of(int rank, const Model& model) const;
+  /// Whether models are fewer than ranks, so that these have to share them.
+  bool are_shared() const;
+  /// Groups among which a model is cut if all models are alike.
+  double groups_of_each(int stages) const;
+  /// Takes the undivided units out of what groups share, if ranks without a group can do them in the same time.
+  void set_undivided_apart(Model& model);
   /// Whether the rank and those of its group are free, and there is something to do.
   bool can_share(int rank, const Model& model) const;
   Assignment give(int rank, Step step, std::size_t model);
   Assignment give_share(int rank, std::size_t model);
+  Assignment give_undivided(int rank, std::size_t model);
   Assignment take_back(int rank, Step expected);
   void add_units(Model& model, std::vector<OpenUnit> units);
 
   std::vector<Model> models_;
   std::vector<Rank> ranks_;
+  std::size_t num_unknown_;  // models that nobody has opened yet
   double known_flops_ = 0;
 };
 
