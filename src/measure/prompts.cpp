@@ -135,7 +135,7 @@ void PromptMeasurement::see_attention(std::int64_t layer, std::int64_t prompt, c
       set("sparsity", {prompt, layer, h}, found.sparsity);
       set("flat_entropy", {prompt, layer, h}, found.flat_entropy);
     }
-    const AttentionStatistics mean = attention_statistics(a.mean(0, /*keepdim=*/false, at::kDouble));
+    const AttentionStatistics mean = attention_statistics(mean_attention(a));
     set("row_entropy_mean_attention", {prompt, layer}, mean.row_entropy);
     set("sparsity_mean_attention", {prompt, layer}, mean.sparsity);
     set("flat_entropy_mean_attention", {prompt, layer}, mean.flat_entropy);
@@ -243,8 +243,7 @@ std::int64_t measurement_workspace_bytes(const ModelDescription& model, std::int
                                          bool sheaf) {
   const std::int64_t square = num_prompt_tokens * num_prompt_tokens;
   std::int64_t bytes = 0;
-  // The mean over heads in float64 is taken of a copy in float64.
-  if (attention) bytes = (model.num_heads + 1) * square * 8;
+  if (attention) bytes = mean_attention_bytes(model.num_heads, num_prompt_tokens);
   // Laplacians of some heads, and the solver's copy.
   if (sheaf) bytes = std::max(bytes, 2 * graph_spectra_batch(model.num_heads, num_prompt_tokens) * square * 8);
   // Short prompts are seen side by side.

@@ -1,16 +1,22 @@
 #include "spectrace/numerics/attention_statistics.hpp"
 
+#include <ATen/ATen.h>
+#include <c10/core/InferenceMode.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "pairwise_sum.hpp"
 #include "spectrace/core/error.hpp"
+#include "spectrace/core/parallel.hpp"
 
 namespace spectrace {
 namespace {
 
+constexpr std::int64_t kMeanEntries = 1 << 18;   // of all heads, widened at a time: 2 MiB
 constexpr std::int64_t kBlockEntries = 1 << 14;  // entries and their logarithms stay in the L2 cache
 
 struct Sums {
@@ -72,6 +78,14 @@ Sums accumulate(const Tensor& a) {
   return accumulator.sums();
 }
 
+/// Rows of the mean that are made at a time: entries of a multiple of 32, so that libtorch's vectors take the same ones
+/// together as in a sum over all rows, and the bits are those of it.
+std::int64_t mean_rows(std::int64_t num_heads, std::int64_t num_tokens) {
+  const std::int64_t step = 32 / std::gcd<std::int64_t, std::int64_t>(num_tokens, 32);
+  const std::int64_t wanted = kMeanEntries / (num_heads * num_tokens) / step * step;
+  return std::min(std::max(wanted, step), num_tokens);
+}
+
 }  // namespace
 
 AttentionStatistics attention_statistics(const Tensor& a) {
@@ -93,6 +107,23 @@ AttentionStatistics attention_statistics(const Tensor& a) {
     result.flat_entropy = entropy / std::log(static_cast<double>(sums.flat_count));
   }
   return result;
+}
+
+Tensor mean_attention(const Tensor& a) {
+  SPECTRACE_ASSERT(a.dim() == 3 && a.size(1) == a.size(2) && a.size(1) > 0);
+  const std::int64_t n = a.size(1), rows = mean_rows(a.size(0), n);
+  const Tensor mean = at::empty({n, n}, a.options().dtype(at::kDouble));
+  parallel_for((n + rows - 1) / rows, [&](std::int64_t block) {
+    const c10::InferenceMode no_autograd;
+    const std::int64_t first = block * rows, count = std::min(rows, n - first);
+    Tensor part = mean.narrow(0, first, count);
+    at::mean_out(part, a.narrow(1, first, count), {0}, /*keepdim=*/false, at::kDouble);
+  });
+  return mean;
+}
+
+std::int64_t mean_attention_bytes(std::int64_t num_heads, std::int64_t num_tokens) {
+  return (num_heads * mean_rows(num_heads, num_tokens) + num_tokens) * num_tokens * 8;
 }
 
 }  // namespace spectrace

@@ -19,10 +19,11 @@ namespace {
 const int cbwr_was_set = ::setenv("MKL_CBWR", "AUTO", /*overwrite=*/0);
 
 /// Memory of freed tensors stays with the process for the next ones: handing it back costs a page fault for every 4 KiB
-/// of each work matrix (a twentieth of the forward pass of small models).
+/// of each work matrix (a twentieth of the forward pass of small models). Not of large ones: what is done with them
+/// takes a thousand times as long as their faults, and their gaps would be a third of what the process has.
 void keep_freed_memory() {
 #ifdef __GLIBC__
-  ::mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  ::mallopt(M_MMAP_THRESHOLD, 4 << 20);
   ::mallopt(M_TRIM_THRESHOLD, 512 << 20);
 #endif
 }

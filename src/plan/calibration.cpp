@@ -10,6 +10,7 @@
 #include "spectrace/measure/weight_spectra.hpp"
 #include "spectrace/model/forward.hpp"
 #include "spectrace/numerics/singular_values.hpp"
+#include "spectrace/numerics/spectral_summary.hpp"
 #include "spectrace/plan/cost.hpp"
 #include "spectrace/plan/memory.hpp"
 
@@ -64,18 +65,29 @@ double prompts_rate(const OpenModel& model, const ModelPlan& plan, const Job& jo
 
 double unembedding_rate(const OpenModel& model) {
   const TensorInfo& tensor = *model.store.find(model.description.embedding.unembedding.tensor);
-  const std::int64_t columns = tensor.shape[1];
-  // The factorization's triangle is updated once in as many rows as there are columns.
-  const std::int64_t rows = std::min(tensor.shape[0], std::max<std::int64_t>(2 * columns, 4096));
+  const std::int64_t all_rows = tensor.shape[0], columns = tensor.shape[1];
   TallSingularValues tall(columns);
+  std::int64_t num_added = 0;
+  const auto seconds_to = [&](std::int64_t wanted) {
+    const Stopwatch watch;
+    const std::int64_t count = std::min(wanted, all_rows) - num_added;
+    if (count == 0) return 0.0;
+    const Tensor block = at::empty({count, columns}, tensor.type == StorageType::float64 ? at::kDouble : at::kFloat);
+    model.store.read_rows(tensor, num_added, block);
+    tall.add_rows(block);
+    static_cast<void>(row_norms(block));
+    num_added += count;
+    return watch.elapsed_s();
+  };
+  // The first row that finds no room has those before it factorized; from then on each rows_at_once() - columns rows
+  // cost one update.
+  const std::int64_t first = tall.rows_at_once() + 1, period = std::max<std::int64_t>(1, first - 1 - columns);
+  double all_s = seconds_to(first);
+  const double period_s = seconds_to(first + period);
+  all_s += period_s + period_s * static_cast<double>(all_rows - num_added) / static_cast<double>(period);
   const Stopwatch watch;
-  const Tensor block = at::empty({rows, columns}, tensor.type == StorageType::float64 ? at::kDouble : at::kFloat);
-  model.store.read_rows(tensor, 0, block);
-  tall.add_rows(block);
-  const double rows_s = watch.elapsed_s();
   tall.finish();
-  const double finish_s = watch.elapsed_s() - rows_s;
-  const double all_s = rows_s * static_cast<double>(tensor.shape[0]) / static_cast<double>(rows) + finish_s;
+  all_s += watch.elapsed_s();
   return unembedding_flops(model.description) / std::max(all_s, 1e-9);
 }
 

@@ -121,7 +121,9 @@ class Collector {
                   collection.again.size(), plan_.units.size());
       return collection;
     }
-    if (!preparation_.fresh) earlier_ = read_earlier_results(context_, entry_, WrongDigest::refused);
+    if (!preparation_.fresh)
+      if (auto earlier = read_earlier_results(context_, entry_, WrongDigest::refused))
+        earlier_ = std::move(earlier->tree);
     if (earlier_) digests_.add(*earlier_);
     if (!digests_.others().empty()) {
       drop_journal(context_, entry_);
@@ -315,8 +317,10 @@ Collection collect_model(const RunContext& context, const ModelEntry& entry) {
   return Collector(context, entry).collect();
 }
 
-Collection finished_model(const RunContext& context, const ModelEntry& entry) {
-  ResultTree tree = read_result_file(context.result_path(entry), WrongDigest::unasked, kMostValuesInMemory);
+Collection finished_model(const RunContext& context, const ModelEntry& entry, EarlierResults results) {
+  ResultTree tree = results.is_whole
+                        ? std::move(results.tree)
+                        : read_result_file(context.result_path(entry), WrongDigest::unasked, kMostValuesInMemory);
   if (update_description(context, entry, tree)) log_info("{}: its description is brought up to date", entry.name);
   drop_journal(context, entry);
   const bool is_ok = text_attribute(tree, "status") == name(ModelStatus::ok);

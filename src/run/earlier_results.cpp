@@ -103,12 +103,13 @@ void expect_kind(const fs::path& path, fs::file_type expected, const char* what)
 
 }  // namespace
 
-std::optional<ResultTree> read_earlier_results(const RunContext& context, const ModelEntry& entry,
-                                               WrongDigest wrong_digest) {
+std::optional<EarlierResults> read_earlier_results(const RunContext& context, const ModelEntry& entry,
+                                                   WrongDigest wrong_digest) {
   const fs::path path = context.result_path(entry);
   std::error_code error;
   if (!fs::exists(path, error)) return std::nullopt;
-  ResultTree tree;
+  EarlierResults earlier;
+  ResultTree& tree = earlier.tree;
   try {
     tree = read_result_file(path, wrong_digest, kMostValuesInMemory);
   } catch (const InputError& unreadable) {
@@ -119,12 +120,12 @@ std::optional<ResultTree> read_earlier_results(const RunContext& context, const 
     throw InputError(ErrorKind::usage, "'" + path.string() + "' holds results of another format",
                      "'" + format + "', this version builds on '" + kConventions + "'",
                      "Give another output folder, or --fresh to compute everything anew.");
-  std::erase_if(tree.groups, [](const Group& group) { return has_failed_units(group); });
+  earlier.is_whole = std::erase_if(tree.groups, [](const Group& group) { return has_failed_units(group); }) == 0;
   if (tree.groups.empty()) return std::nullopt;
   if (const std::string misfit = find_misfit(tree); !misfit.empty())
     throw InputError(ErrorKind::model, "cannot build upon the results file '" + path.string() + "'", misfit,
                      "Remove it, use --fresh or give another output folder.");
-  return tree;
+  return earlier;
 }
 
 void expect_room_for_results(const RunContext& context, const ModelEntry& entry) {

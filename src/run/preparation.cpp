@@ -379,15 +379,16 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
     }
   }
   if (!preparation.fresh) {
-    const auto earlier = read_earlier_results(context, entry, WrongDigest::unasked);
+    auto earlier = read_earlier_results(context, entry, WrongDigest::unasked);
     if (earlier) {
-      expect_same(context, entry, model, *earlier, preparation.identity);
-      leave_out_finished(*earlier, job, preparation);
+      expect_same(context, entry, model, earlier->tree, preparation.identity);
+      leave_out_finished(earlier->tree, job, preparation);
     }
     const AnalysisChoice& left = preparation.analyses;
     if (earlier && !left.weights && !left.heads && !left.unembedding && !left.any_of_prompts()) {
       Opening opening;
       opening.complete = true;
+      opening.finished = std::move(earlier);
       return opening;
     }
     // What is built upon must be whole; better asked now than after the work.

@@ -176,9 +176,9 @@ void pass_by(RunContext& context, const Assignment& assignment) {
 Json Worker::open(std::size_t model) {
   const ModelEntry& entry = context_.job.models[model];
   return with_outcome(context_, entry, [&]() -> Json {
-    const Opening opening = open_for_work(context_, entry);
+    Opening opening = open_for_work(context_, entry);
     if (opening.complete) {
-      Json json = to_json(finished_model(context_, entry));
+      Json json = to_json(finished_model(context_, entry, std::move(*opening.finished)));
       json["units"] = Json::array();
       json["complete"] = json["was_there"] = true;
       return json;

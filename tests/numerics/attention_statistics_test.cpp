@@ -56,6 +56,16 @@ TEST(AttentionStatistics, of_uniform_rows_of_many_tokens) {
   EXPECT_EQ(result.sparsity, attention_statistics(a.to(at::kFloat)).sparsity);
 }
 
+TEST(MeanAttention, is_that_of_a_wide_copy) {
+  at::manual_seed(7);
+  // One block and several, whole and not.
+  for (const auto& [heads, n] : {std::pair{1, 1}, {3, 17}, {12, 64}, {32, 301}, {5, 700}})
+    for (const auto type : {at::kFloat, at::kDouble}) {
+      const Tensor a = at::rand({heads, n, n}, type).softmax(-1);
+      EXPECT_TRUE(at::equal(a.to(at::kDouble).mean(0), mean_attention(a))) << heads << " heads, " << n << " tokens";
+    }
+}
+
 TEST(AttentionStatistics, of_what_is_not_finite_are_nan) {
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), HUGE_VALF}) {
     Tensor a = at::eye(4, at::kFloat);

@@ -76,7 +76,7 @@ ResultTree whole_tree() {
 
 /// Writes the tree, with a digest that is right, and does all that a run does with earlier results. True if they were
 /// built upon.
-class EarlierResults : public testing::Test {
+class ResultsOfBefore : public testing::Test {
  protected:
   void SetUp() override {
     context_.job.output = folder_.path();
@@ -94,7 +94,7 @@ class EarlierResults : public testing::Test {
     summarize(context_.job, entry_, {ModelStatus::failed, "something else"}, &any);
     std::optional<ResultTree> earlier;
     try {
-      earlier = read_earlier_results(context_, entry_, WrongDigest::refused);
+      if (auto found = read_earlier_results(context_, entry_, WrongDigest::refused)) earlier = std::move(found->tree);
     } catch (const InputError& error) {
       EXPECT_EQ(error.kind(),
                 error.problem().find("another format") == std::string::npos ? ErrorKind::model : ErrorKind::usage);
@@ -117,9 +117,9 @@ class EarlierResults : public testing::Test {
   ModelEntry entry_;
 };
 
-TEST_F(EarlierResults, whole_ones_are_built_upon) { EXPECT_TRUE(are_built_upon(whole_tree())); }
+TEST_F(ResultsOfBefore, whole_ones_are_built_upon) { EXPECT_TRUE(are_built_upon(whole_tree())); }
 
-TEST_F(EarlierResults, another_format_is_refused) {
+TEST_F(ResultsOfBefore, another_format_is_refused) {
   ResultTree tree = whole_tree();
   tree.attributes.front().second = std::string("spectrace-1");
   EXPECT_FALSE(are_built_upon(tree));
@@ -167,7 +167,7 @@ std::vector<std::function<void(ResultTree&)>> edits(const ResultTree& tree) {
 
 // The digest is right each time: what stands between a forged file and the program is this alone. That nothing crashes
 // or throws anything else is the point; those that are built upon only lack what they need not have.
-TEST_F(EarlierResults, forged_ones_are_refused_or_lack_nothing_that_is_needed) {
+TEST_F(ResultsOfBefore, forged_ones_are_refused_or_lack_nothing_that_is_needed) {
   const ResultTree whole = whole_tree();
   std::size_t num_refused = 0;
   const auto all = edits(whole);

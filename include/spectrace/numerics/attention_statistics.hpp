@@ -16,4 +16,9 @@ struct AttentionStatistics {
 /// @pre a is [n, n], float32 or float64, contiguous rows. Sums in float64. Non-finite entries give NaN.
 AttentionStatistics attention_statistics(const Tensor& a);
 
+/// Mean over the heads, [n, n] float64, without a copy of all of a in float64. @pre a is [num_heads, n, n].
+Tensor mean_attention(const Tensor& a);
+/// Peak bytes of mean_attention beside a, on one thread.
+std::int64_t mean_attention_bytes(std::int64_t num_heads, std::int64_t num_tokens);
+
 }  // namespace spectrace

@@ -43,6 +43,8 @@ class TallSingularValues {
   void add_rows(const Tensor& block);
   /// Call once. @throws NumericalError if no route converges.
   SingularValues finish();
+  /// Rows that wait to be factorized together. Of those, num_columns are what is left of the ones before.
+  std::int64_t rows_at_once() const { return work_.defined() ? work_.size(0) : 0; }
 
  private:
   friend SingularValues singular_values(const Tensor& w);

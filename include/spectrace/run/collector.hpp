@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "spectrace/plan/scheduler.hpp"
+#include "spectrace/run/earlier_results.hpp"
 #include "spectrace/run/run_context.hpp"
 #include "spectrace/run/summary.hpp"
 
@@ -21,7 +22,7 @@ struct Collection {
 Collection collect_model(const RunContext& context, const ModelEntry& entry);
 
 /// Of a model whose results are there and hold all that is asked for; what describes it is brought up to date.
-Collection finished_model(const RunContext& context, const ModelEntry& entry);
+Collection finished_model(const RunContext& context, const ModelEntry& entry, EarlierResults results);
 
 /// Of a model that could not be opened (`failed`) or whose results are of something else (`mismatch`). The first still
 /// gets its file: it says why. Good results of an earlier run stay.
