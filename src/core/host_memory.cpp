@@ -42,15 +42,27 @@ std::int64_t host_memory_bytes() {
   return limit;
 }
 
-std::uint64_t peak_memory_bytes() {
-  constexpr std::string_view kPeak = "VmHWM:";  // in kB; of the address space that exec made
+namespace {
+
+/// A line of /proc/self/status, of which this is the beginning; in bytes, as the system says kB. 0 where there is none.
+std::uint64_t status_bytes(std::string_view key) {
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);)
-    if (line.starts_with(kPeak)) return std::stoull(line.substr(kPeak.size())) * 1024;
+    if (line.starts_with(key)) return std::stoull(line.substr(key.size())) * 1024;
+  return 0;
+}
+
+}  // namespace
+
+std::uint64_t peak_memory_bytes() {
+  // Of the address space that exec made.
+  if (const std::uint64_t peak = status_bytes("VmHWM:"); peak > 0) return peak;
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
   return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
 }
+
+std::int64_t resident_memory_bytes() { return static_cast<std::int64_t>(status_bytes("VmRSS:")); }
 
 void return_freed_memory() {
 #ifdef __GLIBC__

@@ -111,7 +111,8 @@ std::int64_t resident_bytes_limit(const Job& job, const ModelDescription& model,
   const MemoryNeed need = memory_need(model, plan, job.compute.dtype, job.beta.count, job.graph_eigenvalues);
   const std::int64_t under_way =
       std::max(need.one_batch, std::min(need.all_batches, hidden_bytes_limit(job, model, plan, limit_bytes)));
-  const std::int64_t work = std::max(need.layer + need.workspace + under_way, need.unembedding);
+  // What is expected of the work may be a little short of what it takes, and what it lacked would be refused.
+  const std::int64_t work = std::max(need.layer + need.workspace + under_way, need.unembedding) * 5 / 4;
   return std::max<std::int64_t>(0, limit_bytes - need.libraries - work);
 }
 

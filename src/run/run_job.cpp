@@ -17,6 +17,7 @@
 #include "spectrace/core/stage_times.hpp"
 #include "spectrace/core/stopwatch.hpp"
 #include "spectrace/numerics/product_rate.hpp"
+#include "spectrace/numerics/tensor_memory.hpp"
 #include "spectrace/plan/memory.hpp"
 #include "spectrace/run/conductor.hpp"
 #include "spectrace/run/folder_lock.hpp"
@@ -27,6 +28,8 @@
 namespace spectrace {
 namespace {
 
+/// Tensors may take so much whatever the job says: with less, no model's first layer would fit.
+constexpr std::int64_t kLeastTensorMemory = std::int64_t{256} << 20;
 constexpr double kWorthMeasuring_s = 5;  // shorter runs are not accounted for: the measurement would show in them
 
 /// Files that a kill left half written: "<name>.part<digits>", where <name> is a file of this job. Nothing else goes.
@@ -183,6 +186,7 @@ RunEnd run_job(const RunOptions& options, Communicator& communicator, TimeLimit&
   context->num_threads = choose_num_threads(job.compute.threads, communicator);
   context->memory_bytes = memory_limit_bytes(job, host_memory_bytes(), communicator.local_size());
   set_process_memory(context->memory_bytes);
+  limit_tensor_memory(std::max(kLeastTensorMemory, context->memory_bytes - resident_memory_bytes()));
   const auto reducer = make_reducer(options.reduce, communicator);
   if (communicator.is_root())
     log_info("job '{}': {}, {}, {}, {:.1f} GiB for each, totals over {}", job.name, counted(job.models.size(), "model"),

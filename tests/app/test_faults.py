@@ -389,6 +389,21 @@ def test_prompt_that_does_not_fit_fails_alone(tmp_path):
         assert np.isfinite(file["prompts/a/gain"][:]).all()
 
 
+def test_work_that_outgrows_what_is_certain_is_refused_before_the_limit(tmp_path):
+    # What must be there at once is 0.14 GiB; the graph's Laplacian beside it is what no longer fits.
+    job = make_job(tmp_path, compute={"tokens_per_batch": 30, "max_memory_gib": 0.42, "threads": 1})
+    job["prompt_sets"].append({"name": "huge", "prompts": [{"id": "short", "input_ids": [1, 2]},
+                                                          {"id": "long", "input_ids": [3] * 3000}]})
+    done = spectrace("run", write_job(tmp_path, job))
+    assert done.returncode == 1, done.stderr
+    with h5py.File(tmp_path / "job" / "m.h5") as file:
+        short, long = file["prompts/huge/prompt_error"].asstr()[:]
+        assert short == "" and "a tensor of 0.07 GiB does not fit" in long and "max_memory_gib" in long, long
+        assert np.isfinite(file["prompts/a/gain"][:]).all()
+    reports = json.loads((tmp_path / "job" / "m.run.json").read_text())["rank_reports"]
+    assert max(report["peak_memory_bytes"] for report in reports) <= 0.42 * 2**30
+
+
 @pytest.mark.parametrize("ranks, stages", [(None, 1), (2, 2)])
 def test_model_that_does_not_fit_is_refused_before_it_is_taken(tmp_path, ranks, stages):
     """Sizes by the terabyte in a file of holes: not a byte of the layer is read, the good model notices nothing."""

@@ -12,6 +12,9 @@ std::int64_t host_memory_bytes();
 /// with the size of the process that started it.
 std::uint64_t peak_memory_bytes();
 
+/// What this program has in memory now, bytes.
+std::int64_t resident_memory_bytes();
+
 /// Gives what was freed back to the system. The allocator keeps it for the thread that freed it, and another thread
 /// would take as much anew: to be called when something large is gone for good.
 void return_freed_memory();

@@ -1,0 +1,21 @@
+#pragma once
+
+#include <cstdint>
+#include <stdexcept>
+
+namespace spectrace {
+
+/// A tensor that this process may not have: what() says how much it is, what the others take and what all may take.
+class TensorMemoryError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// From now on the tensors of this process may take so many bytes on the host in all; asking for more throws
+/// TensorMemoryError, before the system would have to kill the process. Those that are there already do not count.
+void limit_tensor_memory(std::int64_t bytes);
+
+/// Host bytes of the tensors that were made since the first call of limit_tensor_memory and are still there.
+std::int64_t tensor_memory_bytes();
+
+}  // namespace spectrace
