@@ -256,7 +256,7 @@ def test_description_is_updated_without_computing(tmp_path):
     assert done.returncode == 0 and "results are there" in done.stderr
     with h5py.File(results / "m.h5") as file:
         assert (file.attrs["lab"], file.attrs["expected"], file.attrs["step"]) == ("B", "", 1000)
-    assert sha_of(results) == sha_of(run_job(tmp_path / "whole", job))
+    assert (results / "m.h5").read_bytes() == (run_job(tmp_path / "whole", job) / "m.h5").read_bytes()
 
 
 def test_second_run_in_a_folder_is_refused_by_name(tmp_path):
