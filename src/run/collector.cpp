@@ -295,16 +295,20 @@ bool is_description(const std::string& attribute) {
 
 /// The file with the job's description of the model, if it has another one. True if it had.
 bool update_description(const RunContext& context, const ModelEntry& entry, ResultTree& tree) {
-  Attributes now;
-  for (auto& attribute : failed_attributes(context.job, entry, ""))
-    if (is_description(attribute.first)) now.push_back(std::move(attribute));
-  Attributes before, kept;
+  const Attributes in_order = failed_attributes(context.job, entry, "");
+  Attributes now, before, kept;
+  for (const auto& attribute : in_order)
+    if (is_description(attribute.first)) now.push_back(attribute);
   for (const auto& attribute : tree.attributes) (is_description(attribute.first) ? before : kept).push_back(attribute);
   if (before == now) return false;
+  // Each behind the one that it follows in a file that is made at once: so the bytes are the same.
+  for (std::size_t i = 1; i < in_order.size(); ++i) {
+    if (!is_description(in_order[i].first)) continue;
+    const auto previous = std::find_if(kept.begin(), kept.end(),
+                                       [&](const auto& attribute) { return attribute.first == in_order[i - 1].first; });
+    kept.insert(previous == kept.end() ? previous : previous + 1, in_order[i]);
+  }
   tree.attributes = std::move(kept);
-  const auto place = std::find_if(tree.attributes.begin(), tree.attributes.end(),
-                                  [](const auto& attribute) { return attribute.first == "status"; });
-  tree.attributes.insert(place, now.begin(), now.end());
   ResultFileWriter writer(context.result_path(entry));
   for (const auto& group : tree.groups) copy_group(context.result_path(entry), group, writer);
   writer.commit(tree.attributes);
