@@ -43,6 +43,23 @@ std::vector<PromptNorms> prompt_norms(const TokenBatch& batch, const std::vector
   return found;
 }
 
+/// Row `row` of what has rows as long as `found`.
+void set_row(std::span<double> rows, std::size_t row, const std::vector<double>& found) {
+  std::copy(found.begin(), found.end(), rows.subspan(row * found.size(), found.size()).begin());
+}
+
+/// Where thermodynamics of all heads go, [head, beta] each.
+struct ThermodynamicsSlots {
+  std::span<double> log_partition, internal_energy, heat_capacity, entropy;
+
+  void set(std::size_t head, const Thermodynamics& found) const {
+    set_row(log_partition, head, found.log_partition);
+    set_row(internal_energy, head, found.internal_energy);
+    set_row(heat_capacity, head, found.heat_capacity);
+    set_row(entropy, head, found.entropy);
+  }
+};
+
 }  // namespace
 
 PromptMeasurement::PromptMeasurement(const ModelDescription& model, const TokenBatch& batch, PromptAnalyses analyses)
@@ -59,9 +76,12 @@ PromptMeasurement::PromptMeasurement(const ModelDescription& model, const TokenB
     make({"row_entropy_mean_attention", "sparsity_mean_attention", "flat_entropy_mean_attention"}, {prompts, layers});
   }
   if (analyses_.sheaf) {
-    make({"trace", "lambda_max", "spectral_gap", "nullity", "spectral_entropy"}, {prompts, layers, heads});
-    make({"trace_multihead", "trace_mean_attention"}, {prompts, layers});
-    make({"log_partition"}, {prompts, layers, heads, static_cast<std::int64_t>(analyses_.beta.size())});
+    make({"trace", "lambda_max", "spectral_gap", "nullity", "spectral_entropy", "graph_lambda_2"},
+         {prompts, layers, heads});
+    make({"trace_multihead", "trace_mean_attention", "contraction_ratio"}, {prompts, layers});
+    make({"log_partition", "log_partition_nonzero", "internal_energy", "heat_capacity", "thermal_entropy",
+          "graph_log_partition_nonzero", "graph_internal_energy", "graph_heat_capacity", "graph_thermal_entropy"},
+         {prompts, layers, heads, static_cast<std::int64_t>(analyses_.beta.size())});
     if (analyses_.graph_eigenvalues) make({"graph_eigenvalues"}, {prompts, layers, heads, longest_prompt(batch)});
   }
   if (analyses_.residual) {
@@ -71,16 +91,24 @@ PromptMeasurement::PromptMeasurement(const ModelDescription& model, const TokenB
   }
 }
 
-void PromptMeasurement::set(const char* name, std::initializer_list<std::int64_t> index, double value) {
+std::span<double> PromptMeasurement::slots(const char* name, std::initializer_list<std::int64_t> index) {
   Array& target = array(name);
-  SPECTRACE_ASSERT(index.size() == target.shape.size());
+  SPECTRACE_ASSERT(index.size() <= target.shape.size());
   std::int64_t flat = 0;
   std::size_t axis = 0;
   for (const std::int64_t i : index) {
     SPECTRACE_ASSERT(i >= 0 && i < target.shape[axis]);
     flat = flat * target.shape[axis++] + i;
   }
-  target.values[static_cast<std::size_t>(flat)] = value;
+  std::int64_t count = 1;
+  for (; axis < target.shape.size(); ++axis) count *= target.shape[axis];
+  return std::span(target.values).subspan(static_cast<std::size_t>(flat * count), static_cast<std::size_t>(count));
+}
+
+void PromptMeasurement::set(const char* name, std::initializer_list<std::int64_t> index, double value) {
+  const auto slot = slots(name, index);
+  SPECTRACE_ASSERT(index.size() == array(name).shape.size());
+  slot.front() = value;
 }
 
 void PromptMeasurement::fail(std::int64_t prompt, std::string why) {
@@ -128,6 +156,7 @@ void PromptMeasurement::see_attention(std::int64_t layer, std::int64_t prompt, c
     fail(prompt, "the attention of layer " + std::to_string(layer) + " is" + kNotFinite);
     return;
   }
+  const Tensor over_heads = mean_attention(a);
   if (analyses_.attention) {
     for (std::int64_t h = 0; h < model_.num_heads; ++h) {
       const AttentionStatistics found = attention_statistics(a[h]);
@@ -135,36 +164,46 @@ void PromptMeasurement::see_attention(std::int64_t layer, std::int64_t prompt, c
       set("sparsity", {prompt, layer, h}, found.sparsity);
       set("flat_entropy", {prompt, layer, h}, found.flat_entropy);
     }
-    const AttentionStatistics mean = attention_statistics(mean_attention(a));
+    const AttentionStatistics mean = attention_statistics(over_heads);
     set("row_entropy_mean_attention", {prompt, layer}, mean.row_entropy);
     set("sparsity_mean_attention", {prompt, layer}, mean.sparsity);
     set("flat_entropy_mean_attention", {prompt, layer}, mean.flat_entropy);
   }
-  if (analyses_.sheaf) see_sheaf(layer, prompt, a, values);
+  if (analyses_.sheaf) see_sheaf(layer, prompt, a, over_heads, values);
 }
 
-void PromptMeasurement::see_sheaf(std::int64_t layer, std::int64_t prompt, const Tensor& a,
+void PromptMeasurement::see_sheaf(std::int64_t layer, std::int64_t prompt, const Tensor& a, const Tensor& mean,
                                   const std::vector<ValueSpectrum>& values) {
   const std::vector<GraphSpectrum> graphs = graph_spectra(a);
-  const auto num_beta = static_cast<std::int64_t>(analyses_.beta.size());
+  // Of all heads: finding an array by its name takes longer than filling it for one.
+  const auto of_heads = [&](const char* name) { return slots(name, {prompt, layer}); };
+  const auto traces = of_heads("trace"), lambda_max = of_heads("lambda_max"), spectral_gap = of_heads("spectral_gap"),
+             nullity = of_heads("nullity"), spectral_entropy = of_heads("spectral_entropy"),
+             graph_lambda_2 = of_heads("graph_lambda_2");
+  const ThermodynamicsSlots non_zero = {of_heads("log_partition_nonzero"), of_heads("internal_energy"),
+                                        of_heads("heat_capacity"), of_heads("thermal_entropy")},
+                            of_graph = {of_heads("graph_log_partition_nonzero"), of_heads("graph_internal_energy"),
+                                        of_heads("graph_heat_capacity"), of_heads("graph_thermal_entropy")};
+  const auto log_partition = of_heads("log_partition");
   double trace_multihead = 0, off_diagonal_sum = 0;
-  for (std::int64_t h = 0; h < model_.num_heads; ++h) {
-    const GraphSpectrum& graph = graphs[static_cast<std::size_t>(h)];
-    const ValueSpectrum& value = values[static_cast<std::size_t>(h)];
-    const double trace = graph.off_diagonal_sum * value.frobenius_norm * value.frobenius_norm;
-    const SheafSummary sheaf =
-        summarize_sheaf(graph.eigenvalues, value.singular_values, model_.hidden_size, analyses_.beta);
-    set("trace", {prompt, layer, h}, trace);
-    set("lambda_max", {prompt, layer, h}, sheaf.lambda_max);
-    set("spectral_gap", {prompt, layer, h}, sheaf.spectral_gap);
-    set("nullity", {prompt, layer, h}, sheaf.nullity);
-    set("spectral_entropy", {prompt, layer, h}, sheaf.spectral_entropy);
-    for (std::int64_t b = 0; b < num_beta; ++b)
-      set("log_partition", {prompt, layer, h, b}, sheaf.log_partition[static_cast<std::size_t>(b)]);
-    if (analyses_.graph_eigenvalues)
-      for (std::size_t i = 0; i < graph.eigenvalues.size(); ++i)
-        set("graph_eigenvalues", {prompt, layer, h, static_cast<std::int64_t>(i)}, graph.eigenvalues[i]);
-    trace_multihead += trace;
+  for (std::size_t h = 0; h < graphs.size(); ++h) {
+    const GraphSpectrum& graph = graphs[h];
+    const ValueSpectrum& value = values[h];
+    const SheafSummary sheaf = summarize_sheaf(graph.eigenvalues, *value.levels, analyses_.beta);
+    traces[h] = graph.off_diagonal_sum * value.frobenius_norm * value.frobenius_norm;
+    lambda_max[h] = sheaf.lambda_max;
+    spectral_gap[h] = sheaf.spectral_gap;
+    nullity[h] = sheaf.nullity;
+    spectral_entropy[h] = sheaf.spectral_entropy;
+    graph_lambda_2[h] = sheaf.graph_lambda_2;
+    set_row(log_partition, h, sheaf.log_partition);
+    non_zero.set(h, sheaf.non_zero);
+    of_graph.set(h, sheaf.graph);
+    if (analyses_.graph_eigenvalues) {
+      const auto slot = slots("graph_eigenvalues", {prompt, layer, static_cast<std::int64_t>(h)});
+      std::copy(graph.eigenvalues.begin(), graph.eigenvalues.end(), slot.begin());
+    }
+    trace_multihead += traces[h];
     off_diagonal_sum += graph.off_diagonal_sum;
   }
   set("trace_multihead", {prompt, layer}, trace_multihead);
@@ -172,6 +211,7 @@ void PromptMeasurement::see_sheaf(std::int64_t layer, std::int64_t prompt, const
   const double first = values.front().frobenius_norm;
   set("trace_mean_attention", {prompt, layer},
       off_diagonal_sum / static_cast<double>(model_.num_heads) * first * first);
+  set("contraction_ratio", {prompt, layer}, contraction_ratio(mean));
 }
 
 void PromptMeasurement::keep_errors(Record& record) const {
@@ -243,9 +283,9 @@ std::int64_t measurement_workspace_bytes(const ModelDescription& model, std::int
                                          bool sheaf) {
   const std::int64_t square = num_prompt_tokens * num_prompt_tokens;
   std::int64_t bytes = 0;
-  if (attention) bytes = mean_attention_bytes(model.num_heads, num_prompt_tokens);
-  // Laplacians of some heads, and the solver's copy.
-  if (sheaf) bytes = std::max(bytes, 2 * graph_spectra_batch(model.num_heads, num_prompt_tokens) * square * 8);
+  if (attention || sheaf) bytes = mean_attention_bytes(model.num_heads, num_prompt_tokens);
+  // The mean, Laplacians of some heads, and the solver's copy of these.
+  if (sheaf) bytes = std::max(bytes, (1 + 2 * graph_spectra_batch(model.num_heads, num_prompt_tokens)) * square * 8);
   // Short prompts are seen side by side.
   return bytes * (has_long_attention(model, num_prompt_tokens) ? 1 : num_threads());
 }

@@ -27,7 +27,7 @@ Array scalar(double value) { return Array{{}, {value}}; }
 
 }  // namespace
 
-Record measure_unembedding(const ModelDescription& model, const TensorStore& store,
+Record measure_unembedding(const ModelDescription& model, const TensorStore& store, Slicing slicing,
                            const std::function<void(double share)>& on_progress) {
   const TensorInfo* info = store.find(model.embedding.unembedding.tensor);
   SPECTRACE_ASSERT(info != nullptr);  // describe_model has seen it
@@ -43,6 +43,7 @@ Record measure_unembedding(const ModelDescription& model, const TensorStore& sto
   for (std::int64_t first = 0; first < num_rows; first += height) {
     const Tensor block = buffer.narrow(0, 0, std::min(height, num_rows - first));
     store.read_rows(*info, first, block);
+    if (const Tensor kept = rounded(block, slicing); !kept.is_same(block)) block.copy_(kept);
     tall.add_rows(block);
     for (const double norm : row_norms(block)) {
       norms.push_back(norm);

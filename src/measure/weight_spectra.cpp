@@ -58,7 +58,8 @@ std::vector<ValueSpectrum> value_spectra(const SlicedWeights& weights) {
     const auto slot = static_cast<std::size_t>(i);
     const Tensor slice = weights.matrices[2].narrow(0, distinct[slot].first, distinct[slot].count);
     auto singular = singular_values(slice);
-    solved[slot] = {std::move(singular.values), singular.error_bound, entry_moments(slice).frobenius_norm};
+    const auto levels = std::make_shared<const ValueLevels>(singular.values, slice.size(1));
+    solved[slot] = {std::move(singular.values), singular.error_bound, entry_moments(slice).frobenius_norm, levels};
   });
 
   std::vector<ValueSpectrum> per_head;

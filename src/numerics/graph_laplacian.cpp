@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "pairwise_sum.hpp"
 #include "spectrace/core/error.hpp"
 
 namespace spectrace {
@@ -68,6 +69,14 @@ std::vector<GraphSpectrum> graph_spectra(const Tensor& a) {
     }
   }
   return spectra;
+}
+
+double contraction_ratio(const Tensor& a) {
+  SPECTRACE_ASSERT(a.dim() == 2 && a.size(0) == a.size(1) && a.size(0) > 0);
+  SPECTRACE_ASSERT(a.scalar_type() == at::kDouble && a.is_contiguous());
+  const double* const entries = a.const_data_ptr<double>();
+  const auto n = static_cast<double>(a.size(0));
+  return pairwise_sum(0, a.numel(), [=](std::int64_t i) { return std::sqrt(entries[i]); }) / (n * (n + 1.0) / 2.0);
 }
 
 }  // namespace spectrace

@@ -111,8 +111,12 @@ ComputeOptions parse_compute(const JsonNode& node) {
 }
 
 KeepChoice parse_keep(const JsonNode& node) {
-  if (node.is_string()) return {node.as_string() == "all", {}};
-  KeepChoice keep{false, {}};
+  KeepChoice keep{KeepChoice::Which::listed, {}};
+  if (node.is_string()) {
+    if (node.as_string() == "most") keep.which = KeepChoice::Which::most;
+    if (node.as_string() == "all") keep.which = KeepChoice::Which::all;
+    return keep;
+  }
   node.for_each([&](const JsonNode& name) { keep.quantities.push_back(name.as_string()); });
   return keep;
 }
@@ -251,10 +255,6 @@ void select_models(const std::vector<std::string>& names, Job& job, Json& json) 
 }
 
 }  // namespace
-
-bool KeepChoice::keeps(const std::string& quantity) const {
-  return all || std::find(quantities.begin(), quantities.end(), quantity) != quantities.end();
-}
 
 std::vector<double> BetaGrid::values() const {
   std::vector<double> grid;

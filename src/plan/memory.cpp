@@ -20,13 +20,16 @@ constexpr std::int64_t kLeastUnderWay = 16 * kMiB, kMostUnderWay = 2048 * kMiB;
 /// Batches that go through a block together, at most (256 tokens of 4096).
 constexpr std::int64_t kBatchesTogether = 16;
 
+/// Exact sums of a value's statistics (1.7 kB), and what is made of them.
+constexpr std::int64_t kStatisticsOfValue = 1800;
+
 /// Values that a batch's record has for each prompt.
 std::int64_t values_of_prompt(const ModelDescription& model, const AnalysisChoice& analyses, std::int64_t num_beta,
                               bool graph_eigenvalues, std::int64_t longest) {
   const std::int64_t heads = model.num_layers * model.num_heads;
   std::int64_t values = 0;
   if (analyses.attention) values += 3 * heads + 3 * model.num_layers;
-  if (analyses.sheaf) values += (5 + num_beta + (graph_eigenvalues ? longest : 0)) * heads + 2 * model.num_layers;
+  if (analyses.sheaf) values += (6 + 9 * num_beta + (graph_eigenvalues ? longest : 0)) * heads + 3 * model.num_layers;
   if (analyses.residual) values += 3 * (model.num_layers + 1) + 3;
   return values;
 }
@@ -61,7 +64,6 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, Com
       for (const std::size_t prompt : unit.prompts)
         longest = std::max(longest, static_cast<std::int64_t>(plan.sets[unit.set].prompts[prompt].token_ids.size()));
     }
-  const std::int64_t values = values_of_prompt(model, plan.analyses, num_beta, graph_eigenvalues, longest);
   for (const auto& unit : plan.units)
     if (unit.kind == UnitKind::prompts) {
       const std::int64_t bytes = bytes_under_way(model, plan, unit, dtype, num_beta, graph_eigenvalues);
@@ -86,8 +88,11 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, Com
     const auto shape = model.embedding.unembedding.canonical_shape();
     need.unembedding = unembedding_workspace_bytes(shape[0], shape[1]);
   }
-  // Two records, rows that wait for their chunk to fill (half a MiB a dataset), statistics' sums, ids.
-  need.collecting = 2 * need.one_batch + 20 * kMiB + 2 * values * 3200 + num_prompts * 200;
+  // Two records, rows that wait for their chunk to fill (half a MiB a dataset), statistics' sums (free energy has some
+  // too, graph_eigenvalues have none), ids.
+  const std::int64_t sums = values_of_prompt(model, plan.analyses, num_beta, false, 0) +
+                            (plan.analyses.sheaf ? num_beta * model.num_layers * model.num_heads : 0);
+  need.collecting = 2 * need.one_batch + 20 * kMiB + sums * kStatisticsOfValue + num_prompts * 200;
   return need;
 }
 

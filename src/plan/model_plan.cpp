@@ -117,6 +117,8 @@ ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& analys
   plan.analyses = analyses;
   const std::string common = text_of({kNumericsVersion, options.config});
   const std::string of_weights = text_of({common, name(options.dtype), name(options.slicing)});
+  const std::string of_unembedding =
+      options.slicing == Slicing::as_published_float16 ? text_of({common, name(options.slicing)}) : common;
   for (std::int64_t layer = 0; layer < model.num_layers; ++layer) {
     const std::string number = std::to_string(layer);
     if (analyses.weights)
@@ -128,7 +130,7 @@ ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& analys
   }
   if (analyses.unembedding)
     plan.units.push_back(
-        {UnitKind::unembedding, make_key("unembedding", common), -1, 0, {}, 0, unembedding_flops(model)});
+        {UnitKind::unembedding, make_key("unembedding", of_unembedding), -1, 0, {}, 0, unembedding_flops(model)});
 
   if (!analyses.any_of_prompts()) sets.clear();
   Json prompt_facts = {of_weights, letters(analyses)};

@@ -207,7 +207,10 @@ void Assembly::start_set(std::size_t s) {
   group.dimensions.push_back(counted_dimension("head", model_.num_heads));
   group.dimensions.push_back(counted_dimension("boundary", model_.num_layers + 1));
   if (analyses_.sheaf) group.dimensions.push_back(make_dimension("beta", analyses_.beta));
-  if (analyses_.sheaf && analyses_.graph_eigenvalues && keep_.keeps("graph_eigenvalues"))
+  const auto quantities = quantities_of(analyses_);
+  if (std::any_of(quantities.begin(), quantities.end(), [&](const auto* quantity) {
+        return quantity->dataset.name == "graph_eigenvalues" && is_kept(*quantity, keep_);
+      }))
     group.dimensions.push_back(counted_dimension("graph_index", longest_prompt(set)));
   group.dimensions.push_back(counted_dimension("token", static_cast<std::int64_t>(token_ids.size())));
 
@@ -217,8 +220,8 @@ void Assembly::start_set(std::size_t s) {
       {"token_ids", {"token"}, "1", "Token ids of all prompts, one after the other", std::move(token_ids)});
   group.datasets.push_back(
       {"row_start", {"prompt"}, "1", "Place of the prompt's first token in token_ids", std::move(row_start)});
-  for (const auto* quantity : quantities_of(analyses_)) {
-    if (!quantity->is_stored || !keep_.keeps(quantity->dataset.name)) continue;
+  for (const auto* quantity : quantities) {
+    if (!is_kept(*quantity, keep_)) continue;
     group.datasets.push_back(make_dataset(quantity->dataset, std::vector<double>()));
     group.datasets.back().in_rows = true;
   }

@@ -227,7 +227,7 @@ class Pass {
     Record record;
     try {
       const auto error = error_of("the unembedding", [&] {
-        record = measure_unembedding(description_, model_.store, [&](double share) {
+        record = measure_unembedding(description_, model_.store, options_.slicing, [&](double share) {
           progress(share * plan_.units[unit].flops);
           if (events_.stop_requested()) throw LeaveUnit{};
         });

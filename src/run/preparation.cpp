@@ -114,7 +114,7 @@ void leave_out_finished(const ResultTree& earlier, const Job& job, Preparation& 
          quantities_of({wanted.attention, wanted.sheaf, wanted.residual, job.graph_eigenvalues, {}})) {
       const char* const dataset = quantity->dataset.name.c_str();
       complete &= !quantity->has_statistics || had(dataset);
-      complete &= !quantity->is_stored || !job.keep.keeps(quantity->dataset.name) || has(dataset);
+      complete &= !is_kept(*quantity, job.keep) || has(dataset);
     }
     if (complete && group != nullptr) continue;
     left.attention |= had_attention;

@@ -49,8 +49,10 @@ void StatisticsSums::add(const Array& values) {
   parallel_for(static_cast<std::int64_t>((num_slots + kSlotsOfTask - 1) / kSlotsOfTask), [&](std::int64_t task) {
     const std::size_t first = static_cast<std::size_t>(task) * kSlotsOfTask;
     const std::size_t end = std::min(num_slots, first + kSlotsOfTask);
-    for (std::size_t row = 0; row < values.values.size(); row += num_slots)
-      for (std::size_t slot = first; slot < end; ++slot) slots_[slot].add(values.values[row + slot]);
+    // A slot's sums are much larger than its values: they are fetched once.
+    for (std::size_t slot = first; slot < end; ++slot)
+      for (std::size_t value = slot; value < values.values.size(); value += num_slots)
+        slots_[slot].add(values.values[value]);
   });
 }
 

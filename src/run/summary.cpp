@@ -235,6 +235,10 @@ std::string summary_table(const std::vector<SummaryRow>& rows) {
     text.erase(text.find_last_not_of(' ') + 1);
     text += "\n";
   }
+  text +=
+      "mean trace: sheaf Laplacian, summed over heads, mean over prompts and layers; L*: layer of its steepest "
+      "change;\n"
+      "|W_V|, |W_O|: largest singular value, mean over layers; last gain: of the last layer, mean over prompts\n";
   std::string last;
   for (const auto& row : rows)
     if (!row.error.empty() && row.model != last) {

@@ -1,5 +1,7 @@
 #include "spectrace/store/schema.hpp"
 
+#include <algorithm>
+
 #include "spectrace/core/error.hpp"
 
 namespace spectrace {
@@ -62,6 +64,9 @@ const std::vector<PromptQuantity>& prompt_schema() {
                                         beta = {"prompt", "layer", "head", "beta"}, boundary = {"prompt", "boundary"},
                                         prompt = {"prompt"};
   constexpr auto attention = Analysis::attention, sheaf = Analysis::sheaf, residual = Analysis::residual;
+  const auto large = [](const char* name, const char* units, const char* meaning) {
+    return PromptQuantity{{name, beta, units, meaning}, sheaf, true, true, true};
+  };
   static const std::vector<PromptQuantity> schema = {
       {{"row_entropy", head, "nat", "Mean over rows of the entropy of the attention"}, attention},
       {{"sparsity", head, "1", "Share of all n^2 attention entries that are below 0.01"}, attention},
@@ -75,11 +80,26 @@ const std::vector<PromptQuantity>& prompt_schema() {
       {{"spectral_gap", head, "1", "Smallest non-zero eigenvalue of the sheaf Laplacian; NaN if there is none"}, sheaf},
       {{"nullity", head, "1", "Dimension of the sheaf Laplacian's null space"}, sheaf},
       {{"spectral_entropy", head, "nat", "Entropy of the sheaf Laplacian's eigenvalues scaled to sum 1"}, sheaf},
+      {{"graph_lambda_2", head, "1",
+        "Second smallest eigenvalue of the token graph's Laplacian (Fiedler value); NaN for one token"},
+       sheaf},
       {{"trace_multihead", layer, "1", "Sum over heads of the traces"}, sheaf},
       {{"trace_mean_attention", layer, "1", "Trace with the attention averaged over heads and the first head's W_V"},
        sheaf},
+      {{"contraction_ratio", layer, "1",
+        "Mean over token pairs j <= i of the root of the attention averaged over heads"},
+       sheaf},
       {{"log_partition", beta, "nat", "Log of the partition function over all eigenvalues, zeros included"}, sheaf},
       {{"free_energy", beta, "1", "Minus log_partition over beta"}, sheaf, true, false},
+      large("log_partition_nonzero", "nat", "Log of the partition function over the non-zero eigenvalues"),
+      large("internal_energy", "1", "Mean of the non-zero eigenvalues weighted by exp(-beta lambda)"),
+      large("heat_capacity", "1",
+            "beta^2 times the variance of the non-zero eigenvalues weighted by exp(-beta lambda)"),
+      large("thermal_entropy", "nat", "Entropy of the weights exp(-beta lambda) of the non-zero eigenvalues"),
+      large("graph_log_partition_nonzero", "nat", "log_partition_nonzero of the token graph's Laplacian alone"),
+      large("graph_internal_energy", "1", "internal_energy of the token graph's Laplacian alone"),
+      large("graph_heat_capacity", "1", "heat_capacity of the token graph's Laplacian alone"),
+      large("graph_thermal_entropy", "nat", "thermal_entropy of the token graph's Laplacian alone"),
       {{"graph_eigenvalues",
         {"prompt", "layer", "head", "graph_index"},
         "1",
@@ -96,6 +116,16 @@ const std::vector<PromptQuantity>& prompt_schema() {
        residual},
   };
   return schema;
+}
+
+bool is_kept(const PromptQuantity& quantity, const KeepChoice& keep) {
+  if (!quantity.is_stored) return false;
+  switch (keep.which) {
+    case KeepChoice::Which::most: return !quantity.is_large;
+    case KeepChoice::Which::all: return true;
+    case KeepChoice::Which::listed: break;
+  }
+  return std::find(keep.quantities.begin(), keep.quantities.end(), quantity.dataset.name) != keep.quantities.end();
 }
 
 const std::vector<DatasetSpec>& statistics_scalars_schema() {

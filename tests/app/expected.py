@@ -46,6 +46,23 @@ def attention_statistics(a):
     return {"row_entropy": rows, "sparsity": (a < 0.01).sum() / n**2, "flat_entropy": flat}
 
 
+def canonical(levels, betas):
+    """ln Z, U, C, S of the levels at each beta, by their definitions; NaN without levels."""
+    found = {name: np.full(len(betas), np.nan) for name in ("log_partition_nonzero", "internal_energy", "heat_capacity", "thermal_entropy")}
+    if levels.size == 0:
+        return found
+    for i, beta in enumerate(betas):
+        x = -beta * levels.astype(np.longdouble)
+        log_z = x.max() + np.log(np.exp(x - x.max()).sum())
+        p = np.exp(x - log_z)
+        energy = (p * levels).sum()
+        found["log_partition_nonzero"][i] = log_z
+        found["internal_energy"][i] = energy
+        found["heat_capacity"][i] = beta**2 * (p * (levels - energy) ** 2).sum()
+        found["thermal_entropy"][i] = -(p[p > 0] * np.log(p[p > 0])).sum()
+    return found
+
+
 def sheaf(a, w_v, hidden, betas):
     """One head: a (n, n), w_v (d, hidden)."""
     n = a.shape[0]
@@ -71,6 +88,10 @@ def sheaf(a, w_v, hidden, betas):
         "nullity": products.size - nonzero.size,
         "spectral_entropy": entropy(nonzero / nonzero.sum()) if nonzero.size else 0.0,
         "log_partition": np.array(log_partition),
+        "graph_lambda_2": mu[1] if n > 1 else np.nan,
+        "_graph_lambda_max": mu.max(),  # no dataset: how good the graph's thermodynamics can be
+        **canonical(nonzero, betas),
+        **{f"graph_{name}": values for name, values in canonical(mu[mu > 0], betas).items()},
     }
 
 
@@ -129,6 +150,7 @@ class ExpectedModel:
                 put(name + "_mean_attention", layer, value, (layers,))
             first = (self.head_slice(layer, "W_V", 0) ** 2).sum()
             put("trace_mean_attention", layer, (mean.sum() - np.trace(mean)) * first, (layers,))
+            put("contraction_ratio", layer, np.sqrt(mean[np.tril_indices(len(mean))]).mean(), (layers,))
         found["trace_multihead"] = found["trace"].sum(1)
         found["free_energy"] = -found["log_partition"] / np.asarray(betas)
         norms = np.linalg.norm(forward.boundaries, axis=-1)

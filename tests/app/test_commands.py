@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import warnings
 
@@ -312,6 +313,15 @@ def test_results_have_the_contracts_layout(tmp_path):
         assert list(table.model) == ["m"] and list(table.status) == ["ok"] and table.mean_trace[0] > 0
 
 
+def test_the_table_at_the_end_says_what_its_columns_are(tmp_path):
+    done = spectrace("run", write_job(tmp_path, make_job(tmp_path)))
+    lines = done.stdout.splitlines()
+    head = next(place for place, line in enumerate(lines) if line.startswith("model"))
+    legend = "\n".join(lines[head + 2 : head + 4])
+    for column in re.split(r"\s{2,}", lines[head])[4:]:
+        assert re.search(re.escape(column) + r"[:,]", legend), f"{column} is not explained in: {legend}"
+
+
 def test_as_published_slicing(tmp_path):
     """NeoX: thirds of the fused rows; the forward pass stays right."""
     from program import ROOT
@@ -337,6 +347,46 @@ def test_as_published_slicing(tmp_path):
         norms = [np.linalg.norm(values[h * height : (h + 1) * height]) for h in range(heads)]
         np.testing.assert_allclose(b["heads/frobenius_norm"][0, 2], norms, rtol=1e-12)
         assert not np.allclose(a["heads/frobenius_norm"][0, 2], norms)
+
+
+def test_as_published_float16_rounds_weights_and_nothing_else(tmp_path):
+    from program import ROOT
+    from safetensors.numpy import load_file, save_file
+
+    folder = tmp_path / "model"
+    folder.mkdir()
+    shutil.copy(ROOT / "tests" / "data" / "model" / "gpt_neox" / "config.json", folder)
+    given = load_file(ROOT / "tests" / "data" / "model" / "gpt_neox" / "model.safetensors")
+    save_file({name: values.astype(np.float32) * np.float32(1.0003) for name, values in given.items()}, folder / "model.safetensors")
+    job = {"name": "j", "models": [{"name": "m", "path": str(folder)}], "prompt_sets": [ids_set(count=2, longest=8, vocab=43)]}
+    plain = run_job(tmp_path / "plain", job | {"slicing": "as-published"})
+    rounded = run_job(tmp_path / "rounded", job | {"slicing": "as-published-float16"})
+    tensors = load_file(folder / "model.safetensors")
+
+    def of(ending):
+        weights = next(values for name, values in tensors.items() if name.endswith(ending))
+        in_half = weights.astype(np.float16).astype(np.float64)
+        assert not np.array_equal(in_half, weights)  # else nothing is tested
+        return in_half
+
+    with h5py.File(plain / "m.h5") as a, h5py.File(rounded / "m.h5") as b:
+        assert b.attrs["slicing"] == "as-published-float16" and json.loads(b.attrs["parameters"])["slicing"] == "as-published-float16"
+        for quantity in ("row_entropy", "last_token_norm", "graph_lambda_2"):
+            assert np.array_equal(a["prompts/ids"][quantity][:], b["prompts/ids"][quantity][:]), quantity
+        fused, output = of("layers.0.attention.query_key_value.weight"), of("layers.0.attention.dense.weight")
+        third = fused.shape[0] // 3
+        for m, matrix in enumerate([fused[:third], fused[third : 2 * third], fused[2 * third :], output]):
+            np.testing.assert_allclose(b["weights/frobenius_norm"][0, m], np.linalg.norm(matrix), rtol=1e-14)
+            s = np.linalg.svd(matrix, compute_uv=False)
+            np.testing.assert_allclose(b["weights/singular_values"][0, m, : s.size], s, rtol=1e-10)
+        np.testing.assert_allclose(b["unembedding/row_norm"][:], np.linalg.norm(of("embed_out.weight"), axis=1), rtol=1e-14)
+        values, height = fused[2 * third :], int(b.attrs["hidden_size"]) // int(b.attrs["num_heads"])
+        norms = np.array([np.linalg.norm(values[h * height : (h + 1) * height]) for h in range(int(b.attrs["num_heads"]))])
+        before = a["heads/frobenius_norm"][0, 2]
+        ratio = b["prompts/ids/trace"][:, 0] / a["prompts/ids/trace"][:, 0]
+        finite = np.isfinite(ratio)
+        assert finite.any()
+        np.testing.assert_allclose(ratio[finite], np.broadcast_to((norms / before) ** 2, ratio.shape)[finite], rtol=1e-12)
 
 
 def test_as_published_grouped_heads(tmp_path):

@@ -81,5 +81,12 @@ TEST(GraphSpectra, of_many_heads) {
   }
 }
 
+TEST(GraphLaplacian, contraction_ratio_is_the_mean_root_over_the_lower_triangle) {
+  const Tensor a = at::tensor({1.0, 0.0, 0.0, 0.25, 0.75, 0.0, 0.5, 0.0, 0.5}, at::kDouble).reshape({3, 3});
+  EXPECT_DOUBLE_EQ((1 + 0.5 + std::sqrt(0.75) + 2 * std::sqrt(0.5)) / 6, contraction_ratio(a));
+  EXPECT_EQ(1.0, contraction_ratio(at::ones({1, 1}, at::kDouble)));
+  EXPECT_TRUE(std::isnan(contraction_ratio(at::full({2, 2}, std::nan(""), at::kDouble))));
+}
+
 }  // namespace
 }  // namespace spectrace

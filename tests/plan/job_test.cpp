@@ -44,7 +44,7 @@ class JobFile : public testing::Test {
 
 TEST_F(JobFile, defaults) {
   const Job job = read(small());
-  EXPECT_TRUE(job.keep.all);
+  EXPECT_EQ(job.keep.which, KeepChoice::Which::most);
   EXPECT_FALSE(job.compute.stages);
   EXPECT_EQ(job.models[0].revision, "");
   EXPECT_FALSE(job.models[0].step);
@@ -68,11 +68,14 @@ TEST_F(JobFile, what_describes_a_model) {
 
 TEST_F(JobFile, keep) {
   const auto keep = [&](const Json& value) { return read(small({{"keep", value}})).keep; };
-  EXPECT_TRUE(keep("all").keeps("trace"));
-  EXPECT_FALSE(keep("statistics").keeps("trace"));
-  EXPECT_TRUE(keep({"trace", "gain"}).keeps("gain"));
-  EXPECT_FALSE(keep({"trace", "gain"}).keeps("nullity"));
-  expect_error(small({{"keep", "some"}}), "/keep: is \"some\" (allowed: 'all', 'statistics'; or expected array, of");
+  EXPECT_EQ(keep("all").which, KeepChoice::Which::all);
+  EXPECT_EQ(keep("most").which, KeepChoice::Which::most);
+  EXPECT_EQ(keep("statistics").which, KeepChoice::Which::listed);
+  EXPECT_TRUE(keep("statistics").quantities.empty());
+  EXPECT_EQ(keep({"trace", "gain"}).which, KeepChoice::Which::listed);
+  EXPECT_EQ(keep({"trace", "gain"}).quantities, (std::vector<std::string>{"trace", "gain"}));
+  expect_error(small({{"keep", "some"}}),
+               "/keep: is \"some\" (allowed: 'all', 'most', 'statistics'; or expected array, of");
   expect_error(small({{"keep", {"tracce"}}}), "/keep/0: is \"tracce\"");
 }
 

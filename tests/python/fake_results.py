@@ -180,7 +180,8 @@ def per_prompt_values(model: FakeModel, num_prompts: int) -> dict[str, tuple[tup
         found |= {"trace": (("layer", "head"), trace), "trace_multihead": (("layer",), trace.sum(axis=2)),
                   "trace_mean_attention": (("layer",), trace[:, :, 0]), "lambda_max": (("layer", "head"), trace / 3),
                   "spectral_gap": (("layer", "head"), trace / 300), "nullity": (("layer", "head"), np.full(trace.shape, 7.0)),
-                  "spectral_entropy": (("layer", "head"), 2 + trace / trace.max())}
+                  "spectral_entropy": (("layer", "head"), 2 + trace / trace.max()), "graph_lambda_2": (("layer", "head"), 0.1 + 0.2 * trace / trace.max()),
+                  "contraction_ratio": (("layer",), 0.2 + 0.1 * (trace / trace.max()).mean(axis=2))}
     if "residual" in model.analyses:
         norm = np.concatenate([np.ones((num_prompts, 1)), np.cumprod(gain, axis=1)], axis=1)
         found |= {"gain": (("layer",), gain), "last_token_norm": (("boundary",), norm), "mean_token_norm": (("boundary",), 0.9 * norm),
@@ -200,6 +201,15 @@ def log_partitions(model: FakeModel) -> np.ndarray:
     """(layer, head, beta), the same for every prompt"""
     shape = (model.num_layers, model.num_heads, len(BETAS))
     return np.broadcast_to(np.log(TOKENS * model.hidden_size) - 0.2 * BETAS / (1 + BETAS), shape) * np.ones(shape)
+
+
+def two_levels(model: FakeModel, low: float) -> dict[str, np.ndarray]:
+    """Thermodynamics (layer, head, beta) of two levels, `low` and `low` + 1 + layer, the same for every prompt and head."""
+    x = BETAS * (1.0 + np.arange(model.num_layers))[:, None, None] * np.ones((1, model.num_heads, 1))
+    p = np.exp(-x) / (1 + np.exp(-x))
+    log_z = np.log1p(np.exp(-x)) - BETAS * low
+    return {"log_partition_nonzero": log_z, "internal_energy": low + p * x / BETAS, "heat_capacity": x**2 * p * (1 - p),
+            "thermal_entropy": log_z + BETAS * low + p * x}
 
 
 def l_star_entropy(mean: np.ndarray) -> float:
@@ -228,10 +238,12 @@ def write_prompts(file: h5py.File, model: FakeModel, name: str, prompts: list[st
         statistics.add(quantity, ("statistic",) + dims, statistics_of(array), units.get(quantity, "1"))
     if "sheaf" in model.analyses:
         good = int(np.isfinite(ok).sum())
-        for quantity, of in (("log_partition", log_partitions(model)), ("free_energy", -log_partitions(model) / BETAS)):
+        over_beta = {"log_partition": log_partitions(model), "free_energy": -log_partitions(model) / BETAS, **two_levels(model, 0.5),
+                     **{f"graph_{quantity}": of for quantity, of in two_levels(model, 0.1).items()}}
+        for quantity, of in over_beta.items():
             zero = np.zeros_like(of)
             statistics.add(quantity, ("statistic", "layer", "head", "beta"), np.stack([zero + good, zero + len(prompts) - good, of, zero, of, of]),
-                           "nat" if quantity == "log_partition" else "1")
+                           "1" if "energy" in quantity or "capacity" in quantity else "nat")
         mean = np.nanmean(values["trace_multihead"][1], axis=0)
         statistics.add("l_star_trace", (), float(np.argmax(np.abs(np.gradient(mean)))))
         statistics.add("l_star_sign_change", (), np.nan)

@@ -47,6 +47,27 @@ def damaged_within(path):
     path.write_bytes(data)
 
 
+def damaged_in(dataset):
+    """The values of a dataset: its group is read as if nothing were wrong, until they are."""
+    def damage(path):
+        with h5py.File(path, "r+") as file:
+            dims, attributes, scales = file[dataset].shape, dict(file[dataset].attrs), [list(dim.values()) for dim in file[dataset].dims]
+            values = file[dataset][()]
+            del file[dataset]
+            packed = file.create_dataset(dataset, data=values, chunks=dims, compression="gzip", fletcher32=True)
+            for name in ("units", "long_name"):
+                if name in attributes:
+                    packed.attrs[name] = attributes[name]
+            for axis, of_axis in enumerate(scales):
+                for scale in of_axis:
+                    packed.dims[axis].attach_scale(scale)
+            chunk = packed.id.get_chunk_info(0)
+        data = bytearray(path.read_bytes())
+        data[chunk.byte_offset:chunk.byte_offset + chunk.size] = bytes(chunk.size)
+        path.write_bytes(data)
+    return damage
+
+
 DAMAGES = {newer: "is of a newer format (spectrace-3; this package reads spectrace-2). Update spectrace",
            truncated: "cannot be read", damaged_within: "is damaged", of_another_program: "is not of spectrace"}
 
@@ -86,3 +107,22 @@ def test_one_model_that_failed_is_no_crash(tmp_path, command):
 
 def test_one_file_is_taken_for_a_folder_of_one(good, command):
     assert command(good / "ant.h5") == 0
+
+
+def test_damaged_heads_are_named_and_what_is_good_is_used(good, command, capsys):
+    shutil.copy(good / "ant.h5", good / "bee.h5")
+    with h5py.File(good / "bee.h5", "a") as file:
+        file.attrs["model"] = "bee"
+    damaged_in("heads/spectral_norm")(good / "bee.h5")
+    assert command(good) == 0
+    said = capsys.readouterr()
+    assert "bee.h5" in said.err + said.out and "is damaged" in said.err + said.out
+
+
+def test_compare_names_a_prompts_value_that_is_damaged(good, tmp_path, capsys):
+    """Read only where the two have not the same prompts."""
+    other = write_folder(tmp_path / "other", [FakeModel("ant", failed_prompts=("b",))])
+    damaged_in("prompts/test/trace")(good / "ant.h5")
+    assert compare.main([str(good), str(other)]) == 3
+    message = capsys.readouterr().err
+    assert f"{good / 'ant.h5'}: prompts/test is damaged" in message and "compute the model again" in message

@@ -410,3 +410,65 @@ def test_command_without_results_is_an_error(tmp_path, capsys):
     assert published.main([str(tmp_path / "empty")]) == 3
     assert "no results" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "empty")
+
+
+def restriction_maps(contraction=None, smallest=2048 * 17.0):
+    """The prompt of restriction_maps_results with the published contraction ratios, or others."""
+    values = published_of("EleutherAI/pythia-1.4b")
+    ratios = finite(values["restriction_maps_results", "contraction_ratios"]) if contraction is None else contraction
+    layers = len(ratios)
+    quantities = {"contraction_ratio": (("layer",), ratios[None, :]), "nullity": (("layer", "head"), np.full((1, layers, 16), smallest)),
+                  "lambda_max": (("layer", "head"), np.full((1, layers, 16), 40.0))}
+    return lambda groups, _: groups.update(prompt_groups("restriction-maps-results", quantities, tokens=[list(range(17))]))
+
+
+def of_maps(findings, quantity):
+    return findings.loc[("restriction_maps_results", "EleutherAI/pythia-1.4b", quantity)]
+
+
+def test_contraction_ratios_and_operator_norms_are_those_of_the_mean_attention(tmp_path):
+    found = findings(hold(tmp_path, "EleutherAI/pythia-1.4b", change=restriction_maps()))
+    # The last three layers were published as NaN
+    for quantity in ("contraction_ratios", "mean_op_norms"):
+        row = of_maps(found, quantity)
+        assert (row["num_reproduced"], row["num_differs"], row["errors"]) == (21, 3, "5") and "inferred" in row["reason"], quantity
+
+
+def test_other_contraction_ratios_differ(tmp_path):
+    ratios = finite(published_of("EleutherAI/pythia-1.4b")["restriction_maps_results", "contraction_ratios"])
+    ratios[4] *= 1.2
+    found = findings(hold(tmp_path, "EleutherAI/pythia-1.4b", change=restriction_maps(ratios)))
+    for quantity in ("contraction_ratios", "mean_op_norms"):
+        assert of_maps(found, quantity)["num_differs"] == 4, quantity
+
+
+def test_the_two_smallest_eigenvalues_are_zeros(tmp_path):
+    found = findings(hold(tmp_path / "a", "EleutherAI/pythia-1.4b", change=restriction_maps()))
+    assert (of_maps(found, "lambda_2")["num_within_rounding"] + of_maps(found, "lambda_2")["num_reproduced"], of_maps(found, "lambda_2")["num_differs"]) == (21, 3)
+    assert of_maps(found, "spectral_gaps")["num_within_rounding"] == 21 and "zeros" in of_maps(found, "spectral_gaps")["reason"]
+    # Layers past the 21st were published as 0, without what was added
+    assert of_maps(found, "lambda_1")["num_differs"] == 3
+    without = findings(hold(tmp_path / "b", "EleutherAI/pythia-1.4b", change=restriction_maps(smallest=1.0)))
+    assert of_maps(without, "lambda_2")["verdict"] == "not run" and "no 2 eigenvalues that are zero" in of_maps(without, "lambda_2")["reason"]
+
+
+def test_rounded_weights_are_held_to_less_rounding_and_not_to_notebooks_that_did_not_round(tmp_path):
+    """What rounding to float16 explains of an unrounded sweep is a difference where the sweep was rounded as the notebook was."""
+    def shifted(groups, _):
+        dims, values = groups["weights"]["frobenius_norm"]
+        groups["weights"]["frobenius_norm"] = (dims, values * (1 + 5e-6))
+    plain, rounded = (findings(hold(tmp_path / slicing, "gpt2", slicing=slicing, change=shifted)) for slicing in ("correct", "as-published-float16"))
+    place = ("opt_anomaly", "gpt2", "mean_frobenius")
+    assert plain.loc[place]["verdict"] == "within rounding" and rounded.loc[place]["verdict"] == "differs"
+    assert rounded.loc[place]["slicing"] == "as-published-float16"
+    names = {model for source, model, quantity in plain.index if source == "restriction_map_summary" and quantity == "W_V Mean"}
+    model = sorted(names)[0]
+    row = findings(hold(tmp_path / "float32", model, slicing="as-published-float16")).loc[("restriction_map_summary", model, "W_V Mean")]
+    assert row["verdict"] == "not run" and "rounded to float16" in row["reason"]
+
+
+def test_what_has_no_definition_says_so(everything):
+    for quantity in ("lambda_2", "spectral_gaps", "graph_lambda_2", "L_star_spectral"):
+        row = everything.loc[("h4_v2_validation", "gpt2", quantity)]
+        assert row["verdict"] == "not run" and "not published" in row["reason"], quantity
+    assert "approaches 1/2" in everything.loc[("h4_v2_validation", "gpt2", "graph_lambda_2")]["reason"]

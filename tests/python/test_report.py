@@ -7,11 +7,12 @@ import subprocess
 import sys
 import zipfile
 
+import h5py
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import spectrace
-from fake_results import ANALYSES, FakeModel, gains, spectral_norms, traces, write_folder, write_model, zoo
+from fake_results import ANALYSES, BETAS, FakeModel, gains, spectral_norms, traces, two_levels, write_folder, write_model, zoo
 from spectrace import report, studies
 from spectrace.inference import mann_whitney
 from spectrace.report.page import format_number
@@ -125,10 +126,33 @@ def test_h4_has_every_item(zoo_studies):
     assert {"mean_trace", "mean_trace_mean_attention", "l_star_trace", "l_star_ratio", "layers_times_heads", "over_gpt2", "over_pythia-160m", "over_pythia-410m",
             "over_opt-125m", "trace_multihead", "trace_mean_attention", "lambda_max", "spectral_gap", "nullity", "spectral_entropy"} <= columns(study)
     assert {"Multi-head trace by depth", "Trace of the mean attention by depth", "Mean trace by model", "Mean trace by lab", "Transition point over depth",
-            "Trace over size", "Largest eigenvalue by depth", "Nullity by depth", "Spectral entropy by depth", "Free energy over β", "ln Z over β",
-            "Change of ln Z over β"} <= set(titles(study))
-    assert "heat capacity C" in words(study, "missing")
+            "Trace over size", "Largest eigenvalue by depth", "Nullity by depth", "Spectral entropy by depth", "Free energy over all nD eigenvalues",
+            "Change of ln Z over all nD eigenvalues", "ln Z over the non-zero eigenvalues", "Internal energy U", "Heat capacity C", "Entropy S",
+            "Token graph: heat capacity C", "λ₂ of the token graph (Fiedler value) by depth"} <= set(titles(study))
+    assert "Heat capacity C" not in words(study, "missing") and "heat capacity" in words(study, "answer").lower()
     assert [outcome.method.split(",")[0] for outcome in outcomes(study)] == ["Mann-Whitney U", "least squares", "t test of the mean against 0.5"]
+
+
+def test_h4_says_where_the_heat_capacity_is_largest(tmp_path):
+    """Two levels 1 + l apart: over β = 10^-3 … 10^3 the mean over layers is largest at the grid's β of the largest sum."""
+    capacity = two_levels(FakeModel("one"), 0.5)["heat_capacity"].mean(axis=(0, 1))
+    study = study_of(write_folder(tmp_path / "s", [FakeModel("one")]), "h4_v2_extended")
+    assert f"one {capacity.max():.3g} at β = {BETAS[capacity.argmax()]:.3g}." in words(study, "answer")
+    folder = write_folder(tmp_path / "rising", [FakeModel("two")])
+    with h5py.File(folder / "two.h5", "a") as file:
+        statistics = file["prompts/test/statistics/heat_capacity"]
+        statistics[2] = np.broadcast_to(np.arange(len(BETAS)), statistics.shape[1:])
+    assert "Still rising at the largest β, 1000: the heat capacity of two." in words(study_of(folder, "h4_v2_extended"), "answer")
+
+
+def test_h4_says_what_files_of_an_earlier_version_lack(tmp_path):
+    folder = write_folder(tmp_path / "s", [FakeModel("one")])
+    with h5py.File(folder / "one.h5", "a") as file:
+        for name in ("heat_capacity", "graph_lambda_2"):
+            del file[f"prompts/test/statistics/{name}"]
+    study = study_of(folder, "h4_v2_extended")
+    assert "Heat capacity C" in words(study, "missing") and "Fiedler" in words(study, "missing") and "Entropy S" not in words(study, "missing")
+    assert "Entropy S" in titles(study) and "Heat capacity C" not in titles(study)
 
 
 def test_line_is_the_mean_and_band_one_standard_deviation(tmp_path):
@@ -224,7 +248,6 @@ def test_sweep_where_every_model_failed_has_a_report_and_no_empty_picture(tmp_pa
 
 
 def test_quantities_of_statistics_only_files_have_no_interval_but_a_verdict(tmp_path):
-    import h5py
     folder = write_folder(tmp_path / "s", [FakeModel("llama3.1"), FakeModel("mistral")])
     for name in ("llama3.1", "mistral"):
         with h5py.File(folder / f"{name}.h5", "a") as file:

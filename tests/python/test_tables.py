@@ -1,10 +1,15 @@
 """Tables: every column typed and documented, every number that of the files."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import spectrace
 from fake_results import (FakeModel, condition_numbers, effective_ranks, entropies, gains, per_prompt_values, spectral_norms, traces,
-                          unembedding_norm, write_folder, zoo)
+                          two_levels, unembedding_norm, write_folder, zoo)
 from spectrace import lstar_formula, tables
 from spectrace.tables import references
 from spectrace.tables.frame import DTYPES
@@ -164,7 +169,10 @@ def test_h4_table_has_traces_and_ratios(sweep):
 
 def test_thermodynamics_have_a_row_a_beta_and_show_what_the_file_has(sweep):
     frame = sweep.table("thermodynamics")
-    assert set(frame["quantity"]) == {"log_partition", "free_energy"}
+    over_beta = {"log_partition_nonzero", "internal_energy", "heat_capacity", "thermal_entropy"}
+    assert set(frame["quantity"]) == {"log_partition", "free_energy"} | over_beta | {f"graph_{quantity}" for quantity in over_beta}
+    capacity = frame[(frame["model"] == "gpt2") & (frame["quantity"] == "heat_capacity")]
+    np.testing.assert_allclose(capacity["mean"], two_levels(next(model for model in zoo() if model.name == "gpt2"), 0.5)["heat_capacity"].mean(axis=(0, 1)), rtol=1e-13)
     rows = frame[(frame["model"] == "gpt2") & (frame["quantity"] == "free_energy")]
     log_z = frame[(frame["model"] == "gpt2") & (frame["quantity"] == "log_partition")]
     np.testing.assert_allclose(rows["mean"].to_numpy(), -log_z["mean"].to_numpy() / rows["beta"].to_numpy(), rtol=1e-13)
@@ -269,3 +277,9 @@ def test_predictions_table_holds_fit_and_leave_one_out(sweep):
     assert frame["l_star_v2_unseen"].iloc[0] == pytest.approx(float(lstar_formula.l_star_v2(*(array[0] for array in arrays[:3]), *others.parameters)), rel=1e-12)
 
 
+
+
+def test_import_of_the_tables_loads_no_statsmodels():
+    """It takes longer than all the rest, and few tables need it."""
+    code = "import sys, spectrace.tables; sys.exit('statsmodels' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(pathlib.Path(spectrace.__file__).parents[1])}).returncode == 0

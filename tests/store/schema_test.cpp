@@ -54,5 +54,24 @@ TEST(Schema, job_schema_lists_the_quantities_that_keep_may_name) {
   EXPECT_EQ(schema.at("definitions").at("quantity").at("enum").get<std::vector<std::string>>(), names);
 }
 
+TEST(Schema, what_keep_stores) {
+  using Which = KeepChoice::Which;
+  const auto stored = [](const KeepChoice& keep) {
+    std::set<std::string> names;
+    for (const auto& quantity : prompt_schema())
+      if (is_kept(quantity, keep)) names.insert(quantity.dataset.name);
+    return names;
+  };
+  EXPECT_TRUE(stored({Which::listed, {}}).empty());
+  EXPECT_EQ(stored({Which::listed, {"heat_capacity", "gain"}}), (std::set<std::string>{"heat_capacity", "gain"}));
+  const auto all = stored({Which::all, {}}), most = stored({Which::most, {}});
+  EXPECT_FALSE(all.contains("free_energy"));  // it is made from log_partition
+  std::set<std::string> only_all;
+  std::set_difference(all.begin(), all.end(), most.begin(), most.end(), std::inserter(only_all, only_all.end()));
+  EXPECT_EQ(only_all, (std::set<std::string>{"log_partition_nonzero", "internal_energy", "heat_capacity",
+                                             "thermal_entropy", "graph_log_partition_nonzero", "graph_internal_energy",
+                                             "graph_heat_capacity", "graph_thermal_entropy"}));
+}
+
 }  // namespace
 }  // namespace spectrace

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "spectrace/measure/record.hpp"
@@ -47,13 +48,18 @@ class PromptMeasurement {
 
  private:
   Array& array(const char* name) { return record_.arrays.at(name); }
+  /// Everything of the array under the indices of its first dimensions.
+  std::span<double> slots(const char* name, std::initializer_list<std::int64_t> index);
+  /// @pre index has all dimensions.
   void set(const char* name, std::initializer_list<std::int64_t> index, double value);
   bool has_failed(std::int64_t prompt) const { return !errors_[static_cast<std::size_t>(prompt)].empty(); }
   /// Fails prompts with a norm that is not finite.
   void expect_finite(const std::vector<double>& row_norms, const std::string& what);
   void expect_finite_spectra();
   void keep_errors(Record& record) const;
-  void see_sheaf(std::int64_t layer, std::int64_t prompt, const Tensor& a, const std::vector<ValueSpectrum>& values);
+  /// `mean` is the mean of `a` over the heads, [n, n] float64.
+  void see_sheaf(std::int64_t layer, std::int64_t prompt, const Tensor& a, const Tensor& mean,
+                 const std::vector<ValueSpectrum>& values);
 
   const ModelDescription& model_;
   const TokenBatch& batch_;

@@ -13,11 +13,14 @@ namespace spectrace {
 /// How matrices are cut from the checkpoint for the spectra and the sheaf. The forward pass is always right.
 enum class Slicing {
   correct,
-  as_published,  ///< the notebooks' cut, to reproduce what was published (docs/quantities.md, last section)
+  as_published,          ///< the notebooks' cut, to reproduce what was published (docs/quantities.md, last section)
+  as_published_float16,  ///< the same of weights that were rounded to float16 first, as some notebooks load them
 };
 
 Slicing parse_slicing(const std::string& text);
 const char* name(Slicing slicing);
+/// Of the type of `weights`; as they are, unless the slicing rounds them to float16 (to nearest; infinite above 65519).
+Tensor rounded(const Tensor& weights, Slicing slicing);
 
 /// The four attention matrices that the spectra are taken of, and each query head's slice of them.
 /// All are views of what was read, wherever the checkpoint's layout allows.

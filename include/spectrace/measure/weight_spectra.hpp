@@ -1,9 +1,11 @@
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "spectrace/measure/record.hpp"
 #include "spectrace/measure/slicing.hpp"
+#include "spectrace/numerics/sheaf_spectrum.hpp"
 
 namespace spectrace {
 
@@ -12,6 +14,7 @@ struct ValueSpectrum {
   std::vector<double> singular_values;  // descending
   double error_bound = 0;
   double frobenius_norm = 0;
+  std::shared_ptr<const ValueLevels> levels;  // of the sheaf Laplacian
 };
 
 /// One entry a query head. Slices that several heads share are computed once.

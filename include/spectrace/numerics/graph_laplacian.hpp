@@ -19,4 +19,9 @@ std::vector<GraphSpectrum> graph_spectra(const Tensor& a);
 /// Heads whose Laplacians graph_spectra has in memory at once, [batch, n, n] float64, and the solver a second time.
 std::int64_t graph_spectra_batch(std::int64_t num_heads, std::int64_t num_tokens);
 
+/// Mean over the pairs j <= i of sqrt(a_ij): how many times ||W_V||_2 the restriction map sqrt(a_ij) W_V has on
+/// average.
+/// @pre a is [n, n], float64, contiguous, causal: zero for j > i.
+double contraction_ratio(const Tensor& a);
+
 }  // namespace spectrace

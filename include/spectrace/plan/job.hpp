@@ -51,9 +51,9 @@ void require_device(DeviceChoice device);
 
 /// Which per-prompt quantities the results hold beside their statistics. Ids, token ids and errors always.
 struct KeepChoice {
-  bool all = true;
-  std::vector<std::string> quantities;  ///< if not all
-  bool keeps(const std::string& quantity) const;
+  enum class Which { most, all, listed };
+  Which which = Which::most;            ///< most: all but what makes files many times larger
+  std::vector<std::string> quantities;  ///< if listed
 };
 
 struct ComputeOptions {

@@ -25,7 +25,11 @@ struct PromptQuantity {
   Analysis analysis;
   bool has_statistics = true;
   bool is_stored = true;  ///< per prompt; else it follows from another one, and only its statistics are stored
+  bool is_large = false;  ///< per prompt only where the job asks for it
 };
+
+/// Whether the results hold the quantity of every prompt.
+bool is_kept(const PromptQuantity& quantity, const KeepChoice& keep);
 
 const std::vector<DatasetSpec>& checkpoint_schema();          // /checkpoint
 const std::vector<DatasetSpec>& weights_schema();             // /weights

@@ -233,6 +233,22 @@ def laplacian(a):
     return np.diag(w.sum(axis=1)) - w
 
 
+@mpmath.workdps(60)
+def canonical(levels, betas):
+    """[ln Z, U, C, S] at each beta; nothing without levels."""
+    levels = [mpmath.mpf(float(x)) for x in levels]
+    found = []
+    for beta in map(mpmath.mpf, betas if levels else []):
+        weights = [mpmath.exp(-beta * x) for x in levels]
+        z = mpmath.fsum(weights)
+        p = [w / z for w in weights]
+        energy = mpmath.fsum(q * x for q, x in zip(p, levels))
+        capacity = beta**2 * mpmath.fsum(q * (x - energy) ** 2 for q, x in zip(p, levels))
+        entropy = -mpmath.fsum(q * mpmath.log(q) for q in p)
+        found.append([float(x) for x in (mpmath.log(z), energy, capacity, entropy)])
+    return found
+
+
 def sheaf_quantities(a, w_v, betas):
     """From the full nD x nD matrix; what is below 1e-11 of the largest eigenvalue is rounding of a zero."""
     full = np.kron(laplacian(a), w_v.T @ w_v)
@@ -245,7 +261,10 @@ def sheaf_quantities(a, w_v, betas):
     for beta in betas:
         x = -beta * lam
         log_z.append(float(x.max() + math.log(math.fsum(np.exp(x - x.max())))))
+    mu = np.linalg.eigvalsh(laplacian(a))
     return {
+        "graph_lambda_2": json_number(max(mu[1], 0.0)) if len(mu) > 1 else "nan",
+        "non_zero": canonical(non_zero, betas),
         "trace": float(np.trace(full)),
         "lambda_max": float(largest),
         "spectral_gap": json_number(non_zero[0]) if len(non_zero) else "nan",

@@ -169,8 +169,10 @@ def _compare_prompts(pair: Pair, name: str, results: tuple[Results, Results], mo
     if not common:
         return
     bounds = [error_bounds.of_prompts(dataset, of_model) for dataset, of_model in zip(datasets, attributes)]
-    means = [_prompt_means(dataset, of_set, [places[side] for places in common], not reason)
-             for side, (dataset, of_set) in enumerate(zip(datasets, statistics))]
+    means = []
+    for side, (dataset, of_set) in enumerate(zip(datasets, statistics)):
+        with results[side].reading(models[side], group):
+            means.append(_prompt_means(dataset, of_set, [places[side] for places in common], not reason).load())
     _compare_datasets(pair, group, means, bounds)
 
 

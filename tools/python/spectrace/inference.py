@@ -1,6 +1,7 @@
 """Tests of the studies: each by SciPy or statsmodels, each with n, effect size, interval and a verdict in plain words.
 
 A test never refuses: where groups are too small or values constant it says so and why, and what could be said with more.
+statsmodels is imported where a test needs it: that takes longer than most of what imports this module.
 """
 
 from __future__ import annotations
@@ -11,10 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import statsmodels.api as sm
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.nonparametric import rank_compare_2indep
 
 NAN = float("nan")
 ALPHA = 0.05
@@ -103,6 +101,8 @@ def mann_whitney(question: str, first, second, names: tuple[str, str], alternati
     found = stats.mannwhitneyu(a, b, alternative=alternative)
     effect, low, high = found.statistic / (a.size * b.size), NAN, NAN
     if min(a.size, b.size) >= 2 and 0 < effect < 1:
+        from statsmodels.stats.nonparametric import rank_compare_2indep  # see the top
+
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             low, high = (float(np.clip(bound, 0, 1)) for bound in rank_compare_2indep(a, b).conf_int(alpha=1 - CONFIDENCE))
@@ -194,6 +194,8 @@ def regression(question: str, x, y, names: tuple[str, str], of: str = "models") 
     if reason:
         return Outcome(**base, effect=NAN, low=NAN, high=NAN, statistic=NAN, p=NAN, verdict="open",
                        words=f"Can't be fitted: {reason}.", note=note.strip())
+    import statsmodels.api as sm  # see the top
+
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         fit = sm.OLS(y[good], sm.add_constant(x[good])).fit()
@@ -266,5 +268,7 @@ def holm(p_values) -> np.ndarray:
     adjusted = np.full(p.shape, NAN)
     there = np.isfinite(p)
     if there.any():
+        from statsmodels.stats.multitest import multipletests  # see the top
+
         adjusted[there] = multipletests(p[there], method="holm")[1]
     return adjusted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import re
@@ -15,6 +16,7 @@ import xarray as xr
 
 CONVENTIONS = "spectrace-2"
 _UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError)  # what h5py and h5netcdf raise on damaged files
+_PUT_BACK = "Put the file back, or compute the model again"
 
 
 class ResultsError(Exception):
@@ -181,6 +183,14 @@ class Results(Mapping):
 
         return tables.make(self, name, prompt_set)
 
+    @contextlib.contextmanager
+    def reading(self, model: str, path: str) -> Iterator[None]:
+        """Around reading values of a group: raises ResultsError, naming file and group, where they are damaged."""
+        try:
+            yield
+        except _UNREADABLE as problem:
+            raise ResultsError(f"{self.file(model)}: {path} is damaged ({_first_line(problem)}). {_PUT_BACK}") from problem
+
     def set_aside_damaged(self) -> None:
         """Reads what tables are made of; a model whose file is damaged within leaves the models and becomes one of the problems.
 
@@ -190,11 +200,11 @@ class Results(Mapping):
             try:
                 for path in self.groups(model):
                     group = self.group(model, path)
-                    if path in ("weights", "unembedding") or path.endswith("/statistics"):
-                        group.load()
+                    # All but the values of single prompts, which may be many.
+                    group[[name for name, array in group.variables.items() if array.dims[:1] != ("prompt",) or array.ndim == 1]].load()
             except (ResultsError, *_UNREADABLE) as problem:
                 file = self._models.pop(model)
-                self._problems.append((file.path.name, f"is damaged ({_first_line(problem)}). Put the file back, or compute the model again"))
+                self._problems.append((file.path.name, f"is damaged ({_first_line(problem)}). {_PUT_BACK}"))
         if not self._models:
             raise ResultsError(self._nothing_to_read())
 

@@ -43,7 +43,7 @@ def _line(row: pd.Series) -> str:
     if row["verdict"] == WITHIN_ROUNDING:
         text += f" (rounding: {_value(row['low'])} to {_value(row['high'])})"
     notes = [part for part in row["reason"].split("; ") if not part.startswith("error ")] if row["verdict"] == DIFFERS else []
-    return "; ".join([text, *notes] + ["as-published slicing"] * (row["slicing"] == "as-published"))
+    return "; ".join([text, *notes] + [f"{row['slicing']} slicing"] * row["slicing"].startswith("as-published"))
 
 
 def _source_lines(source: str, table: pd.DataFrame) -> list[str]:
@@ -89,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit codes: 0 held against each other, whatever the verdicts; 2 wrong usage; 3 nothing could be read."""
     parser = argparse.ArgumentParser(prog="spectrace-published", description="Holds results against every published number.")
     parser.add_argument("folders", metavar="FOLDER", nargs="+", help="results folders; of several the one that agrees best counts, "
-                        "so that a sweep with the slicing \"as-published\" can stand beside a correct one")
+                        "so that sweeps with the slicings \"as-published\" and \"as-published-float16\" can stand beside a correct one")
     parser.add_argument("--json", metavar="FILE", type=pathlib.Path, help="write the table there as JSON too")
     options = parser.parse_args(arguments)
     sweeps = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from spectrace import model_names
-from spectrace.published.numbers import Source
+from spectrace.published.numbers import FLOAT32, Source
 from spectrace.results import Results
 from spectrace.tables.general import by_layer, prompt_mean, scalar
 from spectrace.tables.heavy_tails import matrix_shape
@@ -63,7 +63,21 @@ class Measured:
 
     @property
     def is_as_published(self) -> bool:
-        return self.attributes.get("slicing") == "as-published"
+        return str(self.attributes.get("slicing", "")).startswith("as-published")
+
+    @property
+    def is_rounded(self) -> bool:
+        """Whether weights were rounded to float16 before their spectra."""
+        return self.attributes.get("slicing") == "as-published-float16"
+
+    @property
+    def weights_unit(self) -> float:
+        """The notebook's unit roundoff, as far as the weights here were not rounded as its were."""
+        return FLOAT32 if self.is_rounded else self.source.unit
+
+    def _expect_its_rounding(self) -> None:
+        if self.is_rounded and self.source.unit == FLOAT32:
+            raise NotRun(f"'{self.model}' has weights that were rounded to float16, the notebook took float32: \"slicing\": \"as-published\" or \"correct\"")
 
     @property
     def known_as(self) -> str:
@@ -77,6 +91,7 @@ class Measured:
 
     def weights(self, quantity: str, matrix: str) -> np.ndarray:
         """By layer."""
+        self._expect_its_rounding()
         values = by_layer(self.results.group(self.model, "weights"), quantity, matrix=matrix)
         if values is None:
             raise NotRun(f"'{self.model}' has no {quantity} of weights (analysis weights)")
@@ -86,6 +101,7 @@ class Measured:
         return matrix_shape(self.attributes, matrix)
 
     def unembedding(self, quantity: str) -> float:
+        self._expect_its_rounding()
         group = self.results.group(self.model, "unembedding")
         if group is None or quantity not in group:
             raise NotRun(f"'{self.model}' has no {quantity} of W_U (analysis unembedding)")

@@ -9,7 +9,7 @@ import numpy as np
 
 from spectrace.lstar_formula import l_star_v1
 from spectrace.published import tolerance
-from spectrace.published.measured import Measured
+from spectrace.published.measured import Measured, NotRun
 from spectrace.published.numbers import FLOAT32, Number, numbers
 from spectrace.published.tolerance import Interval
 
@@ -55,7 +55,7 @@ def _config(*names: str) -> Callable[[Measured], Interval]:
 
 
 def _error_of(m: Measured, matrix: str) -> np.ndarray:
-    return tolerance.singular_value_error(m.weights("frobenius_norm", matrix), m.weights("spectral_norm", matrix), m.shape(matrix), m.source.unit)
+    return tolerance.singular_value_error(m.weights("frobenius_norm", matrix), m.weights("spectral_norm", matrix), m.shape(matrix), m.weights_unit)
 
 
 def _spectral(matrix: str, is_mean: bool) -> Callable[[Measured], Interval]:
@@ -67,7 +67,7 @@ def _spectral(matrix: str, is_mean: bool) -> Callable[[Measured], Interval]:
 
 def _frobenius_mean(m: Measured) -> Interval:
     value = m.weights("frobenius_norm", "W_V").mean()
-    return tolerance.around([value], value * tolerance.frobenius_relative(int(np.prod(m.shape("W_V"))), m.source.unit))
+    return tolerance.around([value], value * tolerance.frobenius_relative(int(np.prod(m.shape("W_V"))), m.weights_unit))
 
 
 def _condition_mean(m: Measured) -> Interval:
@@ -80,7 +80,7 @@ def _traces(quantity: str, is_mean: bool) -> Callable[[Measured], Interval]:
     def measure(m: Measured) -> Interval:
         values = m.mean(quantity)
         error = values * (tolerance.forward_relative(len(values), m.source.unit) + 2 * tolerance.frobenius_relative(
-            int(np.prod(m.shape("W_V"))), m.source.unit))
+            int(np.prod(m.shape("W_V"))), m.weights_unit))
         return tolerance.around([values.mean()], error.mean()) if is_mean else tolerance.around(values, error)
     return measure
 
@@ -98,6 +98,29 @@ def _sparsities(is_mean: bool) -> Callable[[Measured], Interval]:
         values = m.mean("sparsity_mean_attention")
         entry = float(np.mean(1 / m.num_tokens() ** 2))  # one entry a prompt on the other side of 0.01
         return tolerance.around([values.mean()] if is_mean else values, entry)
+    return measure
+
+
+def _contraction(m: Measured) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of √Ā over the pairs, and how far √a may be off: half of a's relative error."""
+    values = m.mean("contraction_ratio")
+    return values, values * tolerance.forward_relative(len(values), m.source.unit) / 2
+
+
+def _operator_norms(m: Measured) -> Interval:
+    """The mean of ‖√Ā·W_V‖₂ over the pairs."""
+    (ratio, error), largest = _contraction(m), m.weights("spectral_norm", "W_V")
+    return tolerance.around(ratio * largest, error * largest + ratio * _error_of(m, "W_V"))
+
+
+def _null_eigenvalues(count: int, added: float) -> Callable[[Measured], Interval]:
+    """The `count` smallest eigenvalues of Δ_F are zeros; what was added to the operator, and the noise of an eigensolver in float64."""
+    def measure(m: Measured) -> Interval:
+        if (m.mean("nullity") < count).any():
+            raise NotRun(f"'{m.model}' has no {count} eigenvalues that are zero")
+        largest = m.mean("lambda_max").max(axis=-1)
+        size = m.attribute("hidden_size") * float(m.num_tokens().max())
+        return tolerance.around(np.full(m.num_layers, added), 16 * np.sqrt(size) * 2.0**-53 * largest)
     return measure
 
 
@@ -151,11 +174,11 @@ def _unembedding(quantity: str) -> Callable[[Measured], Interval]:
     def measure(m: Measured) -> Interval:
         value, shape = m.unembedding(quantity), m.shape("W_U")
         if quantity in ("spectral_norm", "spectral_per_sqrt_vocab"):
-            error = tolerance.singular_value_error(m.unembedding("frobenius_norm"), m.unembedding("spectral_norm"), shape, m.source.unit)
+            error = tolerance.singular_value_error(m.unembedding("frobenius_norm"), m.unembedding("spectral_norm"), shape, m.weights_unit)
             return tolerance.around([value], error / (np.sqrt(shape[0]) if quantity.startswith("spectral_per") else 1))
         if quantity == "row_norm_std":  # as far as the norms of single rows are off
-            return tolerance.around([value], m.unembedding("row_norm_mean") * tolerance.frobenius_relative(shape[1], m.source.unit))
-        return tolerance.around([value], value * tolerance.frobenius_relative(shape[0] * shape[1], m.source.unit))
+            return tolerance.around([value], m.unembedding("row_norm_mean") * tolerance.frobenius_relative(shape[1], m.weights_unit))
+        return tolerance.around([value], value * tolerance.frobenius_relative(shape[0] * shape[1], m.weights_unit))
     return measure
 
 
@@ -174,6 +197,10 @@ def _own_steepest(number: Number) -> str:
 
 UNDEFINED = "what it is was not published: its notebook is not among the five"
 NEGATIVE = UNDEFINED + ", and a Laplacian of symmetric weights has no negative eigenvalue"
+FIEDLER = (NEGATIVE + "; graph_lambda_2 of the results is λ₂ of L_G, which approaches 1/2 where attention goes to the first token, "
+           "while these approach 1")
+PAIRS = "inferred: mean_op_norms / W_V_op_norms as published, the mean of √Ā over the pairs j ≤ i; which pairs and which attention was not published"
+ZEROS = "zeros of Δ_F, whose nullity is at least D: the published values are 1e-10, which was added to the operator, and an eigensolver's rounding"
 STUDY = "is made of the models' numbers; those are checked one by one"
 ANY_PROMPTS = "over the prompts of this sweep, since its own were not published"
 INFERRED = "its definition is inferred from its name: its notebook was not published"
@@ -204,7 +231,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "traces_multihead": Rule(_traces("trace_multihead", False), _SLICED), "mean_trace_multihead": Rule(_traces("trace_multihead", True), _SLICED),
         "L_star_trace": Rule(_layer("l_star_trace", False), _SLICED, note=_own_steepest),
         "L_star_ratio_trace": Rule(_layer("l_star_trace", True), _SLICED, note=_own_steepest),
-        "lambda_2": Rule(absent=NEGATIVE), "spectral_gaps": Rule(absent=UNDEFINED), "graph_lambda_2": Rule(absent=NEGATIVE),
+        "lambda_2": Rule(absent=NEGATIVE), "spectral_gaps": Rule(absent=UNDEFINED), "graph_lambda_2": Rule(absent=FIEDLER),
         "L_star_spectral": Rule(absent=UNDEFINED)},
     "opt_anomaly": {
         "mean_frobenius": Rule(_frobenius_mean, _SLICED), "mean_spectral": Rule(_spectral("W_V", True), _SLICED),
@@ -248,8 +275,11 @@ RULES: dict[str, dict[str, Rule]] = {
         "seq_len": Rule(lambda m: tolerance.exact(m.num_tokens())),
         "W_V_op_norms": Rule(_spectral("W_V", False), _SLICED, note=INFERRED),
         "attention_entropies": Rule(_entropies(False), note=INFERRED),
-        **{name: Rule(absent=UNDEFINED) for name in ("L_star_min_contraction", "L_star_inflection", "contraction_ratios", "mean_op_norms",
-                                                     "spectral_gaps", "lambda_1", "lambda_2", "traces")}},
+        "contraction_ratios": Rule(lambda m: tolerance.around(*_contraction(m)), note=PAIRS),
+        "mean_op_norms": Rule(_operator_norms, _SLICED, note=PAIRS),
+        "lambda_1": Rule(_null_eigenvalues(1, 1e-10), note=ZEROS), "lambda_2": Rule(_null_eigenvalues(2, 1e-10), note=ZEROS),
+        "spectral_gaps": Rule(_null_eigenvalues(2, 0.0), note=ZEROS),
+        **{name: Rule(absent=UNDEFINED) for name in ("L_star_min_contraction", "L_star_inflection", "traces")}},
 }
 
 

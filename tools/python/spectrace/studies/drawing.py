@@ -20,6 +20,7 @@ LONGEST_TICK = 20  # characters of a model's name beside an axis; hovering shows
 MOST_UPRIGHT = 8   # more bars than this lie on their side, so that names can be read
 MOST_DOTTED = 12  # lines of more models have no dots
 BAR_PX, BARS_MARGIN_PX = 24, 90
+MOST_LAYER_TICKS = 12
 MOST_BANDS = 8  # with more models bands of one standard deviation hide more than they show
 
 
@@ -97,7 +98,7 @@ def _few_decades(values: Iterable[np.ndarray]) -> bool:
 
 def figure_of(xlabel: str, ylabel: str, log_x: bool = False, log_y: bool = False) -> go.Figure:
     figure = go.Figure()
-    figure.update_layout(template="none", showlegend=False)
+    figure.update_layout(template="none", showlegend=False, separators=".")  # 1058.5 as 1059: no commas in some
     figure.update_xaxes(title_text=xlabel, type="log" if log_x else None)
     figure.update_yaxes(title_text=ylabel, type="log" if log_y else None)
     return figure
@@ -108,14 +109,19 @@ def _rgba(color: str, alpha: float) -> str:
 
 
 def lines(frame: pd.DataFrame, styles: Styles, x: str, y: str, xlabel: str, ylabel: str, std: str | None = None,
-          log_x: bool = False, marks: dict[str, float] | None = None, level: float | None = None) -> go.Figure | None:
-    """A line a model of y over x; a band of one std if the models are few; marks: model -> x to mark. None if no value is finite."""
+          log_x: bool = False, marks: dict[str, float] | None = None, level: float | None = None, may_log_y: bool = True) -> go.Figure | None:
+    """A line a model of y over x; a band of one std if the models are few; marks: model -> x to mark. None if no value is finite.
+
+    may_log_y: y has a logarithmic axis where it spans decades; without it a peak stays one.
+    """
     frame = frame.dropna(subset=[y])
     frame = frame[np.isfinite(_floats(frame[y]))]
     if frame.empty:
         return None
-    log_y = is_wide([_floats(frame[y])])
+    log_y = may_log_y and is_wide([_floats(frame[y])])
     figure = figure_of(xlabel, ylabel, log_x, log_y)
+    if xlabel == "layer" and _floats(frame[x]).max() <= MOST_LAYER_TICKS:
+        figure.update_xaxes(dtick=1)  # no half layers
     if log_y and _few_decades([_floats(frame[y])]):
         figure.update_yaxes(dtick="D2", tickformat=".4~g")  # 1, 2, 5, 10
     groups = list(frame.groupby("model", sort=False))

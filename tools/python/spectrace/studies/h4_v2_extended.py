@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pandas as pd
 
@@ -17,11 +15,14 @@ from spectrace.tables.restriction_maps import NO_LAB
 NEEDS = (needs_statistic("Traces and L*", "sheaf", "trace_multihead"), needs_statistic("Sheaf spectra", "sheaf", "lambda_max"),
          needs_statistic("ln Z and free energy over β", "sheaf", "log_partition"))
 SPECTRUM_NAMES = {"lambda_max": ("Largest eigenvalue", "λ max"), "spectral_gap": ("Spectral gap (smallest non-zero eigenvalue)", "gap"),
-                  "nullity": ("Nullity", "dimension"), "spectral_entropy": ("Spectral entropy", "nats")}
-# What later forms of the program may add; shown as soon as a file has it.
-THERMODYNAMICS = (("ln Z over the non-zero eigenvalues", r"log_partition_.*nonzero|nonzero_log_partition"), ("internal energy U", r"(internal_|mean_)energy|^energy"),
-                  ("heat capacity C", r"heat_capacity"), ("entropy S over β", r"thermal_entropy|gibbs_entropy|entropy_beta|canonical_entropy|thermodynamic_entropy"),
-                  ("λ₂ of the token graph (Fiedler value)", r"fiedler|graph_lambda_2|lambda_2"))
+                  "nullity": ("Nullity", "dimension"), "spectral_entropy": ("Spectral entropy", "nats"),
+                  "graph_lambda_2": ("λ₂ of the token graph (Fiedler value)", "λ₂ of L_G")}
+# Quantities over β: title, axis. The token graph's are folded under one heading.
+OVER_BETA = {"log_partition_nonzero": ("ln Z over the non-zero eigenvalues", "ln Z"), "internal_energy": ("Internal energy U", "U"),
+             "heat_capacity": ("Heat capacity C", "C"), "thermal_entropy": ("Entropy S", "S (nats)"),
+             "graph_log_partition_nonzero": ("Token graph: ln Z over the non-zero μ", "ln Z"), "graph_internal_energy": ("Token graph: internal energy U", "U"),
+             "graph_heat_capacity": ("Token graph: heat capacity C", "C"), "graph_thermal_entropy": ("Token graph: entropy S", "S (nats)"),
+             "log_partition": ("ln Z over all nD eigenvalues", "ln Z"), "free_energy": ("Free energy over all nD eigenvalues", "−free energy")}
 
 
 def _behaviour(text: object) -> str:
@@ -57,28 +58,42 @@ def _answer(table: pd.DataFrame, prompt_set: str) -> list[Words]:
 def _thermodynamics_missing(context: Context) -> list[Words]:
     names = {name for model in context.results for prompt_set in context.results.prompt_sets(model)
              for name in (context.results.statistics(model, prompt_set) or ())}
-    absent = [what for what, pattern in THERMODYNAMICS if not any(re.search(pattern, name) for name in names)]
-    return [Words(f"Not in these files: {'; '.join(absent)}. They were written by a version of spectrace that did not compute them.", kind="missing")] if absent else []
+    absent = [what for name, (what, _) in (SPECTRUM_NAMES | OVER_BETA).items() if name not in names]
+    return [Words(f"Not in these files: {'; '.join(absent)}. They were written by a version of spectrace that did not compute them.", kind="missing")] if absent and names else []
+
+
+def _peaks(context: Context, prompt_set: str) -> list[Words]:
+    """Where each model's heat capacity is largest: the β at which its levels freeze out."""
+    table = context.table("thermodynamics", prompt_set)
+    rows = table[table["quantity"] == "heat_capacity"].dropna(subset=["mean"])
+    if rows.empty:
+        return []
+    peaks = rows.loc[rows.groupby("model", sort=False)["mean"].idxmax()]
+    last = rows["beta"].max()
+    at_end = peaks[peaks["beta"] == last]
+    inside = "; ".join(f"{row['model']} {number(row['mean'])} at β = {row['beta']:.3g}" for _, row in peaks[peaks["beta"] < last].iterrows())
+    sentences = [f"Largest heat capacity (mean over prompts, layers and heads): {inside}."] * bool(inside) + [
+        f"Still rising at the largest β, {last:g}: the heat capacity of {', '.join(at_end['model'])}."] * bool(len(at_end))
+    return [Words(" ".join(sentences), prompt_set, "answer")]
 
 
 def _beta_pictures(context: Context, prompt_set: str) -> list[Picture]:
     table = context.table("thermodynamics", prompt_set)
     meanings = {name: meaning for model in context.results for name, meaning in beta_quantities(context.results, model, prompt_set).items()}
     pictures = []
-    for quantity, meaning in meanings.items():
+    for quantity, (title, label) in OVER_BETA.items():
         rows = table[table["quantity"] == quantity]
+        if quantity not in meanings or rows.empty:
+            continue
+        fold = "Over all nD eigenvalues" if quantity in ("log_partition", "free_energy") else ""
         if quantity == "log_partition":
-            rows = rows.assign(change=rows["mean"] - rows.groupby("model")["mean"].transform("first"))
-            figure = lines(rows, context.styles, "beta", "change", "β", "ln Z − ln Z(first β)", log_x=True)
-            if figure is not None:
-                pictures.append(Picture("Change of ln Z over β", figure, "Log of the partition function less its value at the first β, mean over prompts, layers and heads, a line a model.", prompt_set))
-        label = quantity.replace("_", " ")
-        if rows["mean"].max() < 0:  # so it can have a logarithmic axis
-            rows, label = rows.assign(mean=-rows["mean"]), f"−{label}"
-        figure = lines(rows, context.styles, "beta", "mean", "β", label, log_x=True)
+            rows = rows.assign(mean=rows["mean"] - rows.groupby("model")["mean"].transform("first"))
+            title, label = "Change of ln Z over all nD eigenvalues", "ln Z − ln Z(first β)"
+        if quantity == "free_energy":  # it is negative
+            rows = rows.assign(mean=-rows["mean"])
+        figure = lines(rows, context.styles, "beta", "mean", "β", label, log_x=True, may_log_y="energy" in quantity)
         if figure is not None:
-            title = {"log_partition": "ln Z over β", "free_energy": "Free energy over β"}.get(quantity, f"{quantity.replace('_', ' ')} over β")
-            pictures.append(Picture(title, figure, f"{meaning}; mean over prompts, layers and heads, a line a model.", prompt_set))
+            pictures.append(Picture(title, figure, f"{meanings[quantity]}; mean over prompts, layers and heads, over β, a line a model.", prompt_set, fold=fold))
     return pictures
 
 
@@ -111,9 +126,10 @@ def _of_set(context: Context, out: Study, prompt_set: str) -> None:
         ("Transition point over depth", scatter(table, styles, "num_layers", "l_star_ratio", "layers L", "L*/L", level=0.5), "L*/L over the number of layers, a point a model; dashed: half the depth."),
         ("Trace over size", scatter(table, styles, "layers_times_heads", "mean_trace", "L × H", "mean trace"), "Mean trace over layers times heads, a point a model."),
     ] + [(f"{title} by depth", lines(layers, styles, "depth", name, "l/L", label), f"{title} of the sheaf Laplacian, mean over prompts and heads, over the normalised layer.")
-         for name, (title, label) in SPECTRUM_NAMES.items()]
+         for name, (title, label) in SPECTRUM_NAMES.items()] + [
+        ("Contraction ratio by depth", lines(layers, styles, "depth", "contraction_ratio", "l/L", "mean √Ā"), "Mean of √Ā over the token pairs j ≤ i, mean over the prompts, over the normalised layer: what the published files call contraction_ratios.")]
     out.blocks += [Picture(title, figure, description, prompt_set, caption=captions.get(title, "")) for title, figure, description in pictures if figure is not None]
-    out.blocks += _beta_pictures(context, prompt_set)
+    out.blocks += _peaks(context, prompt_set) + _beta_pictures(context, prompt_set)
 
 
 def study(context: Context) -> Study:
@@ -124,10 +140,11 @@ def study(context: Context) -> Study:
     for prompt_set in context.prompt_sets:
         _of_set(context, out, prompt_set)
     if context.prompt_sets:
-        out.blocks.append(Words("ln Z over all nD eigenvalues is nearly constant, since each token has D−d structural zeros: look at its change.", kind="text"))
+        out.blocks.append(Words("ln Z, U, C and S are of the non-zero eigenvalues, with weights e^(−βλ)/Z; of the token graph alone, W_V has no part in them. ln Z over all nD eigenvalues is nearly "
+                                "constant, since each token has D−d structural zeros: its change is shown.", kind="text"))
         out.blocks += _thermodynamics_missing(context)
         out.blocks.append(Shown("All traces", "h4_v2_extended_layers", context.table("h4_v2_extended_layers"), (
-            "model", "prompt_set", "layer", "depth", "trace_multihead", "trace_multihead_std", "trace_mean_attention", "trace_mean_attention_std", *SPECTRA), is_folded=True))
+            "model", "prompt_set", "layer", "depth", "trace_multihead", "trace_multihead_std", "trace_mean_attention", "trace_mean_attention_std", *SPECTRA, "contraction_ratio"), is_folded=True))
     else:
         out.blocks.append(Words("No prompts were run: there is no attention, and so no trace.", kind="answer"))
     return out

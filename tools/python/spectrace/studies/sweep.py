@@ -8,6 +8,7 @@ import pandas as pd
 from spectrace.results import Results
 from spectrace.studies.base import Context, Picture, Shown, Study, Words
 from spectrace.studies.drawing import GREY, MOST_BANDS, figure_of, lines
+from spectrace.studies.h4_v2_extended import OVER_BETA
 
 FEW_PROMPTS = 10
 SPECTRUM_POINTS = 60   # of each spectrum that a figure draws
@@ -17,7 +18,7 @@ STEP_QUANTITIES = (("mean_trace", "Mean trace"), ("l_star_trace", "L* (trace)"),
                    ("unembedding_spectral_norm", "σ₁ of W_U"), ("last_gain_mean", "Last gain"), ("effective_amplification", "Effective amplification"))
 # Drawn in the studies already
 DRAWN = {"trace_multihead", "trace_mean_attention", "lambda_max", "spectral_gap", "nullity", "spectral_entropy", "flat_entropy_mean_attention",
-         "row_entropy_mean_attention", "sparsity_mean_attention", "gain", "log_partition", "free_energy"}
+         "row_entropy_mean_attention", "sparsity_mean_attention", "gain", *OVER_BETA, "graph_lambda_2", "contraction_ratio"}
 
 
 def overview(context: Context) -> Study:
@@ -31,7 +32,7 @@ def overview(context: Context) -> Study:
     if results.missing:
         out.blocks.append(Words("Not there yet (models of the job without a results file): " + ", ".join(results.missing) + ".", kind="warning"))
     out.blocks += [Words(f"{row['file']} {row['problem']}.", kind="warning") for _, row in results.problems.iterrows()]
-    marked = models.loc[models["slicing"] == "as-published", "model"]
+    marked = models.loc[models["slicing"].fillna("").str.startswith("as-published"), "model"]
     if len(marked):
         out.blocks.append(Words("Sliced as the published notebooks do, not as the models use their heads: " + ", ".join(marked) + ".", kind="warning"))
     duplicates = context.table("duplicates")

@@ -17,7 +17,7 @@ REFERENCES = {
     "pythia-410m": (11326.0, "DAMPEN", "its W_V is a mix of q, k and v rows (the fused matrix was cut in thirds)"),
     "opt-125m": (2368.0, "EXPAND", ""),
 }
-SPECTRA = ("lambda_max", "spectral_gap", "nullity", "spectral_entropy")
+SPECTRA = ("lambda_max", "spectral_gap", "nullity", "spectral_entropy", "graph_lambda_2")
 
 
 def mean_over_heads(results: Results, model: str, prompt_set: str, name: str) -> np.ndarray | None:
@@ -48,6 +48,7 @@ def _layer_rows(results: Results, prompt_set: str | None) -> Iterator[dict]:
             found = {quantity: mean_over_heads(results, model, name, quantity) for quantity in SPECTRA}
             for trace in ("trace_multihead", "trace_mean_attention"):
                 found |= {trace: by_layer(statistics, trace, statistic="mean"), f"{trace}_std": by_layer(statistics, trace, statistic="std")}
+            found["contraction_ratio"] = by_layer(statistics, "contraction_ratio", statistic="mean")
             found = {key: values for key, values in found.items() if values is not None}
             count = max((len(values) for values in found.values()), default=0)
             for layer in range(count):
@@ -86,6 +87,7 @@ H4_V2_EXTENDED = Table("h4_v2_extended", "a model and prompt set", (
     Column("spectral_gap_mean", "float", "smallest non-zero eigenvalue, the same mean", heading="gap"),
     Column("nullity_mean", "float", "dimension of the null space, the same mean", heading="nullity"),
     Column("spectral_entropy_mean", "float", "entropy of the eigenvalues scaled to sum 1, the same mean", "nat", "entropy"),
+    Column("graph_lambda_2_mean", "float", "second smallest eigenvalue of the token graph's Laplacian (Fiedler value), the same mean", heading="λ₂ of L_G"),
     *(Column(f"over_{name}", "float", f"mean trace over the notebook's reference for {name}, {value:.0f} ({behaviour})"
              + (f"; {problem}" if problem else ""), heading=f"/ {name}") for name, (value, behaviour, problem) in REFERENCES.items()),
 ), _rows)
@@ -100,6 +102,8 @@ H4_V2_EXTENDED_LAYERS = Table("h4_v2_extended_layers", "a model, prompt set and 
     Column("spectral_gap", "float", "smallest non-zero eigenvalue, mean over prompts and heads", heading="gap"),
     Column("nullity", "float", "dimension of the null space, mean over prompts and heads", heading="nullity"),
     Column("spectral_entropy", "float", "entropy of the eigenvalues scaled to sum 1, mean over prompts and heads", "nat", "entropy"),
+    Column("graph_lambda_2", "float", "second smallest eigenvalue of the token graph's Laplacian (Fiedler value), mean over prompts and heads", heading="λ₂ of L_G"),
+    Column("contraction_ratio", "float", "mean of √Ā over the token pairs j ≤ i, mean over prompts", heading="contraction"),
 ), _layer_rows)
 
 THERMODYNAMICS = Table("thermodynamics", "a model, prompt set, quantity and β", (

@@ -48,6 +48,8 @@ def choose(results: Results, group: str, references: tuple[Kind, ...], subjects:
     if not chosen:
         chosen = [model for model in models if model not in of_subjects] or models
         reason = f"the first other model of the job, since none is a {references[0].name}"
+    if len(models) == 1:
+        reason = "the only model; held against itself"
     of_subjects = [model for model in of_subjects if model != chosen[0]]
     if not of_subjects:
         of_subjects = [model for model in models if model != chosen[0]]
