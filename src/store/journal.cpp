@@ -58,17 +58,17 @@ class RecordBytes {
     return made;
   }
 
-  /// The record at the offset; why there is none goes to `damage`.
-  static std::optional<RecordBytes> read(const FileReader& file, std::uint64_t offset, std::string& damage) {
+  /// Becomes the record at the offset; why there is none goes to `damage`. Reading one after the other into the same
+  /// object takes memory once: with records of tens of MB, new memory for each costs more than reading them.
+  bool read(const FileReader& file, std::uint64_t offset, std::string& damage) {
     const std::uint64_t left = file.size_bytes() - offset;
-    RecordBytes read;
-    read.bytes_.resize(sizeof(RecordHeader));
     if (left < sizeof(RecordHeader)) {
       damage = "a record's header is cut short";
-      return std::nullopt;
+      return false;
     }
-    file.read_at(offset, std::as_writable_bytes(std::span(read.bytes_)));
-    const RecordHeader header = read.header();
+    if (bytes_.size() < sizeof(RecordHeader)) bytes_.resize(sizeof(RecordHeader));
+    file.read_at(offset, std::as_writable_bytes(std::span(bytes_)).first(sizeof(RecordHeader)));
+    const RecordHeader header = this->header();
     const std::uint64_t room = left - sizeof header;
     if (header.mark != kRecordMark && header.mark != kFailureMark) {
       damage = (header.mark & kVersionlessMark) == (kRecordMark & kVersionlessMark)
@@ -77,12 +77,12 @@ class RecordBytes {
     } else if (header.key_bytes > room || header.record_bytes > room - header.key_bytes) {
       damage = "a record is cut short";
     } else {
-      read.bytes_.resize(sizeof header + header.key_bytes + header.record_bytes);
-      file.read_at(offset + sizeof header, std::as_writable_bytes(std::span(read.bytes_)).subspan(sizeof header));
-      if (read.checksum() == header.checksum) return read;
+      bytes_.resize(sizeof header + header.key_bytes + header.record_bytes);
+      file.read_at(offset + sizeof header, std::as_writable_bytes(std::span(bytes_)).subspan(sizeof header));
+      if (checksum() == header.checksum) return true;
       damage = "a record's checksum is wrong";
     }
-    return std::nullopt;
+    return false;
   }
 
   std::string key() const { return bytes_.substr(sizeof(RecordHeader), header().key_bytes); }
@@ -210,18 +210,18 @@ namespace {
 /// Takes up the records of one file, in one walk over its bytes.
 void add_records(const fs::path& path, std::map<std::string, JournalEntry>& index) {
   const FileReader file(path);
+  RecordBytes record;
   for (std::uint64_t offset = 0; offset < file.size_bytes();) {
     std::string damage;
-    const auto record = RecordBytes::read(file, offset, damage);
-    if (!record) {
+    if (!record.read(file, offset, damage)) {
       log_warning("journal '{}', byte {}: {}; what comes from there on is computed again", path.string(), offset,
                   damage);
       return;
     }
-    const JournalEntry entry{path, offset, record->bytes().size(), record->failed()};
-    const auto [place, is_new] = index.try_emplace(record->key(), entry);
+    const JournalEntry entry{path, offset, record.bytes().size(), record.failed()};
+    const auto [place, is_new] = index.try_emplace(record.key(), entry);
     if (!is_new && place->second.failed && !entry.failed) place->second = entry;
-    offset += record->bytes().size();
+    offset += record.bytes().size();
   }
 }
 
@@ -244,13 +244,14 @@ Record read_journal_record(const JournalEntry& entry) {
   const FileReader file(entry.file);
   std::string damage = "the file is shorter than it was";
   const bool is_there = entry.offset <= file.size_bytes() && entry.size_bytes <= file.size_bytes() - entry.offset;
-  const auto bytes = is_there ? RecordBytes::read(file, entry.offset, damage) : std::nullopt;
+  static thread_local RecordBytes bytes;  // a collector reads thousands, one after the other
+  const bool is_read = is_there && bytes.read(file, entry.offset, damage);
   const std::string place = "cannot read the record at byte " + std::to_string(entry.offset) + " of the journal '" +
                             entry.file.string() + "'";
   const std::string suggestion = "Run the same command again: the unit is then computed anew.";
-  if (!bytes) throw InputError(ErrorKind::io, place, damage, suggestion);
+  if (!is_read) throw InputError(ErrorKind::io, place, damage, suggestion);
   try {
-    return decode_record(bytes->record());
+    return decode_record(bytes.record());
   } catch (const std::runtime_error& error) {
     throw InputError(ErrorKind::io, place, error.what(), suggestion);
   }

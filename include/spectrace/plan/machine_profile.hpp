@@ -28,7 +28,7 @@ struct MachineProfile : WorkRates {
   double network_bytes_per_s = 1e9;           ///< from rank to rank
   double message_s = 0.002;                   ///< until a message is there, however short
   double open_s = 0.05, collect_s = 0.05;     ///< a model
-  double collect_bytes_per_s = 2e8;           ///< records that become a file
+  double collect_bytes_per_s = 3e8;           ///< records that become a file
   std::map<std::string, WorkRates> measured;  ///< by rates_key
 
   /// As measured, else the defaults for so many threads. `is_measured` says which.
