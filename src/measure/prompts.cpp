@@ -129,8 +129,9 @@ void PromptMeasurement::see_attention(std::int64_t layer, std::int64_t prompt, c
     return;
   }
   if (analyses_.attention) {
+    const auto of_heads = attention_statistics_of_heads(a);
     for (std::int64_t h = 0; h < model_.num_heads; ++h) {
-      const AttentionStatistics found = attention_statistics(a[h]);
+      const AttentionStatistics& found = of_heads[static_cast<std::size_t>(h)];
       set("row_entropy", {prompt, layer, h}, found.row_entropy);
       set("sparsity", {prompt, layer, h}, found.sparsity);
       set("flat_entropy", {prompt, layer, h}, found.flat_entropy);

@@ -5,6 +5,8 @@
 #include <limits>
 
 #include "spectrace/core/error.hpp"
+#include "spectrace/core/parallel.hpp"
+#include "spectrace/numerics/device.hpp"
 
 namespace spectrace {
 namespace {
@@ -37,6 +39,22 @@ double write_laplacian(const Tensor& a, double* l) {
   return write_laplacian(a.const_data_ptr<double>(), a.stride(0), a.stride(1), a.size(0), l);
 }
 
+/// Of attention on another device: brought to the host, whose threads share out the heads.
+std::vector<GraphSpectrum> graph_spectra_from_device(const Tensor& a) {
+  const std::int64_t num_heads = a.size(0), batch = graph_spectra_batch(num_heads, a.size(1));
+  std::vector<GraphSpectrum> spectra(static_cast<std::size_t>(num_heads));
+  // As many heads as all threads have work with; which go together has no effect on a head's bits.
+  const std::int64_t at_once = std::min(num_heads, batch * num_threads());
+  for (std::int64_t first = 0; first < num_heads; first += at_once) {
+    const Tensor here = Device::to_host(a.narrow(0, first, std::min(at_once, num_heads - first)));
+    parallel_for((here.size(0) + batch - 1) / batch, [&](std::int64_t i) {
+      auto some = graph_spectra(here.narrow(0, i * batch, std::min(batch, here.size(0) - i * batch)));
+      std::move(some.begin(), some.end(), spectra.begin() + first + i * batch);
+    });
+  }
+  return spectra;
+}
+
 }  // namespace
 
 std::int64_t graph_spectra_batch(std::int64_t num_heads, std::int64_t num_tokens) {
@@ -46,6 +64,7 @@ std::int64_t graph_spectra_batch(std::int64_t num_heads, std::int64_t num_tokens
 std::vector<GraphSpectrum> graph_spectra(const Tensor& a) {
   SPECTRACE_ASSERT(a.dim() == 3 && a.size(1) == a.size(2) && a.size(1) > 0);
   SPECTRACE_ASSERT(a.scalar_type() == at::kFloat || a.scalar_type() == at::kDouble);
+  if (!Device::of(a).is_host()) return graph_spectra_from_device(a);
   const std::int64_t num_heads = a.size(0), n = a.size(1);
   const std::int64_t batch = graph_spectra_batch(num_heads, n);
   std::vector<GraphSpectrum> spectra(static_cast<std::size_t>(num_heads));
