@@ -13,6 +13,7 @@
 #include "spectrace/plan/certain_need.hpp"
 #include "spectrace/plan/memory.hpp"
 #include "spectrace/plan/open_model.hpp"
+#include "spectrace/run/device_choice.hpp"
 
 namespace spectrace {
 namespace {
@@ -157,7 +158,7 @@ int command_check(const CommandLine& line) {
       if (exit_code == kAllDone) exit_code = code;
     }
   };
-  try_run(kWrongUsage, [&] { require_supported(job); });
+  try_run(kWrongUsage, [&] { expect_device(job.compute.device); });
   try_run(kNothingReadOrWritten, [&] { expect_writable(job.output); });
   print_findings(line.target, of_run);
 

@@ -166,7 +166,7 @@ std::unique_ptr<CLI::App> make_command_line(CommandLine& line) {
 std::string version_text() {
   const Json all = versions();
   std::string text = fmt::format("spectrace {}\n", all["spectrace"].get<std::string>());
-  for (const char* part : {"build", "libtorch", "mpi", "nccl", "hdf5"})
+  for (const char* part : {"build", "libtorch", "mpi", "nccl", "hdf5", "cuda"})
     text += fmt::format("  {:<9} {}\n", part, all[part].get<std::string>());
   text.pop_back();
   return text;

@@ -23,6 +23,7 @@ struct PlannedModel {
   std::string error;  ///< why it cannot be planned; empty if it can
   std::vector<std::string> keys;
   MemoryNeed need;
+  std::int64_t device_bytes = 0;  ///< of a GPU, where the job asks for one
   double flops = 0;
   bool is_measured = false;  ///< its rates
   ModelLoad load;
@@ -39,6 +40,8 @@ PlannedModel plan_one(const Job& job, const ModelEntry& entry, int ranks_on_host
   ModelPlan plan = plan_model(d, job.analyses, std::move(sets), plan_options(job, model.config.json()));
   const std::int64_t limit = memory_limit_bytes(job, host_memory_bytes(), ranks_on_host);
   planned.need = memory_need(d, plan, job.compute.dtype, job.beta.count, job.graph_eigenvalues);
+  if (const Device device = planned_device(job); !device.is_host())
+    planned.device_bytes = device_memory_need(d, plan, job.compute.dtype, device).least();
   planned.flops = plan.total_flops();
   const std::string key = rates_key(d, job, num_threads);
   if (calibrated && !profile.is_measured(key)) profile.measured[key] = calibrate(model, plan, job);
@@ -69,6 +72,7 @@ Json models_to_json(const std::vector<PlannedModel>& models, const SimulatedSwee
                  {"flops", model.flops},
                  {"least_memory_bytes", model.need.least()},
                  {"ranks", Json::array()}};
+    if (model.device_bytes > 0) json["least_device_memory_bytes"] = model.device_bytes;
     for (std::size_t rank = 0; rank < sweep.units[place].size(); ++rank) {
       if (sweep.of_models[place][rank].busy_s == 0) continue;
       Json share = to_json(sweep.of_models[place][rank]);
@@ -190,8 +194,15 @@ int command_plan(const CommandLine& line) {
   fmt::print("times are of ranks of {} thread{}, {}\n", threads, threads == 1 ? "" : "s",
              all_measured ? "as measured on this machine"
                           : "on typical cores: --calibrate measures this machine (within a job: a compute node)");
-  if (line.gpus_per_node > 0)
-    fmt::print("GPUs are not used: the forward pass and the spectra run on the CPU in this version\n");
+  std::int64_t of_device = 0;
+  for (const auto& model : models) of_device = std::max(of_device, model.device_bytes);
+  if (of_device > 0)
+    fmt::print(
+        "memory of a rank's GPU: {} MiB at least; spectra and Laplacians take the host's cores, times are of hosts "
+        "without GPUs\n",
+        of_device >> 20);
+  else if (line.gpus_per_node > 0)
+    fmt::print("GPUs are not used: --device cuda asks for them\n");
   return exit_code;
 }
 

@@ -5,22 +5,13 @@
 #include <cuda_runtime_api.h>
 #include <nccl.h>
 
-#include <algorithm>
-#include <cstddef>
-#include <cstdlib>
-#include <exception>
 #include <set>
 
-#include "extremes.hpp"
+#include "nccl_reduction.hpp"
 #include "spectrace/comm/launch.hpp"
-#include "spectrace/core/error.hpp"
-#include "spectrace/core/log.hpp"
 
 namespace spectrace::nccl {
 namespace {
-
-/// What goes to the GPU at once.
-constexpr std::size_t kBufferBytes = std::size_t{16} << 20;
 
 /// Devices this process sees; 0 without a driver.
 int num_devices() {
@@ -43,78 +34,50 @@ std::string device_name(const Communicator& communicator) {
   return host_name() + "/" + std::string(properties.uuid.bytes, sizeof properties.uuid.bytes);
 }
 
-class NcclReducer final : public Reducer {
- public:
-  explicit NcclReducer(Communicator& communicator) : communicator_(communicator) {
-    check(cudaSetDevice(device_of(communicator, num_devices())), "cudaSetDevice");
-    check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
-    check(cudaMalloc(&buffer_, kBufferBytes), "cudaMalloc");
-    ncclUniqueId id{};
-    if (communicator.is_root()) check(ncclGetUniqueId(&id), "ncclGetUniqueId");
-    std::string bytes(id.internal, sizeof id.internal);
-    communicator.broadcast(bytes, 0);
-    std::copy(bytes.begin(), bytes.end(), id.internal);
-    check(ncclCommInitRank(&comm_, communicator.size(), id, communicator.rank()), "ncclCommInitRank");
-  }
+/// The libraries' own calls.
+struct LibraryApi {
+  using Stream = cudaStream_t;
+  using Comm = ncclComm_t;
+  using Id = ncclUniqueId;
+  using DataType = ncclDataType_t;
+  using Operation = ncclRedOp_t;
+  static constexpr DataType kInt64 = ncclInt64, kFloat64 = ncclFloat64;
+  static constexpr Operation kSum = ncclSum, kMin = ncclMin, kMax = ncclMax;
 
-  ~NcclReducer() override {
-    // Errors have no one left to go to: the results are out, and the process ends.
-    if (std::uncaught_exceptions() == 0)
-      ncclCommDestroy(comm_);
-    else
-      ncclCommAbort(comm_);
-    cudaFree(buffer_);
-    cudaStreamDestroy(stream_);
+  std::string set_device(int device) { return text(cudaSetDevice(device)); }
+  std::string create_stream(Stream& stream) { return text(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking)); }
+  std::string allocate(void*& buffer, std::size_t size) { return text(cudaMalloc(&buffer, size)); }
+  std::string make_id(Id& id) { return text(ncclGetUniqueId(&id), nullptr); }
+  std::string join(Comm& comm, int size, const Id& id, int rank) {
+    return text(ncclCommInitRank(&comm, size, id, rank), nullptr);
   }
-
-  void sum(std::span<std::int64_t> values) override { all_reduce(values, ncclInt64, ncclSum); }
-  void min(std::span<double> values) override {
-    prepare_extremes(values);
-    all_reduce(values, ncclFloat64, ncclMin);
+  std::string copy_to_device(void* to, const void* from, std::size_t size, Stream stream) {
+    return text(cudaMemcpyAsync(to, from, size, cudaMemcpyHostToDevice, stream));
   }
-  void max(std::span<double> values) override {
-    prepare_extremes(values);
-    all_reduce(values, ncclFloat64, ncclMax);
+  std::string copy_to_host(void* to, const void* from, std::size_t size, Stream stream) {
+    return text(cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToHost, stream));
   }
-  const char* backend() const override { return "nccl"; }
+  std::string all_reduce(const void* from, void* to, std::size_t count, DataType type, Operation operation, Comm comm,
+                         Stream stream) {
+    return text(ncclAllReduce(from, to, count, type, operation, comm, stream), comm);
+  }
+  std::string synchronize(Stream stream) { return text(cudaStreamSynchronize(stream)); }
+  std::string later_error(Comm comm) {
+    ncclResult_t later = ncclSuccess;
+    if (auto error = text(ncclCommGetAsyncError(comm, &later), comm); !error.empty()) return error;
+    return text(later, comm);
+  }
+  void leave(Comm comm) { ncclCommDestroy(comm); }
+  void abort(Comm comm) { ncclCommAbort(comm); }
+  void free(void* buffer) { cudaFree(buffer); }
+  void destroy_stream(Stream stream) { cudaStreamDestroy(stream); }
 
  private:
-  template <typename T>
-  void all_reduce(std::span<T> values, ncclDataType_t type, ncclRedOp_t operation) {
-    constexpr std::size_t part_size = kBufferBytes / sizeof(T);
-    for (std::size_t begin = 0; begin < values.size(); begin += part_size) {
-      const auto part = values.subspan(begin, std::min(part_size, values.size() - begin));
-      check(cudaMemcpyAsync(buffer_, part.data(), part.size_bytes(), cudaMemcpyHostToDevice, stream_),
-            "cudaMemcpyAsync");
-      check(ncclAllReduce(buffer_, buffer_, part.size(), type, operation, comm_, stream_), "ncclAllReduce");
-      check(cudaMemcpyAsync(part.data(), buffer_, part.size_bytes(), cudaMemcpyDeviceToHost, stream_),
-            "cudaMemcpyAsync");
-      check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
-      // A broken network shows here only: the kernel ends, its result is worthless.
-      ncclResult_t later = ncclSuccess;
-      check(ncclCommGetAsyncError(comm_, &later), "ncclCommGetAsyncError");
-      check(later, "ncclAllReduce");
-    }
+  static std::string text(cudaError_t code) { return code == cudaSuccess ? "" : cudaGetErrorString(code); }
+  static std::string text(ncclResult_t code, Comm comm) {
+    if (code == ncclSuccess) return {};
+    return std::string(ncclGetErrorString(code)) + ": " + ncclGetLastError(comm);
   }
-
-  void check(cudaError_t code, const char* call) {
-    if (code != cudaSuccess) fail(call, cudaGetErrorString(code));
-  }
-  void check(ncclResult_t code, const char* call) {
-    if (code != ncclSuccess) fail(call, std::string(ncclGetErrorString(code)) + ": " + ncclGetLastError(comm_));
-  }
-  /// As for MPI: the other ranks wait inside the same call, so all must end.
-  [[noreturn]] void fail(const char* call, const std::string& reason) {
-    log_error("rank {} on {}: {} failed ({}). All ranks end; `--reduce mpi` does without NCCL.", communicator_.rank(),
-              host_name(), call, reason);
-    communicator_.abort(3);
-    std::_Exit(3);  // not reached; the compiler does not see it through a virtual call
-  }
-
-  Communicator& communicator_;
-  cudaStream_t stream_ = nullptr;
-  void* buffer_ = nullptr;
-  ncclComm_t comm_ = nullptr;
 };
 
 }  // namespace
@@ -131,7 +94,7 @@ std::string find_obstacle(Communicator& communicator) {
 }
 
 std::unique_ptr<Reducer> make_reducer(Communicator& communicator) {
-  return std::make_unique<NcclReducer>(communicator);
+  return std::make_unique<NcclReducer<LibraryApi>>(communicator, device_of(communicator, num_devices()));
 }
 
 std::string library_version() {

@@ -1,5 +1,7 @@
 #include "spectrace/measure/prompts.hpp"
 
+#include <c10/core/InferenceMode.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -7,6 +9,7 @@
 #include "spectrace/core/error.hpp"
 #include "spectrace/core/parallel.hpp"
 #include "spectrace/numerics/attention_statistics.hpp"
+#include "spectrace/numerics/device.hpp"
 #include "spectrace/numerics/exact_sum.hpp"
 #include "spectrace/numerics/graph_laplacian.hpp"
 #include "spectrace/numerics/sheaf_spectrum.hpp"
@@ -158,8 +161,9 @@ void PromptMeasurement::see_attention(std::int64_t layer, std::int64_t prompt, c
   }
   const Tensor over_heads = mean_attention(a);
   if (analyses_.attention) {
+    const auto of_heads = attention_statistics_of_heads(a);
     for (std::int64_t h = 0; h < model_.num_heads; ++h) {
-      const AttentionStatistics found = attention_statistics(a[h]);
+      const AttentionStatistics& found = of_heads[static_cast<std::size_t>(h)];
       set("row_entropy", {prompt, layer, h}, found.row_entropy);
       set("sparsity", {prompt, layer, h}, found.sparsity);
       set("flat_entropy", {prompt, layer, h}, found.flat_entropy);
@@ -185,11 +189,17 @@ void PromptMeasurement::see_sheaf(std::int64_t layer, std::int64_t prompt, const
                             of_graph = {of_heads("graph_log_partition_nonzero"), of_heads("graph_internal_energy"),
                                         of_heads("graph_heat_capacity"), of_heads("graph_thermal_entropy")};
   const auto log_partition = of_heads("log_partition");
+  std::vector<SheafSummary> sheaves(graphs.size(), SheafSummary(analyses_.beta.size()));
+  parallel_for(model_.num_heads, [&](std::int64_t head) {
+    const c10::InferenceMode no_autograd;
+    const auto h = static_cast<std::size_t>(head);
+    sheaves[h] = summarize_sheaf(graphs[h].eigenvalues, *values[h].levels, analyses_.beta);
+  });
   double trace_multihead = 0, off_diagonal_sum = 0;
   for (std::size_t h = 0; h < graphs.size(); ++h) {
     const GraphSpectrum& graph = graphs[h];
     const ValueSpectrum& value = values[h];
-    const SheafSummary sheaf = summarize_sheaf(graph.eigenvalues, *value.levels, analyses_.beta);
+    const SheafSummary& sheaf = sheaves[h];
     traces[h] = graph.off_diagonal_sum * value.frobenius_norm * value.frobenius_norm;
     lambda_max[h] = sheaf.lambda_max;
     spectral_gap[h] = sheaf.spectral_gap;
@@ -211,7 +221,7 @@ void PromptMeasurement::see_sheaf(std::int64_t layer, std::int64_t prompt, const
   const double first = values.front().frobenius_norm;
   set("trace_mean_attention", {prompt, layer},
       off_diagonal_sum / static_cast<double>(model_.num_heads) * first * first);
-  set("contraction_ratio", {prompt, layer}, contraction_ratio(mean));
+  set("contraction_ratio", {prompt, layer}, contraction_ratio(Device::to_host(mean)));
 }
 
 void PromptMeasurement::keep_errors(Record& record) const {
@@ -284,10 +294,16 @@ std::int64_t measurement_workspace_bytes(const ModelDescription& model, std::int
   const std::int64_t square = num_prompt_tokens * num_prompt_tokens;
   std::int64_t bytes = 0;
   if (attention || sheaf) bytes = mean_attention_bytes(model.num_heads, num_prompt_tokens);
-  // The mean, Laplacians of some heads, and the solver's copy of these.
-  if (sheaf) bytes = std::max(bytes, (1 + 2 * graph_spectra_batch(model.num_heads, num_prompt_tokens)) * square * 8);
+  const bool is_long = has_long_attention(model, num_prompt_tokens);
+  if (sheaf) {
+    // The mean, Laplacians of some heads, and the solver's copy of these. Of a long prompt threads share out the heads.
+    const std::int64_t batch = graph_spectra_batch(model.num_heads, num_prompt_tokens);
+    const std::int64_t side_by_side =
+        is_long ? std::min<std::int64_t>(num_threads(), (model.num_heads + batch - 1) / batch) : 1;
+    bytes = std::max(bytes, (1 + 2 * batch * side_by_side) * square * 8);
+  }
   // Short prompts are seen side by side.
-  return bytes * (has_long_attention(model, num_prompt_tokens) ? 1 : num_threads());
+  return bytes * (is_long ? 1 : num_threads());
 }
 
 }  // namespace spectrace

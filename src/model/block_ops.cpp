@@ -8,24 +8,23 @@
 #include <optional>
 #include <utility>
 
-#include "spectrace/core/parallel.hpp"
-
 namespace spectrace {
 
-void for_row_chunks(std::int64_t num_rows, std::int64_t most,
+void for_row_chunks(const Device& device, std::int64_t num_rows, std::int64_t most,
                     const std::function<void(std::int64_t, std::int64_t)>& part) {
   const std::int64_t num_chunks = (num_rows + most - 1) / most;
-  parallel_for(num_chunks, [&](std::int64_t chunk) {
+  device.for_tasks(num_chunks, [&](std::int64_t chunk) {
     const c10::InferenceMode no_autograd;
     const std::int64_t first = chunk * most;
     part(first, std::min(most, num_rows - first));
   });
 }
 
-void for_tasks_of_batches(std::int64_t num_tasks, const std::function<BlockBatch&(std::int64_t)>& batch_of,
+void for_tasks_of_batches(const Device& device, std::int64_t num_tasks,
+                          const std::function<BlockBatch&(std::int64_t)>& batch_of,
                           const std::function<void(std::int64_t)>& task) {
   std::vector<std::exception_ptr> errors(static_cast<std::size_t>(num_tasks));
-  parallel_for(num_tasks, [&](std::int64_t i) {
+  device.for_tasks(num_tasks, [&](std::int64_t i) {
     const c10::InferenceMode no_autograd;
     if (batch_of(i).error) return;
     try {
@@ -58,8 +57,9 @@ Tensor apply_norm(const NormSpec& spec, const Norm& norm, const Tensor& x) {
     auto [normed, mean, inverse] =
         at::native_layer_norm(x, {size}, affine(norm.weight), affine(norm.bias), spec.epsilon);
     result = std::move(normed);
-    // A variance that overflows would end as plausible numbers.
-    if (const Tensor lost = inverse == 0; lost.any().item<bool>())
+    // A variance that overflows would end as plausible numbers. Asking whether one did would stop another device's
+    // stream.
+    if (const Tensor lost = inverse == 0; !Device::of(x).is_host() || lost.any().item<bool>())
       result.masked_fill_(lost, std::numeric_limits<double>::quiet_NaN());
     if (is_whole) return result;
   } else {
@@ -88,16 +88,17 @@ void activate(Activation activation, Tensor& x) {
   }
 }
 
-RotaryTables make_rotary_tables(const RotarySpec& rotary, const TokenBatch& batch, ComputeType type) {
+RotaryTables make_rotary_tables(const RotarySpec& rotary, const TokenBatch& batch, ComputeType type,
+                                const Device& device) {
   const c10::InferenceMode no_autograd;
   const std::int64_t half = rotary.rotary_dim / 2;
-  const Tensor angles = at::empty({batch.num_tokens(), half}, at::kFloat);
+  const Tensor angles = at::empty({batch.num_tokens(), half}, device.options(at::kFloat));
   for (std::int64_t prompt = 0; prompt < batch.num_prompts(); ++prompt) {
     const std::int64_t first = batch.row_start[static_cast<std::size_t>(prompt)];
     const std::int64_t count = batch.row_start[static_cast<std::size_t>(prompt) + 1] - first;
-    const Tensor frequencies = at::tensor(inverse_frequencies(rotary, count), at::kFloat);
+    const Tensor frequencies = device.bring(at::tensor(inverse_frequencies(rotary, count), at::kFloat));
     Tensor part = angles.narrow(0, first, count);
-    at::mul_out(part, at::arange(count, at::kFloat).unsqueeze(1), frequencies);
+    at::mul_out(part, at::arange(count, device.options(at::kFloat)).unsqueeze(1), frequencies);
   }
   const auto table = [&](const Tensor& values) {
     return (values * rotary.attention_factor).to(scalar_type(type)).unsqueeze(1);

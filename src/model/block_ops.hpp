@@ -5,12 +5,24 @@
 #include <span>
 
 #include "spectrace/model/forward.hpp"
+#include "spectrace/numerics/device.hpp"
 
 namespace spectrace {
 
-/// Calls part(first, count) for pieces of at most `most` rows, as tasks of parallel_for. The pieces follow from the
-/// number of rows alone, so the bits do not depend on threads.
-void for_row_chunks(std::int64_t num_rows, std::int64_t most,
+/// How work is cut. The host's threads share out many small pieces; on another device one piece must fill all of it.
+/// Follows from the model and the kind of device alone, so the bits do not depend on threads.
+struct Pieces {
+  std::int64_t rows;  ///< of a chunk
+  /// Prompts whose attention has at least so many entries run one after the other, each by heads and blocks of rows;
+  /// shorter ones run whole, side by side on the host's threads.
+  std::int64_t long_attention_entries;
+  std::int64_t attention_rows;  ///< of such a block
+  bool all_heads;               ///< in one product, not a group's at a time
+};
+Pieces pieces_on(const Device& device, const ModelDescription& model, ComputeType type);
+
+/// Calls part(first, count) for pieces of at most `most` rows, as the device's tasks.
+void for_row_chunks(const Device& device, std::int64_t num_rows, std::int64_t most,
                     const std::function<void(std::int64_t first, std::int64_t count)>& part);
 
 /// @pre x is [rows, in]. Returns [rows, out].
@@ -28,7 +40,8 @@ void activate(Activation activation, Tensor& x);
 struct RotaryTables {
   Tensor cos, sin;
 };
-RotaryTables make_rotary_tables(const RotarySpec& rotary, const TokenBatch& batch, ComputeType type);
+RotaryTables make_rotary_tables(const RotarySpec& rotary, const TokenBatch& batch, ComputeType type,
+                                const Device& device);
 
 /// Turns the leading rotary_dim dimensions of every head, in place (Su et al. 2021, arXiv:2104.09864).
 /// @pre heads is [rows, num_heads, head_dim]; tables hold the same rows.
@@ -48,15 +61,16 @@ struct BatchInBlock {
   RotaryTables rotary;
 };
 
-/// Does task(i, batch_of(i)) for i < num_tasks by parallel_for, those of batches that have failed left out. What a task
-/// throws becomes its batch's error, the first task's where several do.
-void for_tasks_of_batches(std::int64_t num_tasks, const std::function<BlockBatch&(std::int64_t)>& batch_of,
+/// Does task(i, batch_of(i)) for i < num_tasks as the device's tasks, those of batches that have failed left out. What
+/// a task throws becomes its batch's error, the first task's where several do.
+void for_tasks_of_batches(const Device& device, std::int64_t num_tasks,
+                          const std::function<BlockBatch&(std::int64_t)>& batch_of,
                           const std::function<void(std::int64_t)>& task);
 
 /// softmax(scale q k^T + mask) v for every prompt; the result takes the place of the queries.
-void attend(const AttentionSpec& spec, std::span<BatchInBlock> batches);
+void attend(const AttentionSpec& spec, const Pieces& pieces, std::span<BatchInBlock> batches);
 /// Peak bytes of attend besides the projections.
-std::int64_t attention_workspace_bytes(std::int64_t num_heads, std::int64_t num_prompt_tokens,
-                                       std::int64_t element_bytes);
+std::int64_t attention_workspace_bytes(const Device& device, const Pieces& pieces, std::int64_t num_heads,
+                                       std::int64_t num_prompt_tokens, std::int64_t element_bytes);
 
 }  // namespace spectrace

@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "block_ops.hpp"
+#include "device_copies.hpp"
 #include "spectrace/core/parallel.hpp"
 #include "weight_reader.hpp"
 
@@ -27,13 +28,7 @@ std::int64_t work_bytes_per_row(const ModelDescription& model, ComputeType type)
          element_bytes(type);
 }
 
-/// Rows of a task: enough for the matrix product to run at full speed (512 win 3 % over 256 for GPT-2), few enough that
-/// what every thread holds stays small and nothing of [all tokens, intermediate size] is ever there. Follows from the
-/// model alone, so the bits do not depend on threads.
-std::int64_t rows_per_chunk(const ModelDescription& model, ComputeType type) {
-  constexpr std::int64_t kSmallBytes = 32 << 20;
-  return 512 * work_bytes_per_row(model, type) <= kSmallBytes ? 512 : 256;
-}
+constexpr std::int64_t kLongAttentionEntries = std::int64_t{1} << 22;
 
 Tensor normed(const NormSpec& spec, const std::optional<Norm>& norm, const Tensor& x) {
   return norm ? apply_norm(spec, *norm, x) : x;
@@ -135,6 +130,15 @@ const TensorInfo& checked_info(const TensorStore& store, const TensorSource& sou
 
 }  // namespace
 
+Pieces pieces_on(const Device& device, const ModelDescription& model, ComputeType type) {
+  // A matrix product of 4096 rows fills any GPU, and so do 256 MiB of attention.
+  if (!device.is_host()) return {4096, std::int64_t{1} << 26, 1024, true};
+  // Rows: enough for the matrix product to run at full speed (512 win 3 % over 256 for GPT-2), few enough that what
+  // every thread holds stays small and nothing of [all tokens, intermediate size] is ever there.
+  constexpr std::int64_t kSmallBytes = 32 << 20;
+  return {512 * work_bytes_per_row(model, type) <= kSmallBytes ? 512 : 256, kLongAttentionEntries, 256, false};
+}
+
 void expect_tokens(const ModelDescription& model, const TensorStore& store, std::vector<std::int64_t> token_ids,
                    std::int64_t longest_prompt, ComputeType type) {
   const EmbeddingSources& sources = model.embedding;
@@ -145,7 +149,8 @@ void expect_tokens(const ModelDescription& model, const TensorStore& store, std:
   store.expect_rows(checked_info(store, *sources.position), std::move(rows), type);
 }
 
-Embedded embed(const ModelDescription& model, const TensorStore& store, const TokenBatch& batch, ComputeType type) {
+Embedded embed(const ModelDescription& model, const TensorStore& store, const TokenBatch& batch, ComputeType type,
+               const Device& device) {
   const EmbeddingSources& sources = model.embedding;
   WeightReader reader(store, type);
   Embedded embedded;
@@ -159,17 +164,18 @@ Embedded embed(const ModelDescription& model, const TensorStore& store, const To
         std::string& error = embedded.prompt_errors[prompt];
         if (bad != bad_rows.end() && error.empty()) error = bad->second;
       }
-    return found;
+    return device.bring(found);
   };
+  DeviceCopies copies(device);
   Tensor hidden = look_up(sources.token, batch.token_ids);
   if (sources.scale != 1.0) hidden.mul_(sources.scale);
-  if (sources.project_in) hidden = apply_linear(reader.read(*sources.project_in), hidden);
+  if (sources.project_in) hidden = apply_linear(copies.of(reader.read(*sources.project_in)), hidden);
   if (sources.position) {
     auto rows = positions(batch);
     for (auto& row : rows) row += sources.position_offset;
     hidden.add_(look_up(*sources.position, rows));
   }
-  if (sources.norm) hidden = apply_norm(model.block.norm, reader.read(*sources.norm), hidden);
+  if (sources.norm) hidden = apply_norm(model.block.norm, copies.of(reader.read(*sources.norm)), hidden);
   embedded.hidden = std::move(hidden);
   return embedded;
 }
@@ -182,24 +188,27 @@ void run_block(const ModelDescription& model, std::int64_t layer, const LayerWei
     std::size_t batch;
     std::int64_t first, count;
   };
+  if (batches.empty()) return;
+  const ComputeType type = compute_type(batches.front().hidden);
+  const Device device = Device::of(batches.front().hidden);
+  const Pieces cut = pieces_on(device, model, type);
   std::vector<BatchInBlock> running;
   std::vector<Rows> pieces;
   for (BlockBatch& batch : batches) {
-    const ComputeType type = compute_type(batch.hidden);
-    const std::int64_t num_tokens = batch.tokens->num_tokens(), most = rows_per_chunk(model, type);
+    const std::int64_t num_tokens = batch.tokens->num_tokens();
     const auto heads = [&](std::int64_t count) {
       return at::empty({num_tokens, count, model.head_dim}, batch.hidden.options());
     };
     running.push_back({&batch, {heads(model.num_heads), heads(model.num_kv_heads), heads(model.num_kv_heads)}, {}});
-    if (attention.rotary) running.back().rotary = make_rotary_tables(*attention.rotary, *batch.tokens, type);
-    for (std::int64_t first = 0; first < num_tokens; first += most)
-      pieces.push_back({running.size() - 1, first, std::min(most, num_tokens - first)});
+    if (attention.rotary) running.back().rotary = make_rotary_tables(*attention.rotary, *batch.tokens, type, device);
+    for (std::int64_t first = 0; first < num_tokens; first += cut.rows)
+      pieces.push_back({running.size() - 1, first, std::min(cut.rows, num_tokens - first)});
   }
   using Part = std::function<void(BatchInBlock&, const Rows&)>;
   const auto for_pieces = [&](const Part& part) {
     const auto piece = [&](std::int64_t i) -> const Rows& { return pieces[static_cast<std::size_t>(i)]; };
     for_tasks_of_batches(
-        static_cast<std::int64_t>(pieces.size()),
+        device, static_cast<std::int64_t>(pieces.size()),
         [&](std::int64_t i) -> BlockBatch& { return *running[piece(i).batch].batch; },
         [&](std::int64_t i) { part(running[piece(i).batch], piece(i)); });
   };
@@ -207,7 +216,7 @@ void run_block(const ModelDescription& model, std::int64_t layer, const LayerWei
     block.before_attention(batch.batch->hidden.narrow(0, rows.first, rows.count), batch.rotary, rows.first,
                            batch.projections);
   });
-  attend(attention, running);
+  attend(attention, cut, running);
   for_pieces([&](BatchInBlock& batch, const Rows& rows) {
     block.after_attention(batch.batch->hidden.narrow(0, rows.first, rows.count),
                           batch.projections.queries.narrow(0, rows.first, rows.count));
@@ -221,19 +230,20 @@ void run_block(const ModelDescription& model, std::int64_t layer, const LayerWei
   if (one.error) std::rethrow_exception(one.error);
 }
 
-std::int64_t tokens_together() {
+std::int64_t tokens_together(const Device& device) {
   constexpr std::int64_t kRowsOfThread = 512, kMost = 4096;
-  if (num_threads() == 1) return 1;  // nothing to be won
+  if (num_threads() == 1 || !device.is_host()) return 1;  // nothing to be won
   return std::min(kMost, kRowsOfThread * num_threads());
 }
 
 Tensor apply_final_norm(const ModelDescription& model, const TensorStore& store, const Tensor& hidden) {
   if (!model.embedding.final_norm) return hidden;
-  WeightReader reader(store, compute_type(hidden));
-  const Norm norm = reader.read(*model.embedding.final_norm);
+  const ComputeType type = compute_type(hidden);
+  const Device device = Device::of(hidden);
+  const Norm norm = DeviceCopies(device).of(WeightReader(store, type).read(*model.embedding.final_norm));
   Tensor result = at::empty_like(hidden);
   for_row_chunks(
-      hidden.size(0), rows_per_chunk(model, compute_type(hidden)), [&](std::int64_t first, std::int64_t count) {
+      device, hidden.size(0), pieces_on(device, model, type).rows, [&](std::int64_t first, std::int64_t count) {
         result.narrow(0, first, count).copy_(apply_norm(model.block.norm, norm, hidden.narrow(0, first, count)));
       });
   return result;
@@ -251,9 +261,14 @@ std::string check_tokens(const ModelDescription& model, std::span<const std::int
   return {};
 }
 
+bool has_long_attention(const ModelDescription& model, std::int64_t num_prompt_tokens) {
+  return model.num_heads * num_prompt_tokens * num_prompt_tokens >= kLongAttentionEntries;
+}
+
 std::int64_t block_workspace_bytes(const ModelDescription& model, std::int64_t num_tokens, std::int64_t longest_prompt,
-                                   ComputeType type) {
+                                   ComputeType type, const Device& device) {
   const std::int64_t element = element_bytes(type);
+  const Pieces cut = pieces_on(device, model, type);
   const std::int64_t queries = model.num_heads * model.head_dim, keys = model.num_kv_heads * model.head_dim;
   std::int64_t rotary_dim = 0;
   for (const AttentionSpec& attention : model.attention)
@@ -262,8 +277,9 @@ std::int64_t block_workspace_bytes(const ModelDescription& model, std::int64_t n
   const std::int64_t tables = num_tokens * rotary_dim * (element + 4);
   const std::int64_t projections = num_tokens * (queries + 2 * keys) * element;
   const std::int64_t chunks =
-      std::min(num_tokens, rows_per_chunk(model, type) * num_threads()) * work_bytes_per_row(model, type);
-  return tables + projections + std::max(chunks, attention_workspace_bytes(model.num_heads, longest_prompt, element));
+      std::min(num_tokens, cut.rows * (device.is_host() ? num_threads() : 1)) * work_bytes_per_row(model, type);
+  return tables + projections +
+         std::max(chunks, attention_workspace_bytes(device, cut, model.num_heads, longest_prompt, element));
 }
 
 }  // namespace spectrace

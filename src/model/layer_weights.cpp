@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "device_copies.hpp"
 #include "weight_reader.hpp"
 
 namespace spectrace {
@@ -96,6 +97,35 @@ LayerWeights read_layer(const ModelDescription& model, const TensorStore& store,
   }
   weights.mlp_down = reader.read(sources.mlp_down);
   return weights;
+}
+
+Tensor DeviceCopies::of(const Tensor& host) {
+  if (device_.is_host()) return host;
+  Tensor& flat = brought_[host.storage().unsafeGetStorageImpl()];
+  if (!flat.defined()) {
+    const auto size = static_cast<std::int64_t>(host.storage().nbytes() / host.element_size());
+    flat = device_.bring(host.as_strided({size}, {1}, 0));
+  }
+  return flat.as_strided(host.sizes(), host.strides(), host.storage_offset());
+}
+
+LayerWeights on_device(const LayerWeights& host, const Device& device) {
+  DeviceCopies copies(device);
+  LayerWeights there;
+  there.w_q = copies.of(host.w_q);
+  there.w_k = copies.of(host.w_k);
+  there.w_v = copies.of(host.w_v);
+  there.w_o = copies.of(host.w_o);
+  there.query_norm = copies.of(host.query_norm);
+  there.key_norm = copies.of(host.key_norm);
+  there.attention_input_norm = copies.of(host.attention_input_norm);
+  there.attention_output_norm = copies.of(host.attention_output_norm);
+  there.mlp_input_norm = copies.of(host.mlp_input_norm);
+  there.mlp_output_norm = copies.of(host.mlp_output_norm);
+  there.mlp_gate = copies.of(host.mlp_gate);
+  there.mlp_up = copies.of(host.mlp_up);
+  there.mlp_down = copies.of(host.mlp_down);
+  return there;
 }
 
 AttentionWeights read_attention_weights(const ModelDescription& model, const TensorStore& store, std::int64_t layer,

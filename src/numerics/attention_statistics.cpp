@@ -12,6 +12,7 @@
 #include "pairwise_sum.hpp"
 #include "spectrace/core/error.hpp"
 #include "spectrace/core/parallel.hpp"
+#include "spectrace/numerics/device.hpp"
 
 namespace spectrace {
 namespace {
@@ -86,18 +87,14 @@ std::int64_t mean_rows(std::int64_t num_heads, std::int64_t num_tokens) {
   return std::min(std::max(wanted, step), num_tokens);
 }
 
-}  // namespace
-
-AttentionStatistics attention_statistics(const Tensor& a) {
-  SPECTRACE_ASSERT(a.dim() == 2 && a.size(0) == a.size(1) && a.size(0) > 0 && (a.size(1) == 1 || a.stride(1) == 1));
-  SPECTRACE_ASSERT(a.scalar_type() == at::kFloat || a.scalar_type() == at::kDouble);
-  const Sums sums = a.scalar_type() == at::kFloat ? accumulate<float>(a) : accumulate<double>(a);
+/// What the sums of one head's n^2 entries come to.
+AttentionStatistics statistics_of(const Sums& sums, std::int64_t num_tokens) {
   // A NaN or infinite entry makes a ln a so; a comparison alone would take it for an ordinary number.
   if (!std::isfinite(sums.entropy)) {
     constexpr double nan = std::numeric_limits<double>::quiet_NaN();
     return {nan, nan, nan};
   }
-  const auto n = static_cast<double>(a.size(0));
+  const auto n = static_cast<double>(num_tokens);
   AttentionStatistics result;
   result.row_entropy = sums.entropy / n;
   result.sparsity = static_cast<double>(sums.num_sparse) / (n * n);
@@ -109,8 +106,64 @@ AttentionStatistics attention_statistics(const Tensor& a) {
   return result;
 }
 
+constexpr std::int64_t kDeviceEntries = std::int64_t{1} << 24;  // of one pass on a device: 128 MiB of float64
+constexpr std::int64_t kDeviceTensors = 5;                      // of that size, under way at once
+
+std::int64_t heads_at_once(std::int64_t num_heads, std::int64_t num_tokens) {
+  return std::clamp<std::int64_t>(kDeviceEntries / (num_tokens * num_tokens), 1, std::max<std::int64_t>(1, num_heads));
+}
+
+/// The sums of some heads, by tensor operations where `a` lies.
+std::vector<Sums> device_sums(const Tensor& a) {
+  const bool is_float = a.scalar_type() == at::kFloat;
+  const auto rounded = [&](double x) { return is_float ? static_cast<double>(static_cast<float>(x)) : x; };
+  const auto sum = [](const Tensor& x) { return x.sum(at::IntArrayRef({1, 2}), /*keepdim=*/false, at::kDouble); };
+  const Tensor x = a.to(at::kDouble), x_ln_x = at::xlogy(x, x);
+  const Tensor is_flat = a > rounded(1e-10), none = at::zeros({}, x.options());
+  const Tensor all = at::stack({sum(x_ln_x), sum(at::where(is_flat, x_ln_x, none)), sum(at::where(is_flat, x, none)),
+                                sum(is_flat), sum(a < rounded(0.01))});
+  const Tensor here = Device::to_host(all);  // [5, heads]
+  std::vector<Sums> sums;
+  for (std::int64_t h = 0; h < a.size(0); ++h) {
+    const auto of = [&](std::int64_t i) { return here.const_data_ptr<double>()[i * a.size(0) + h]; };
+    sums.push_back({-of(0), -of(1), of(2), static_cast<std::int64_t>(of(3)), static_cast<std::int64_t>(of(4))});
+  }
+  return sums;
+}
+
+}  // namespace
+
+AttentionStatistics attention_statistics(const Tensor& a) {
+  SPECTRACE_ASSERT(a.dim() == 2 && a.size(0) == a.size(1) && a.size(0) > 0 && (a.size(1) == 1 || a.stride(1) == 1));
+  SPECTRACE_ASSERT(a.scalar_type() == at::kFloat || a.scalar_type() == at::kDouble);
+  if (!Device::of(a).is_host()) return attention_statistics_of_heads(a.unsqueeze(0)).front();
+  return statistics_of(a.scalar_type() == at::kFloat ? accumulate<float>(a) : accumulate<double>(a), a.size(0));
+}
+
+std::vector<AttentionStatistics> attention_statistics_of_heads(const Tensor& a) {
+  std::vector<AttentionStatistics> statistics;
+  if (Device::of(a).is_host()) {
+    statistics.resize(static_cast<std::size_t>(a.size(0)));
+    parallel_for(a.size(0), [&](std::int64_t h) {
+      const c10::InferenceMode no_autograd;
+      statistics[static_cast<std::size_t>(h)] = attention_statistics(a[h]);
+    });
+    return statistics;
+  }
+  const std::int64_t at_once = heads_at_once(a.size(0), a.size(1));
+  for (std::int64_t first = 0; first < a.size(0); first += at_once)
+    for (const Sums& sums : device_sums(a.narrow(0, first, std::min(at_once, a.size(0) - first))))
+      statistics.push_back(statistics_of(sums, a.size(1)));
+  return statistics;
+}
+
+std::int64_t attention_statistics_device_bytes(std::int64_t num_heads, std::int64_t num_tokens) {
+  return heads_at_once(num_heads, num_tokens) * num_tokens * num_tokens * 8 * kDeviceTensors;
+}
+
 Tensor mean_attention(const Tensor& a) {
   SPECTRACE_ASSERT(a.dim() == 3 && a.size(1) == a.size(2) && a.size(1) > 0);
+  if (!Device::of(a).is_host()) return a.mean(0, /*keepdim=*/false, at::kDouble);
   const std::int64_t n = a.size(1), rows = mean_rows(a.size(0), n);
   const Tensor mean = at::empty({n, n}, a.options().dtype(at::kDouble));
   parallel_for((n + rows - 1) / rows, [&](std::int64_t block) {

@@ -1,11 +1,17 @@
 #include "spectrace/numerics/graph_laplacian.hpp"
 
+#include <ATen/ATen.h>
+#include <c10/core/InferenceMode.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
 
 #include "pairwise_sum.hpp"
 #include "spectrace/core/error.hpp"
+#include "spectrace/core/parallel.hpp"
+#include "spectrace/numerics/device.hpp"
 
 namespace spectrace {
 namespace {
@@ -38,6 +44,26 @@ double write_laplacian(const Tensor& a, double* l) {
   return write_laplacian(a.const_data_ptr<double>(), a.stride(0), a.stride(1), a.size(0), l);
 }
 
+/// Spectra of some heads, at the beginning of `spectra`. Which heads go together has no effect on the bits of one.
+void solve(const Tensor& a, std::span<GraphSpectrum> spectra) {
+  const std::int64_t count = a.size(0), n = a.size(1);
+  const Tensor laplacians = at::empty({count, n, n}, at::TensorOptions(at::kDouble));
+  for (std::int64_t i = 0; i < count; ++i) {
+    double* const l = laplacians.mutable_data_ptr<double>() + i * n * n;
+    double& sum = spectra[static_cast<std::size_t>(i)].off_diagonal_sum;
+    sum = write_laplacian(a.select(0, i), l);
+    if (!std::isfinite(sum)) std::fill(l, l + n * n, 0.0);  // LAPACK may loop for ever on NaN
+  }
+  const Tensor eigenvalues = at::linalg_eigvalsh(laplacians).contiguous();
+  const double* const mu = eigenvalues.const_data_ptr<double>();
+  for (std::int64_t i = 0; i < count; ++i) {
+    GraphSpectrum& spectrum = spectra[static_cast<std::size_t>(i)];
+    spectrum.eigenvalues.assign(mu + i * n, mu + (i + 1) * n);
+    if (!std::isfinite(spectrum.off_diagonal_sum))
+      std::fill(spectrum.eigenvalues.begin(), spectrum.eigenvalues.end(), std::numeric_limits<double>::quiet_NaN());
+  }
+}
+
 }  // namespace
 
 std::int64_t graph_spectra_batch(std::int64_t num_heads, std::int64_t num_tokens) {
@@ -47,26 +73,19 @@ std::int64_t graph_spectra_batch(std::int64_t num_heads, std::int64_t num_tokens
 std::vector<GraphSpectrum> graph_spectra(const Tensor& a) {
   SPECTRACE_ASSERT(a.dim() == 3 && a.size(1) == a.size(2) && a.size(1) > 0);
   SPECTRACE_ASSERT(a.scalar_type() == at::kFloat || a.scalar_type() == at::kDouble);
-  const std::int64_t num_heads = a.size(0), n = a.size(1);
-  const std::int64_t batch = graph_spectra_batch(num_heads, n);
+  const std::int64_t num_heads = a.size(0), batch = graph_spectra_batch(num_heads, a.size(1));
   std::vector<GraphSpectrum> spectra(static_cast<std::size_t>(num_heads));
-  const Tensor laplacians = at::empty({batch, n, n}, at::TensorOptions(at::kDouble));
-  for (std::int64_t first = 0; first < num_heads; first += batch) {
-    const std::int64_t count = std::min(batch, num_heads - first);
-    for (std::int64_t i = 0; i < count; ++i) {
-      double* const l = laplacians.mutable_data_ptr<double>() + i * n * n;
-      double& sum = spectra[static_cast<std::size_t>(first + i)].off_diagonal_sum;
-      sum = write_laplacian(a.select(0, first + i), l);
-      if (!std::isfinite(sum)) std::fill(l, l + n * n, 0.0);  // LAPACK may loop for ever on NaN
-    }
-    const Tensor eigenvalues = at::linalg_eigvalsh(laplacians.narrow(0, 0, count)).contiguous();
-    const double* const mu = eigenvalues.const_data_ptr<double>();
-    for (std::int64_t i = 0; i < count; ++i) {
-      GraphSpectrum& spectrum = spectra[static_cast<std::size_t>(first + i)];
-      spectrum.eigenvalues.assign(mu + i * n, mu + (i + 1) * n);
-      if (!std::isfinite(spectrum.off_diagonal_sum))
-        std::fill(spectrum.eigenvalues.begin(), spectrum.eigenvalues.end(), std::numeric_limits<double>::quiet_NaN());
-    }
+  // From another device than the host, as many heads are brought at a time as all threads have work with.
+  const bool is_here = Device::of(a).is_host();
+  const std::int64_t at_once = is_here ? num_heads : std::min(num_heads, batch * num_threads());
+  for (std::int64_t first = 0; first < num_heads; first += at_once) {
+    const Tensor some = a.narrow(0, first, std::min(at_once, num_heads - first));
+    const Tensor here = is_here ? some : Device::to_host(some);
+    parallel_for((here.size(0) + batch - 1) / batch, [&](std::int64_t i) {
+      const c10::InferenceMode no_autograd;
+      const std::int64_t begin = i * batch, count = std::min(batch, here.size(0) - begin);
+      solve(here.narrow(0, begin, count), std::span(spectra).subspan(static_cast<std::size_t>(first + begin)));
+    });
   }
   return spectra;
 }

@@ -8,6 +8,7 @@
 #include "pairwise_sum.hpp"
 #include "spectrace/core/error.hpp"
 #include "spectrace/core/parallel.hpp"
+#include "spectrace/numerics/device.hpp"
 
 namespace spectrace {
 namespace {
@@ -113,6 +114,14 @@ std::vector<double> row_norms(const Tensor& w) {
   SPECTRACE_ASSERT(w.dim() == 2);
   const std::int64_t num_columns = w.size(1);
   const int exponent = scaling_exponent(w);
+  if (!Device::of(w).is_host()) {
+    const Tensor scaled = w.to(at::kDouble).mul(std::ldexp(1.0, exponent));
+    const Tensor squares = Device::to_host(scaled.square().sum(1));
+    std::vector<double> norms;
+    for (std::int64_t row = 0; row < w.size(0); ++row)
+      norms.push_back(std::ldexp(std::sqrt(squares.const_data_ptr<double>()[row]), -exponent));
+    return norms;
+  }
   std::vector<double> norms(static_cast<std::size_t>(w.size(0)));
   for_each_row(w, exponent, [&](std::int64_t row, const double* x) {
     const double sum = pairwise_sum(0, num_columns, [=](std::int64_t i) { return square(x[i]); });

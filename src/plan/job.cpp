@@ -277,14 +277,6 @@ DeviceChoice parse_device(const std::string& text) {
   throw InputError(ErrorKind::usage, "unknown device '" + text + "'", "allowed: auto, cpu, cuda");
 }
 
-void require_device(DeviceChoice device) {
-  if (device == DeviceChoice::cuda)
-    throw InputError(ErrorKind::usage, "device cuda is not available",
-                     "the forward pass and the spectra run on the CPU in this version", "Use --device cpu or auto.");
-}
-
-void require_supported(const Job& job) { require_device(job.compute.device); }
-
 const PromptSetEntry* Job::find_set(const std::string& set_name) const {
   const auto it =
       std::find_if(prompt_sets.begin(), prompt_sets.end(), [&](const auto& set) { return set.name == set_name; });

@@ -6,6 +6,7 @@
 #include "spectrace/measure/unembedding.hpp"
 #include "spectrace/measure/weight_spectra.hpp"
 #include "spectrace/model/forward.hpp"
+#include "spectrace/numerics/attention_statistics.hpp"
 
 namespace spectrace {
 namespace {
@@ -94,6 +95,33 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, Com
                             (plan.analyses.sheaf ? num_beta * model.num_layers * model.num_heads : 0);
   need.collecting = 2 * need.one_batch + 20 * kMiB + sums * kStatisticsOfValue + num_prompts * 200;
   return need;
+}
+
+DeviceNeed device_memory_need(const ModelDescription& model, const ModelPlan& plan, ComputeType dtype,
+                              const Device& device) {
+  DeviceNeed need;
+  std::int64_t largest_batch = 0, longest = 0;
+  for (const auto& unit : plan.units)
+    if (unit.kind == UnitKind::prompts) {
+      largest_batch = std::max(largest_batch, unit.num_tokens);
+      for (const std::size_t prompt : unit.prompts)
+        longest = std::max(longest, static_cast<std::int64_t>(plan.sets[unit.set].prompts[prompt].token_ids.size()));
+    }
+  if (largest_batch == 0) return need;
+  for (std::int64_t l = 0; l < model.num_layers; ++l)
+    need.layer = std::max(need.layer, 2 * layer_size_bytes(model, l, dtype));
+  need.one_batch = largest_batch * model.hidden_size * (dtype == ComputeType::float64 ? 8 : 4);
+  need.workspace = block_workspace_bytes(model, largest_batch, longest, dtype, device) +
+                   (plan.analyses.attention ? attention_statistics_device_bytes(model.num_heads, longest) : 0);
+  return need;
+}
+
+Device planned_device(const Job& job) {
+  return job.compute.device == DeviceChoice::cuda ? Device::of_backend(at::Device(at::kCUDA, 0)) : Device::cpu();
+}
+
+std::int64_t resident_bytes_limit(const DeviceNeed& need, std::int64_t bytes_under_way, std::int64_t limit_bytes) {
+  return std::max<std::int64_t>(0, limit_bytes - need.least() - bytes_under_way);
 }
 
 std::int64_t memory_limit_bytes(const Job& job, std::int64_t host_bytes, int ranks_on_host) {

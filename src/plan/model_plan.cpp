@@ -6,6 +6,7 @@
 #include <span>
 
 #include "spectrace/core/hash.hpp"
+#include "spectrace/numerics/device.hpp"
 #include "spectrace/numerics/version.hpp"
 #include "spectrace/plan/cost.hpp"
 
@@ -31,14 +32,29 @@ std::string shown_value(const std::string& value) {
   return value.substr(0, kDigitsShown) + "...";
 }
 
+constexpr const char *kTokensPerBatch = "tokens_per_batch", *kDevice = "device";
+
+const std::string* find(const Identity& identity, const std::string& name) {
+  for (const auto& [what, value] : identity)
+    if (what == name) return &value;
+  return nullptr;
+}
+
 }  // namespace
 
 std::vector<std::string> identity_differences(const Identity& before, const Identity& now) {
   std::vector<std::string> lines;
   for (const auto& [what, old_value] : before)
     for (const auto& [name, new_value] : now)
-      if (name == what && new_value != old_value)
+      if (name == what && new_value != old_value && what != kDevice)
         lines.push_back(what + ": was " + shown_value(old_value) + ", now " + shown_value(new_value));
+  const bool both_have_prompts = find(before, kTokensPerBatch) != nullptr && find(now, kTokensPerBatch) != nullptr;
+  const auto device_of = [](const Identity& identity) {
+    const std::string* kind = find(identity, kDevice);
+    return kind == nullptr ? Device::cpu().kind() : *kind;
+  };
+  if (both_have_prompts && device_of(before) != device_of(now))
+    lines.push_back(std::string(kDevice) + ": was " + device_of(before) + ", now " + device_of(now));
   return lines;
 }
 
@@ -78,8 +94,9 @@ std::vector<std::vector<std::size_t>> make_batches(const PreparedSet& set, std::
 }
 
 PlanOptions plan_options(const Job& job, const Json& config) {
-  return {job.compute.dtype, job.slicing,           job.compute.tokens_per_batch,
-          job.beta.values(), job.graph_eigenvalues, config.dump(-1, ' ', false, Json::error_handler_t::replace)};
+  return {job.compute.dtype,      job.slicing,           job.compute.tokens_per_batch,
+          job.beta.values(),      job.graph_eigenvalues, config.dump(-1, ' ', false, Json::error_handler_t::replace),
+          job.compute.device_kind};
 }
 
 namespace {
@@ -135,6 +152,7 @@ ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& analys
   if (!analyses.any_of_prompts()) sets.clear();
   Json prompt_facts = {of_weights, letters(analyses)};
   if (analyses.sheaf) prompt_facts.push_back({options.beta, options.graph_eigenvalues});
+  if (!options.device_kind.empty()) prompt_facts.push_back(options.device_kind);
   const std::string of_prompts = text_of(prompt_facts);
   const auto block_parameters = static_cast<double>(num_block_parameters(model));
   for (std::size_t s = 0; s < sets.size(); ++s) {

@@ -30,8 +30,8 @@ class LayerStream::ReadAhead {
   std::thread thread_;
 };
 
-LayerStream::LayerStream(const OpenModel& model, ComputeType type, Slicing slicing)
-    : model_(model), type_(type), slicing_(slicing), ahead_(std::make_unique<ReadAhead>()) {}
+LayerStream::LayerStream(const OpenModel& model, ComputeType type, Slicing slicing, const Device& device)
+    : model_(model), type_(type), slicing_(slicing), device_(device), ahead_(std::make_unique<ReadAhead>()) {}
 
 LayerStream::~LayerStream() = default;
 
@@ -62,7 +62,8 @@ const LoadedLayer& LayerStream::load(std::int64_t layer, LayerNeeds needs) {
     return attention;
   };
   AttentionWeights attention;
-  if (needs.weights && !slot.tried.weights) {
+  const bool is_new = needs.weights && !slot.tried.weights;
+  if (is_new) {
     slot.tried.weights = true;
     needs.attention = true;  // the batches' measurements ask for both
     if (is_wider && !slot.tried.attention) {
@@ -73,11 +74,18 @@ const LoadedLayer& LayerStream::load(std::int64_t layer, LayerNeeds needs) {
     loaded.weights_error =
         error_of(here, [&] { loaded.weights = read_layer(description, model_.store, layer, type_, wide); });
   }
+  // The host's copy is dropped once the device has its own, but for what spectra are taken of.
+  std::optional<AttentionWeights> on_host;
+  if (is_new && loaded.weights) {
+    on_host = attention_weights(*loaded.weights);
+    loaded.weights_error = error_of(here, [&] { loaded.weights = on_device(*loaded.weights, device_); });
+    if (loaded.weights_error) loaded.weights.reset();
+  }
   // What needs the attention matrices alone must fail of these alone, whatever else of the layer cannot be read.
   if (needs.attention && !slot.tried.attention) {
-    if (loaded.weights && !is_wider) {
+    if (on_host && !is_wider) {
       slot.tried.attention = true;
-      attention = attention_weights(*loaded.weights);
+      attention = *on_host;
     } else {
       attention = read_attention();
     }

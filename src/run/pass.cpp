@@ -52,16 +52,17 @@ struct BatchUnderWay {
   BatchState state() const {
     BatchState state{next_layer, measurement.so_far()};
     for (const auto& [name, text] : texts) state.record.texts[name] = text;
-    const Tensor numbers = hidden.to(at::kDouble).contiguous();
+    const Tensor numbers = Device::to_host(hidden).to(at::kDouble).contiguous();
     const auto* first = numbers.const_data_ptr<double>();
     state.record.arrays["hidden"] = {numbers.sizes().vec(), {first, first + numbers.numel()}};
     return state;
   }
-  void go_on_from(const BatchState& state, ComputeType type) {
+  void go_on_from(const BatchState& state, ComputeType type, const Device& device) {
     measurement.go_on_from(state.record);
     const Array& numbers = state.record.arrays.at("hidden");
-    hidden = at::empty(numbers.shape, type == ComputeType::float64 ? at::kDouble : at::kFloat);
-    hidden.copy_(at::from_blob(const_cast<double*>(numbers.values.data()), numbers.shape, at::kDouble));
+    const Tensor here = at::empty(numbers.shape, scalar_type(type));
+    here.copy_(at::from_blob(const_cast<double*>(numbers.values.data()), numbers.shape, at::kDouble));
+    hidden = device.bring(here);
     next_layer = state.next_layer;
     texts = state.record.texts;
     texts.erase("prompt_errors");  // the measurement has them
@@ -157,7 +158,7 @@ class Pass {
       if (!arrival_ || is_full(arrival_->unit)) break;
       round.push_back(std::make_unique<BatchUnderWay>(model_, batch_of(plan_, plan_.units[arrival_->unit]),
                                                       arrival_->unit, options_.prompt_analyses));
-      round.back()->go_on_from(arrival_->state, stream_.type());
+      round.back()->go_on_from(arrival_->state, stream_.type(), stream_.device());
       arrival_.reset();
     }
     return round;
@@ -246,11 +247,11 @@ class Pass {
     batch->error = too_large(unit);
     if (batch->error) return batch;
     if (const auto state = events_.find_state(unit)) {
-      batch->go_on_from(*state, stream_.type());
+      batch->go_on_from(*state, stream_.type(), stream_.device());
       return batch;
     }
     batch->error = error_of("the embedding", [&] {
-      Embedded embedded = embed(description_, model_.store, batch->batch, stream_.type());
+      Embedded embedded = embed(description_, model_.store, batch->batch, stream_.type(), stream_.device());
       batch->hidden = std::move(embedded.hidden);
       for (std::size_t prompt = 0; prompt < embedded.prompt_errors.size(); ++prompt)
         batch->measurement.fail(static_cast<std::int64_t>(prompt), embedded.prompt_errors[prompt]);
@@ -325,7 +326,7 @@ class Pass {
     for (; next < round.size(); ++next) {
       BatchUnderWay& batch = *round[next];
       if (!stays_out(batch)) {
-        if (!together.empty() && num_tokens + batch.batch.num_tokens() > tokens_together()) break;
+        if (!together.empty() && num_tokens + batch.batch.num_tokens() > tokens_together(stream_.device())) break;
         num_tokens += batch.batch.num_tokens();
         together.push_back(&batch);
         in_block.push_back({&batch.batch, batch.hidden, observer(layer, loaded.values, batch), nullptr});

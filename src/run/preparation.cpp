@@ -37,6 +37,8 @@ Identity make_identity(const Job& job, const OpenModel& model, const std::vector
                        {"slicing", name(job.slicing)}};
   if (job.analyses.any_of_prompts())
     identity.emplace_back("tokens_per_batch", std::to_string(job.compute.tokens_per_batch));
+  if (job.analyses.any_of_prompts() && !job.compute.device_kind.empty())
+    identity.emplace_back("device", job.compute.device_kind);
   if (job.analyses.sheaf) identity.emplace_back("beta grid", Json(job.beta.values()).dump());
   for (const auto& set : sets) identity.emplace_back("prompts of the set '" + set.name + "'", set.digest());
   return identity;

@@ -31,25 +31,32 @@ Json stages_json(const StageTimes& times) {
 
 }  // namespace
 
-std::string RankReport::to_json(int rank, int num_threads) const {
-  return Json{{"rank", rank},
-              {"host", host_name()},
-              {"pid", ::getpid()},
-              {"threads", num_threads},
-              {"device", "cpu"},
-              {"stopped", stopped},
-              {"units", num_units},
-              {"ended", utc_time()},
-              {"compute_s", compute_s},
-              {"stages", stages_json(stages)},
-              {"bytes_read", bytes_read},
-              {"peak_memory_bytes", peak_memory_bytes()}}
-      .dump();
+std::string RankReport::to_json(int rank, int num_threads, const Device& device) const {
+  Json json = {{"rank", rank},
+               {"host", host_name()},
+               {"pid", ::getpid()},
+               {"threads", num_threads},
+               {"device", device.kind()},
+               {"stopped", stopped},
+               {"units", num_units},
+               {"ended", utc_time()},
+               {"compute_s", compute_s},
+               {"stages", stages_json(stages)},
+               {"bytes_read", bytes_read},
+               {"peak_memory_bytes", peak_memory_bytes()}};
+  if (!device.is_host()) json["device_facts"] = device.facts();
+  return json.dump();
 }
 
 Json versions() {
-  return {{"spectrace", program_version()}, {"build", build_description()},   {"libtorch", TORCH_VERSION},
-          {"mpi", mpi_library_version()},   {"nccl", nccl_library_version()}, {"hdf5", hdf5_library_version()}};
+  return {{"spectrace", program_version()},
+          {"build", build_description()},
+          {"libtorch", TORCH_VERSION},
+          {"mpi", mpi_library_version()},
+          {"nccl", nccl_library_version()},
+          {"hdf5", hdf5_library_version()},
+          {"cuda",
+           kCudaWasRun ? "opened where a run asks for it" : "opened where a run asks for it; never run on a GPU yet"}};
 }
 
 Json slurm_ids() {

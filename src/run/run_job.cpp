@@ -20,6 +20,7 @@
 #include "spectrace/numerics/tensor_memory.hpp"
 #include "spectrace/plan/memory.hpp"
 #include "spectrace/run/conductor.hpp"
+#include "spectrace/run/device_choice.hpp"
 #include "spectrace/run/folder_lock.hpp"
 #include "spectrace/run/run_info.hpp"
 #include "spectrace/run/share.hpp"
@@ -56,7 +57,6 @@ Job share_job(const RunOptions& options, Communicator& communicator, std::unique
   Job job;
   const std::string text = share_from_root(communicator, [&] {
     job = read_job(options.job_path, options.overrides);
-    require_supported(job);
     create_folders(job.output / "logs");
     lock = std::make_unique<FolderLock>(job.output);
     remove_leftovers(job);
@@ -67,7 +67,7 @@ Job share_job(const RunOptions& options, Communicator& communicator, std::unique
 }
 
 /// One line a host: who runs where, on which cores.
-void log_ranks(Communicator& communicator, int threads) {
+void log_ranks(Communicator& communicator, int threads, const Device& device) {
   const auto all = communicator.all_gather(fmt::format("{}\n{}\n{}", host_name(), threads, allowed_cores_text()));
   if (!communicator.is_root()) return;
   for (std::size_t first = 0; first < all.size();) {
@@ -77,8 +77,8 @@ void log_ranks(Communicator& communicator, int threads) {
     const std::string ranks =
         end - first == 1 ? fmt::format("rank {}", first) : fmt::format("ranks {}-{}", first, end - 1);
     const std::string count = all[first].substr(host_end + 1, threads_end - host_end - 1);
-    log_info("{}: host {}, {} {}, cores {}, device cpu", ranks, all[first].substr(0, host_end), count,
-             count == "1" ? "thread" : "threads", all[first].substr(threads_end + 1));
+    log_info("{}: host {}, {} {}, cores {}, device {}", ranks, all[first].substr(0, host_end), count,
+             count == "1" ? "thread" : "threads", all[first].substr(threads_end + 1), device.kind());
     first = end;
   }
 }
@@ -177,6 +177,10 @@ RunEnd run_job(const RunOptions& options, Communicator& communicator, TimeLimit&
   const auto context = std::make_shared<RunContext>();
   context->job = share_job(options, communicator, lock);
   return_freed_memory();  // a job as JSON is several times its prompts
+  const ChosenDevice chosen = choose_device(context->job.compute.device, communicator);
+  context->device = chosen.device;
+  context->device_bytes = chosen.bytes;
+  if (!chosen.device.is_host()) context->job.compute.device_kind = chosen.device.kind();
   const Job& job = context->job;
   on_every_rank(communicator, [&] { open_log_file(job.output / "logs", communicator.rank()); });
   context->io = options.io;
@@ -193,7 +197,7 @@ RunEnd run_job(const RunOptions& options, Communicator& communicator, TimeLimit&
              counted(job.prompt_sets.size(), "prompt set"),
              counted(static_cast<std::size_t>(communicator.size()), "rank"),
              static_cast<double>(context->memory_bytes) / (1 << 30), reducer->backend());
-  log_ranks(communicator, context->num_threads);
+  log_ranks(communicator, context->num_threads, context->device);
 
   limit.end();  // from here on root watches over the ranks, and they over root
   const Stopwatch watch;

@@ -29,7 +29,7 @@ struct Worker::Opened {
         model(with_kind(ErrorKind::model, [&] { return open_model_folder(preparation.folder, context.io); })),
         plan(plan_of(context.job, model, std::move(preparation.sets), preparation.analyses)),
         journal(context.journal_folder(context.job.models[index]), context.rank),
-        stream(model, context.job.compute.dtype, context.job.slicing) {}
+        stream(model, context.job.compute.dtype, context.job.slicing, context.device) {}
 
   /// Notes in the record which bytes it was made of: what was read is what is identified. What is noted already, by
   /// those who had the batch before, stays.
@@ -69,6 +69,7 @@ Worker::Worker(RunContext& context) : context_(context) {}
 Worker::~Worker() = default;
 
 Json Worker::run(const Assignment& assignment) {
+  context_.device.make_current();
   const Stopwatch watch;
   Json report = do_assignment(assignment);
   context_.busy_s.store(context_.busy_s.load() + watch.elapsed_s());
@@ -269,7 +270,11 @@ Json Worker::work_on_opened(const Assignment& assignment) {
   options.layers =
       stage_layers(layer_costs(opened.model.description), options.num_stages)[static_cast<std::size_t>(options.stage)];
   // Layers stay if they are passed again: by a later round, or in a later assignment.
-  const std::int64_t may_stay = resident_bytes_limit(job, opened.model.description, opened.plan, context_.memory_bytes);
+  std::int64_t may_stay = resident_bytes_limit(job, opened.model.description, opened.plan, context_.memory_bytes);
+  if (!context_.device.is_host())
+    may_stay = std::min(may_stay, resident_bytes_limit(device_memory_need(opened.model.description, opened.plan,
+                                                                          job.compute.dtype, context_.device),
+                                                       options.hidden_bytes_limit, context_.device_bytes));
   std::int64_t bytes = 0;
   for (std::int64_t layer = options.layers.first; layer < options.layers.last; ++layer)
     bytes += layer_size_bytes(opened.model.description, layer, job.compute.dtype);
@@ -330,7 +335,7 @@ Json Worker::work_on_opened(const Assignment& assignment) {
   context_.bytes_read += report.bytes_read;
 
   Record note;
-  note.texts["report"] = {report.to_json(context_.rank, context_.num_threads)};
+  note.texts["report"] = {report.to_json(context_.rank, context_.num_threads, context_.device)};
   opened.journal.append(fmt::format("{}{}/{}", kReportKey, context_.rank, std::random_device()()), note);
   opened.journal.flush();
   return {{"stopped", report.stopped}, {"compute_s", report.compute_s}, {"bytes_read", report.bytes_read}};

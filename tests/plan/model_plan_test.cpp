@@ -53,5 +53,18 @@ TEST(BetaGrid, ends_are_exact_and_steps_even_in_the_logarithm) {
   EXPECT_EQ((BetaGrid{2.0, 2.0, 1}.values()), std::vector<double>{2.0});
 }
 
+TEST(identity, the_host_goes_without_saying) {
+  const Identity host = {{"slicing", "correct"}, {"tokens_per_batch", "256"}};
+  Identity there = host, weights = {{"slicing", "correct"}};
+  there.emplace_back("device", "H100");
+  EXPECT_EQ(identity_differences(host, host), std::vector<std::string>());
+  EXPECT_EQ(identity_differences(there, there), std::vector<std::string>());
+  EXPECT_EQ(identity_differences(host, there), std::vector<std::string>{"device: was cpu, now H100"});
+  EXPECT_EQ(identity_differences(there, host), std::vector<std::string>{"device: was H100, now cpu"});
+  // Spectra of weights are the host's everywhere.
+  EXPECT_EQ(identity_differences(weights, there), std::vector<std::string>());
+  EXPECT_EQ(identity_differences(there, weights), std::vector<std::string>());
+}
+
 }  // namespace
 }  // namespace spectrace

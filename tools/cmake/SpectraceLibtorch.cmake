@@ -18,18 +18,20 @@ target_compile_options(spectrace_libtorch INTERFACE "SHELL:-idirafter ${SPECTRAC
 target_link_libraries(spectrace_libtorch INTERFACE ${SPECTRACE_TORCH_DIR}/lib/libtorch_cpu.so ${SPECTRACE_TORCH_DIR}/lib/libc10.so)
 # The wheel's CUDA parts that libtorch_cpu.so needs lie beside it; its own rpath finds them at run time.
 target_link_options(spectrace_libtorch INTERFACE LINKER:--allow-shlib-undefined)
+# CUDA: libtorch's CUDA part is opened when a run asks for it (src/numerics/device.cpp), so every build can use a GPU. Only
+# NCCL is linked, by one source; without SPECTRACE_CUDA its target is for tests/device alone, where there is all it takes.
+set(required "")
 if(SPECTRACE_CUDA)
-  find_package(CUDAToolkit REQUIRED)
-  target_compile_definitions(spectrace_libtorch INTERFACE SPECTRACE_WITH_CUDA)
-  # Nothing refers to libtorch_cuda.so by name: it registers its kernels when it is loaded.
-  target_link_libraries(spectrace_libtorch INTERFACE -Wl,--no-as-needed ${SPECTRACE_TORCH_DIR}/lib/libtorch_cuda.so
-    ${SPECTRACE_TORCH_DIR}/lib/libc10_cuda.so -Wl,--as-needed CUDA::cudart)
-  find_path(SPECTRACE_NCCL_INCLUDE nccl.h HINTS ${SPECTRACE_TORCH_DIR}/../nvidia/nccl/include REQUIRED)
-  find_library(SPECTRACE_NCCL_LIBRARY NAMES nccl libnccl.so.2 HINTS ${SPECTRACE_TORCH_DIR}/../nvidia/nccl/lib REQUIRED)
+  set(required REQUIRED)
+endif()
+find_package(CUDAToolkit ${required} QUIET)
+find_path(SPECTRACE_NCCL_INCLUDE nccl.h HINTS ${SPECTRACE_TORCH_DIR}/../nvidia/nccl/include ${required})
+find_library(SPECTRACE_NCCL_LIBRARY NAMES nccl libnccl.so.2 HINTS ${SPECTRACE_TORCH_DIR}/../nvidia/nccl/lib ${required})
+if(CUDAToolkit_FOUND AND SPECTRACE_NCCL_INCLUDE AND SPECTRACE_NCCL_LIBRARY)
   add_library(spectrace_nccl INTERFACE)
+  target_compile_definitions(spectrace_nccl INTERFACE SPECTRACE_WITH_CUDA)
   target_include_directories(spectrace_nccl SYSTEM INTERFACE ${SPECTRACE_NCCL_INCLUDE})
   target_link_libraries(spectrace_nccl INTERFACE ${SPECTRACE_NCCL_LIBRARY} CUDA::cudart)
-  set(SPECTRACE_NCCL_TARGET spectrace_nccl)
 endif()
 
 # libtorch's headers, parsed once for all sources: they cost ten seconds each time otherwise.

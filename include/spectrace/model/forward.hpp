@@ -21,7 +21,8 @@ struct TokenBatch {
 };
 
 /// Sees the attention of one prompt in one layer, all heads: a is [num_heads, n, n] after softmax, in the compute type.
-/// Called from tasks of parallel_for: different prompts at once. The tensor is only valid during the call.
+/// On the host, different prompts come at once, from tasks of parallel_for; on another device one after the other, and
+/// `a` lies there. The tensor is only valid during the call.
 using AttentionObserver = std::function<void(std::int64_t prompt, const Tensor& a)>;
 
 /// What enters block 0.
@@ -38,7 +39,8 @@ void expect_tokens(const ModelDescription& model, const TensorStore& store, std:
 
 /// @pre every token id is in the table and every prompt fits (check_tokens).
 /// @throws InputError (model, io) if the embedding cannot be read.
-Embedded embed(const ModelDescription& model, const TensorStore& store, const TokenBatch& batch, ComputeType type);
+Embedded embed(const ModelDescription& model, const TensorStore& store, const TokenBatch& batch, ComputeType type,
+               const Device& device = Device::cpu());
 
 /// One of the batches that go through a block at the same time.
 struct BlockBatch {
@@ -48,8 +50,9 @@ struct BlockBatch {
   std::exception_ptr error;  ///< what the batch failed of; the others go on
 };
 
-/// Runs block `layer` over the batches: threads share out the rows and prompts of all of them. The bits depend on each
-/// batch and the weights alone, never on threads or on what goes together.
+/// Runs block `layer` over the batches: threads share out the rows and prompts of all of them, or the device works on
+/// one after the other. The bits depend on each batch, the weights and the kind of device alone, never on threads or on
+/// what goes together. @pre weights and all hidden states lie on one device and have one type.
 void run_block(const ModelDescription& model, std::int64_t layer, const LayerWeights& weights,
                std::span<BlockBatch> batches);
 
@@ -62,7 +65,7 @@ Tensor apply_final_norm(const ModelDescription& model, const TensorStore& store,
 
 /// Batches of up to so many tokens in all go through a block together: enough rows for every thread. One that has more
 /// goes alone.
-std::int64_t tokens_together();
+std::int64_t tokens_together(const Device& device = Device::cpu());
 
 /// Why the model cannot run these ids ("" if it can): empty prompt, id out of range, longer than the position table.
 std::string check_tokens(const ModelDescription& model, std::span<const std::int64_t> token_ids);
@@ -73,6 +76,6 @@ bool has_long_attention(const ModelDescription& model, std::int64_t num_prompt_t
 
 /// Peak bytes of run_block besides weights and `hidden`, for planning.
 std::int64_t block_workspace_bytes(const ModelDescription& model, std::int64_t num_tokens, std::int64_t longest_prompt,
-                                   ComputeType type);
+                                   ComputeType type, const Device& device = Device::cpu());
 
 }  // namespace spectrace

@@ -4,6 +4,7 @@
 
 #include "spectrace/checkpoint/tensor_store.hpp"
 #include "spectrace/model/description.hpp"
+#include "spectrace/numerics/device.hpp"
 
 namespace spectrace {
 
@@ -41,6 +42,8 @@ LayerWeights read_layer(const ModelDescription& model, const TensorStore& store,
                         const AttentionWeights* read_already = nullptr);
 AttentionWeights read_attention_weights(const ModelDescription& model, const TensorStore& store, std::int64_t layer,
                                         ComputeType type);
+/// A layer that was read, on a device; itself where that is the host. Each stored tensor goes once.
+LayerWeights on_device(const LayerWeights& host, const Device& device);
 /// Of a layer that is read already: no copies.
 AttentionWeights attention_weights(const LayerWeights& layer);
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "spectrace/numerics/tensor.hpp"
 
@@ -20,5 +21,11 @@ AttentionStatistics attention_statistics(const Tensor& a);
 Tensor mean_attention(const Tensor& a);
 /// Peak bytes of mean_attention beside a, on one thread.
 std::int64_t mean_attention_bytes(std::int64_t num_heads, std::int64_t num_tokens);
+
+/// The same of every head. @pre a is [heads, n, n]. On another device than the host the sums are float64 tensor
+/// operations there, some heads at a time: the same numbers within the rounding of sums in another order.
+std::vector<AttentionStatistics> attention_statistics_of_heads(const Tensor& a);
+/// Bytes that this takes of another device than the host.
+std::int64_t attention_statistics_device_bytes(std::int64_t num_heads, std::int64_t num_tokens);
 
 }  // namespace spectrace

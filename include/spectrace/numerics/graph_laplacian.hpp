@@ -14,7 +14,8 @@ struct GraphSpectrum {
 };
 
 /// Eigenvalues of L_G = diag(sum_j w_ij) - w with w_ij = (a_ij + a_ji) / 2 for i != j, float64.
-/// @pre a is [heads, n, n], float32 or float64. One entry a head. Non-finite attention gives NaN eigenvalues.
+/// @pre a is [heads, n, n], float32 or float64. One entry a head. Non-finite attention gives NaN eigenvalues. Always
+/// done by the host, with the same bits; attention on another device is brought over, some heads at a time.
 std::vector<GraphSpectrum> graph_spectra(const Tensor& a);
 /// Heads whose Laplacians graph_spectra has in memory at once, [batch, n, n] float64, and the solver a second time.
 std::int64_t graph_spectra_batch(std::int64_t num_heads, std::int64_t num_tokens);

@@ -33,7 +33,7 @@ EntryMoments entry_moments(const Tensor& w);
 SpectralSummary summarize_spectrum(std::span<const double> singular_values, double frobenius_norm,
                                    std::int64_t num_rows, std::int64_t num_columns);
 
-/// Euclidean norm of every row, float64. @pre w is [m, n].
+/// Euclidean norm of every row, float64; summed where w lies. @pre w is [m, n].
 std::vector<double> row_norms(const Tensor& w);
 
 }  // namespace spectrace

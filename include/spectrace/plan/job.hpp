@@ -46,8 +46,6 @@ struct BetaGrid {
 
 enum class DeviceChoice { automatic, cpu, cuda };
 DeviceChoice parse_device(const std::string& text);
-/// @throws InputError (usage) if this version cannot compute there.
-void require_device(DeviceChoice device);
 
 /// Which per-prompt quantities the results hold beside their statistics. Ids, token ids and errors always.
 struct KeepChoice {
@@ -59,15 +57,12 @@ struct KeepChoice {
 struct ComputeOptions {
   ComputeType dtype = ComputeType::float32;
   DeviceChoice device = DeviceChoice::automatic;
+  std::string device_kind;               ///< of the device that was chosen (Device::kind); empty: the host, or not yet
   std::int64_t tokens_per_batch = 256;   ///< fixes the batches, and so the bits
   std::optional<double> max_memory_gib;  ///< a rank
   std::optional<int> threads;            ///< a rank
   std::optional<int> stages;             ///< ranks that share one model's layers; absent: chosen from the plan
 };
-
-struct Job;
-/// @throws InputError (usage) for what a job may say and this version cannot do.
-void require_supported(const Job& job);
 
 /// A job, validated, with every prompt read. The same on all ranks.
 struct Job {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "spectrace/numerics/device.hpp"
 #include "spectrace/plan/job.hpp"
 #include "spectrace/plan/model_plan.hpp"
 
@@ -28,6 +29,20 @@ std::int64_t bytes_under_way(const ModelDescription& model, const ModelPlan& pla
 
 MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, ComputeType dtype, std::int64_t num_beta,
                        bool graph_eigenvalues);
+
+/// What a rank needs of another device than the host, bytes, beside what the host needs: a layer's weights twice (the
+/// allocator's cache may hold the last one's in other sizes), hidden states of the largest batch, the workspace of the
+/// block on it and of the statistics.
+struct DeviceNeed {
+  std::int64_t layer = 0, workspace = 0, one_batch = 0;
+  std::int64_t least() const { return layer + workspace + one_batch; }
+};
+DeviceNeed device_memory_need(const ModelDescription& model, const ModelPlan& plan, ComputeType dtype,
+                              const Device& device);
+/// The device that `plan` plans for: it need not be there.
+Device planned_device(const Job& job);
+/// What layers may take that stay on the device.
+std::int64_t resident_bytes_limit(const DeviceNeed& need, std::int64_t bytes_under_way, std::int64_t limit_bytes);
 
 /// What a rank may use: the job's limit, else its share of 80 % of what the host and its control groups have.
 std::int64_t memory_limit_bytes(const Job& job, std::int64_t host_bytes, int ranks_on_host);

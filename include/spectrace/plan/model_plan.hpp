@@ -28,7 +28,8 @@ struct PreparedSet {
 /// What results depend on, by name: results whose identities differ in a name that both have do not belong together.
 using Identity = std::vector<std::pair<std::string, std::string>>;
 
-/// "compute dtype: was float32, now float64" for each name that both have with different values.
+/// "compute dtype: was float32, now float64" for each name that both have with different values. Prompts that name no
+/// device were measured on the host.
 std::vector<std::string> identity_differences(const Identity& before, const Identity& now);
 std::string identity_to_json(const Identity& identity);
 Identity identity_from_json(const std::string& text);
@@ -65,7 +66,8 @@ struct PlanOptions {
   std::int64_t tokens_per_batch = 256;
   std::vector<double> beta;
   bool graph_eigenvalues = false;
-  std::string config;  ///< of the model: config.json, as it was parsed
+  std::string config;       ///< of the model: config.json, as it was parsed
+  std::string device_kind;  ///< of prompts; empty: the host. Spectra are the host's everywhere
 };
 PlanOptions plan_options(const Job& job, const Json& config);
 

@@ -23,9 +23,9 @@ struct LayerNeeds {
 
 /// A layer as it was read: each part is there, or why it is not.
 struct LoadedLayer {
-  std::optional<LayerWeights> weights;
-  SlicedWeights sliced;
-  std::vector<ValueSpectrum> values;  // [num_heads]
+  std::optional<LayerWeights> weights;  // on the stream's device
+  SlicedWeights sliced;                 // in the host's memory
+  std::vector<ValueSpectrum> values;    // [num_heads]
   std::optional<std::string> weights_error, attention_error, values_error;
 };
 
@@ -34,11 +34,12 @@ struct LoadedLayer {
 class LayerStream {
  public:
   /// @pre the model outlives the stream.
-  LayerStream(const OpenModel& model, ComputeType type, Slicing slicing);
+  LayerStream(const OpenModel& model, ComputeType type, Slicing slicing, const Device& device = Device::cpu());
   ~LayerStream();
 
   const OpenModel& model() const { return model_; }
   ComputeType type() const { return type_; }
+  const Device& device() const { return device_; }
 
   /// What may stay from now on; what is there beyond it goes.
   void may_keep(std::int64_t bytes);
@@ -65,6 +66,7 @@ class LayerStream {
   const OpenModel& model_;
   ComputeType type_;
   Slicing slicing_;
+  Device device_;
   std::map<std::int64_t, Slot> layers_;
   std::int64_t keep_bytes_ = 0, kept_bytes_ = 0;
   std::unique_ptr<ReadAhead> ahead_;

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "spectrace/checkpoint/tensor_store.hpp"
+#include "spectrace/numerics/device.hpp"
 #include "spectrace/plan/job.hpp"
 #include "spectrace/run/stage_link.hpp"
 
@@ -22,6 +23,8 @@ struct RunContext {
   int num_ranks = 1;
   int num_threads = 1;
   std::int64_t memory_bytes = 0;  ///< that this rank may use
+  Device device;                  ///< of the forward pass
+  std::int64_t device_bytes = 0;  ///< of its memory that this rank may use; 0: it is the host's
   StageLink link;
 
   /// Set once; work ends at the next place where it can be gone on from.

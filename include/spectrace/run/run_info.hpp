@@ -5,6 +5,7 @@
 
 #include "spectrace/core/json.hpp"
 #include "spectrace/core/stage_times.hpp"
+#include "spectrace/numerics/device.hpp"
 
 namespace spectrace {
 
@@ -21,7 +22,7 @@ struct RankReport {
   StageTimes stages;
 
   /// With what the process itself knows: host, pid, peak memory.
-  std::string to_json(int rank, int num_threads) const;
+  std::string to_json(int rank, int num_threads, const Device& device) const;
 };
 
 /// Now, as "2026-11-25T17:12:03Z".

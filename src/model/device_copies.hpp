@@ -1,0 +1,30 @@
+#pragma once
+
+#include <map>
+#include <optional>
+
+#include "spectrace/model/layer_weights.hpp"
+#include "spectrace/numerics/device.hpp"
+
+namespace spectrace {
+
+/// Weights on a device. What was read as one tensor is brought there as one, whatever views of it there are, and the
+/// views keep their strides: products take the same paths as with the originals.
+class DeviceCopies {
+ public:
+  explicit DeviceCopies(const Device& device) : device_(device) {}
+
+  Tensor of(const Tensor& host);
+  Linear of(const Linear& host) { return {of(host.weight), of(host.bias)}; }
+  Norm of(const Norm& host) { return {of(host.weight), of(host.bias)}; }
+  template <typename T>
+  std::optional<T> of(const std::optional<T>& host) {
+    return host ? std::optional<T>(of(*host)) : std::nullopt;
+  }
+
+ private:
+  const Device device_;
+  std::map<const c10::StorageImpl*, Tensor> brought_;  // flat
+};
+
+}  // namespace spectrace
