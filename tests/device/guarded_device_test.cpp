@@ -10,6 +10,12 @@ namespace {
 
 using testing::guarded_device;
 
+/// As a rank computes: the BLAS on one thread (its own threads would only fight for the cores).
+class OneThread : public ::testing::Environment {
+  void SetUp() override { set_compute_threads(1); }
+};
+[[maybe_unused]] const auto* const one_thread = ::testing::AddGlobalTestEnvironment(new OneThread);
+
 Tensor counted(std::int64_t n) { return at::arange(n, at::kDouble); }
 
 TEST(guarded_device, brings_there_and_back) {
