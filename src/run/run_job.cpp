@@ -57,6 +57,7 @@ Job share_job(const RunOptions& options, Communicator& communicator, std::unique
   Job job;
   const std::string text = share_from_root(communicator, [&] {
     job = read_job(options.job_path, options.overrides);
+    expect_device(job.compute.device);
     create_folders(job.output / "logs");
     lock = std::make_unique<FolderLock>(job.output);
     remove_leftovers(job);
