@@ -196,7 +196,7 @@ def test_values_that_are_not_finite_are_counted(tmp_path):
     (["gpt2", "opt-125m", "pythia-70m"], "gpt2", ("opt-125m",), "the first GPT-2"),
     (["pythia-70m", "opt-125m"], "pythia-70m", ("opt-125m",), "none is a GPT-2"),
     (["pythia-70m", "mistral-7b"], "pythia-70m", ("mistral-7b",), "none is a OPT model"),
-    (["opt-125m"], "opt-125m", (), "none is a GPT-2"),
+    (["opt-125m"], "opt-125m", (), "the only model"),
 ])
 def test_reference_is_chosen_by_kind_and_says_why(tmp_path, models, reference, subjects, words):
     folder = write_folder(tmp_path / "sweep", [model_of(name) for name in models])
