@@ -20,6 +20,14 @@ void lower_to(const std::filesystem::path& file, std::int64_t& limit) {
   if (in >> bytes && bytes > 0) limit = std::min(limit, bytes);
 }
 
+/// A line of /proc/self/status, of which this is the beginning; in bytes, as the system says kB. 0 where there is none.
+std::uint64_t status_bytes(std::string_view key) {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with(key)) return std::stoull(line.substr(key.size())) * 1024;
+  return 0;
+}
+
 }  // namespace
 
 std::int64_t host_memory_bytes() {
@@ -41,18 +49,6 @@ std::int64_t host_memory_bytes() {
   }
   return limit;
 }
-
-namespace {
-
-/// A line of /proc/self/status, of which this is the beginning; in bytes, as the system says kB. 0 where there is none.
-std::uint64_t status_bytes(std::string_view key) {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);)
-    if (line.starts_with(key)) return std::stoull(line.substr(key.size())) * 1024;
-  return 0;
-}
-
-}  // namespace
 
 std::uint64_t peak_memory_bytes() {
   // Of the address space that exec made.

@@ -7,6 +7,14 @@
 #include "spectrace/core/error.hpp"
 
 namespace spectrace {
+namespace {
+
+/// Ranks that each of the models gets, rounded up.
+std::size_t for_each(std::size_t num_ranks, std::size_t num_models) {
+  return (num_ranks + num_models - 1) / num_models;
+}
+
+}  // namespace
 
 const char* name(Step step) {
   switch (step) {
@@ -74,10 +82,16 @@ bool Scheduler::can_share(int rank, const Model& model) const {
 
 Assignment Scheduler::give(int rank, Step step, std::size_t model) {
   models_[model].state = step == Step::open ? State::opening : State::collecting;
-  Rank& to = ranks_[static_cast<std::size_t>(rank)];
-  to.model = model;
-  to.current = Assignment{step, model, {}, rank, 1, false};
-  return *to.current;
+  return hand_out({step, model, {}, rank, 1, false});
+}
+
+Assignment Scheduler::hand_out(Assignment assignment) {
+  for (int member = assignment.first_rank; member < assignment.first_rank + assignment.num_ranks; ++member) {
+    Rank& to = ranks_[static_cast<std::size_t>(member)];
+    to.model = assignment.model;
+    to.current = assignment;
+  }
+  return assignment;
 }
 
 Assignment Scheduler::give_share(int rank, std::size_t index) {
@@ -91,16 +105,14 @@ Assignment Scheduler::give_share(int rank, std::size_t index) {
   const Group group = group_of(rank, model);
   double share_s = model.left_s;
   if (are_shared()) {
-    const auto for_each = [&](std::size_t num_ranks) { return (num_ranks + num_open - 1) / num_open; };
     if (group.count > 1) {
-      // Those that are at work where nothing is left come late, if at all. Rounded, as a piece of a share would cost a
-      // whole pipeline's filling and a whole model's reading.
-      const auto takers = static_cast<double>(for_each(ranks_.size() - num_elsewhere));
-      const double num_groups = std::round(takers / group.count);
+      // Those that are at work where nothing is left come late, if at all.
+      const double num_groups = groups_of_each(ranks_.size() - num_elsewhere, num_open, group.count);
       share_s /= std::max(1.0, num_groups - model.num_ranks / group.count);
     } else {
       // Ranks that will want a part of this model, those among them that have one already.
-      const std::size_t takers = std::max(for_each(ranks_.size()), static_cast<std::size_t>(model.num_ranks) + 1);
+      const std::size_t takers =
+          std::max(for_each(ranks_.size(), num_open), static_cast<std::size_t>(model.num_ranks) + 1);
       share_s /= 2.0 * static_cast<double>(takers);
     }
   }
@@ -116,12 +128,7 @@ Assignment Scheduler::give_share(int rank, std::size_t index) {
   std::sort(assignment.units.begin(), assignment.units.end());
   assignment.is_last = !has_left(model);
   model.num_ranks += group.count;
-  for (int member = group.first; member < group.first + group.count; ++member) {
-    Rank& to = ranks_[static_cast<std::size_t>(member)];
-    to.model = index;
-    to.current = assignment;
-  }
-  return assignment;
+  return hand_out(std::move(assignment));
 }
 
 Assignment Scheduler::give_undivided(int rank, std::size_t index) {
@@ -130,10 +137,7 @@ Assignment Scheduler::give_undivided(int rank, std::size_t index) {
   model.undivided.pop_back();
   assignment.is_last = !has_left(model);
   ++model.num_ranks;
-  Rank& to = ranks_[static_cast<std::size_t>(rank)];
-  to.model = index;
-  to.current = assignment;
-  return assignment;
+  return hand_out(std::move(assignment));
 }
 
 Assignment Scheduler::take_back(int rank, Step expected) {
@@ -159,9 +163,8 @@ void Scheduler::add_units(Model& model, std::vector<OpenUnit> units) {
   model.state = has_left(model) ? State::working : State::ready;
 }
 
-double Scheduler::groups_of_each(int stages) const {
-  const auto for_each = static_cast<double>(ranks_.size()) / static_cast<double>(models_.size());
-  return std::max(1.0, std::round(std::ceil(for_each) / stages));
+double Scheduler::groups_of_each(std::size_t num_ranks, std::size_t num_models, int stages) {
+  return std::round(static_cast<double>(for_each(num_ranks, num_models)) / stages);
 }
 
 void Scheduler::set_undivided_apart(Model& model) {
@@ -170,7 +173,8 @@ void Scheduler::set_undivided_apart(Model& model) {
   double undivided_s = 0;
   for (const auto& unit : model.left)
     if (unit.is_undivided) undivided_s += unit.seconds;
-  const double num_groups = groups_of_each(model.stages), num_models = static_cast<double>(models_.size());
+  const double num_groups = std::max(1.0, groups_of_each(ranks_.size(), models_.size(), model.stages));
+  const auto num_models = static_cast<double>(models_.size());
   const double num_spare = static_cast<double>(ranks_.size()) - num_models * num_groups * model.stages;
   const double share_s = (model.left_s - undivided_s) / num_groups;
   if (undivided_s == 0 || num_spare * share_s < num_models * undivided_s / model.stages) return;

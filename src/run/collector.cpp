@@ -160,7 +160,7 @@ class Collector {
       const auto place = index.find(plan_.units[unit].key);
       try {
         if (place == index.end()) throw InputError(ErrorKind::io, plan_.units[unit].key + " is not in the journal");
-        const Record record = read_journal_record(place->second);
+        const Record record = journal_.read(place->second);
         if (record.error.empty()) {
           digests_.add(record.texts.at("tensors"), record.texts.at("digests"));
           if (plan_.units[unit].kind == UnitKind::prompts) add_to_sums(plan_.units[unit], record);
@@ -239,7 +239,7 @@ class Collector {
   void write_set(std::size_t set, const std::map<std::string, JournalEntry>& index, ResultFileWriter& writer) {
     for (const auto& unit : plan_.units)
       if (unit.kind == UnitKind::prompts && unit.set == set)
-        assembly_.write_rows(set, &unit, read_journal_record(index.at(unit.key)), writer);
+        assembly_.write_rows(set, &unit, journal_.read(index.at(unit.key)), writer);
     assembly_.write_rows(set, nullptr, {}, writer);
   }
 
@@ -280,6 +280,7 @@ class Collector {
   ModelPlan plan_;
   PromptAnalyses analyses_;
   Assembly assembly_;
+  JournalReader journal_;
   std::map<std::size_t, std::vector<std::pair<const PromptQuantity*, StatisticsSums>>> sums_;  // by set
   std::map<std::size_t, std::int64_t> num_done_;                                               // prompts, by set
   Digests digests_;

@@ -74,8 +74,9 @@ ChosenDevice choose_device(DeviceChoice choice, Communicator& communicator) {
           "results of this version were never compared on a GPU: hold some against --device cpu first (manual, GPUs)");
     if (sharing > 1) log_warning("{} ranks share a GPU: one rank a GPU, with many threads, is faster", sharing);
   }
-  communicator.barrier();  // all ask before the first takes
-  return {device, device.free_bytes() * 9 / 10 / sharing};
+  const std::int64_t free_bytes = device.free_bytes();
+  communicator.barrier();  // all have asked before the first takes
+  return {device, free_bytes * 9 / 10 / sharing};
 }
 
 void expect_device(DeviceChoice choice) {

@@ -148,8 +148,9 @@ std::string find_other_journal(const RunContext& context, const OpenModel& model
   std::map<std::string, const Unit*> units;
   for (const auto& unit : plan.units) units.emplace(unit.key, &unit);
   std::map<std::string, std::string> digests;
+  JournalReader journal;
   for (const auto& [key, entry] : index) {
-    const Record record = read_journal_record(entry);
+    const Record record = journal.read(entry);
     std::string misfit = find_misfit(record, key);
     if (const auto unit = units.find(key); misfit.empty() && unit != units.end())
       misfit = find_misfit(record, *unit->second, model.description, plan, context.job);

@@ -58,8 +58,7 @@ class RecordBytes {
     return made;
   }
 
-  /// Becomes the record at the offset; why there is none goes to `damage`. Reading one after the other into the same
-  /// object takes memory once: with records of tens of MB, new memory for each costs more than reading them.
+  /// Becomes the record at the offset, in the memory that it has; why there is none goes to `damage`.
   bool read(const FileReader& file, std::uint64_t offset, std::string& damage) {
     const std::uint64_t left = file.size_bytes() - offset;
     if (left < sizeof(RecordHeader)) {
@@ -240,18 +239,24 @@ std::map<std::string, JournalEntry> read_journal_index(const fs::path& folder) {
   return index;
 }
 
-Record read_journal_record(const JournalEntry& entry) {
+class JournalReader::Bytes : public RecordBytes {};
+
+JournalReader::JournalReader() : bytes_(std::make_unique<Bytes>()) {}
+JournalReader::~JournalReader() = default;
+
+Record read_journal_record(const JournalEntry& entry) { return JournalReader().read(entry); }
+
+Record JournalReader::read(const JournalEntry& entry) {
   const FileReader file(entry.file);
   std::string damage = "the file is shorter than it was";
   const bool is_there = entry.offset <= file.size_bytes() && entry.size_bytes <= file.size_bytes() - entry.offset;
-  static thread_local RecordBytes bytes;  // a collector reads thousands, one after the other
-  const bool is_read = is_there && bytes.read(file, entry.offset, damage);
+  const bool is_read = is_there && bytes_->read(file, entry.offset, damage);
   const std::string place = "cannot read the record at byte " + std::to_string(entry.offset) + " of the journal '" +
                             entry.file.string() + "'";
   const std::string suggestion = "Run the same command again: the unit is then computed anew.";
   if (!is_read) throw InputError(ErrorKind::io, place, damage, suggestion);
   try {
-    return decode_record(bytes.record());
+    return decode_record(bytes_->record());
   } catch (const std::runtime_error& error) {
     throw InputError(ErrorKind::io, place, error.what(), suggestion);
   }

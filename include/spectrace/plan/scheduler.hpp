@@ -91,12 +91,15 @@ class Scheduler {
   Group group_of(int rank, const Model& model) const;
   /// Whether models are fewer than ranks, so that these have to share them.
   bool are_shared() const;
-  /// Groups among which a model is cut if all models are alike.
-  double groups_of_each(int stages) const;
+  /// Groups of so many ranks that each of the models gets, all alike: whole ones, as a piece of a share would cost a
+  /// whole pipeline's filling and a whole model's reading.
+  static double groups_of_each(std::size_t num_ranks, std::size_t num_models, int stages);
   /// Takes the undivided units out of what groups share, if ranks without a group can do them in the same time.
   void set_undivided_apart(Model& model);
   /// Whether the rank and those of its group are free, and there is something to do.
   bool can_share(int rank, const Model& model) const;
+  /// To all who do it together.
+  Assignment hand_out(Assignment assignment);
   Assignment give(int rank, Step step, std::size_t model);
   Assignment give_share(int rank, std::size_t model);
   Assignment give_undivided(int rank, std::size_t model);

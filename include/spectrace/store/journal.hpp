@@ -57,7 +57,21 @@ class JournalWriter {
 /// trusted, never fatal. An absent folder holds none.
 std::map<std::string, JournalEntry> read_journal_index(const std::filesystem::path& folder);
 
-/// @throws InputError (io) if the record is no longer there or damaged.
+/// Reads records one after the other into the same memory: with tens of MB each, new memory for every one costs more
+/// than reading it.
+class JournalReader {
+ public:
+  JournalReader();
+  ~JournalReader();
+  /// @throws InputError (io) if the record is no longer there or damaged.
+  Record read(const JournalEntry& entry);
+
+ private:
+  class Bytes;
+  std::unique_ptr<Bytes> bytes_;
+};
+
+/// The same of one record.
 Record read_journal_record(const JournalEntry& entry);
 
 /// Removes the journal's folder with its files. @throws InputError (io).
