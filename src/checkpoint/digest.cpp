@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <memory>
 #include <new>
 #include <stdexcept>
 
@@ -42,20 +44,34 @@ std::string TensorStore::read_digest(const TensorInfo& tensor) const {
   const std::size_t index = index_of(tensor);
   if (const auto known = digests_->digest(index)) return *known;
   try {
-    std::unique_ptr<std::byte[]> gathered;
-    if (!lies_in_order(tensor)) gathered = gather_region(source, tensor, 0, tensor.shape.empty() ? 1 : tensor.shape[0]);
-    const auto segments = digests_->unseen(index);
-    parallel_for(static_cast<std::int64_t>(segments.size()), [&](std::int64_t task) {
-      const std::int64_t segment = segments[static_cast<std::size_t>(task)];
-      const auto place = segment_bytes(tensor, segment);
-      Xxh3 hash;
-      if (gathered) {
-        hash.update({gathered.get() + place.first, place.size});
-      } else {
+    const auto unseen = digests_->unseen(index);
+    const auto num_unseen = static_cast<std::int64_t>(unseen.size());
+    if (lies_in_order(tensor)) {
+      parallel_for(num_unseen, [&](std::int64_t task) {
+        const std::int64_t segment = unseen[static_cast<std::size_t>(task)];
+        const auto place = segment_bytes(tensor, segment);
+        Xxh3 hash;
         hash_region(source, tensor.offset + place.first, place.size, hash);
+        note_segment(tensor, segment, hash.value());
+      });
+    } else {
+      const std::int64_t height = segment_rows(tensor), slab = segments_per_slab(tensor);
+      for (std::int64_t next = 0; next < num_unseen;) {
+        const std::int64_t begin = next, first = unseen[static_cast<std::size_t>(begin)];
+        while (next < num_unseen && unseen[static_cast<std::size_t>(next)] < first + slab) ++next;
+        const std::int64_t last = unseen[static_cast<std::size_t>(next - 1)];
+        const std::int64_t end_row = std::min(tensor.shape[0], (last + 1) * height);
+        const auto bytes = gather_region(source, tensor, first * height, end_row - first * height);
+        const std::uint64_t skipped = segment_bytes(tensor, first).first;
+        parallel_for(next - begin, [&](std::int64_t task) {
+          const std::int64_t segment = unseen[static_cast<std::size_t>(begin + task)];
+          const auto place = segment_bytes(tensor, segment);
+          Xxh3 hash;
+          hash.update({bytes.get() + (place.first - skipped), place.size});
+          note_segment(tensor, segment, hash.value());
+        });
       }
-      note_segment(tensor, segment, hash.value());
-    });
+    }
   } catch (const std::bad_alloc&) {
     throw InputError(ErrorKind::model, "'" + source.file.path().string() + "': tensor '" + tensor.name + "' of shape " +
                                            shape_text(tensor.shape) + " does not fit into memory");

@@ -12,6 +12,8 @@ namespace {
 /// Small enough that all threads find work in one tensor, and that a thread holds little; large enough that the 8 bytes
 /// of hash and the call for each are nothing.
 constexpr std::int64_t target_bytes = 1 << 20;
+/// Bounds what a tensor of another order takes beside its destination; each slab may go over the tensor's whole file.
+constexpr std::int64_t slab_bytes = 64 << 20;
 
 /// What the segments are cut from.
 struct Rows {
@@ -47,6 +49,11 @@ SegmentBytes segment_bytes(const TensorInfo& tensor, std::int64_t segment) {
   SPECTRACE_ASSERT(segment >= 0 && first < rows.count);
   return {.first = static_cast<std::uint64_t>(first * rows.size_bytes),
           .size = static_cast<std::uint64_t>(std::min(height, rows.count - first) * rows.size_bytes)};
+}
+
+std::int64_t segments_per_slab(const TensorInfo& tensor) {
+  const Rows rows = rows_of(tensor);
+  return std::max<std::int64_t>(1, slab_bytes / std::max<std::int64_t>(1, segment_rows(rows) * rows.size_bytes));
 }
 
 TensorDigests::TensorDigests(const std::vector<TensorInfo>& tensors) {

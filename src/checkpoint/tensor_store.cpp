@@ -153,36 +153,43 @@ void TensorStore::expect_floating(const TensorInfo& tensor) const {
                      "Use the checkpoint in its original precision.");
 }
 
-/// read_region on all threads, a segment a task. What is not contiguous is gathered first, by windows over the file:
-/// tasks would read these several times.
+/// read_region on all threads, a segment a task. What is not contiguous is gathered first, a slab of segments at a
+/// time: tasks by themselves would read the same windows of the file.
 template <typename To>
 std::int64_t TensorStore::read_segments(const TensorInfo& tensor, std::int64_t first, std::int64_t num_rows,
                                         To* out) const {
   const RegionSource source = source_of(tensor);
   const std::int64_t per_row = row_elements(tensor), end = first + num_rows, height = segment_rows(tensor);
   if (num_rows == 0 || per_row == 0) return 0;
-  std::unique_ptr<std::byte[]> gathered;
-  if (!tensor.is_contiguous()) gathered = gather_region(source, tensor, first, num_rows);
+  const bool in_order = tensor.is_contiguous();
+  const std::int64_t row_bytes = per_row * element_size_bytes(tensor.type);
   const std::int64_t last_row = tensor.shape.empty() ? 1 : tensor.shape[0];
-  const std::int64_t first_segment = first / height;
+  const std::int64_t end_segment = (end - 1) / height + 1;
+  const std::int64_t slab = in_order ? end_segment : segments_per_slab(tensor);
   std::atomic<std::int64_t> non_finite = 0;
-  parallel_for((end - 1) / height + 1 - first_segment, [&](std::int64_t task) {
-    const std::int64_t segment = first_segment + task;
-    const std::int64_t from = std::max(first, segment * height), to = std::min(end, segment * height + height);
-    const bool is_whole = from == segment * height && (to == from + height || to == last_row);
-    Xxh3 hash;
-    Xxh3* const sink = is_whole ? &hash : nullptr;
-    To* const target = out + (from - first) * per_row;
-    if (gathered) {
-      const std::byte* bytes = gathered.get() + (from - first) * per_row * element_size_bytes(tensor.type);
-      non_finite += convert_region(tensor.type, bytes, (to - from) * per_row, target, sink);
-    } else {
-      non_finite += read_region(source, tensor, from, to - from, target, sink);
-    }
-    if (!is_whole) return;
-    note_segment(tensor, segment, hash.value());
-    keep_expected_rows(index_of(tensor), from, to - from, per_row, target);
-  });
+  for (std::int64_t begin = first / height; begin < end_segment; begin += slab) {
+    const std::int64_t stop = std::min(begin + slab, end_segment);
+    const std::int64_t slab_row = std::max(first, begin * height);
+    std::unique_ptr<std::byte[]> gathered;
+    if (!in_order) gathered = gather_region(source, tensor, slab_row, std::min(end, stop * height) - slab_row);
+    parallel_for(stop - begin, [&](std::int64_t task) {
+      const std::int64_t segment = begin + task;
+      const std::int64_t from = std::max(first, segment * height), to = std::min(end, segment * height + height);
+      const bool is_whole = from == segment * height && (to == from + height || to == last_row);
+      Xxh3 hash;
+      Xxh3* const sink = is_whole ? &hash : nullptr;
+      To* const target = out + (from - first) * per_row;
+      if (gathered) {
+        const std::byte* bytes = gathered.get() + (from - slab_row) * row_bytes;
+        non_finite += convert_region(tensor.type, bytes, (to - from) * per_row, target, sink);
+      } else {
+        non_finite += read_region(source, tensor, from, to - from, target, sink);
+      }
+      if (!is_whole) return;
+      note_segment(tensor, segment, hash.value());
+      keep_expected_rows(index_of(tensor), from, to - from, per_row, target);
+    });
+  }
   return non_finite;
 }
 

@@ -25,6 +25,10 @@ struct SegmentBytes {
 /// @pre 0 <= segment < num_segments(tensor)
 SegmentBytes segment_bytes(const TensorInfo& tensor, std::int64_t segment);
 
+/// How many segments, at least one, are gathered into memory at a time where a tensor's elements don't lie in row-major
+/// order: as many as make 64 MiB.
+std::int64_t segments_per_slab(const TensorInfo& tensor);
+
 /// "tensor\ndigest\n" as it goes into a digest over many: line ends and backslashes within are written as \n and \\,
 /// so that no name can stand for two tensors.
 std::string digest_lines(const std::string& tensor, const std::string& digest);
