@@ -1,5 +1,6 @@
 #include "spectrace/core/time_limit.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <utility>
@@ -15,7 +16,10 @@ void TimeLimit::begin(double seconds, std::string message, int exit_code) {
   is_over_ = false;
   watcher_ = std::thread([this, seconds, message = std::move(message), exit_code] {
     std::unique_lock lock(mutex_);
-    if (changed_.wait_for(lock, std::chrono::duration<double>(seconds), [this] { return is_over_; })) return;
+    // Second by second: of a time in which the whole job was suspended only one counts.
+    for (double left = seconds; left > 0; left -= 1.0)
+      if (changed_.wait_for(lock, std::chrono::duration<double>(std::min(left, 1.0)), [this] { return is_over_; }))
+        return;
     log_error("{}", message);
     flush_log();
     std::_Exit(exit_code);  // nothing of MPI may be waited for

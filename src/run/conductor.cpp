@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "spectrace/comm/launch.hpp"
+#include "spectrace/core/awake_time.hpp"
 #include "spectrace/core/log.hpp"
 #include "spectrace/core/stopwatch.hpp"
 #include "spectrace/numerics/tensor.hpp"
@@ -124,10 +125,12 @@ class ComputeThread {
 /// Root's part: hands out, hears reports, notices silence, says when to leave.
 class Root {
  public:
-  Root(const RunContext& context, Communicator& communicator, const Patience& patience, FolderLock* lock)
+  Root(const RunContext& context, Communicator& communicator, const Patience& patience, const AwakeTime& awake,
+       FolderLock* lock)
       : context_(context),
         communicator_(communicator),
         patience_(patience),
+        awake_(awake),
         scheduler_(context.job.models.size(), communicator.size()),
         outcomes_(context.job.models.size()),
         rows_(context.job.models.size()),
@@ -138,7 +141,8 @@ class Root {
   }
 
   void step() {
-    lock_->heartbeat();
+    if (!lock_->heartbeat())
+      end_at_once("another run has taken '" + context_.job.output.string() + "' while this one stood still");
     while (auto message = communicator_.try_receive(kToRoot)) hear(message->source, Json::parse(message->bytes));
     if (!leaving_) {
       if (!stopping_) hand_out();
@@ -178,7 +182,7 @@ class Root {
   struct Rank {
     bool ready = false, busy = false, left = false;
     double flops = 0;
-    Stopwatch since_heard;
+    double heard_s = 0;  // AwakeTime
     Stopwatch since_given;
     std::string host;
     long pid = 0;
@@ -215,7 +219,7 @@ class Root {
 
   void hear(int from, const Json& message) {
     Rank& speaker = rank(from);
-    speaker.since_heard.restart();
+    speaker.heard_s = awake_.passed_s();
     const auto& what = message.at("say").get_ref<const std::string&>();
     speaker.flops = message.value("flops", speaker.flops);
     if (what == "ready") {
@@ -322,18 +326,20 @@ class Root {
   void notice_silence() {
     for (int number = 0; number < communicator_.size(); ++number) {
       Rank& other = rank(number);
-      if (other.left || other.since_heard.elapsed_s() < patience_.silence_s) continue;
-      log_error(
-          "rank {}{} has given no sign of life for {:.0f} s: its host or process is gone or stands still. The run "
-          "ends; what is finished is safe: run the same command again to go on.",
-          number, other.host.empty() ? "" : fmt::format(" (process {} on {})", other.pid, other.host),
-          patience_.silence_s);
-      SweepState now = state();
-      now.state = "failed";
-      display_.write(now);
-      flush_log();
-      communicator_.abort(kNothingReadOrWritten);
+      if (other.left || awake_.passed_s() - other.heard_s < patience_.silence_s) continue;
+      end_at_once(fmt::format(
+          "rank {}{} has given no sign of life for {:.0f} s: its host or process is gone or stands still", number,
+          other.host.empty() ? "" : fmt::format(" (process {} on {})", other.pid, other.host), patience_.silence_s));
     }
+  }
+
+  void end_at_once(const std::string& why) {
+    log_error("{}. The run ends; what is finished is safe: run the same command again to go on.", why);
+    SweepState now = state();
+    now.state = "failed";
+    display_.write(now);
+    flush_log();
+    communicator_.abort(kNothingReadOrWritten);
   }
 
   const ModelEntry& entry(std::size_t model) const { return context_.job.models[model]; }
@@ -358,6 +364,7 @@ class Root {
   const RunContext& context_;
   Communicator& communicator_;
   Patience patience_;
+  const AwakeTime& awake_;
   Scheduler scheduler_;
   std::vector<ModelOutcome> outcomes_;
   std::vector<std::vector<SummaryRow>> rows_;
@@ -377,8 +384,13 @@ class Root {
 class Rank {
  public:
   Rank(const std::shared_ptr<RunContext>& context, Communicator& communicator, const StopRequest& stop,
-       const Patience& patience)
-      : context_(*context), communicator_(communicator), stop_(stop), patience_(patience), compute_(context) {
+       const Patience& patience, const AwakeTime& awake)
+      : context_(*context),
+        communicator_(communicator),
+        stop_(stop),
+        patience_(patience),
+        awake_(awake),
+        compute_(context) {
     say({{"say", "ready"}, {"host", host_name()}, {"pid", ::getpid()}});
   }
 
@@ -398,10 +410,10 @@ class Rank {
     }
     if (since_said_.elapsed_s() > kAlivePeriod_s) say({{"say", "alive"}, {"flops", context_.flops_done.load()}});
     while (const auto message = communicator_.try_receive(kFromRoot)) {
-      since_heard_.restart();
+      heard_s_ = awake_.passed_s();
       if (!hear(Json::parse(message->bytes))) return false;
     }
-    if (since_heard_.elapsed_s() > patience_.silence_s) {
+    if (awake_.passed_s() - heard_s_ > patience_.silence_s) {
       log_error(
           "rank 0 has given no sign of life for {:.0f} s (seen by rank {} on {}). The run ends; what is finished "
           "is safe: run the same command again to go on.",
@@ -450,20 +462,24 @@ class Rank {
   Communicator& communicator_;
   const StopRequest& stop_;
   Patience patience_;
+  const AwakeTime& awake_;
   ComputeThread compute_;
   bool stop_said_ = false;
   int code_ = 0;
-  Stopwatch since_said_, since_heard_;
+  Stopwatch since_said_;
+  double heard_s_ = 0;  // AwakeTime
 };
 
 }  // namespace
 
 SweepOutcome conduct(const std::shared_ptr<RunContext>& context, Communicator& communicator, const StopRequest& stop,
                      const Patience& patience, FolderLock* lock) {
+  AwakeTime awake;
   std::unique_ptr<Root> root;
-  if (lock != nullptr) root = std::make_unique<Root>(*context, communicator, patience, lock);
-  Rank rank(context, communicator, stop, patience);
+  if (lock != nullptr) root = std::make_unique<Root>(*context, communicator, patience, awake, lock);
+  Rank rank(context, communicator, stop, patience, awake);
   for (bool stay = true; stay;) {
+    awake.tick();
     stay = rank.step();
     if (root) root->step();
     if (!rank.carry()) std::this_thread::sleep_for(kPollPeriod);
@@ -471,6 +487,7 @@ SweepOutcome conduct(const std::shared_ptr<RunContext>& context, Communicator& c
   // Everyone has been told to leave; root hears the last words.
   if (root)
     while (!root->all_have_left()) {
+      awake.tick();
       root->step();
       std::this_thread::sleep_for(kPollPeriod);
     }

@@ -117,10 +117,21 @@ FolderLock::~FolderLock() {
   ::close(descriptor_);
 }
 
-void FolderLock::heartbeat() {
-  if (since_touch_.elapsed_s() < kTouchPeriod_s) return;
+bool FolderLock::heartbeat() {
+  if (since_touch_.elapsed_s() < kTouchPeriod_s) return true;
+  // Who was suspended for long may have been taken for gone, where locks are not seen from host to host.
+  if (since_touch_.elapsed_s() > kStaleAfter_s && is_taken()) return false;
   since_touch_.restart();
   ::futimens(descriptor_, nullptr);
+  return true;
+}
+
+bool FolderLock::is_taken() const {
+  const int descriptor = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) return false;  // the folder may be away for a moment
+  const Holder holder = read_holder(descriptor);
+  ::close(descriptor);
+  return !holder.host.empty() && (holder.pid != ::getpid() || holder.host != host_name());
 }
 
 }  // namespace spectrace

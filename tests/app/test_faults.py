@@ -295,9 +295,7 @@ def test_rank_that_stands_still_ends_the_run_by_name(tmp_path):
     process = start(path, "--deadline", "3", ranks=2)
     wait_for(lambda: state_of(tmp_path / "job").get("num_ranks_at_work", 0) > 0, process)
     root = state_of(tmp_path / "job")["pid"]
-    others = [int(p.name) for p in pathlib.Path("/proc").iterdir() if p.name.isdigit()
-              and str(path).encode() in command_line(p) and command_line(p).startswith(str(PROGRAM).encode()) and int(p.name) != root]
-    (other,) = others
+    (other,) = set(ranks_of(path)) - {root}
     os.kill(other, signal.SIGSTOP)
     try:
         _, stderr = process.communicate(timeout=60)
@@ -308,6 +306,40 @@ def test_rank_that_stands_still_ends_the_run_by_name(tmp_path):
             pass
     assert process.returncode == 3, stderr
     assert f"process {other} on {socket.gethostname()}" in stderr and "no sign of life" in stderr
+
+
+def ranks_of(path):
+    return [int(p.name) for p in pathlib.Path("/proc").iterdir()
+            if p.name.isdigit() and str(path).encode() in command_line(p) and command_line(p).startswith(str(PROGRAM).encode())]
+
+
+@pytest.mark.parametrize("ranks", [None, 2])
+def test_a_suspended_job_goes_on(tmp_path, ranks):
+    path = write_job(tmp_path, long_job(tmp_path))
+    process = start(path, "--deadline", "3", ranks=ranks)
+    wait_for(lambda: state_of(tmp_path / "job").get("num_ranks_at_work", 0) > 0, process)
+    suspended = ranks_of(path)
+    assert len(suspended) == (ranks or 1)
+    for pid in suspended:
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(7)
+    assert state_of(tmp_path / "job")["state"] == "running"
+    for pid in suspended:
+        os.kill(pid, signal.SIGCONT)
+    _, stderr = process.communicate(timeout=90)
+    assert process.returncode == 0 and "sign of life" not in stderr, stderr
+
+
+def test_a_folder_that_was_taken_meanwhile_ends_the_run(tmp_path):
+    path = write_job(tmp_path, long_job(tmp_path, 3000))
+    process = start(path)
+    wait_for(lambda: state_of(tmp_path / "job").get("num_ranks_at_work", 0) > 0, process)
+    os.kill(process.pid, signal.SIGSTOP)
+    time.sleep(16)  # as long as others watch a lock before they take it
+    (tmp_path / "job" / "run.lock").write_text('{"host": "elsewhere", "pid": 7}\n')
+    os.kill(process.pid, signal.SIGCONT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 3 and "another run has taken" in stderr, stderr
 
 
 def command_line(process):

@@ -16,8 +16,8 @@ class TimeLimit {
   TimeLimit(const TimeLimit&) = delete;
   TimeLimit& operator=(const TimeLimit&) = delete;
 
-  /// From now on the process has so many seconds; then it says `message` and leaves with `exit_code`. Takes the place
-  /// of the limit before.
+  /// From now on the process has so many seconds, not counting those in which it was suspended; then it says `message`
+  /// and leaves with `exit_code`. Takes the place of the limit before.
   void begin(double seconds, std::string message, int exit_code);
   /// The step is over.
   void end();

@@ -20,10 +20,13 @@ class FolderLock {
   FolderLock(const FolderLock&) = delete;
   FolderLock& operator=(const FolderLock&) = delete;
 
-  /// To be called often: touches the file when it is due.
-  void heartbeat();
+  /// To be called often: touches the file when it is due. False if another run has taken the folder, which can be where
+  /// this one stood still for long.
+  [[nodiscard]] bool heartbeat();
 
  private:
+  bool is_taken() const;
+
   std::filesystem::path path_;
   int descriptor_ = -1;
   Stopwatch since_touch_;
