@@ -54,15 +54,20 @@ RunEnd run_under_mpi(const CommandLine& line, int& argc, char**& argv) {
   }
 }
 
-int run(const CommandLine& line, int& argc, char**& argv) {
-  const RunEnd end = run_under_mpi(line, argc, argv);
-  if (!end.abandoned) return end.exit_code;
+/// Leaves at once. What libraries would still tidy up takes libtorch a good part of a small job's time; a thread of an
+/// abandoned run may still use it; and a rank that is done could still be stopped there, which mpirun would wait for.
+[[noreturn]] void leave(int exit_code) {
+  flush_log();
   std::fflush(nullptr);
-  std::_Exit(end.exit_code);
+  std::_Exit(exit_code);
 }
 
 int dispatch(const CommandLine& line, const CLI::App& app, int& argc, char**& argv) {
-  if (line.subcommand == "run") return run(line, argc, argv);
+  if (line.subcommand == "run") {
+    const RunEnd end = run_under_mpi(line, argc, argv);
+    if (end.abandoned) leave(end.exit_code);
+    return end.exit_code;
+  }
   set_log(parse_log_level(line.log_level), 0);
   if (line.subcommand == "plan") return command_plan(line);
   if (line.subcommand == "check") return command_check(line);
@@ -73,9 +78,7 @@ int dispatch(const CommandLine& line, const CLI::App& app, int& argc, char**& ar
   return kAllDone;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run_program(int argc, char** argv) {
   // Not for users: the program starts itself so, and what it does there never becomes a rank.
   constexpr const char* vet = "vet-results";
   if (argc == 6 && argv[1] == std::string_view(vet)) vet_results(argv[2], argv[3], argv[4], argv[5]);
@@ -98,4 +101,15 @@ int main(int argc, char** argv) {
     log_error("{}. This is a bug in spectrace.", error.what());
     return kNothingReadOrWritten;
   }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const int exit_code = run_program(argc, argv);
+#ifdef __SANITIZE_ADDRESS__  // it looks for leaks at the end
+  return exit_code;
+#else
+  leave(exit_code);
+#endif
 }
