@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <iostream>
 #include <string_view>
 
 #include "spectrace/app/command_line.hpp"
@@ -58,6 +59,7 @@ RunEnd run_under_mpi(const CommandLine& line, int& argc, char**& argv) {
 /// abandoned run may still use it; and a rank that is done could still be stopped there, which mpirun would wait for.
 [[noreturn]] void leave(int exit_code) {
   flush_log();
+  std::cout.flush();
   std::fflush(nullptr);
   std::_Exit(exit_code);
 }
