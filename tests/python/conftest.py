@@ -1,4 +1,5 @@
 import pathlib
+import shutil
 
 import pytest
 from fake_results import FakeModel, write_folder
@@ -22,3 +23,23 @@ def folder(tmp_path) -> pathlib.Path:
         FakeModel("mole", num_layers=6, scale=0.5, sets=sets, failed_prompts=("b",)),
         FakeModel("bat", error="config.json is missing (no such file). Is the path right?"),
     ])
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory):
+    """Headless Chromium."""
+    browser, chromedriver = (shutil.which(name) for name in ("chromium", "chromedriver"))
+    if not (browser and chromedriver):
+        pytest.skip("chromium and chromedriver are not installed (tools/setup --tests)")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(chromedriver))
+    driver.set_script_timeout(120)  # of a loaded machine
+    yield driver
+    driver.quit()

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import time
 
 import pytest
@@ -10,8 +9,6 @@ import spectrace
 from fake_results import FakeModel, write_folder, zoo
 from spectrace import report
 
-BROWSER, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
-pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="chromium and chromedriver are not installed (tools/setup --tests)")
 WIDTHS = (390, 1280)
 PATIENCE_S = 120  # of a loaded machine; a page that is right takes a second
 
@@ -28,21 +25,6 @@ def page(tmp_path_factory):
     with spectrace.open_results(folder) as results:
         report.write_report(results, folder / "report")
     return folder / "report" / "report.html"
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory):
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture

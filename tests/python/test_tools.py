@@ -43,7 +43,7 @@ def test_layers_name_what_breaks_them(root, tree, file, line, message):
     assert run.returncode == 1 and message in run.stdout
 
 
-@pytest.mark.parametrize("tool", ["setup", "test", "demo"])
+@pytest.mark.parametrize("tool", ["setup", "test", "demo", "docs"])
 def test_unknown_options_are_wrong_usage(root, tool):
     run = subprocess.run([root / "tools" / tool, "--no-such-option"], capture_output=True, text=True)
     assert run.returncode == 2 and "usage" in run.stderr
