@@ -121,9 +121,14 @@ void copy_tile(const std::byte* source, const ElementBlock& block, std::byte* ou
 
 template <typename To>
 void convert_elements(StorageType type, const std::byte* source, std::int64_t count, To* out) {
-  with_format(type, [&]<typename Format>(Format) {
-    for (std::int64_t i = 0; i < count; ++i) out[i] = Format::template convert<To>(load<Format>(source, i));
-  });
+  if constexpr (sizeof(To) == 2) {
+    SPECTRACE_ASSERT(type == storage_type_of<To>());
+    std::memcpy(out, source, static_cast<std::size_t>(count) * sizeof(To));
+  } else {
+    with_format(type, [&]<typename Format>(Format) {
+      for (std::int64_t i = 0; i < count; ++i) out[i] = Format::template convert<To>(load<Format>(source, i));
+    });
+  }
 }
 
 void copy_block(StorageType type, const std::byte* source, const ElementBlock& block, std::byte* out) {
@@ -144,13 +149,22 @@ template <typename To>
 std::int64_t count_non_finite(const To* values, std::int64_t count) {
   // inf - inf and NaN - NaN are NaN, which differs from everything; all else gives 0.
   std::int64_t found = 0;
-  for (std::int64_t i = 0; i < count; ++i) found += values[i] - values[i] != To{0};
+  if constexpr (sizeof(To) == 2) {
+    constexpr std::uint16_t exponent = std::is_same_v<To, at::BFloat16> ? 0x7f80 : 0x7c00;
+    for (std::int64_t i = 0; i < count; ++i) found += (values[i].x & exponent) == exponent;
+  } else {
+    for (std::int64_t i = 0; i < count; ++i) found += values[i] - values[i] != To{0};
+  }
   return found;
 }
 
 template void convert_elements(StorageType, const std::byte*, std::int64_t, float*);
 template void convert_elements(StorageType, const std::byte*, std::int64_t, double*);
+template void convert_elements(StorageType, const std::byte*, std::int64_t, at::BFloat16*);
+template void convert_elements(StorageType, const std::byte*, std::int64_t, at::Half*);
 template std::int64_t count_non_finite(const float*, std::int64_t);
 template std::int64_t count_non_finite(const double*, std::int64_t);
+template std::int64_t count_non_finite(const at::BFloat16*, std::int64_t);
+template std::int64_t count_non_finite(const at::Half*, std::int64_t);
 
 }  // namespace spectrace

@@ -65,7 +65,7 @@ template <typename To>
 std::int64_t read_contiguous(const RegionSource& source, StorageType type, std::uint64_t offset, std::int64_t count,
                              To* out, Xxh3* hash) {
   const std::int64_t size = element_size_bytes(type);
-  const bool same_type = type == (std::is_same_v<To, float> ? StorageType::float32 : StorageType::float64);
+  const bool same_type = type == storage_type_of<To>();
   std::int64_t non_finite = 0;
   if (source.use_mmap || !same_type) {
     visit_chunks(source, offset, static_cast<std::uint64_t>(count * size), [&](std::span<const std::byte> bytes) {
@@ -254,7 +254,12 @@ std::unique_ptr<std::byte[]> gather_region(const RegionSource& source, const Ten
 
 template std::int64_t read_region(const RegionSource&, const TensorInfo&, std::int64_t, std::int64_t, float*, Xxh3*);
 template std::int64_t read_region(const RegionSource&, const TensorInfo&, std::int64_t, std::int64_t, double*, Xxh3*);
+template std::int64_t read_region(const RegionSource&, const TensorInfo&, std::int64_t, std::int64_t, at::BFloat16*,
+                                  Xxh3*);
+template std::int64_t read_region(const RegionSource&, const TensorInfo&, std::int64_t, std::int64_t, at::Half*, Xxh3*);
 template std::int64_t convert_region(StorageType, const std::byte*, std::int64_t, float*, Xxh3*);
 template std::int64_t convert_region(StorageType, const std::byte*, std::int64_t, double*, Xxh3*);
+template std::int64_t convert_region(StorageType, const std::byte*, std::int64_t, at::BFloat16*, Xxh3*);
+template std::int64_t convert_region(StorageType, const std::byte*, std::int64_t, at::Half*, Xxh3*);
 
 }  // namespace spectrace

@@ -51,9 +51,27 @@ void with_data(const Tensor& out, const Task& task) {
   task(out.mutable_data_ptr<float>());
 }
 
+/// The same, of the types that are stored too.
+template <typename Task>
+void with_data_as_stored(const Tensor& out, const Task& task) {
+  if (out.scalar_type() == at::kBFloat16) return task(out.mutable_data_ptr<at::BFloat16>());
+  if (out.scalar_type() == at::kHalf) return task(out.mutable_data_ptr<at::Half>());
+  with_data(out, task);
+}
+
 template <typename To>
 constexpr at::ScalarType scalar_type_of() {
-  return std::is_same_v<To, double> ? at::kDouble : at::kFloat;
+  return c10::CppTypeToScalarType<To>::value;
+}
+
+/// Of a tensor that is read: the type that is asked for, or the one that is stored where it holds less and stays.
+at::ScalarType type_to_read(const TensorInfo& tensor, ComputeType type, Widening widening) {
+  if (widening == Widening::later) {
+    if (tensor.type == StorageType::bfloat16) return at::kBFloat16;
+    if (tensor.type == StorageType::float16) return at::kHalf;
+    if (tensor.type == StorageType::float32) return at::kFloat;
+  }
+  return scalar_type(type);
 }
 
 /// "[12, 3]": the place in the tensor of element `position` of the rows from `first_row` on.
@@ -73,13 +91,14 @@ std::int64_t row_elements(const TensorInfo& tensor) {
 template <typename To, typename RowOf>
 [[noreturn]] void fail_non_finite(const TensorInfo& tensor, const RegionSource& source, const To* values,
                                   std::int64_t count, std::int64_t non_finite, const RowOf& row_of) {
-  const auto* const bad = std::find_if(values, values + count, [](To value) { return !std::isfinite(value); });
+  const auto* const bad =
+      std::find_if(values, values + count, [](To value) { return count_non_finite(&value, 1) > 0; });
   const std::int64_t position = bad - values, per_row = row_elements(tensor);
   const std::string place = place_text(tensor, row_of(position / per_row) * per_row + position % per_row);
   std::string why = std::to_string(non_finite) + " of " + std::to_string(count) + " values read; the first is " +
-                    (std::isnan(*bad) ? "NaN"
-                     : *bad > 0       ? "inf"
-                                      : "-inf") +
+                    (*bad != *bad   ? "NaN"
+                     : *bad > To{0} ? "inf"
+                                    : "-inf") +
                     " at " + place;
   if (tensor.type == StorageType::float64 && sizeof(To) == sizeof(float))
     why += "; or it is too large for float32: try --dtype float64";
@@ -97,9 +116,9 @@ void prefer_huge_pages(const Tensor& tensor) {
   if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // advice: may be refused
 }
 
-Tensor allocate(const TensorInfo& tensor, const std::vector<std::int64_t>& shape, ComputeType type) {
+Tensor allocate(const TensorInfo& tensor, const std::vector<std::int64_t>& shape, at::ScalarType type) {
   try {
-    Tensor out = at::empty(shape, at::TensorOptions().dtype(scalar_type(type)));
+    Tensor out = at::empty(shape, at::TensorOptions().dtype(type));
     prefer_huge_pages(out);
     return out;
   } catch (const c10::Error&) {
@@ -238,10 +257,10 @@ void TensorStore::read_segments_of_rows(const TensorInfo& tensor, std::span<cons
   });
 }
 
-Tensor TensorStore::read(const TensorInfo& tensor, ComputeType type) const {
+Tensor TensorStore::read(const TensorInfo& tensor, ComputeType type, Widening widening) const {
   expect_floating(tensor);
-  Tensor out = allocate(tensor, tensor.shape, type);
-  with_data(out, [&](auto* values) {
+  Tensor out = allocate(tensor, tensor.shape, type_to_read(tensor, type, widening));
+  with_data_as_stored(out, [&](auto* values) {
     const std::int64_t num_rows = tensor.shape.empty() ? 1 : tensor.shape[0];
     if (const auto non_finite = read_segments(tensor, 0, num_rows, values))
       fail_non_finite(tensor, source_of(tensor), values, out.numel(), non_finite, [](std::int64_t row) { return row; });
@@ -271,7 +290,7 @@ Tensor TensorStore::gather_rows(const TensorInfo& tensor, std::span<const std::i
   wanted.erase(std::unique(wanted.begin(), wanted.end()), wanted.end());
   auto shape = tensor.shape;
   shape[0] = static_cast<std::int64_t>(wanted.size());
-  const Tensor found = allocate(tensor, shape, type);
+  const Tensor found = allocate(tensor, shape, scalar_type(type));
   const std::int64_t per_row = row_elements(tensor);
   const std::size_t index = index_of(tensor);
   if (rows_->expected(index) && tensor.is_contiguous())

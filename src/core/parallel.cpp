@@ -7,7 +7,10 @@
 #include <limits>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
+
+#include "spectrace/core/error.hpp"
 
 namespace spectrace {
 namespace {
@@ -43,12 +46,14 @@ struct Loop {
 
 /// Threads without a task help whichever loop began last and has tasks left: so those that run out of tasks of an outer
 /// loop help the inner loops of the tasks that still run. Who calls a loop and waits for tasks of it that others work
-/// on helps loops that began later meanwhile. Nothing can wait in a circle: a task waits only for loops of its own.
+/// on helps loops that began later meanwhile. Nothing can wait in a circle: a task waits only for loops of its own, and
+/// who waits for a loop helps only those that began after it, whichever thread called them.
 class Pool {
  public:
   ~Pool() { resize(1); }
 
   int size() const { return static_cast<int>(workers_.size()) + 1; }
+  const std::function<void()>& start() const { return start_; }
 
   void set_start(std::function<void()> start) {
     const int size_now = size();
@@ -130,6 +135,60 @@ Pool& pool() {
 void set_num_threads(int num_threads) { pool().resize(std::max(1, num_threads)); }
 int num_threads() { return pool().size(); }
 void set_worker_start(std::function<void()> start) { pool().set_start(std::move(start)); }
+
+SideThread::~SideThread() {
+  {
+    const std::lock_guard lock(mutex_);
+    ending_ = true;
+  }
+  changed_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+void SideThread::begin(std::function<void()> work) {
+  const std::lock_guard lock(mutex_);
+  SPECTRACE_ASSERT(!work_);
+  error_ = nullptr;
+  work_ = std::move(work);
+  if (!thread_.joinable()) thread_ = std::thread([this] { serve(); });
+  changed_.notify_all();
+}
+
+void SideThread::settle() noexcept {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return !work_; });
+}
+
+void SideThread::wait() {
+  settle();
+  const std::lock_guard lock(mutex_);
+  if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+}
+
+bool SideThread::is_under_way() const {
+  const std::lock_guard lock(mutex_);
+  return static_cast<bool>(work_);
+}
+
+void SideThread::serve() {
+  if (const auto& start = pool().start()) start();
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [&] { return ending_ || work_; });
+    if (!work_) return;
+    lock.unlock();
+    std::exception_ptr error;
+    try {
+      work_();
+    } catch (...) {
+      error = std::current_exception();
+    }
+    lock.lock();
+    error_ = error;
+    work_ = nullptr;
+    changed_.notify_all();
+  }
+}
 
 void parallel_for(std::int64_t num_tasks, const std::function<void(std::int64_t)>& task) {
   if (num_tasks <= 1 || pool().size() == 1) {

@@ -42,6 +42,9 @@ std::uint64_t num_slots(const std::vector<std::int64_t>& shape) {
 
 class Encoder {
  public:
+  /// @param num_values of arrays that will come: hidden states are megabytes, and a string that grows copies them
+  /// twice.
+  explicit Encoder(std::size_t num_values) { bytes_.reserve(num_values * sizeof(double) + 4096); }
   template <typename T>
   void put(T value) {
     static_assert(std::is_arithmetic_v<T>);
@@ -133,7 +136,9 @@ Array Array::filled_with_nan(std::vector<std::int64_t> shape) {
 }
 
 std::string encode_record(const Record& record) {
-  Encoder encoder;
+  std::size_t num_values = 0;
+  for (const auto& [name, array] : record.arrays) num_values += array.values.size();
+  Encoder encoder(num_values);
   encoder.put_raw(kMagic);
   encoder.put(kVersion);
   encoder.put_text(record.error);

@@ -8,11 +8,11 @@
 
 namespace spectrace {
 
-/// Weights on a device. What was read as one tensor is brought there as one, whatever views of it there are, and the
-/// views keep their strides: products take the same paths as with the originals.
+/// Weights on a device, in the compute type. What was read as one tensor is brought there as one, whatever views of it
+/// there are, and the views keep their strides: products take the same paths as with the originals.
 class DeviceCopies {
  public:
-  explicit DeviceCopies(const Device& device) : device_(device) {}
+  DeviceCopies(const Device& device, ComputeType type) : device_(device), type_(scalar_type(type)) {}
 
   Tensor of(const Tensor& host);
   Linear of(const Linear& host) { return {of(host.weight), of(host.bias)}; }
@@ -24,6 +24,7 @@ class DeviceCopies {
 
  private:
   const Device device_;
+  const at::ScalarType type_;
   std::map<const c10::StorageImpl*, Tensor> brought_;  // flat
 };
 

@@ -166,7 +166,7 @@ Embedded embed(const ModelDescription& model, const TensorStore& store, const To
       }
     return device.bring(found);
   };
-  DeviceCopies copies(device);
+  DeviceCopies copies(device, type);
   Tensor hidden = look_up(sources.token, batch.token_ids);
   if (sources.scale != 1.0) hidden.mul_(sources.scale);
   if (sources.project_in) hidden = apply_linear(copies.of(reader.read(*sources.project_in)), hidden);
@@ -240,7 +240,7 @@ Tensor apply_final_norm(const ModelDescription& model, const TensorStore& store,
   if (!model.embedding.final_norm) return hidden;
   const ComputeType type = compute_type(hidden);
   const Device device = Device::of(hidden);
-  const Norm norm = DeviceCopies(device).of(WeightReader(store, type).read(*model.embedding.final_norm));
+  const Norm norm = DeviceCopies(device, type).of(WeightReader(store, type).read(*model.embedding.final_norm));
   Tensor result = at::empty_like(hidden);
   for_row_chunks(
       device, hidden.size(0), pieces_on(device, model, type).rows, [&](std::int64_t first, std::int64_t count) {

@@ -32,7 +32,7 @@ Tensor WeightReader::read_stored(const std::string& name) const {
   const TensorInfo* info = store_.find(name);
   if (!info)
     throw InputError(ErrorKind::model, store_.folder().string() + ": tensor '" + name + "' is not in the checkpoint");
-  return store_.read(*info, type_);
+  return store_.read(*info, type_, widening_);
 }
 
 Linear WeightReader::read(const LinearSource& source) {
@@ -61,9 +61,9 @@ std::optional<Tensor> as_float32(const Tensor& matrix) {
 }  // namespace
 
 LayerWeights read_layer(const ModelDescription& model, const TensorStore& store, std::int64_t layer, ComputeType type,
-                        const AttentionWeights* read_already) {
+                        const AttentionWeights* read_already, Widening widening) {
   const LayerSources& sources = model.layers.at(static_cast<std::size_t>(layer));
-  WeightReader reader(store, type);
+  WeightReader reader(store, type, widening);
   LayerWeights weights;
   // Weights first, then biases: a fused matrix is read once for all its parts.
   const std::pair<Linear*, const LinearSource*> projections[] = {
@@ -100,17 +100,17 @@ LayerWeights read_layer(const ModelDescription& model, const TensorStore& store,
 }
 
 Tensor DeviceCopies::of(const Tensor& host) {
-  if (device_.is_host()) return host;
+  if (device_.is_host() && host.scalar_type() == type_) return host;
   Tensor& flat = brought_[host.storage().unsafeGetStorageImpl()];
   if (!flat.defined()) {
     const auto size = static_cast<std::int64_t>(host.storage().nbytes() / host.element_size());
-    flat = device_.bring(host.as_strided({size}, {1}, 0));
+    flat = device_.bring(host.as_strided({size}, {1}, 0), type_);
   }
   return flat.as_strided(host.sizes(), host.strides(), host.storage_offset());
 }
 
-LayerWeights on_device(const LayerWeights& host, const Device& device) {
-  DeviceCopies copies(device);
+LayerWeights on_device(const LayerWeights& host, const Device& device, ComputeType type) {
+  DeviceCopies copies(device, type);
   LayerWeights there;
   there.w_q = copies.of(host.w_q);
   there.w_k = copies.of(host.w_k);
@@ -126,6 +126,11 @@ LayerWeights on_device(const LayerWeights& host, const Device& device) {
   there.mlp_up = copies.of(host.mlp_up);
   there.mlp_down = copies.of(host.mlp_down);
   return there;
+}
+
+AttentionWeights widened(const AttentionWeights& read, ComputeType type) {
+  DeviceCopies copies(Device::cpu(), type);
+  return {copies.of(read.w_q), copies.of(read.w_k), copies.of(read.w_v), copies.of(read.w_o)};
 }
 
 AttentionWeights read_attention_weights(const ModelDescription& model, const TensorStore& store, std::int64_t layer,

@@ -10,7 +10,8 @@ namespace spectrace {
 /// Reads sources in canonical form. The tensor read last is kept, so that q, k and v are views of one fused tensor.
 class WeightReader {
  public:
-  WeightReader(const TensorStore& store, ComputeType type) : store_(store), type_(type) {}
+  WeightReader(const TensorStore& store, ComputeType type, Widening widening = Widening::here)
+      : store_(store), type_(type), widening_(widening) {}
 
   Tensor read(const TensorSource& source);  // [canonical_shape()]
   Linear read(const LinearSource& source);
@@ -24,6 +25,7 @@ class WeightReader {
 
   const TensorStore& store_;
   const ComputeType type_;
+  const Widening widening_;
   std::string last_name_;
   Tensor last_;
 };

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/Event.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
 #include <link.h>
@@ -12,7 +13,9 @@
 #include <array>
 #include <cstdlib>
 #include <filesystem>
+#include <map>
 #include <mutex>
+#include <vector>
 
 #include "device_driver.hpp"
 #include "spectrace/core/error.hpp"
@@ -21,8 +24,8 @@
 namespace spectrace {
 namespace {
 
-/// What is pinned at once for one copy; libtorch takes a piece back for others as soon as its bytes have left.
-constexpr std::int64_t kPinnedBytes = std::int64_t{64} << 20;
+/// Bytes go to a device through two pinned buffers of this size: while one leaves, the other is filled.
+constexpr std::int64_t kPinnedBytes = Device::kBroughtAtOnce, kPinnedBuffers = 2;
 
 constexpr const char* kDriverLibrary = "libcuda.so.1";
 
@@ -90,6 +93,26 @@ Tensor pinned(at::IntArrayRef sizes, at::ScalarType type) {
   return at::empty(sizes, at::TensorOptions(type).pinned_memory(true));
 }
 
+/// Contiguous, of one dimension and of the same size. One thread does not reach the speed of a GPU's bus.
+void copy_on_all_threads(const Tensor& from, const Tensor& to) {
+  constexpr std::int64_t kElements = std::int64_t{1} << 20;
+  const std::int64_t count = from.numel();
+  parallel_for((count + kElements - 1) / kElements, [&](std::int64_t task) {
+    const std::int64_t first = task * kElements, size = std::min(kElements, count - first);
+    to.narrow(0, first, size).copy_(from.narrow(0, first, size));
+  });
+}
+
+/// The device's second stream: always the same one, since libtorch keeps freed memory for each stream apart.
+c10::Stream side_stream(at::Device device) {
+  static std::mutex mutex;
+  static std::map<std::string, c10::Stream> streams;
+  const std::lock_guard lock(mutex);
+  auto found = streams.find(device.str());
+  if (found == streams.end()) found = streams.emplace(device.str(), guard_of(device).getNewStream(device)).first;
+  return found->second;
+}
+
 }  // namespace
 
 CudaObstacle find_cuda_obstacle(const std::string& driver, const std::string& folder) {
@@ -128,18 +151,35 @@ void Device::for_tasks(std::int64_t num_tasks, const std::function<void(std::int
   for (std::int64_t i = 0; i < num_tasks; ++i) task(i);
 }
 
-Tensor Device::bring(const Tensor& host) const {
+Tensor Device::bring(const Tensor& host, std::optional<at::ScalarType> wanted) const {
   SPECTRACE_ASSERT(host.device().is_cpu());
-  if (is_host()) return host;
+  const at::ScalarType stored = host.scalar_type(), type = wanted.value_or(stored);
+  if (is_host() && type == stored) return host;
   SPECTRACE_ASSERT(host.is_contiguous());
-  const Tensor there = at::empty(host.sizes(), options(host.scalar_type()));
+  const Tensor there = at::empty(host.sizes(), options(type));
   const Tensor from = host.view(-1), to = there.view(-1);
-  const std::int64_t most = kPinnedBytes / host.element_size();
-  for (std::int64_t first = 0; first < from.numel(); first += most) {
-    const std::int64_t count = std::min(most, from.numel() - first);
-    const Tensor piece = pinned({count}, host.scalar_type());
-    piece.copy_(from.narrow(0, first, count));
-    to.narrow(0, first, count).copy_(piece, /*non_blocking=*/true);
+  if (is_host()) {
+    copy_on_all_threads(from, to);
+    return there;
+  }
+  const std::int64_t total = from.numel(), most = kPinnedBytes / host.element_size();
+  struct Buffer {
+    Tensor memory;
+    c10::Event has_left;
+  };
+  std::vector<Buffer> buffers;
+  for (std::int64_t first = 0; first < total; first += most) {
+    const std::int64_t count = std::min(most, total - first), piece = first / most;
+    if (piece < kPinnedBuffers) buffers.push_back({pinned({count}, stored), c10::Event(device_.type())});
+    Buffer& buffer = buffers[static_cast<std::size_t>(piece % kPinnedBuffers)];
+    if (piece >= kPinnedBuffers) buffer.has_left.synchronize();
+    const Tensor bytes = buffer.memory.narrow(0, 0, count), target = to.narrow(0, first, count);
+    copy_on_all_threads(from.narrow(0, first, count), bytes);
+    // What is narrower than its target comes as it is and is widened there.
+    const Tensor raw = type == stored ? target : at::empty({count}, options(stored));
+    raw.copy_(bytes, /*non_blocking=*/true);
+    if (total > kPinnedBuffers * most) buffer.has_left.record(guard_of(device_).getStream(device_));
+    if (type != stored) target.copy_(raw);
   }
   return there;
 }
@@ -157,6 +197,16 @@ void Device::wait() const {
   if (is_host()) return;
   const auto guard = guard_of(device_);
   guard.synchronizeStream(guard.getStream(device_));
+}
+
+SideStream::SideStream(const Device& device) {
+  if (device.is_host()) return;
+  device.make_current();
+  before_ = guard_of(device.device_).exchangeStream(side_stream(device.device_));
+}
+
+SideStream::~SideStream() {
+  if (before_) guard_of(before_->device()).exchangeStream(*before_);
 }
 
 void Device::make_current() const {

@@ -110,6 +110,7 @@ DeviceNeed device_memory_need(const ModelDescription& model, const ModelPlan& pl
   if (largest_batch == 0) return need;
   for (std::int64_t l = 0; l < model.num_layers; ++l)
     need.layer = std::max(need.layer, 2 * layer_size_bytes(model, l, dtype));
+  need.layer += std::min(need.layer / 4, Device::kBroughtAtOnce);  // not yet widened: at most half of a layer
   need.one_batch = largest_batch * model.hidden_size * (dtype == ComputeType::float64 ? 8 : 4);
   need.workspace = block_workspace_bytes(model, largest_batch, longest, dtype, device) +
                    (plan.analyses.attention ? attention_statistics_device_bytes(model.num_heads, longest) : 0);

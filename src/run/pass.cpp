@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <map>
 #include <memory>
 #include <optional>
@@ -11,6 +12,7 @@
 
 #include "error_of.hpp"
 #include "spectrace/core/log.hpp"
+#include "spectrace/core/parallel.hpp"
 #include "spectrace/core/stage_times.hpp"
 #include "spectrace/core/stopwatch.hpp"
 #include "spectrace/measure/unembedding.hpp"
@@ -160,6 +162,7 @@ class Pass {
                                                       arrival_->unit, options_.prompt_analyses));
       round.back()->go_on_from(arrival_->state, stream_.type(), stream_.device());
       arrival_.reset();
+      ++num_begun_;
     }
     return round;
   }
@@ -272,14 +275,38 @@ class Pass {
     const bool any_batch = std::any_of(round.begin(), round.end(), runs_here);
     if (!any_batch && layer_units.empty()) return;
 
-    LayerNeeds needs;
-    // Of layers that stay, all is read when the spectra want the first of it.
-    needs.weights = any_batch || (has_batches_ && options_.layers_stay);
-    needs.attention = !layer_units.empty();
-    needs.values = needs_values(layer_units, round);
-    const LoadedLayer& loaded = stream_.load(layer, needs);
-    if (any_batch) stream_.read_ahead(layer + 1 < options_.layers.last ? layer + 1 : options_.layers.first);
-    for (const std::size_t unit : layer_units) do_layer_unit(unit, loaded);
+    const LoadedLayer& loaded = stream_.load(layer, needs_of(layer_units, any_batch));
+    if (any_batch) read_ahead(layer);
+    // Spectra are the host's: beside the forward pass where a device leaves it free, else before it.
+    std::vector<Record> spectra(layer_units.size());
+    std::atomic<std::size_t> num_measured = 0;
+    std::size_t num_reported = 0;
+    const auto measure = [&](std::size_t i) {
+      spectra[i] = measure_layer_unit(layer_units[i], loaded);
+      return spectra[i].error.empty();
+    };
+    const auto report_measured = [&] {
+      for (; num_reported < num_measured; ++num_reported) {
+        const std::size_t unit = layer_units[num_reported];
+        report(unit, std::move(spectra[num_reported]), plan_.units[unit].flops);
+      }
+    };
+    const auto measure_rest = [&] {
+      for (; num_measured < layer_units.size(); report_measured()) {
+        measure(num_measured);
+        ++num_measured;
+      }
+    };
+    // Whatever ends this, what it uses stays until it has ended.
+    const std::unique_ptr<SideThread, void (*)(SideThread*)> ends(&beside_, [](SideThread* one) { one->settle(); });
+    if (any_batch && stream_.device().leaves_host_free()) {
+      // What fails is tried again when the forward pass is over: then it has the host's memory for itself.
+      beside_.begin([&] {
+        while (num_measured < layer_units.size() && measure(num_measured)) ++num_measured;
+      });
+    } else {
+      measure_rest();
+    }
     for (auto& batch : round) {
       if (batch->error || batch->next_layer != layer) continue;
       if (loaded.weights_error) batch->error = loaded.weights_error;
@@ -287,19 +314,39 @@ class Pass {
       if (!batch->error && loaded.values_error && batch->measurement.needs_value_spectra())
         batch->error = loaded.values_error;
     }
-    for (std::size_t first = 0; first < round.size();) first = run_some(layer, loaded, round, first);
+    for (std::size_t first = 0; first < round.size(); report_measured()) first = run_some(layer, loaded, round, first);
+    beside_.wait();
+    report_measured();
+    measure_rest();
     stream_.release(layer);
     log_debug("layer {} of {}: {:.2f} s", layer, model_.folder.string(), watch.elapsed_s());
   }
 
-  bool needs_values(const std::vector<std::size_t>& layer_units, const Round& round) const {
-    return std::any_of(layer_units.begin(), layer_units.end(),
-                       [&](std::size_t unit) { return plan_.units[unit].kind == UnitKind::heads; }) ||
-           std::any_of(round.begin(), round.end(),
-                       [](const auto& batch) { return !batch->error && batch->measurement.needs_value_spectra(); });
+  LayerNeeds needs_of(const std::vector<std::size_t>& layer_units, bool any_batch) const {
+    LayerNeeds needs;
+    // Of layers that stay, all is read when the spectra want the first of it.
+    needs.weights = any_batch || (has_batches_ && options_.layers_stay);
+    needs.attention = !layer_units.empty();
+    needs.values = (any_batch && options_.prompt_analyses.sheaf) ||
+                   std::any_of(layer_units.begin(), layer_units.end(),
+                               [&](std::size_t unit) { return plan_.units[unit].kind == UnitKind::heads; });
+    return needs;
   }
 
-  void do_layer_unit(std::size_t unit, const LoadedLayer& loaded) {
+  /// Of the layer that is read after this one, if it is known: the round's next one, or the first one of another round.
+  void read_ahead(std::int64_t layer) {
+    std::int64_t next = layer + 1;
+    if (next == options_.layers.last) {
+      if (num_begun_ == waiting_.size()) return;
+      next = options_.layers.first;
+    }
+    std::vector<std::size_t> there;
+    for (const std::size_t unit : layer_units_)
+      if (plan_.units[unit].layer == next && !too_large(unit)) there.push_back(unit);
+    stream_.read_ahead(next, needs_of(there, true));
+  }
+
+  Record measure_layer_unit(std::size_t unit, const LoadedLayer& loaded) const {
     const bool is_heads = plan_.units[unit].kind == UnitKind::heads;
     const StageTimer timer(is_heads ? Stage::heads : Stage::matrices);
     Record record;
@@ -313,7 +360,7 @@ class Pass {
             is_heads ? Stage::heads : Stage::matrices,
             is_heads ? heads_flops(description_) - value_spectra_flops(description_) : matrices_flops(description_));
       });
-    report(unit, error ? failed(*error) : std::move(record), plan_.units[unit].flops);
+    return error ? failed(*error) : std::move(record);
   }
 
   /// Runs the next batches from `first` on through the layer, as many as go together; returns the one after them.
@@ -403,12 +450,13 @@ class Pass {
   const PassEvents& events_;
   CertainNeed need_;
   std::vector<std::size_t> layer_units_, unembedding_units_;
-  std::vector<std::size_t> waiting_;  // all batches, in the order in which the first stage begins them
-  std::size_t num_begun_ = 0;
+  std::vector<std::size_t> waiting_;            // all batches, in the order in which the first stage begins them
+  std::size_t num_begun_ = 0;                   // of these, by this stage
   std::optional<PassEvents::Arrival> arrival_;  // did not fit into the round before
   bool has_batches_ = false;
   std::int64_t batches_a_round_ = 1;
   Stopwatch since_state_;
+  SideThread beside_;  // takes spectra while a device runs the forward pass
 };
 
 }  // namespace

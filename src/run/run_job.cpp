@@ -52,19 +52,27 @@ void remove_leftovers(const Job& job) {
   }
 }
 
-/// Every rank reads the same bytes: root's, which also takes the output folder.
-Job share_job(const RunOptions& options, Communicator& communicator, std::unique_ptr<FolderLock>& lock) {
+/// Every rank reads the same bytes: root's.
+Job share_job(const RunOptions& options, Communicator& communicator) {
   Job job;
   const std::string text = share_from_root(communicator, [&] {
     job = read_job(options.job_path, options.overrides);
-    expect_device(job.compute.device);
-    create_folders(job.output / "logs");
-    lock = std::make_unique<FolderLock>(job.output);
-    remove_leftovers(job);
     return communicator.size() > 1 ? resolve_job(job) : "";
   });
   if (!communicator.is_root()) job = parse_resolved_job(text);
   return job;
+}
+
+/// Root takes the output folder, which from here on is there. Collective.
+std::unique_ptr<FolderLock> take_output_folder(const Job& job, Communicator& communicator) {
+  std::unique_ptr<FolderLock> lock;
+  share_from_root(communicator, [&] {
+    create_folders(job.output / "logs");
+    lock = std::make_unique<FolderLock>(job.output);
+    remove_leftovers(job);
+    return std::string();
+  });
+  return lock;
 }
 
 /// One line a host: who runs where, on which cores.
@@ -174,11 +182,12 @@ RunEnd run_job(const RunOptions& options, Communicator& communicator, TimeLimit&
   };
   if (communicator.size() > 1) limit_step("the start of the run");
   const StopRequest stop(options.max_hours);
-  std::unique_ptr<FolderLock> lock;
   const auto context = std::make_shared<RunContext>();
-  context->job = share_job(options, communicator, lock);
+  context->job = share_job(options, communicator);
   return_freed_memory();  // a job as JSON is several times its prompts
+  // A rank that lacks what the job asks for ends the run before anything is made.
   const ChosenDevice chosen = choose_device(context->job.compute.device, communicator);
+  const auto lock = take_output_folder(context->job, communicator);
   context->device = chosen.device;
   context->device_bytes = chosen.bytes;
   if (!chosen.device.is_host()) context->job.compute.device_kind = chosen.device.kind();

@@ -29,7 +29,8 @@ struct Worker::Opened {
         model(with_kind(ErrorKind::model, [&] { return open_model_folder(preparation.folder, context.io); })),
         plan(plan_of(context.job, model, std::move(preparation.sets), preparation.analyses)),
         journal(context.journal_folder(context.job.models[index]), context.rank),
-        stream(model, context.job.compute.dtype, context.job.slicing, context.device) {}
+        stream(model, context.job.compute.dtype, context.job.slicing, context.device),
+        on_device(device_memory_need(model.description, plan, context.job.compute.dtype, context.device)) {}
 
   /// Notes in the record which bytes it was made of: what was read is what is identified. What is noted already, by
   /// those who had the batch before, stays.
@@ -62,6 +63,7 @@ struct Worker::Opened {
   ModelPlan plan;
   JournalWriter journal;
   LayerStream stream;
+  DeviceNeed on_device;
   std::vector<std::string> of_prompts, scratch;  // names of tensors
 };
 
@@ -272,9 +274,8 @@ Json Worker::work_on_opened(const Assignment& assignment) {
   // Layers stay if they are passed again: by a later round, or in a later assignment.
   std::int64_t may_stay = resident_bytes_limit(job, opened.model.description, opened.plan, context_.memory_bytes);
   if (!context_.device.is_host())
-    may_stay = std::min(may_stay, resident_bytes_limit(device_memory_need(opened.model.description, opened.plan,
-                                                                          job.compute.dtype, context_.device),
-                                                       options.hidden_bytes_limit, context_.device_bytes));
+    may_stay =
+        std::min(may_stay, resident_bytes_limit(opened.on_device, options.hidden_bytes_limit, context_.device_bytes));
   std::int64_t bytes = 0;
   for (std::int64_t layer = options.layers.first; layer < options.layers.last; ++layer)
     bytes += layer_size_bytes(opened.model.description, layer, job.compute.dtype);

@@ -19,9 +19,9 @@ if os.geteuid() == 0:
     ENVIRONMENT.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
 
 
-def spectrace(*arguments, ranks=None, environment=None, **options):
+def spectrace(*arguments, ranks=None, environment=None, program=PROGRAM, **options):
     """A finished process: stdout and stderr as text. `ranks`: under mpirun."""
-    command = [str(PROGRAM), *map(str, arguments)]
+    command = [str(program), *map(str, arguments)]
     if ranks is not None:
         command = ["mpirun", "-n", str(ranks), *command]
     return subprocess.run(
@@ -36,9 +36,9 @@ def write_job(folder, job, name="job.json"):
     return path
 
 
-def run_job(folder, job, *options, ranks=None, expect=0):
+def run_job(folder, job, *options, ranks=None, expect=0, program=PROGRAM):
     """Writes the job, runs it, returns the results folder."""
     path = write_job(folder, job)
-    done = spectrace("run", path, *options, ranks=ranks)
+    done = spectrace("run", path, *options, ranks=ranks, program=program)
     assert done.returncode == expect, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return folder / job.get("output", job["name"])

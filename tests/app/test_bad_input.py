@@ -315,6 +315,8 @@ def test_check_refuses_what_run_refuses(tmp_path):
     for command in ("run", "check"):
         done = spectrace(command, path)
         assert done.returncode == 2 and "device cuda" in done.stdout + done.stderr
+    done = spectrace("run", path, ranks=2)
+    assert done.returncode == 2 and "(rank 0 on " in done.stderr
     assert not (tmp_path / "sweep").exists()  # nothing is begun
     path = write_job(tmp_path, job)
     (tmp_path / "file").write_text("")

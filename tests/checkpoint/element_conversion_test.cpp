@@ -46,6 +46,25 @@ TEST(ElementConversion, every_bfloat16) {
   expect_all_patterns_equal<at::BFloat16, double>(StorageType::bfloat16, at::kDouble);
 }
 
+/// As stored: the same bits, whatever they say; and what is not finite is found as in float32.
+template <typename Half>
+void expect_same_bits_and_count(StorageType type) {
+  std::vector<std::uint16_t> bits(65536);
+  std::iota(bits.begin(), bits.end(), std::uint16_t{0});
+  std::vector<Half> got(bits.size());
+  convert_elements(type, reinterpret_cast<const std::byte*>(bits.data()), 65536, got.data());
+  EXPECT_EQ(std::memcmp(got.data(), bits.data(), 2 * bits.size()), 0);
+  std::vector<float> wide(bits.size());
+  convert_elements(type, reinterpret_cast<const std::byte*>(bits.data()), 65536, wide.data());
+  EXPECT_EQ(count_non_finite(got.data(), 65536), count_non_finite(wide.data(), 65536));
+  EXPECT_GT(count_non_finite(got.data(), 65536), 0);
+}
+
+TEST(ElementConversion, as_stored) {
+  expect_same_bits_and_count<at::Half>(StorageType::float16);
+  expect_same_bits_and_count<at::BFloat16>(StorageType::bfloat16);
+}
+
 TEST(ElementConversion, float64_to_float32_rounds_to_nearest_even) {
   const double ulp = std::ldexp(1.0, -23);
   const std::vector<double> given = {1 + ulp / 2, 1 + 3 * ulp / 2, 1 + ulp / 2 + ulp / 1024, -(1 + ulp / 4), 1e300};

@@ -56,6 +56,11 @@ TEST_F(TensorStoreTest, reads_every_type_in_both_ways) {
         const at::Tensor got = store.read(*store.find(name), type);
         EXPECT_EQ(got.scalar_type(), scalar_type(type));
         EXPECT_TRUE(at::equal(got, tensor.to(scalar_type(type)))) << name;
+        // What holds less stays as it is; what holds more is converted.
+        const at::Tensor stored = store.read(*store.find(name), type, Widening::later);
+        const bool is_wider = tensor.scalar_type() == at::kDouble;
+        EXPECT_EQ(stored.scalar_type(), is_wider ? scalar_type(type) : tensor.scalar_type());
+        EXPECT_TRUE(at::equal(stored.to(scalar_type(type)), got)) << name;
       }
     EXPECT_EQ(store.find("absent"), nullptr);
     EXPECT_EQ(store.find("zzz"), nullptr);
@@ -158,6 +163,8 @@ TEST_F(TensorStoreTest, names_the_first_value_that_is_not_finite) {
       const std::string path = file("model.safetensors").string();
       expect_input_error(ErrorKind::model, {path, "'layers.3.w'", "2 of 24 values", "NaN at [3, 2]"},
                          [&] { store.read(tensor, ComputeType::float32); });
+      expect_input_error(ErrorKind::model, {path, "'layers.3.w'", "2 of 24 values", "NaN at [3, 2]"},
+                         [&] { open(io).read(tensor, ComputeType::float64, Widening::later); });
       at::Tensor out = at::empty({2, 4}, at::kDouble);
       expect_input_error(ErrorKind::model, {path, "'layers.3.w'", "1 of 8 values", "-inf at [5, 1]"},
                          [&] { store.read_rows(tensor, 4, out); });

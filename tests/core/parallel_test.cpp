@@ -81,5 +81,45 @@ TEST(ParallelFor, nested_loops_run_every_task) {
   set_num_threads(1);
 }
 
+TEST(SideThread, shares_the_threads_with_the_loops_of_the_calling_one) {
+  for (const int threads : {1, 3}) {
+    set_num_threads(threads);
+    std::atomic<int> here = 0, beside = 0;
+    SideThread side;
+    side.begin([&] { parallel_for(200, [&](std::int64_t i) { beside += static_cast<int>(i); }); });
+    EXPECT_TRUE(side.is_under_way());
+    for (int i = 0; i < 20; ++i)
+      parallel_for(4, [&](std::int64_t) { parallel_for(5, [&](std::int64_t j) { here += static_cast<int>(j); }); });
+    side.wait();
+    EXPECT_FALSE(side.is_under_way());
+    EXPECT_EQ(here, 20 * 4 * 10);
+    EXPECT_EQ(beside, 199 * 100);
+  }
+  set_num_threads(1);
+}
+
+TEST(SideThread, starts_as_workers_do) {
+  static thread_local bool has_started = false;
+  set_worker_start([] { has_started = true; });
+  bool found = false;
+  SideThread side;
+  side.begin([&] { found = has_started; });
+  side.wait();
+  set_worker_start({});
+  EXPECT_TRUE(found);
+}
+
+TEST(SideThread, what_it_threw_is_thrown_once) {
+  SideThread side;
+  side.wait();  // nothing is under way
+  side.begin([] { throw std::runtime_error("beside"); });
+  EXPECT_THROW(side.wait(), std::runtime_error);
+  side.wait();
+  bool has_run = false;
+  side.begin([&] { has_run = true; });
+  side.wait();
+  EXPECT_TRUE(has_run);
+}
+
 }  // namespace
 }  // namespace spectrace

@@ -32,7 +32,8 @@ Pass pass_on(const Device& device, const Model& model, const TokenBatch& batch, 
   if (observe)
     observer = [&](std::int64_t prompt, const Tensor& a) { seen[static_cast<std::size_t>(prompt)] = keep(a); };
   for (std::int64_t layer = 0; layer < model.description.num_layers; ++layer) {
-    const LayerWeights weights = on_device(read_layer(model.description, model.store, layer, type), device);
+    const LayerWeights weights =
+        on_device(read_layer(model.description, model.store, layer, type, nullptr, Widening::later), device, type);
     run_block(model.description, layer, weights, batch, hidden, observer);
     EXPECT_TRUE(Device::of(hidden) == device);
     pass.boundaries.push_back(keep(hidden));
@@ -106,7 +107,8 @@ TEST(DevicePieces, several_batches_go_together_with_the_bits_of_each_alone) {
   const Device device = guarded_device();
   const TokenBatch first = made_batch(model, {5, 9}), second = made_batch(model, {17});
   std::vector<Tensor> alone;
-  const LayerWeights weights = on_device(read_layer(model.description, model.store, 0, ComputeType::float32), device);
+  const LayerWeights weights =
+      on_device(read_layer(model.description, model.store, 0, ComputeType::float32), device, ComputeType::float32);
   std::vector<BlockBatch> together;
   for (const TokenBatch* batch : {&first, &second}) {
     Tensor hidden = embed(model.description, model.store, *batch, ComputeType::float32, device).hidden;
@@ -127,7 +129,7 @@ TEST(DeviceWeights, each_stored_tensor_goes_once) {
     const Model model(case_folder(name));
     const LayerWeights host = read_layer(model.description, model.store, 0, ComputeType::float32);
     const std::int64_t before = guarded_bytes_brought();
-    const LayerWeights there = on_device(host, guarded_device());
+    const LayerWeights there = on_device(host, guarded_device(), ComputeType::float32);
     EXPECT_EQ(guarded_bytes_brought() - before, layer_size_bytes(model.description, 0, ComputeType::float32)) << name;
     EXPECT_EQ(there.w_q.weight.strides(), host.w_q.weight.strides()) << name;
     EXPECT_TRUE(at::equal(Device::to_host(there.w_v.weight), host.w_v.weight)) << name;

@@ -12,12 +12,14 @@
 #include <torch/library.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 namespace spectrace::testing {
@@ -43,7 +45,7 @@ class Memory {
     return *memory;
   }
 
-  void* allocate(std::size_t wanted) {
+  void* allocate(std::size_t wanted, c10::StreamId stream) {
     const std::lock_guard lock(mutex_);
     const std::size_t size = std::max(kGrain, (wanted + kGrain - 1) / kGrain * kGrain);
     std::size_t offset = end_;
@@ -54,7 +56,7 @@ class Memory {
       end_ += size + kGrain;  // a gap that belongs to nobody
       TORCH_CHECK(end_ <= kSize, "the guarded device's memory is full");
     }
-    used_[offset] = size;
+    used_[offset] = {size, stream, {}};
     bytes_ += static_cast<std::int64_t>(size);
     std::memset(open_ + offset, kPoison, size);
     return closed_ + offset;
@@ -63,12 +65,38 @@ class Memory {
   void free(void* address) {
     const std::lock_guard lock(mutex_);
     const auto offset = static_cast<std::size_t>(static_cast<char*>(address) - closed_);
-    const std::size_t size = used_.at(offset);
+    const Allocation& allocation = used_.at(offset);
+    const std::size_t size = allocation.size;
+    // The stream that it belongs to gives it to what follows there.
+    if (const auto* user = unfinished_use(allocation, allocation.stream)) {
+      std::fprintf(stderr, "memory of stream %d is freed while stream %d may still use it\n",
+                   static_cast<int>(allocation.stream), static_cast<int>(*user));
+      std::abort();
+    }
     used_.erase(offset);
     bytes_ -= static_cast<std::int64_t>(size);
     free_.emplace(size, offset);
     std::memset(open_ + offset, kPoison, size);
     if (size >= (1u << 20)) ::madvise(open_ + offset / 4096 * 4096 + 4096, size - 8192, MADV_REMOVE);
+  }
+
+  /// An operation of the stream has the tensor that begins at the address among its own.
+  void use(const void* address, c10::StreamId stream) {
+    if (!holds(address)) return;  // of a tensor without elements
+    const std::lock_guard lock(mutex_);
+    const auto offset = static_cast<std::size_t>(static_cast<const char*>(address) - closed_);
+    const auto after = used_.upper_bound(offset);
+    if (after == used_.begin()) return;
+    Allocation& allocation = std::prev(after)->second;
+    const auto* other = unfinished_use(allocation, stream);
+    TORCH_CHECK(other == nullptr, "stream ", stream, " uses what stream ", other ? *other : 0,
+                " may not be done with: nobody waited for it");
+    allocation.last_use[stream] = ++time_;
+  }
+  /// The host has waited for all that the stream had to do.
+  void finished(c10::StreamId stream) {
+    const std::lock_guard lock(mutex_);
+    finished_[stream] = ++time_;
   }
 
   /// Where kernels find what a tensor points to.
@@ -119,20 +147,36 @@ class Memory {
       const auto offset = static_cast<std::size_t>(static_cast<char*>(info->si_addr) - memory.closed_);
       auto range = memory.used_.upper_bound(offset);
       const bool is_inside =
-          range != memory.used_.begin() && offset < std::prev(range)->first + std::prev(range)->second;
+          range != memory.used_.begin() && offset < std::prev(range)->first + std::prev(range)->second.size;
       if (is_inside)
         std::fprintf(stderr, "the host touched device memory: byte %zu of an allocation of %zu bytes\n",
-                     offset - std::prev(range)->first, std::prev(range)->second);
+                     offset - std::prev(range)->first, std::prev(range)->second.size);
       else
         std::fprintf(stderr, "the host touched device memory that belongs to nobody\n");
     }
     std::signal(SIGSEGV, SIG_DFL);  // and again, for good
   }
 
+  struct Allocation {
+    std::size_t size;
+    c10::StreamId stream;                             // that it was made for
+    std::map<c10::StreamId, std::uint64_t> last_use;  // by stream: when
+  };
+  /// A stream other than `mine` that has used it and that nobody has waited for since.
+  const c10::StreamId* unfinished_use(const Allocation& allocation, c10::StreamId mine) const {
+    for (const auto& [stream, time] : allocation.last_use) {
+      const auto finished = finished_.find(stream);
+      if (stream != mine && (finished == finished_.end() || finished->second < time)) return &stream;
+    }
+    return nullptr;
+  }
+
   std::mutex mutex_;
+  std::uint64_t time_ = 0;
+  std::map<c10::StreamId, std::uint64_t> finished_;  // when the host has waited for it last
   char *open_ = nullptr, *closed_ = nullptr;
   std::size_t end_ = 0;
-  std::map<std::size_t, std::size_t> used_;       // offset, size
+  std::map<std::size_t, Allocation> used_;        // by offset
   std::multimap<std::size_t, std::size_t> free_;  // size, offset
   std::map<void*, std::size_t> pinned_;
   std::int64_t bytes_ = 0;
@@ -140,9 +184,12 @@ class Memory {
 
 Memory& memory() { return Memory::instance(); }
 
+/// Of the calling thread. 0 is the one of threads that did not choose.
+thread_local c10::StreamId current_stream = 0;
+
 struct DeviceAllocator final : c10::Allocator {
   c10::DataPtr allocate(std::size_t size) override {
-    void* address = memory().allocate(size);
+    void* address = memory().allocate(size, current_stream);
     return {address, address, raw_deleter(), the_device()};
   }
   c10::DeleterFnPtr raw_deleter() const override {
@@ -167,50 +214,53 @@ struct PinnedAllocator final : c10::Allocator {
 DeviceAllocator device_allocator;
 PinnedAllocator pinned_allocator;
 
-/// The CPU's view of a tensor of the device.
+/// The CPU's view of a tensor of the device, for an operation of the current stream.
 at::Tensor opened(const at::Tensor& tensor) {
+  memory().use(tensor.storage().data(), current_stream);
   return at::from_blob(memory().open(tensor.const_data_ptr()), tensor.sizes(), tensor.strides(),
                        at::TensorOptions(tensor.scalar_type()));
 }
 
-/// Copies that were asked for without blocking: what the target will hold. One stream: in their order.
-class Stream {
+/// Copies that were asked for without blocking: what the target will hold. Each stream's in their order.
+class Streams {
  public:
-  static Stream& instance() {
-    static auto* stream = new Stream;
-    return *stream;
+  static Streams& instance() {
+    static auto* streams = new Streams;
+    return *streams;
   }
 
+  /// By the calling thread's stream.
   void copy(const at::Tensor& from, const at::Tensor& to, bool non_blocking) {
     const std::lock_guard lock(mutex_);
-    begin();
     const bool is_from_host = from.device().is_cpu(), is_to_host = to.device().is_cpu();
-    const at::Tensor source = is_from_host ? from : opened(from), target = is_to_host ? to : opened(to);
     if (is_from_host) bytes_brought_ += static_cast<std::int64_t>(from.nbytes());
     // Pageable memory is copied at once on a GPU too.
     const bool is_later =
         non_blocking && is_from_host != is_to_host && memory().is_pinned((is_from_host ? from : to).const_data_ptr());
+    // What the host gives is read as late as can be: when an operation follows.
+    if (!is_from_host || !is_later) begin();
+    const at::Tensor source = is_from_host ? from : opened(from), target = is_to_host ? to : opened(to);
     if (!is_later) {
-      finish();
+      if (is_from_host || is_to_host) finish(current_stream);
       target.copy_(source);
       return;
     }
     // To the device: read only when the next operation begins. To the host: seen only after waiting.
-    (is_from_host ? to_device_ : to_host_).push_back({is_from_host ? source : source.clone(), target, from, to});
+    Waiting& mine = waiting_[current_stream];
+    (is_from_host ? mine.to_device : mine.to_host)
+        .push_back({is_from_host ? source : source.clone(), target, from, to});
     poison(target);
   }
 
-  /// Before an operation: what was on its way to the device has come.
-  void begin() {
+  /// Before an operation of the calling thread's stream: what was on its way to the device has come.
+  void begin() { begin(current_stream); }
+  /// The host waits for a stream.
+  void finish(c10::StreamId stream) {
     const std::lock_guard lock(mutex_);
-    for (Copy& copy : to_device_) copy.target.copy_(copy.source);
-    to_device_.clear();
-  }
-  void finish() {
-    const std::lock_guard lock(mutex_);
-    begin();
-    for (Copy& copy : to_host_) copy.target.copy_(copy.source);
-    to_host_.clear();
+    begin(stream);
+    for (Copy& copy : waiting_[stream].to_host) copy.target.copy_(copy.source);
+    waiting_[stream].to_host.clear();
+    memory().finished(stream);
   }
   std::int64_t bytes_brought() const { return bytes_brought_; }
 
@@ -218,13 +268,21 @@ class Stream {
   struct Copy {
     at::Tensor source, target, keeps_from, keeps_to;
   };
+  struct Waiting {
+    std::vector<Copy> to_device, to_host;
+  };
+  void begin(c10::StreamId stream) {
+    const std::lock_guard lock(mutex_);
+    for (Copy& copy : waiting_[stream].to_device) copy.target.copy_(copy.source);
+    waiting_[stream].to_device.clear();
+  }
   static void poison(const at::Tensor& target) {
     TORCH_CHECK(target.is_non_overlapping_and_dense(), "a copy without blocking into a tensor with gaps");
     std::memset(target.mutable_data_ptr(), kPoison, target.nbytes());
   }
 
   std::recursive_mutex mutex_;
-  std::vector<Copy> to_device_, to_host_;
+  std::map<c10::StreamId, Waiting> waiting_;
   std::int64_t bytes_brought_ = 0;
 };
 
@@ -234,10 +292,28 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   c10::Device getDevice() const override { return the_device(); }
   void setDevice(c10::Device) const override {}
   void uncheckedSetDevice(c10::Device) const noexcept override {}
-  c10::Stream getStream(c10::Device) const override { return c10::Stream(c10::Stream::DEFAULT, the_device()); }
-  c10::Stream exchangeStream(c10::Stream) const override { return getStream(the_device()); }
+  c10::Stream getStream(c10::Device) const override { return stream_of(current_stream); }
+  c10::Stream getNewStream(c10::Device, int) const override {
+    static std::atomic<c10::StreamId> last{0};
+    return stream_of(++last);
+  }
+  c10::Stream exchangeStream(c10::Stream stream) const override {
+    return stream_of(std::exchange(current_stream, stream.id()));
+  }
   c10::DeviceIndex deviceCount() const noexcept override { return 1; }
-  void synchronizeStream(const c10::Stream&) const override { Stream::instance().finish(); }
+  void synchronizeStream(const c10::Stream& stream) const override { Streams::instance().finish(stream.id()); }
+  // An event is the stream that it was recorded in: who waits for it waits for all of that.
+  void record(void** event, const c10::Stream& stream, c10::DeviceIndex, c10::EventFlag) const override {
+    if (*event == nullptr) *event = new c10::StreamId;
+    *static_cast<c10::StreamId*>(*event) = stream.id();
+  }
+  void synchronizeEvent(void* event) const override { Streams::instance().finish(*static_cast<c10::StreamId*>(event)); }
+  void destroyEvent(void* event, c10::DeviceIndex) const noexcept override {
+    delete static_cast<c10::StreamId*>(event);
+  }
+
+ private:
+  static c10::Stream stream_of(c10::StreamId id) { return c10::Stream(c10::Stream::UNSAFE, the_device(), id); }
 };
 C10_REGISTER_GUARD_IMPL(PrivateUse1, Guard)
 
@@ -262,7 +338,7 @@ at::Tensor empty_strided(at::IntArrayRef size, at::IntArrayRef stride, std::opti
 }
 
 at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool non_blocking) {
-  Stream::instance().copy(from.sizes() == to.sizes() ? from : from.expand(to.sizes()), to, non_blocking);
+  Streams::instance().copy(from.sizes() == to.sizes() ? from : from.expand(to.sizes()), to, non_blocking);
   return to;
 }
 
@@ -342,9 +418,9 @@ void change_tensors(torch::jit::Stack& stack, std::size_t begin, std::size_t cou
 }
 
 void run_on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
-  Stream::instance().begin();
+  Streams::instance().begin();
   const auto& schema = op.schema();
-  if (schema.name() == "aten::_local_scalar_dense") Stream::instance().finish();
+  if (schema.name() == "aten::_local_scalar_dense") Streams::instance().finish(current_stream);
   Call call(schema.name());
   const std::size_t num_arguments = schema.arguments().size(), num_results = schema.returns().size();
   change_tensors(*stack, stack->size() - num_arguments, num_arguments,
@@ -383,6 +459,6 @@ Device guarded_device() {
 }
 
 std::int64_t guarded_bytes() { return memory().bytes(); }
-std::int64_t guarded_bytes_brought() { return Stream::instance().bytes_brought(); }
+std::int64_t guarded_bytes_brought() { return Streams::instance().bytes_brought(); }
 
 }  // namespace spectrace::testing

@@ -5,6 +5,8 @@
 
 #include <cmath>
 
+#include "spectrace/core/parallel.hpp"
+
 namespace spectrace {
 namespace {
 
@@ -84,6 +86,77 @@ TEST(guarded_device, a_pinned_source_is_read_late) {
   there.copy_(here, /*non_blocking=*/true);
   here.fill_(7);  // too early
   EXPECT_EQ(there.sum().item<double>(), 56);
+}
+
+TEST(guarded_device, what_another_stream_made_may_be_used_when_that_was_waited_for) {
+  const Device device = guarded_device();
+  const Tensor host = counted(1000);
+  Tensor there;
+  SideThread side;
+  side.begin([&] {
+    const SideStream beside(device);
+    there = device.bring(host);
+  });
+  side.wait();
+  EXPECT_THROW(there.sum(), c10::Error);
+  side.begin([&] {
+    const SideStream beside(device);
+    device.wait();
+  });
+  side.wait();
+  EXPECT_EQ(there.sum().item<double>(), 499500);
+  device.wait();  // this stream has used what is freed now
+}
+
+TEST(guarded_device, a_thread_has_its_stream_back) {
+  const Device device = guarded_device();
+  const Tensor first = device.bring(counted(8));
+  {
+    const SideStream beside(device);
+    EXPECT_THROW(first.sum(), c10::Error);
+  }
+  EXPECT_EQ(first.sum().item<double>(), 28);
+  { const SideStream nothing(Device::cpu()); }
+}
+
+TEST(guarded_device_death, memory_that_another_stream_may_still_use_is_not_freed) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_DEATH(
+      {
+        const Device device = guarded_device();
+        Tensor there;
+        {
+          const SideStream beside(device);
+          there = device.bring(counted(8));
+          device.wait();
+        }
+        const Tensor sum = there.sum();
+        there.reset();
+      },
+      "memory of stream 1 is freed while stream 0 may still use it");
+}
+
+// More than both pinned buffers hold: each is filled again only when its bytes have left.
+TEST(guarded_device, large_tensors_come_through_two_buffers) {
+  const Device device = guarded_device();
+  const Tensor host = at::arange(5 * Device::kBroughtAtOnce / 8 + 7, at::kFloat);
+  const Tensor there = device.bring(host);
+  EXPECT_TRUE(at::equal(Device::to_host(there), host));
+}
+
+TEST(guarded_device, widens_what_it_is_brought) {
+  const Device device = guarded_device();
+  for (const auto stored : {at::kBFloat16, at::kHalf, at::kFloat}) {
+    const Tensor host = at::arange(3000, at::kFloat).sub(1500).div(7).to(stored);
+    for (const auto type : {at::kFloat, at::kDouble}) {
+      const std::int64_t before = testing::guarded_bytes_brought();
+      const Tensor there = device.bring(host, type);
+      EXPECT_EQ(testing::guarded_bytes_brought() - before, static_cast<std::int64_t>(host.nbytes()));
+      EXPECT_EQ(there.scalar_type(), type);
+      EXPECT_TRUE(at::equal(Device::to_host(there), host.to(type)));
+      EXPECT_TRUE(at::equal(Device::cpu().bring(host, type), host.to(type)));
+    }
+  }
 }
 
 }  // namespace

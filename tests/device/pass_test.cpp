@@ -129,6 +129,57 @@ TEST_F(DevicePass, layers_that_stay_give_the_same) {
   for (const Records* records : {&once, &twice}) expect_equal(run(Device::cpu(), ComputeType::float32), *records);
 }
 
+// The next layer is read, brought and its spectra taken while this one is worked on, and not once more when it is asked
+// for.
+TEST_F(DevicePass, the_next_layer_comes_meanwhile) {
+  const LayerNeeds needs{true, true, true};
+  LayerStream direct(model_, ComputeType::float32, Slicing::correct, guarded_device());
+  const std::uint64_t bytes_before = model_.store.bytes_read();
+  const LoadedLayer& wanted = direct.load(1, needs);
+  const std::uint64_t bytes = model_.store.bytes_read() - bytes_before;
+  ASSERT_GT(bytes, 0u);
+
+  LayerStream stream(model_, ComputeType::float32, Slicing::correct, guarded_device());
+  stream.load(0, needs);
+  const std::uint64_t bytes_of_first = model_.store.bytes_read();
+  stream.read_ahead(1, needs);
+  stream.release(0);
+  const LoadedLayer& loaded = stream.load(1, needs);
+  EXPECT_EQ(model_.store.bytes_read() - bytes_of_first, bytes);
+  ASSERT_TRUE(loaded.weights && wanted.weights);
+  EXPECT_TRUE(
+      at::equal(Device::to_host(loaded.weights->mlp_down.weight), Device::to_host(wanted.weights->mlp_down.weight)));
+  ASSERT_EQ(loaded.values.size(), wanted.values.size());
+  for (std::size_t head = 0; head < wanted.values.size(); ++head)
+    EXPECT_EQ(loaded.values[head].singular_values, wanted.values[head].singular_values);
+  // One that was not asked for is let go.
+  stream.read_ahead(0, needs);
+  stream.load(1, needs);
+  EXPECT_FALSE(stream.is_loaded(0));
+}
+
+// What uses the layer may still be under way when it is released: else the guarded device ends the process.
+TEST_F(DevicePass, a_layer_goes_only_when_its_stream_is_done) {
+  for (const bool by_release : {true, false}) {
+    LayerStream stream(model_, ComputeType::float32, Slicing::correct, guarded_device());
+    const LoadedLayer& loaded = stream.load(0, {true, false, false});
+    ASSERT_TRUE(loaded.weights);
+    const Tensor sum = loaded.weights->mlp_down.weight.sum();
+    if (by_release) stream.release(0);
+    EXPECT_EQ(stream.is_loaded(0), !by_release);
+  }
+}
+
+// Spectra beside the forward pass, on more threads than one.
+TEST_F(DevicePass, spectra_beside_the_forward_pass_cost_no_bit) {
+  const Records host = run(Device::cpu(), ComputeType::float32);
+  for (const int threads : {1, 4}) {
+    set_compute_threads(threads);
+    expect_equal(host, run(guarded_device(), ComputeType::float32));
+  }
+  set_compute_threads(1);
+}
+
 // Stopped after every layer and gone on with by another pass: on the device, and on the host with what the device left.
 TEST_F(DevicePass, a_stop_and_going_on_cost_no_bit) {
   const Records whole = run(guarded_device(), ComputeType::float32);

@@ -22,7 +22,8 @@ MARK = "SPECTRACE_FAULTS_RUN"
 class Place:
     """A folder to work in, and one in /dev/shm for MPI; both go at the end, with all processes that were started."""
 
-    def __init__(self, folder=None):
+    def __init__(self, folder=None, program=PROGRAM):
+        self.program = program
         self.kept = folder is not None
         self.folder = Path(folder or tempfile.mkdtemp(prefix="spectrace-faults-")).resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +53,7 @@ class Place:
         return sorted(pid for pid in found if pid != os.getpid())
 
     def ranks(self):
-        return self.processes(PROGRAM.name)
+        return self.processes(self.program.name)
 
     def describe(self):
         """Who is still there, and in which state."""
@@ -77,7 +78,7 @@ class Place:
     def start(self, *words, ranks=None, output, environment=None, wrapper=()):
         """`output`: a file that takes stdout and stderr. `wrapper`: words before the program, on every rank."""
         launcher = ["mpirun", "-n", str(ranks)] if ranks is not None else []
-        command = [*launcher, *map(str, wrapper), str(PROGRAM), *map(str, words)]
+        command = [*launcher, *map(str, wrapper), str(self.program), *map(str, words)]
         with open(output, "ab") as file:
             return subprocess.Popen(command, env={**self.environment, **(environment or {})}, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True)
 

@@ -2,13 +2,24 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "spectrace/checkpoint/tensor_info.hpp"
+#include "spectrace/numerics/tensor.hpp"
 
 namespace spectrace {
 
+/// The type that is stored as To is in memory.
+template <typename To>
+constexpr StorageType storage_type_of() {
+  if constexpr (std::is_same_v<To, double>) return StorageType::float64;
+  if constexpr (std::is_same_v<To, float>) return StorageType::float32;
+  if constexpr (std::is_same_v<To, at::BFloat16>) return StorageType::bfloat16;
+  if constexpr (std::is_same_v<To, at::Half>) return StorageType::float16;
+}
+
 /// Elements [0, count) at `source` (any alignment, little-endian) to `out`. Exact, but for float64 to float32, which
-/// rounds to nearest even. To: float or double. @pre is_floating(type)
+/// rounds to nearest even. To: float or double, @pre is_floating(type); or at::BFloat16 or at::Half, @pre of this type.
 template <typename To>
 void convert_elements(StorageType type, const std::byte* source, std::int64_t count, To* out);
 

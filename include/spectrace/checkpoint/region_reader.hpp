@@ -22,7 +22,7 @@ struct RegionSource {
 /// Returns how many of the values written are not finite. The stored bytes, in row-major order, are fed to `hash` if
 /// that is not null: those that are converted, while they are in the cache.
 /// In memory at a time besides the destination: 1 MiB; where the rows are not contiguous, all their stored bytes.
-/// To: float or double. @pre is_floating(tensor.type), the rows exist, out has room
+/// To: as of convert_elements. @pre the rows exist, out has room
 template <typename To>
 std::int64_t read_region(const RegionSource& source, const TensorInfo& tensor, std::int64_t first,
                          std::int64_t num_rows, To* out, Xxh3* hash = nullptr);

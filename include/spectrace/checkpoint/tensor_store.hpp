@@ -28,6 +28,10 @@ class RowCache;
 enum class IoMode { automatic, mmap, read };
 IoMode parse_io_mode(const std::string& text);
 
+/// Whether what is stored in less than the type that is asked for is widened when it is read, or stays as it is for
+/// another to widen it: it is exact wherever it is done.
+enum class Widening { here, later };
+
 /// As it was when it was opened.
 struct CheckpointFile {
   std::filesystem::path path;
@@ -59,7 +63,7 @@ class TensorStore {
   /// The whole tensor, converted (exactly, where the target is wider). @throws InputError (model) naming the file where
   /// it has become shorter or its disk fails, and the tensor where a value is not finite: the message says how many,
   /// and where the first is; also if a part was read before and had other bytes then.
-  Tensor read(const TensorInfo& tensor, ComputeType type) const;
+  Tensor read(const TensorInfo& tensor, ComputeType type, Widening widening = Widening::here) const;
   /// Rows [first, first + out.size(0)) along the first dimension into `out`. Of these the digest sees the segments that
   /// lie within: blocks should be a multiple of segment_rows(tensor). Throws as read does.
   /// @pre out is contiguous, float32 or float64, [any, shape[1:]...], and the rows exist.

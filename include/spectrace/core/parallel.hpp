@@ -1,7 +1,11 @@
 #pragma once
 
+#include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <functional>
+#include <mutex>
+#include <thread>
 
 namespace spectrace {
 
@@ -17,5 +21,33 @@ void set_worker_start(std::function<void()> start);
 /// A call from inside a task is helped by threads that have no task of their own. If tasks throw, the exception of the
 /// lowest i is rethrown after all have ended.
 void parallel_for(std::int64_t num_tasks, const std::function<void(std::int64_t)>& task);
+
+/// Work beside the calling thread, on a thread of its own, always the same one (a BLAS keeps memory for each that it
+/// has seen). The loops of both share the threads of parallel_for.
+class SideThread {
+ public:
+  SideThread() = default;
+  ~SideThread();
+  SideThread(const SideThread&) = delete;
+  SideThread& operator=(const SideThread&) = delete;
+
+  /// @pre nothing is under way.
+  void begin(std::function<void()> work);
+  /// Until the work is done; at once if there is none. @throws what it threw, once.
+  void wait();
+  /// The same; what it threw is left for wait.
+  void settle() noexcept;
+  bool is_under_way() const;
+
+ private:
+  void serve();
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::function<void()> work_;  // under way, or to be begun; empty if there is none
+  std::exception_ptr error_;
+  bool ending_ = false;
+  std::thread thread_;
+};
 
 }  // namespace spectrace

@@ -26,7 +26,8 @@ struct StageTimes {
 StageTimes stage_times();
 
 /// Gives the time between its construction and destruction to a stage. Timers nest: while an inner one runs, the outer
-/// one stands still. Only the thread that computes has timers, not the tasks that it shares out.
+/// one stands still. Only the thread that computes has timers, not the tasks that it shares out; and the thread beside
+/// it, where a GPU leaves it something to do: then the stages' times may be more than what has passed.
 class StageTimer {
  public:
   explicit StageTimer(Stage stage);

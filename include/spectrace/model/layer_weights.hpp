@@ -38,14 +38,18 @@ struct AttentionWeights {
 
 /// Reads one layer. @throws InputError (model or io) naming the tensor.
 /// `read_already`: the layer's attention matrices in float64, to be converted instead of read once more.
+/// `widening`: later, and what is stored in less than the compute type stays so, until `on_device` or `widened`.
 LayerWeights read_layer(const ModelDescription& model, const TensorStore& store, std::int64_t layer, ComputeType type,
-                        const AttentionWeights* read_already = nullptr);
+                        const AttentionWeights* read_already = nullptr, Widening widening = Widening::here);
 AttentionWeights read_attention_weights(const ModelDescription& model, const TensorStore& store, std::int64_t layer,
                                         ComputeType type);
-/// A layer that was read, on a device; itself where that is the host. Each stored tensor goes once.
-LayerWeights on_device(const LayerWeights& host, const Device& device);
+/// A layer that was read, on a device and in the compute type; itself where it is there and has it. Each stored tensor
+/// goes once, as it was read.
+LayerWeights on_device(const LayerWeights& host, const Device& device, ComputeType type);
 /// Of a layer that is read already: no copies.
 AttentionWeights attention_weights(const LayerWeights& layer);
+/// In the compute type, on the host.
+AttentionWeights widened(const AttentionWeights& read, ComputeType type);
 
 /// Bytes of one layer in the compute type.
 std::int64_t layer_size_bytes(const ModelDescription& model, std::int64_t layer, ComputeType type);

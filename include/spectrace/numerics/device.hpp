@@ -1,7 +1,10 @@
 #pragma once
 
+#include <c10/core/Stream.h>
+
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "spectrace/core/json.hpp"
@@ -23,6 +26,10 @@ class Device {
   static Device of(const Tensor& tensor) { return Device(tensor.device()); }
 
   bool is_host() const { return device_.is_cpu(); }
+  /// Whether its operations leave the host's cores free: then these read the next layer and take spectra meanwhile.
+  bool leaves_host_free() const { return !is_host(); }
+  /// What `bring` has on the device beside its result, at most.
+  static constexpr std::int64_t kBroughtAtOnce = std::int64_t{64} << 20;
   /// For tensors made on it.
   at::TensorOptions options(at::ScalarType type) const { return at::TensorOptions(type).device(device_); }
 
@@ -30,12 +37,15 @@ class Device {
   /// else one after the other on the calling thread.
   void for_tasks(std::int64_t num_tasks, const std::function<void(std::int64_t)>& task) const;
 
-  /// The host's tensor on the device, through pinned memory; itself if that is the host. Returns before the bytes are
-  /// there: operations that follow come after. @pre `host` is contiguous where the device is another one.
-  Tensor bring(const Tensor& host) const;
+  /// The host's tensor on the device, in `type` (which holds what the tensor's holds) or its own; itself if it is there
+  /// and has it. Goes as it is, through two pinned buffers, and is converted there. Returns before the bytes are there:
+  /// operations that follow on the calling thread's stream come after. @pre `host` is contiguous where the device is
+  /// another one.
+  Tensor bring(const Tensor& host, std::optional<at::ScalarType> type = std::nullopt) const;
   /// A device's tensor in the host's memory, contiguous; itself if it is there. Waits for what is under way.
   static Tensor to_host(const Tensor& tensor);
-  /// Until all operations so far are done. What went wrong in one of them may show here.
+  /// Until all operations so far of the calling thread's stream are done: then those of other streams may use what they
+  /// made, and what they used may be freed. What went wrong in one of them may show here.
   void wait() const;
   /// For the calling thread: what it makes without naming a device's number is made on this one.
   void make_current() const;
@@ -49,12 +59,26 @@ class Device {
   /// Bytes that a process may take of it now; 0 for the host, whose memory is counted elsewhere.
   std::int64_t free_bytes() const;
 
+  friend class SideStream;
   friend bool operator==(const Device& a, const Device& b) { return a.device_ == b.device_; }
 
  private:
   explicit Device(at::Device device) : device_(device) {}
 
   at::Device device_{at::kCPU};
+};
+
+/// While it lives, what the calling thread asks of the device goes to a second stream, beside that of all other
+/// threads. The two meet where a thread waits for its own (Device::wait). Nothing on the host. One thread at a time.
+class SideStream {
+ public:
+  explicit SideStream(const Device& device);
+  ~SideStream();
+  SideStream(const SideStream&) = delete;
+  SideStream& operator=(const SideStream&) = delete;
+
+ private:
+  std::optional<c10::Stream> before_;
 };
 
 /// What is missing for Device::cuda, as "problem (why) suggestion" has it; none if nothing is.

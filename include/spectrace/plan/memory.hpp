@@ -30,9 +30,9 @@ std::int64_t bytes_under_way(const ModelDescription& model, const ModelPlan& pla
 MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, ComputeType dtype, std::int64_t num_beta,
                        bool graph_eigenvalues);
 
-/// What a rank needs of another device than the host, bytes, beside what the host needs: a layer's weights twice (the
-/// allocator's cache may hold the last one's in other sizes), hidden states of the largest batch, the workspace of the
-/// block on it and of the statistics.
+/// What a rank needs of another device than the host, bytes, beside what the host needs: a layer's weights, those of
+/// the next one that comes meanwhile, and what is widened at once; hidden states of the largest batch, the workspace of
+/// the block on it and of the statistics.
 struct DeviceNeed {
   std::int64_t layer = 0, workspace = 0, one_batch = 0;
   std::int64_t least() const { return layer + workspace + one_batch; }

@@ -27,10 +27,11 @@ struct LoadedLayer {
   SlicedWeights sliced;                 // in the host's memory
   std::vector<ValueSpectrum> values;    // [num_heads]
   std::optional<std::string> weights_error, attention_error, values_error;
+  bool is_good() const { return !weights_error && !attention_error && !values_error; }
 };
 
-/// Gives the layers of one model, reads the next one's bytes ahead, and keeps those that it may: so that a rank that
-/// passes the same layers again need not read them again.
+/// Gives the layers of one model, works ahead on the next one, and keeps those that it may: so that a rank that passes
+/// the same layers again need not read them again.
 class LayerStream {
  public:
   /// @pre the model outlives the stream.
@@ -49,8 +50,10 @@ class LayerStream {
   /// The layer is not needed for now.
   void release(std::int64_t layer);
   bool is_loaded(std::int64_t layer) const { return layers_.contains(layer); }
-  /// Brings the layer's bytes from the disk into the host's cache meanwhile. A hint: results do not depend on it.
-  void read_ahead(std::int64_t layer);
+  /// Meanwhile brings the layer's bytes from the disk into the host's cache; or, where the device leaves the host's
+  /// cores free, reads it, brings it to the device beside what that is doing, and takes the spectra that `needs` asks
+  /// for. A hint: results do not depend on it.
+  void read_ahead(std::int64_t layer, LayerNeeds needs);
 
  private:
   struct Slot {
@@ -60,6 +63,8 @@ class LayerStream {
   };
   class ReadAhead;
 
+  /// What is needed and not there yet. Another thread may load other layers meanwhile.
+  void read(Slot& slot, std::int64_t layer, LayerNeeds needs) const;
   bool stores_float64(std::int64_t layer) const;
   std::int64_t size_bytes(std::int64_t layer) const;
 
