@@ -10,7 +10,7 @@
 namespace spectrace {
 
 /// One family of models: the file src/model/adapters/<model_type>.cpp, which defines describe_<model_type>. There is
-/// nothing else to do for a new one but its cases for the tests (docs/manual.md, "Adding a family").
+/// nothing else to do for a new one but its cases for the tests (docs/adding-a-family.md).
 /// Reads config.json (old and new style of the hub) and the tensor names. A config field that would change the
 /// mathematics and is not understood is an InputError that names it.
 struct Adapter {
