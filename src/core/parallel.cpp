@@ -165,11 +165,6 @@ void SideThread::wait() {
   if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
 }
 
-bool SideThread::is_under_way() const {
-  const std::lock_guard lock(mutex_);
-  return static_cast<bool>(work_);
-}
-
 void SideThread::serve() {
   if (const auto& start = pool().start()) start();
   std::unique_lock lock(mutex_);

@@ -37,12 +37,11 @@ class SideThread {
   void wait();
   /// The same; what it threw is left for wait.
   void settle() noexcept;
-  bool is_under_way() const;
 
  private:
   void serve();
 
-  mutable std::mutex mutex_;
+  std::mutex mutex_;
   std::condition_variable changed_;
   std::function<void()> work_;  // under way, or to be begun; empty if there is none
   std::exception_ptr error_;
