@@ -112,7 +112,7 @@ def journal_bytes(folder):
 def test_ended_anywhere_and_started_again(tmp_path, number):
     """Ranks and stages are drawn anew with each start, and so is where it is ended."""
     draw = random.Random(f"{SEED} {number}")
-    job = make_job(tmp_path, count=60)
+    job = make_job(tmp_path, count=150)  # long enough to be ended more than once on a fast machine
     whole = bytes_of(run(tmp_path / "whole", job))
     path = write_job(tmp_path, job)
     ended = 0
