@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "file_error.hpp"
 #include "spectrace/core/error.hpp"
 #include "spectrace/core/json.hpp"
 
@@ -36,12 +37,6 @@ constexpr TypeCode type_codes[] = {
     {"C64", StorageType::other, 64},         {"F4", StorageType::other, 4},
     {"F6_E2M3", StorageType::other, 6},      {"F6_E3M2", StorageType::other, 6},
 };
-
-InputError file_error(const FileReader& file, const std::string& problem, std::string why = {},
-                      std::string suggestion = "Copy or download the file again.") {
-  return InputError(ErrorKind::model, "'" + file.path().string() + "': " + problem, std::move(why),
-                    std::move(suggestion));
-}
 
 std::string read_header_text(const FileReader& file) {
   if (file.size_bytes() < length_size)

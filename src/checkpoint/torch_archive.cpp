@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include "file_error.hpp"
 #include "spectrace/checkpoint/pickle.hpp"
 #include "spectrace/checkpoint/safetensors.hpp"
 #include "spectrace/checkpoint/zip_archive.hpp"
@@ -81,12 +82,6 @@ bool allow_global(std::string_view name) {
       rebuild_parameter_with_state, torch_size,
   };
   return functions.contains(name) || type_globals().contains(name);
-}
-
-InputError file_error(const FileReader& file, const std::string& problem, std::string why = {},
-                      std::string suggestion = "Copy or download the file again.") {
-  return InputError(ErrorKind::model, "'" + file.path().string() + "': " + problem, std::move(why),
-                    std::move(suggestion));
 }
 
 /// The records of a torch archive by their names, without the archive's own name in front.

@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "spectrace/core/error.hpp"
+#include "spectrace/core/floats.hpp"
 #include "spectrace/core/parallel.hpp"
 #include "spectrace/numerics/attention_statistics.hpp"
 #include "spectrace/numerics/device.hpp"
@@ -282,7 +282,7 @@ Record PromptMeasurement::finish() {
     for (auto& [name, array] : record_.arrays) {
       const auto slots = static_cast<std::ptrdiff_t>(array.values.size() / errors_.size());
       const auto first = array.values.begin() + static_cast<std::ptrdiff_t>(p) * slots;
-      std::fill(first, first + slots, std::numeric_limits<double>::quiet_NaN());
+      std::fill(first, first + slots, kNaN);
     }
   }
   keep_errors(record_);

@@ -7,6 +7,8 @@
 #include <string_view>
 #include <type_traits>
 
+#include "spectrace/core/floats.hpp"
+
 // The layout, every number little-endian:
 //   "SPCREC" version(u16)  error(text)
 //   number of arrays(u64)  { name(text)  rank(u64)  shape(i64 each)  values(f64 each) }
@@ -132,7 +134,7 @@ Array decode_array(Decoder& decoder) {
 
 Array Array::filled_with_nan(std::vector<std::int64_t> shape) {
   const auto size = num_slots(shape);
-  return {std::move(shape), std::vector<double>(size, std::numeric_limits<double>::quiet_NaN())};
+  return {std::move(shape), std::vector<double>(size, kNaN)};
 }
 
 std::string encode_record(const Record& record) {

@@ -4,9 +4,10 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
-#include <limits>
 #include <optional>
 #include <utility>
+
+#include "spectrace/core/floats.hpp"
 
 namespace spectrace {
 
@@ -60,14 +61,14 @@ Tensor apply_norm(const NormSpec& spec, const Norm& norm, const Tensor& x) {
     // A variance that overflows would end as plausible numbers. Asking whether one did would stop another device's
     // stream.
     if (const Tensor lost = inverse == 0; !Device::of(x).is_host() || lost.any().item<bool>())
-      result.masked_fill_(lost, std::numeric_limits<double>::quiet_NaN());
+      result.masked_fill_(lost, kNaN);
     if (is_whole) return result;
   } else {
     // One number a row: 1 / sqrt(mean(x^2) + epsilon).
     const Tensor root = at::linalg_vector_norm(x, 2, at::IntArrayRef({-1}), /*keepdim=*/true);
     Tensor scale = at::rsqrt_(root.square_().div_(size).add_(spec.epsilon));
     // Where the squares overflow it is 0, and would end as plausible numbers.
-    result = x * scale.masked_fill_(scale == 0, std::numeric_limits<double>::quiet_NaN());
+    result = x * scale.masked_fill_(scale == 0, kNaN);
   }
   if (norm.weight) result.mul_(spec.weight_offset == 0.0 ? *norm.weight : *norm.weight + spec.weight_offset);
   if (norm.bias) result.add_(*norm.bias);

@@ -5,12 +5,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <numeric>
 #include <vector>
 
 #include "pairwise_sum.hpp"
 #include "spectrace/core/error.hpp"
+#include "spectrace/core/floats.hpp"
 #include "spectrace/core/parallel.hpp"
 #include "spectrace/numerics/device.hpp"
 
@@ -90,10 +90,7 @@ std::int64_t mean_rows(std::int64_t num_heads, std::int64_t num_tokens) {
 /// What the sums of one head's n^2 entries come to.
 AttentionStatistics statistics_of(const Sums& sums, std::int64_t num_tokens) {
   // A NaN or infinite entry makes a ln a so; a comparison alone would take it for an ordinary number.
-  if (!std::isfinite(sums.entropy)) {
-    constexpr double nan = std::numeric_limits<double>::quiet_NaN();
-    return {nan, nan, nan};
-  }
+  if (!std::isfinite(sums.entropy)) return {kNaN, kNaN, kNaN};
   const auto n = static_cast<double>(num_tokens);
   AttentionStatistics result;
   result.row_entropy = sums.entropy / n;

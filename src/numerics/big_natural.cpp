@@ -10,6 +10,18 @@ namespace {
 
 __extension__ typedef unsigned __int128 Uint128;
 
+/// Divides in place. True if the division leaves a rest. @pre divisor * 2^32 fits a Wide.
+template <typename Wide>
+bool divide_limbs(std::vector<std::uint32_t>& limbs, std::uint64_t divisor) {
+  Wide rest = 0;
+  for (std::size_t i = limbs.size(); i-- > 0;) {
+    rest = (rest << 32) | limbs[i];
+    limbs[i] = static_cast<std::uint32_t>(rest / divisor);
+    rest %= divisor;
+  }
+  return rest != 0;
+}
+
 }  // namespace
 
 void BigNatural::trim() {
@@ -35,6 +47,7 @@ BigNatural BigNatural::squared() const {
   BigNatural result;
   result.limbs_.assign(2 * limbs_.size(), 0);
   for (std::size_t i = 0; i < limbs_.size(); ++i) {
+    if (limbs_[i] == 0) continue;  // sums of doubles that lie near each other have few limbs that are not
     std::uint64_t carry = 0;
     for (std::size_t j = 0; j < limbs_.size(); ++j) {
       carry += static_cast<std::uint64_t>(limbs_[i]) * limbs_[j] + result.limbs_[i + j];
@@ -85,14 +98,11 @@ BigNatural BigNatural::shifted_left(int num_limbs) const {
 
 bool BigNatural::divide(std::uint64_t divisor) {
   SPECTRACE_ASSERT(divisor > 0);
-  Uint128 rest = 0;
-  for (std::size_t i = limbs_.size(); i-- > 0;) {
-    rest = (rest << 32) | limbs_[i];
-    limbs_[i] = static_cast<std::uint32_t>(rest / divisor);
-    rest %= divisor;
-  }
+  // A division of 128 bits costs several times one of 64, which are enough for counts below 2^32.
+  const bool is_some_left =
+      divisor >> 32 == 0 ? divide_limbs<std::uint64_t>(limbs_, divisor) : divide_limbs<Uint128>(limbs_, divisor);
   trim();
-  return rest != 0;
+  return is_some_left;
 }
 
 BigNatural::Leading BigNatural::leading() const {

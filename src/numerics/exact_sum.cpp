@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <limits>
 
 #include "big_natural.hpp"
 #include "spectrace/core/error.hpp"
+#include "spectrace/core/floats.hpp"
 
 namespace spectrace {
 namespace {
@@ -114,8 +114,7 @@ template class ExactSum<1>;
 template class ExactSum<2>;
 
 Moments moments(std::int64_t count, const ExactSum<1>& sum, const ExactSum<2>& sum_of_squares) {
-  constexpr double nan = std::numeric_limits<double>::quiet_NaN();
-  if (count <= 0) return {nan, nan};
+  if (count <= 0) return {kNaN, kNaN};
   const auto n = static_cast<std::uint64_t>(count);
   const SignedNumber total = exact_value(sum);
 
@@ -124,7 +123,7 @@ Moments moments(std::int64_t count, const ExactSum<1>& sum, const ExactSum<2>& s
   const bool more = quotient.divide(n);
   Moments result;
   result.mean = with_sign(nearest_double(quotient, kLowestExponent - 32, more), total.negative);
-  if (count < 2) return {result.mean, nan};
+  if (count < 2) return {result.mean, kNaN};
 
   // Cauchy-Schwarz: the difference of the exact numbers is never negative.
   const BigNatural squares = exact_value(sum_of_squares).magnitude;

@@ -5,11 +5,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <span>
 
 #include "pairwise_sum.hpp"
 #include "spectrace/core/error.hpp"
+#include "spectrace/core/floats.hpp"
 #include "spectrace/core/parallel.hpp"
 #include "spectrace/numerics/device.hpp"
 
@@ -60,7 +60,7 @@ void solve(const Tensor& a, std::span<GraphSpectrum> spectra) {
     GraphSpectrum& spectrum = spectra[static_cast<std::size_t>(i)];
     spectrum.eigenvalues.assign(mu + i * n, mu + (i + 1) * n);
     if (!std::isfinite(spectrum.off_diagonal_sum))
-      std::fill(spectrum.eigenvalues.begin(), spectrum.eigenvalues.end(), std::numeric_limits<double>::quiet_NaN());
+      std::fill(spectrum.eigenvalues.begin(), spectrum.eigenvalues.end(), kNaN);
   }
 }
 

@@ -2,16 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <utility>
 
 #include "pairwise_sum.hpp"
 #include "spectrace/core/error.hpp"
+#include "spectrace/core/floats.hpp"
 
 namespace spectrace {
 namespace {
-
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 double sum_of(std::span<const double> values) {
   return pairwise_sum(0, static_cast<std::int64_t>(values.size()),
@@ -51,12 +49,12 @@ double with_zeros(double log_sum, double num_zeros) {
 }  // namespace
 
 SheafSummary::SheafSummary(std::size_t num_beta)
-    : lambda_max(kNan),
-      spectral_gap(kNan),
-      nullity(kNan),
-      spectral_entropy(kNan),
-      graph_lambda_2(kNan),
-      log_partition(num_beta, kNan),
+    : lambda_max(kNaN),
+      spectral_gap(kNaN),
+      nullity(kNaN),
+      spectral_entropy(kNaN),
+      graph_lambda_2(kNaN),
+      log_partition(num_beta, kNaN),
       non_zero(num_beta),
       graph(num_beta) {}
 

@@ -7,6 +7,7 @@
 
 #include "pairwise_sum.hpp"
 #include "spectrace/core/error.hpp"
+#include "spectrace/core/floats.hpp"
 #include "spectrace/core/parallel.hpp"
 #include "spectrace/numerics/dense_svd.hpp"
 #include "tall_qr.hpp"
@@ -21,7 +22,6 @@ constexpr double kConstant = 8;                   // of the error bound, see rel
 constexpr double kGrowth = 2;
 constexpr double kDriftFactor = 2;
 constexpr double kUnitRoundoff = 0x1p-53;
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr int kSafeExponent = 400;  // squares of entries up to 2^400, and sums of them, are far from overflow
 
 std::int64_t tile_rows(std::int64_t num_columns) { return std::max<std::int64_t>(1, kTileEntries / num_columns); }
@@ -53,7 +53,7 @@ double max_abs(const double* data, std::int64_t count) {
     largest = std::max(largest, std::abs(data[i]));
     poison += data[i] * 0.0;
   }
-  return poison == 0.0 ? largest : kNan;
+  return poison == 0.0 ? largest : kNaN;
 }
 
 }  // namespace
@@ -117,7 +117,7 @@ double TallSingularValues::convert(const Tensor& rows) {
     work_.narrow(0, num_filled_ + first, size).copy_(tile);
   });
   double result = 0.0;
-  for (const double x : largest) result = std::isnan(x) || std::isnan(result) ? kNan : std::max(result, x);
+  for (const double x : largest) result = std::isnan(x) || std::isnan(result) ? kNaN : std::max(result, x);
   return result;
 }
 

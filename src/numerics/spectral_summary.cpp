@@ -7,14 +7,14 @@
 
 #include "pairwise_sum.hpp"
 #include "spectrace/core/error.hpp"
+#include "spectrace/core/floats.hpp"
 #include "spectrace/core/parallel.hpp"
 #include "spectrace/numerics/device.hpp"
 
 namespace spectrace {
 namespace {
 
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-constexpr std::int64_t kBlockEntries = 1 << 17;  // 1 MiB of float64 at a time, however large the matrix
+constexpr std::int64_t kEntriesAtOnce = 1 << 17;  // 1 MiB of float64 at a time, however large the matrix
 
 /// Exponent of a power of two that brings float64 entries to where squares neither overflow nor vanish; 0 for all
 /// else, which has room enough.
@@ -29,7 +29,7 @@ int scaling_exponent(const Tensor& w) {
 /// Calls visit(row, entries) for every row of w * 2^exponent in float64, row by row on any thread.
 void for_each_row(const Tensor& w, int exponent, const std::function<void(std::int64_t, const double*)>& visit) {
   const std::int64_t num_rows = w.size(0), num_columns = w.size(1);
-  const std::int64_t block = std::max<std::int64_t>(1, kBlockEntries / std::max<std::int64_t>(1, num_columns));
+  const std::int64_t block = std::max<std::int64_t>(1, kEntriesAtOnce / std::max<std::int64_t>(1, num_columns));
   parallel_for((num_rows + block - 1) / block, [&](std::int64_t i) {
     const std::int64_t begin = i * block, count = std::min(block, num_rows - begin);
     Tensor rows = at::empty({count, num_columns}, at::TensorOptions(at::kDouble));
@@ -51,7 +51,7 @@ double square(double x) { return x * x; }
 
 EntryMoments entry_moments(const Tensor& w) {
   SPECTRACE_ASSERT(w.dim() == 2);
-  if (w.numel() == 0) return {0.0, kNan, kNan};
+  if (w.numel() == 0) return {0.0, kNaN, kNaN};
   const auto num_rows = static_cast<std::size_t>(w.size(0));
   const std::int64_t num_columns = w.size(1);
   const auto rows = static_cast<double>(num_rows), columns = static_cast<double>(num_columns);
@@ -79,18 +79,18 @@ EntryMoments entry_moments(const Tensor& w) {
   EntryMoments result;
   result.frobenius_norm = std::ldexp(std::sqrt(sum_of(squares)), -exponent);
   result.mean = std::ldexp(means[0] + offset, -exponent);
-  result.std = count < 2.0 ? kNan : std::ldexp(std::sqrt(variance < 0.0 ? 0.0 : variance), -exponent);  // keeps NaN
+  result.std = count < 2.0 ? kNaN : std::ldexp(std::sqrt(variance < 0.0 ? 0.0 : variance), -exponent);  // keeps NaN
   return result;
 }
 
 SpectralSummary summarize_spectrum(std::span<const double> singular_values, double frobenius_norm,
                                    std::int64_t num_rows, std::int64_t num_columns) {
-  if (singular_values.empty()) return {0.0, 0.0, kNan, kNan, kNan, kNan};
+  if (singular_values.empty()) return {0.0, 0.0, kNaN, kNaN, kNaN, kNaN};
   const auto size = static_cast<std::int64_t>(singular_values.size());
   const auto sigma = [&](std::int64_t i) { return singular_values[static_cast<std::size_t>(i)]; };
   const double largest = sigma(0), smallest = sigma(size - 1);
   if (std::any_of(singular_values.begin(), singular_values.end(), [](double s) { return std::isnan(s); }))
-    return {kNan, frobenius_norm, kNan, kNan, kNan, kNan};
+    return {kNaN, frobenius_norm, kNaN, kNaN, kNaN, kNaN};
 
   SpectralSummary result;
   result.spectral_norm = largest;

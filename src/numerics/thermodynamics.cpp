@@ -5,16 +5,14 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <utility>
 
 #include "pairwise_sum.hpp"
+#include "spectrace/core/floats.hpp"
 #include "spectrace/numerics/tensor.hpp"
 
 namespace spectrace {
 namespace {
-
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 /// n x^2 exp(-x) <= 2^-56 for x >= this. exp(-x) <= x^-2 2^-56 / n where x = ln n + 56 ln 2 + 2 ln x.
 double cutoff(double num_terms) {
@@ -250,10 +248,10 @@ void FactorLevels::sums_together(const double* y, Sums* found) const {
 }
 
 Thermodynamics::Thermodynamics(std::size_t num_beta)
-    : log_partition(num_beta, kNan),
-      internal_energy(num_beta, kNan),
-      heat_capacity(num_beta, kNan),
-      entropy(num_beta, kNan) {}
+    : log_partition(num_beta, kNaN),
+      internal_energy(num_beta, kNaN),
+      heat_capacity(num_beta, kNaN),
+      entropy(num_beta, kNaN) {}
 
 Thermodynamics thermodynamics(std::span<const double> mu, const FactorLevels& s, std::span<const double> beta) {
   Thermodynamics result(beta.size());

@@ -1,16 +1,14 @@
 #include "spectrace/run/assemble.hpp"
 
 #include <algorithm>
-#include <limits>
 #include <numeric>
 
 #include "spectrace/core/error.hpp"
+#include "spectrace/core/floats.hpp"
 #include "spectrace/run/result_attributes.hpp"
 
 namespace spectrace {
 namespace {
-
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 Dimension make_dimension(const std::string& name, Coordinate values) {
   const DatasetSpec spec = dimension_spec(name);

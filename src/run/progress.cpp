@@ -8,10 +8,10 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <limits>
 
 #include "spectrace/comm/launch.hpp"
 #include "spectrace/core/file.hpp"
+#include "spectrace/core/floats.hpp"
 #include "spectrace/core/json.hpp"
 #include "spectrace/core/log.hpp"
 #include "spectrace/run/run_info.hpp"
@@ -51,7 +51,7 @@ double SweepState::fraction() const {
 
 double SweepState::seconds_to_go(double elapsed_s) const {
   const double done_here = done_flops - earlier_flops;
-  if (done_here <= 0 || num_opened == 0) return std::numeric_limits<double>::quiet_NaN();
+  if (done_here <= 0 || num_opened == 0) return kNaN;
   const double expected = known_flops * static_cast<double>(num_models) / static_cast<double>(num_opened);
   return elapsed_s * std::max(0.0, expected - done_flops) / done_here;
 }

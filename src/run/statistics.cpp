@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "spectrace/core/error.hpp"
+#include "spectrace/core/floats.hpp"
 #include "spectrace/core/parallel.hpp"
 #include "spectrace/numerics/exact_sum.hpp"
 
@@ -12,7 +13,6 @@ namespace spectrace {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 }  // namespace
 

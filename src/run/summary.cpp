@@ -5,18 +5,16 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
 #include <numeric>
 
 #include "spectrace/core/build_info.hpp"
+#include "spectrace/core/floats.hpp"
 #include "spectrace/run/result_attributes.hpp"
 #include "spectrace/store/result_file.hpp"
 #include "spectrace/store/schema.hpp"
 
 namespace spectrace {
 namespace {
-
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 constexpr std::array kRowTexts = {&SummaryRow::model,      &SummaryRow::lab,    &SummaryRow::expected,
                                   &SummaryRow::prompt_set, &SummaryRow::status, &SummaryRow::error};

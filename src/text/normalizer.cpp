@@ -165,13 +165,15 @@ StripSides read_sides(const JsonNode& node) {
 }
 
 /// `num_steps` counts those read so far.
-std::unique_ptr<const Normalizer> read_step(const JsonNode& node, std::size_t& num_steps) {
+std::unique_ptr<const Normalizer> read_normalizer_step(const JsonNode& node, std::size_t& num_steps) {
   if (++num_steps > kMaxSteps) throw too_many_steps(node, "normalizers");
   const std::string& type = node.at("type").as_string();
   if (type == "Sequence") {
     node.expect_only_keys({"type", "normalizers"});
     std::vector<std::unique_ptr<const Normalizer>> parts;
-    node.at("normalizers").for_each([&](const JsonNode& part) { parts.push_back(read_step(part, num_steps)); });
+    node.at("normalizers").for_each([&](const JsonNode& part) {
+      parts.push_back(read_normalizer_step(part, num_steps));
+    });
     return std::make_unique<NormalizerSequence>(std::move(parts));
   }
   if (type == "Prepend") {
@@ -217,7 +219,7 @@ void NormalizedText::expect_room(std::size_t size) const {
 
 std::unique_ptr<const Normalizer> read_normalizer(const JsonNode& node) {
   std::size_t num_steps = 0;
-  return read_step(node, num_steps);
+  return read_normalizer_step(node, num_steps);
 }
 
 }  // namespace spectrace::text

@@ -239,13 +239,15 @@ std::unique_ptr<const PreTokenizer> read_metaspace(const JsonNode& node) {
 }
 
 /// `num_steps` counts those read so far.
-std::unique_ptr<const PreTokenizer> read_step(const JsonNode& node, std::size_t& num_steps) {
+std::unique_ptr<const PreTokenizer> read_pre_tokenizer_step(const JsonNode& node, std::size_t& num_steps) {
   if (++num_steps > kMaxSteps) throw too_many_steps(node, "pre-tokenizers");
   const std::string& type = node.at("type").as_string();
   if (type == "Sequence") {
     node.expect_only_keys({"type", "pretokenizers"});
     std::vector<std::unique_ptr<const PreTokenizer>> parts;
-    node.at("pretokenizers").for_each([&](const JsonNode& part) { parts.push_back(read_step(part, num_steps)); });
+    node.at("pretokenizers").for_each([&](const JsonNode& part) {
+      parts.push_back(read_pre_tokenizer_step(part, num_steps));
+    });
     return std::make_unique<PreTokenizerSequence>(std::move(parts));
   }
   if (type == "ByteLevel") {
@@ -292,7 +294,7 @@ std::unique_ptr<const PreTokenizer> make_gpt2_pre_tokenizer(bool add_prefix_spac
 
 std::unique_ptr<const PreTokenizer> read_pre_tokenizer(const JsonNode& node) {
   std::size_t num_steps = 0;
-  return read_step(node, num_steps);
+  return read_pre_tokenizer_step(node, num_steps);
 }
 
 }  // namespace spectrace::text

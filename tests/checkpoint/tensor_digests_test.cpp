@@ -26,7 +26,7 @@ namespace fs = std::filesystem;
 constexpr std::int64_t mebibyte = 1 << 20;
 
 /// Element i is i mod 241: exact in every type.
-at::Tensor numbered(std::vector<std::int64_t> shape, at::ScalarType type) {
+at::Tensor cycled(std::vector<std::int64_t> shape, at::ScalarType type) {
   std::int64_t count = 1;
   for (const auto size : shape) count *= size;
   return at::remainder(at::arange(count, at::kLong), 241).to(type).reshape(shape);
@@ -144,7 +144,7 @@ TEST_F(StoreDigests, same_however_a_tensor_is_read) {
   // Several segments, the last one short; rows of more than a segment; a tensor with one dimension.
   for (const std::vector<std::int64_t>& shape : {std::vector<std::int64_t>{1500, 521}, {3, 2, 350'001}, {600'000}})
     for (const auto type : {at::kDouble, at::kFloat, at::kHalf, at::kBFloat16}) {
-      const at::Tensor given = numbered(shape, type);
+      const at::Tensor given = cycled(shape, type);
       write(given);
       const auto first = open();
       const auto& tensor = *first.find("w");
@@ -169,7 +169,7 @@ TEST_F(StoreDigests, same_however_a_tensor_is_read) {
 }
 
 TEST_F(StoreDigests, parts_that_are_no_whole_segments_are_not_seen) {
-  write(numbered({1500, 521}, at::kFloat));
+  write(cycled({1500, 521}, at::kFloat));
   const auto store = open();
   const auto& tensor = *store.find("w");
   const std::int64_t height = segment_rows(tensor);
@@ -220,12 +220,12 @@ TEST_F(StoreDigests, of_a_type_whose_size_is_not_known) {
 }
 
 TEST_F(StoreDigests, neither_shards_nor_names_matter) {
-  const at::Tensor a = numbered({700, 900}, at::kFloat), b = numbered({40, 30}, at::kHalf);
+  const at::Tensor a = cycled({700, 900}, at::kFloat), b = cycled({40, 30}, at::kHalf);
   write_safetensors(file(), {{"a", a}, {"b", b}});
   const TempFolder other;
   const auto shard = [&](const std::string& name) { return other.path() / name; };
   write_safetensors(shard("1.safetensors"), {{"longer name", b}});
-  write_safetensors(shard("2.safetensors"), {{"pad", numbered({3}, at::kByte)}, {"a", a}});
+  write_safetensors(shard("2.safetensors"), {{"pad", cycled({3}, at::kByte)}, {"a", a}});
   write_bytes(shard("model.safetensors.index.json"),
               R"({"weight_map": {"longer name": "1.safetensors", "a": "2.safetensors", "pad": "2.safetensors"}})");
   const auto store = open(), sharded = TensorStore::open(other.path());
@@ -235,7 +235,7 @@ TEST_F(StoreDigests, neither_shards_nor_names_matter) {
 
 TEST_F(StoreDigests, strides_do_not_matter) {
   const std::int64_t rows = 900, cols = 601;
-  const at::Tensor given = numbered({rows, cols}, at::kFloat);
+  const at::Tensor given = cycled({rows, cols}, at::kFloat);
   const std::string expected = written_digest(given), padded = written_digest(at::constant_pad_nd(given, {0, 0, 1, 0}));
   fs::remove(file());
   const auto expect_digest = [&](const std::string& archive, const std::string& digest) {
@@ -256,9 +256,9 @@ TEST_F(StoreDigests, strides_do_not_matter) {
   const at::Tensor wide = at::constant_pad_nd(given, {1, 2}, 9.0);
   expect_digest(torch_archive(wide, 1, {rows, cols}, {cols + 3, 1}), expected);
   expect_digest(torch_archive(at::constant_pad_nd(given, {0, 0, 1, 0}), 0, {rows + 1, cols}, {cols, 1}), padded);
-  expect_digest(torch_archive(numbered({4}, at::kFloat), 0, {3, 4}, {0, 1}), [&] {
+  expect_digest(torch_archive(cycled({4}, at::kFloat), 0, {3, 4}, {0, 1}), [&] {
     const TempFolder other;
-    write_safetensors(other.path() / "model.safetensors", {{"w", numbered({4}, at::kFloat).repeat({3, 1})}});
+    write_safetensors(other.path() / "model.safetensors", {{"w", cycled({4}, at::kFloat).repeat({3, 1})}});
     const auto store = TensorStore::open(other.path());
     return store.read_digest(*store.find("w"));
   }());
@@ -266,7 +266,7 @@ TEST_F(StoreDigests, strides_do_not_matter) {
 
 TEST_F(StoreDigests, a_transposed_tensor_is_gathered_slab_by_slab) {
   const std::int64_t rows = 33'001, cols = 1021;
-  const at::Tensor given = numbered({rows, cols}, at::kFloat);
+  const at::Tensor given = cycled({rows, cols}, at::kFloat);
   const std::string expected = written_digest(given);
   fs::remove(file());
   write_bytes(file("pytorch_model.bin"), torch_archive(given.t().contiguous(), 0, {rows, cols}, {1, rows}));
@@ -291,7 +291,7 @@ TEST_F(StoreDigests, a_transposed_tensor_is_gathered_slab_by_slab) {
 }
 
 TEST_F(StoreDigests, one_bit_anywhere_changes_it) {
-  const at::Tensor given = numbered({1500, 521}, at::kBFloat16);
+  const at::Tensor given = cycled({1500, 521}, at::kBFloat16);
   const std::string digest = written_digest(given);
   const TensorInfo tensor = *open().find("w");
   for (const std::uint64_t place :
@@ -308,7 +308,7 @@ TEST_F(StoreDigests, one_bit_anywhere_changes_it) {
 TEST_F(StoreDigests, a_change_between_two_reads_is_an_error) {
   for (const auto io : {IoMode::mmap, IoMode::read})
     for (const auto type : {at::kFloat, at::kBFloat16}) {
-      write(numbered({1500, 521}, type));
+      write(cycled({1500, 521}, type));
       const auto store = open(io);
       const auto& tensor = *store.find("w");
       store.read(tensor, ComputeType::float32);
@@ -335,7 +335,7 @@ void set_times(const fs::path& path, const struct stat& status) {
 }
 
 TEST_F(CheckpointChanges, nothing_changes_when_files_are_read) {
-  write(numbered({64, 64}, at::kFloat));
+  write(cycled({64, 64}, at::kFloat));
   const auto store = open();
   store.read(*store.find("w"), ComputeType::float32);
   EXPECT_NO_THROW(store.expect_unchanged());
@@ -350,7 +350,7 @@ TEST_F(CheckpointChanges, nothing_changes_when_files_are_read) {
 }
 
 TEST_F(CheckpointChanges, a_touched_file) {
-  write(numbered({64, 64}, at::kFloat));
+  write(cycled({64, 64}, at::kFloat));
   const auto store = open();
   fs::last_write_time(file(), fs::last_write_time(file()) + std::chrono::nanoseconds(1));
   EXPECT_NE(open().fingerprint(), store.fingerprint());
@@ -360,11 +360,11 @@ TEST_F(CheckpointChanges, a_touched_file) {
 }
 
 TEST_F(CheckpointChanges, another_file_renamed_over_it) {
-  write(numbered({64, 64}, at::kFloat));
+  write(cycled({64, 64}, at::kFloat));
   const auto store = open();
   struct stat status {};
   ASSERT_EQ(::stat(file().c_str(), &status), 0);
-  write_safetensors(file("other"), {{"w", numbered({64, 64}, at::kFloat)}});
+  write_safetensors(file("other"), {{"w", cycled({64, 64}, at::kFloat)}});
   set_times(file("other"), status);
   fs::rename(file("other"), file());
   EXPECT_NE(open().fingerprint(), store.fingerprint());
@@ -375,7 +375,7 @@ TEST_F(CheckpointChanges, another_file_renamed_over_it) {
 }
 
 TEST_F(CheckpointChanges, overwritten_in_place_with_its_time_set_back) {
-  write(numbered({64, 64}, at::kFloat));
+  write(cycled({64, 64}, at::kFloat));
   const auto store = open();
   struct stat status {};
   ASSERT_EQ(::stat(file().c_str(), &status), 0);
@@ -388,7 +388,7 @@ TEST_F(CheckpointChanges, overwritten_in_place_with_its_time_set_back) {
 
 TEST_F(CheckpointChanges, a_longer_file_and_one_of_several_shards) {
   for (const char* shard : {"1.safetensors", "2.safetensors"})
-    write_safetensors(file(shard), {{std::string(1, shard[0]), numbered({64}, at::kFloat)}});
+    write_safetensors(file(shard), {{std::string(1, shard[0]), cycled({64}, at::kFloat)}});
   write_bytes(file("model.safetensors.index.json"), R"({"weight_map": {"1": "1.safetensors", "2": "2.safetensors"}})");
   const auto store = open();
   std::ofstream(file("2.safetensors"), std::ios::app) << "more";

@@ -3,11 +3,10 @@
 #include <gtest/gtest.h>
 
 #include "numerics/golden.hpp"
+#include "support/unit_roundoff.hpp"
 
 namespace spectrace {
 namespace {
-
-constexpr double kUnitRoundoff = 0x1p-53;
 
 Tensor attention(const JsonNode& node) {
   const std::int64_t n = node.at("n").as_int();

@@ -9,11 +9,10 @@
 #include "../../src/numerics/bulge_chasing.hpp"
 #include "spectrace/core/parallel.hpp"
 #include "spectrace/numerics/tensor.hpp"
+#include "support/unit_roundoff.hpp"
 
 namespace spectrace {
 namespace {
-
-constexpr double kUnitRoundoff = 0x1p-53;
 
 Tensor random_matrix(std::int64_t rows, std::int64_t columns) {
   at::manual_seed(5);

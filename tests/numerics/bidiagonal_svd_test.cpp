@@ -7,10 +7,10 @@
 #include <numbers>
 #include <random>
 
+#include "support/unit_roundoff.hpp"
+
 namespace spectrace {
 namespace {
-
-constexpr double kUnitRoundoff = 0x1p-53;
 
 /// How many singular values are below x, by the signs of L D L^T = B^T B - x^2 I: Fernando's stationary form, another
 /// algorithm than the one under test, in extended precision.

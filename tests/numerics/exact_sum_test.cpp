@@ -142,6 +142,28 @@ TEST(ExactSum, carries_over_many_adds) {
   EXPECT_EQ(0.0, result.std);
 }
 
+TEST(ExactSum, moments_of_more_numbers_than_32_bits_count) {
+  ExactSum<1> sum;
+  ExactSum<2> squares;
+  const auto grow = [](auto& some, std::int64_t times) {
+    some.normalize();
+    for (auto& chunk : some.chunks()) chunk *= times;
+    some.normalize();
+  };
+  for (const double term : {1.0, 3.0}) {
+    sum.add(term);
+    squares.add(term);
+  }
+  for (const std::int64_t times : {std::int64_t{1} << 31, std::int64_t{3}}) {
+    grow(sum, times);
+    grow(squares, times);
+  }
+  const std::int64_t count = std::int64_t{6} << 31;
+  const Moments result = moments(count, sum, squares);
+  EXPECT_EQ(2.0, result.mean);
+  EXPECT_DOUBLE_EQ(std::sqrt(static_cast<double>(count) / static_cast<double>(count - 1)), result.std);
+}
+
 TEST(ExactSum, moments_need_enough_numbers) {
   ExactSum<1> sum;
   ExactSum<2> squares;

@@ -6,11 +6,10 @@
 
 #include "numerics/golden.hpp"
 #include "spectrace/core/parallel.hpp"
+#include "support/unit_roundoff.hpp"
 
 namespace spectrace {
 namespace {
-
-constexpr double kUnitRoundoff = 0x1p-53;
 
 void expect_spectrum(const std::vector<double>& expected, const GraphSpectrum& actual) {
   ASSERT_EQ(expected.size(), actual.eigenvalues.size());

@@ -8,11 +8,10 @@
 #include "numerics/golden.hpp"
 #include "spectrace/numerics/graph_laplacian.hpp"
 #include "spectrace/numerics/singular_values.hpp"
+#include "support/unit_roundoff.hpp"
 
 namespace spectrace {
 namespace {
-
-constexpr double kUnitRoundoff = 0x1p-53;
 
 std::map<std::string, Tensor> attention_matrices() {
   std::map<std::string, Tensor> matrices;

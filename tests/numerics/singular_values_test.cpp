@@ -10,11 +10,11 @@
 #include "numerics/golden.hpp"
 #include "numerics/peak_memory.hpp"
 #include "spectrace/core/parallel.hpp"
+#include "support/unit_roundoff.hpp"
 
 namespace spectrace {
 namespace {
 
-constexpr double kUnitRoundoff = 0x1p-53;
 /// The bound may be this many times the larger of the error and the rounding of sigma_1: else it says nothing.
 constexpr double kLargestExcess = 1e4;
 

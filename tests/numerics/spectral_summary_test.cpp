@@ -4,11 +4,10 @@
 
 #include "numerics/golden.hpp"
 #include "spectrace/numerics/tensor.hpp"
+#include "support/unit_roundoff.hpp"
 
 namespace spectrace {
 namespace {
-
-constexpr double kUnitRoundoff = 0x1p-53;
 
 void expect_close(double expected, double actual, double num_roundings) {
   if (!std::isfinite(expected))

@@ -7,10 +7,10 @@
 #include <functional>
 #include <random>
 
+#include "support/unit_roundoff.hpp"
+
 namespace spectrace {
 namespace {
-
-constexpr double kUnitRoundoff = 0x1p-53;
 
 std::vector<double> beta_grid(double from, double to) {
   std::vector<double> beta;

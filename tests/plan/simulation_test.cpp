@@ -8,7 +8,7 @@ namespace spectrace {
 namespace {
 
 /// Four layers of matrices, an unembedding, ten batches of 100 tokens.
-ModelLoad made_load() {
+ModelLoad simple_load() {
   ModelLoad load;
   for (int l = 0; l < 4; ++l) load.units.push_back({UnitKind::matrices, "", l, 0, {}, 0, 1e9});
   load.units.push_back({UnitKind::unembedding, "", -1, 0, {}, 0, 3e9});
@@ -30,7 +30,7 @@ MachineProfile simple_profile() {
 }
 
 TEST(Simulation, one_rank_reads_every_layer_once_and_its_time_is_the_sum) {
-  const SimulatedSweep sweep = simulate_sweep({made_load()}, 1, simple_profile(), true);
+  const SimulatedSweep sweep = simulate_sweep({simple_load()}, 1, simple_profile(), true);
   ASSERT_EQ(sweep.ranks.size(), 1u);
   EXPECT_NEAR(sweep.makespan_s, 27, 1e-6);  // 4 + 3 + 20
   EXPECT_NEAR(sweep.efficiency, 1, 1e-12);
@@ -40,14 +40,14 @@ TEST(Simulation, one_rank_reads_every_layer_once_and_its_time_is_the_sum) {
 }
 
 TEST(Simulation, a_limit_of_batches_under_way_makes_more_streams) {
-  ModelLoad load = made_load();
+  ModelLoad load = simple_load();
   load.hidden_bytes_limit = 30;  // three batches at a time
   EXPECT_EQ(simulate_sweep({load}, 1, simple_profile()).ranks[0].num_layers_read, 4u * 4u);
 }
 
 TEST(Simulation, every_unit_once_for_any_number_of_ranks) {
   for (const int ranks : {2, 3, 7, 100}) {
-    const SimulatedSweep sweep = simulate_sweep({made_load(), made_load()}, ranks, simple_profile(), true);
+    const SimulatedSweep sweep = simulate_sweep({simple_load(), simple_load()}, ranks, simple_profile(), true);
     double flops = 0;
     for (const auto& rank : sweep.ranks) flops += rank.flops;
     EXPECT_NEAR(flops, 54e9, 1);
@@ -63,7 +63,7 @@ TEST(Simulation, every_unit_once_for_any_number_of_ranks) {
 }
 
 TEST(Simulation, stages_share_the_layers_and_their_reading) {
-  ModelLoad load = made_load();
+  ModelLoad load = simple_load();
   load.stages = 2;
   load.resident_bytes_limit = 1 << 20;
   const SimulatedSweep sweep = simulate_sweep({load}, 2, simple_profile(), true);
@@ -77,7 +77,7 @@ TEST(Simulation, stages_share_the_layers_and_their_reading) {
 TEST(Simulation, who_reads_at_the_same_time_shares_the_file_system) {
   MachineProfile profile = simple_profile();
   profile.file_system_bytes_per_s = 400;  // a model has 4000 bytes
-  ModelLoad load = made_load();
+  ModelLoad load = simple_load();
   load.units = {{UnitKind::prompts, "", -1, 0, {}, 100, 2e9}};  // of which no second rank can take a part
   load.bytes_under_way = {10};
   const std::vector<ModelLoad> two = {load, load};
@@ -87,7 +87,7 @@ TEST(Simulation, who_reads_at_the_same_time_shares_the_file_system) {
 }
 
 TEST(Simulation, layers_that_stay_are_read_once) {
-  ModelLoad load = made_load();
+  ModelLoad load = simple_load();
   load.hidden_bytes_limit = 30;  // four rounds
   load.resident_bytes_limit = 8000;
   EXPECT_EQ(simulate_sweep({load}, 1, simple_profile()).ranks[0].num_layers_read, 4u);
@@ -96,8 +96,8 @@ TEST(Simulation, layers_that_stay_are_read_once) {
 }
 
 TEST(Simulation, ranks_beyond_the_work_are_not_advised) {
-  const int few = sensible_number_of_ranks({made_load()}, simple_profile());
-  const int more = sensible_number_of_ranks(std::vector<ModelLoad>(20, made_load()), simple_profile());
+  const int few = sensible_number_of_ranks({simple_load()}, simple_profile());
+  const int more = sensible_number_of_ranks(std::vector<ModelLoad>(20, simple_load()), simple_profile());
   EXPECT_GE(few, 1);
   EXPECT_LE(few, 8);
   EXPECT_GT(more, few);

@@ -51,6 +51,24 @@ def test_ratios_are_taken_within_rounds():
     assert found.verdict() == "reached" and found.good == found.rounds == 3
 
 
+def test_the_accounting_is_that_of_the_fastest_run():
+    slow, fast = a_round(4.0), a_round(2.0)
+    for round_, forward_s in ((slow, 3.0), (fast, 1.0)):
+        round_["runs"]["spectrace"]["stages"] = {
+            "heads": {"seconds": 0.25, "flops": 1e10, "bytes_read": 0},
+            "forward": {"seconds": forward_s, "flops": 1e11, "bytes_read": 0},
+            "reading": {"seconds": 0.5, "flops": 0.0, "bytes_read": 1.5e9},
+        }
+    lines = bench.stages_text(a_case(slow, fast))
+    assert [line for line in lines if line.startswith("|")][2:] == [
+        "| forward | 1.00 | 50.0% | 100.0 | 50% |  |",
+        "| reading | 0.50 | 25.0% |  |  | 1.50 |",
+        "| heads | 0.25 | 12.5% | 40.0 | 40% |  |",
+        "| start, opening, results | 0.25 | 12.5% |  |  |  |",
+    ]
+    assert bench.stages_text(a_case(a_round())) == []
+
+
 def test_work_or_the_whole_process_counts():
     assert rows(a_case(a_round(2.0, 5.0), a_round(), counts="whole"))["svdvals float32 / spectrace"].spread.least == 4.0
     no_work = a_round(2.0, 5.0)

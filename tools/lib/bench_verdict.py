@@ -162,10 +162,30 @@ def case_text(case):
         lines.append(f"| {name} | {wall} | {counted.text('.2f')} | {cpu} |")
     lines += ["", "| figure | least – median – most | target | rounds that count | verdict |", "|---|---|---|---|---|"]
     lines += [row_text(row) for row in rows_of(case)]
+    lines += ["", *stages_text(case)]
     rates = [rates_of(round_) for round_ in case["rounds"]]
     gemm32, gemm64, bandwidth = (Spread.of(r[name] / 1e9 for r in rates).text(".0f") for name in ("gemm_float32", "gemm_float64", "bandwidth"))
-    lines += ["", f"Machine meanwhile: gemm float32 {gemm32} GF/s, float64 {gemm64} GF/s, memory {bandwidth} GB/s; {case['threads']} threads; {case['program']}.", ""]
+    lines += [f"Machine meanwhile: gemm float32 {gemm32} GF/s, float64 {gemm64} GF/s, memory {bandwidth} GB/s; {case['threads']} threads; {case['program']}.", ""]
     return lines
+
+
+def stages_text(case):
+    """Where the time of spectrace's fastest run went, by its own accounting."""
+    round_ = min(case["rounds"], key=lambda one: one["runs"][OURS]["wall_s"])
+    ours, rates = round_["runs"][OURS], rates_of(round_)
+    if "stages" not in ours:
+        return []
+    stages = sorted(ours["stages"].items(), key=lambda item: -item[1]["seconds"])
+    rest = ours["wall_s"] - sum(stage["seconds"] for _, stage in stages)
+    lines = ["Where the fastest run's time went; rates against those of a gemm of the same type.", "",
+             "| stage | seconds | share | GF/s | of the gemm rate | GB read |", "|---|---|---|---|---|---|"]  # fmt: skip
+    for name, stage in [*stages, ("start, opening, results", {"seconds": rest, "flops": 0, "bytes_read": 0})]:
+        rate = stage["flops"] / max(stage["seconds"], 1e-9)
+        gemm = rates["gemm_float32" if name == "forward" else "gemm_float64"]
+        speed = f"{rate / 1e9:.1f} | {rate / gemm:.0%}" if stage["flops"] else " | "
+        read = f"{stage['bytes_read'] / 1e9:.2f}" if stage["bytes_read"] else ""
+        lines.append(f"| {name} | {stage['seconds']:.2f} | {stage['seconds'] / ours['wall_s']:.1%} | {speed} | {read} |")
+    return [*lines, ""]
 
 
 def scaling_text(scaling):
