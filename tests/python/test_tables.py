@@ -22,7 +22,7 @@ def zoo_folder(tmp_path_factory):
     return write_folder(tmp_path_factory.mktemp("zoo"), zoo())
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")  # what one test has opened is open for the next
 def sweep(zoo_folder):
     with spectrace.open_results(zoo_folder) as results:
         yield results

@@ -198,11 +198,8 @@ class Results(Mapping):
         """
         for model in list(self):
             try:
-                for path in self.groups(model):
-                    group = self.group(model, path)
-                    # All but the values of single prompts, which may be many.
-                    group[[name for name, array in group.variables.items() if array.dims[:1] != ("prompt",) or array.ndim == 1]].load()
-            except (ResultsError, *_UNREADABLE) as problem:
+                _read_through(self.file(model))
+            except _UNREADABLE as problem:
                 file = self._models.pop(model)
                 self._problems.append((file.path.name, f"is damaged ({_first_line(problem)}). {_PUT_BACK}"))
         if not self._models:
@@ -269,12 +266,7 @@ def _result_files(path: pathlib.Path) -> list[pathlib.Path]:
 def _look_into(file: pathlib.Path) -> _ModelFile:
     if not file.is_file():
         raise OSError("it is no file")
-    try:
-        handle = h5py.File(file, "r")
-    except OSError:
-        # Perhaps the file system refuses locks; a results file is complete once it has its name, so it needs none.
-        handle = h5py.File(file, "r", locking=False)
-    with handle:
+    with _opened(file) as handle:
         attributes = {name: _plain(value) for name, value in handle.attrs.items()}
         groups = [name for name, item in handle.items() if isinstance(item, h5py.Group)]
         if "prompts" in groups:
@@ -283,6 +275,26 @@ def _look_into(file: pathlib.Path) -> _ModelFile:
                 groups.append(f"prompts/{name}")
                 groups += [f"prompts/{name}/{inner}" for inner, part in item.items() if isinstance(part, h5py.Group)]
     return _ModelFile(file, attributes, groups)
+
+
+def _opened(file: pathlib.Path) -> h5py.File:
+    try:
+        return h5py.File(file, "r")
+    except OSError:
+        # Perhaps the file system refuses locks; a results file is complete once it has its name, so it needs none.
+        return h5py.File(file, "r", locking=False)
+
+
+def _read_through(file: pathlib.Path) -> None:
+    """Reads all but the values of single prompts, which may be many; by h5py, which is ten times as quick as xarray."""
+
+    def read(path: str, item: h5py.Group | h5py.Dataset) -> None:
+        list(item.attrs.items())
+        if isinstance(item, h5py.Dataset) and (item.ndim <= 1 or not re.fullmatch(r"prompts/[^/]+", path.rpartition("/")[0])):
+            item[()]
+
+    with _opened(file) as handle:
+        handle.visititems(read)
 
 
 def _plain(value: object) -> object:
