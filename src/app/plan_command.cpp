@@ -39,7 +39,7 @@ PlannedModel plan_one(const Job& job, const ModelEntry& entry, int ranks_on_host
   if (job.analyses.any_of_prompts()) sets = prepare_prompts(model, job.sets_of(entry));
   ModelPlan plan = plan_model(d, job.analyses, std::move(sets), plan_options(job, model.config.json()));
   const std::int64_t limit = memory_limit_bytes(job, host_memory_bytes(), ranks_on_host);
-  planned.need = memory_need(d, plan, job.compute.dtype, job.beta.count, job.graph_eigenvalues);
+  planned.need = memory_need(d, plan, job);
   if (const Device device = planned_device(job); !device.is_host())
     planned.device_bytes = device_memory_need(d, plan, job.compute.dtype, device).least();
   planned.flops = plan.total_flops();

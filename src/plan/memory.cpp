@@ -52,9 +52,13 @@ std::int64_t bytes_under_way(const ModelDescription& model, const ModelPlan& pla
              values_of_prompt(model, plan.analyses, num_beta, graph_eigenvalues, longest) * 8;
 }
 
-MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, ComputeType dtype, std::int64_t num_beta,
-                       bool graph_eigenvalues) {
+MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, const Job& job) {
+  const ComputeType dtype = job.compute.dtype;
   const std::int64_t element = dtype == ComputeType::float64 ? 8 : 4;
+  const std::int64_t attention_weights =
+      2 * (model.num_heads + model.num_kv_heads) * model.head_dim * model.hidden_size * element;
+  const Device device = planned_device(job);
+  const bool spectra = plan.analyses.weights || plan.analyses.heads;
   MemoryNeed need;
   need.libraries = kLibraries;
   std::int64_t largest_batch = 0, all_tokens = 0, longest = 0, num_prompts = 0;
@@ -67,7 +71,7 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, Com
     }
   for (const auto& unit : plan.units)
     if (unit.kind == UnitKind::prompts) {
-      const std::int64_t bytes = bytes_under_way(model, plan, unit, dtype, num_beta, graph_eigenvalues);
+      const std::int64_t bytes = bytes_under_way(model, plan, unit, dtype, job.beta.count, job.graph_eigenvalues);
       need.one_batch = std::max(need.one_batch, bytes);
       need.all_batches += bytes;
       num_prompts += static_cast<std::int64_t>(unit.prompts.size());
@@ -77,22 +81,29 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, Com
     need.libraries += kProducts + std::min(kEmbeddingRows, model.vocab_size * model.hidden_size * element);
     for (std::int64_t l = 0; l < model.num_layers; ++l)
       need.layer = std::max(need.layer, layer_size_bytes(model, l, dtype));
-    const std::int64_t together = std::max(largest_batch, std::min(all_tokens, tokens_together()));
-    need.workspace = block_workspace_bytes(model, together, longest, dtype) +
-                     measurement_workspace_bytes(model, longest, plan.analyses.attention, plan.analyses.sheaf);
-  } else if (plan.analyses.weights || plan.analyses.heads) {
-    need.layer = 2 * (model.num_heads + model.num_kv_heads) * model.head_dim * model.hidden_size * element;
+    need.workspace = measurement_workspace_bytes(model, longest, plan.analyses.attention, plan.analyses.sheaf);
+    if (device.is_host()) {
+      const std::int64_t together = std::max(largest_batch, std::min(all_tokens, tokens_together()));
+      need.workspace += block_workspace_bytes(model, together, longest, dtype);
+    } else {
+      need.libraries += 2 * Device::kBroughtAtOnce;
+      need.layer += 2 * attention_weights;  // of this layer and of the next one
+    }
+  } else if (spectra) {
+    need.layer = attention_weights;
   }
-  if (plan.analyses.weights || plan.analyses.heads)
-    need.workspace = std::max(need.workspace, weight_spectra_workspace_bytes(model));
+  if (spectra) {
+    const std::int64_t workspace = weight_spectra_workspace_bytes(model);
+    need.workspace = device.leaves_host_free() ? need.workspace + workspace : std::max(need.workspace, workspace);
+  }
   if (plan.analyses.unembedding) {
     const auto shape = model.embedding.unembedding.canonical_shape();
     need.unembedding = unembedding_workspace_bytes(shape[0], shape[1]);
   }
   // Two records, rows that wait for their chunk to fill (half a MiB a dataset), statistics' sums (free energy has some
   // too, graph_eigenvalues have none), ids.
-  const std::int64_t sums = values_of_prompt(model, plan.analyses, num_beta, false, 0) +
-                            (plan.analyses.sheaf ? num_beta * model.num_layers * model.num_heads : 0);
+  const std::int64_t sums = values_of_prompt(model, plan.analyses, job.beta.count, false, 0) +
+                            (plan.analyses.sheaf ? job.beta.count * model.num_layers * model.num_heads : 0);
   need.collecting = 2 * need.one_batch + 20 * kMiB + sums * kStatisticsOfValue + num_prompts * 200;
   return need;
 }
@@ -132,7 +143,7 @@ std::int64_t memory_limit_bytes(const Job& job, std::int64_t host_bytes, int ran
 
 std::int64_t hidden_bytes_limit(const Job& job, const ModelDescription& model, const ModelPlan& plan,
                                 std::int64_t limit_bytes) {
-  const MemoryNeed need = memory_need(model, plan, job.compute.dtype, job.beta.count, job.graph_eigenvalues);
+  const MemoryNeed need = memory_need(model, plan, job);
   const std::int64_t left = limit_bytes - need.libraries - need.layer - need.workspace;
   // Worth some layers, since every stream reads them all again, and some batches, since threads share these.
   const std::int64_t worthwhile = std::max(16 * need.layer, std::min(kBatchesTogether * need.one_batch, 64 * kMiB));
@@ -142,7 +153,7 @@ std::int64_t hidden_bytes_limit(const Job& job, const ModelDescription& model, c
 
 std::int64_t resident_bytes_limit(const Job& job, const ModelDescription& model, const ModelPlan& plan,
                                   std::int64_t limit_bytes) {
-  const MemoryNeed need = memory_need(model, plan, job.compute.dtype, job.beta.count, job.graph_eigenvalues);
+  const MemoryNeed need = memory_need(model, plan, job);
   const std::int64_t under_way =
       std::max(need.one_batch, std::min(need.all_batches, hidden_bytes_limit(job, model, plan, limit_bytes)));
   // What is expected of the work may be a little short of what it takes, and what it lacked would be refused.

@@ -399,8 +399,7 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
   }
   warn_of_unused_tensors(entry, model);
   ModelPlan plan = plan_of(job, model, std::move(preparation.sets), preparation.analyses);
-  const MemoryNeed need =
-      memory_need(model.description, plan, job.compute.dtype, job.beta.count, job.graph_eigenvalues);
+  const MemoryNeed need = memory_need(model.description, plan, job);
   if (need.least() > context.memory_bytes)
     log_warning(
         "{}: a rank needs about {:.2f} GiB for it, and may use {:.2f} GiB. Fewer ranks a host, a larger "

@@ -27,8 +27,9 @@ struct MemoryNeed {
 std::int64_t bytes_under_way(const ModelDescription& model, const ModelPlan& plan, const Unit& unit, ComputeType dtype,
                              std::int64_t num_beta, bool graph_eigenvalues);
 
-MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, ComputeType dtype, std::int64_t num_beta,
-                       bool graph_eigenvalues);
+/// Where the job asks for a GPU, what is left to the host of it: pinned buffers, the next layer on its way, and what
+/// spectra and Laplacians are taken of, side by side.
+MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, const Job& job);
 
 /// What a rank needs of another device than the host, bytes, beside what the host needs: a layer's weights, those of
 /// the next one that comes meanwhile, and what is widened at once; hidden states of the largest batch, the workspace of
