@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "error_of.hpp"
+#include "spectrace/core/host_memory.hpp"
 #include "spectrace/core/log.hpp"
 #include "spectrace/core/parallel.hpp"
 #include "spectrace/core/stage_times.hpp"
@@ -239,6 +240,7 @@ class Pass {
       count_bytes(Stage::unembedding, model_.store.bytes_read() - read_before);
       if (!error) count_flops(Stage::unembedding, plan_.units[unit].flops);
       report(unit, error ? failed(*error) : std::move(record), 0);
+      leave_no_gaps(plan_.units[unit].flops);
     } catch (const LeaveUnit&) {
     }
   }
@@ -319,7 +321,17 @@ class Pass {
     report_measured();
     measure_rest();
     stream_.release(layer);
+    double spectra_flops = 0;
+    for (const std::size_t unit : layer_units) spectra_flops += plan_.units[unit].flops;
+    leave_no_gaps(spectra_flops);
     log_debug("layer {} of {}: {:.2f} s", layer, model_.folder.string(), watch.elapsed_s());
+  }
+
+  /// After large spectra: what they leave in the heap between blocks that stay grew by some MiB a layer.
+  static void leave_no_gaps(double flops) {
+    constexpr double kWorthwhileFlops =
+        1e11;  // seconds of work; this takes milliseconds, and as long to be filled again
+    if (flops >= kWorthwhileFlops) return_freed_memory();
   }
 
   LayerNeeds needs_of(const std::vector<std::size_t>& layer_units, bool any_batch) const {
