@@ -329,8 +329,7 @@ class Pass {
 
   /// After large spectra: what they leave in the heap between blocks that stay grew by some MiB a layer.
   static void leave_no_gaps(double flops) {
-    constexpr double kWorthwhileFlops =
-        1e11;  // seconds of work; this takes milliseconds, and as long to be filled again
+    constexpr double kWorthwhileFlops = 1e11;  // seconds of work; gaps are closed in milliseconds
     if (flops >= kWorthwhileFlops) return_freed_memory();
   }
 
