@@ -206,20 +206,9 @@ def test_failed_prompts_are_told(sweep, tmp_path, capsys):
     assert "mine: 1 of 3 prompts failed; means are over the others" in capsys.readouterr().err
 
 
-@pytest.fixture(scope="module")
-def three_models(tmp_path_factory):
-    """Their results, open; what one test has read is read for the next."""
-    sets = {"test": ["a", "b", "c"], "facts": ["x", "y"]}
-    with spectrace.open_results(write_folder(tmp_path_factory.mktemp("three"), [
-        FakeModel("zebra", num_layers=5, scale=2.0, sets=sets), FakeModel("mole", num_layers=6, scale=0.5, sets=sets, failed_prompts=("b",)),
-        FakeModel("bat", error="config.json is missing (no such file). Is the path right?"),
-    ])) as results:  # fmt: skip
-        yield results
-
-
 @pytest.mark.parametrize("name", tables.names())
-def test_any_table_as_csv_and_parquet(three_models, tmp_path, name):
-    folder, expected = three_models.folder, three_models.table(name)
+def test_any_table_as_csv_and_parquet(opened, tmp_path, name):
+    folder, expected = opened.folder, opened.table(name)
     for suffix in ("csv", "parquet"):
         assert export.main([str(folder), "--table", name, "-o", str(tmp_path / f"t.{suffix}")]) == 0
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "t.parquet"), expected)

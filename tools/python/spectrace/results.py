@@ -290,7 +290,11 @@ def _read_through(file: pathlib.Path) -> None:
 
     def read(path: str, item: h5py.Group | h5py.Dataset) -> None:
         list(item.attrs.items())
-        if isinstance(item, h5py.Dataset) and (item.ndim <= 1 or not re.fullmatch(r"prompts/[^/]+", path.rpartition("/")[0])):
+        if not isinstance(item, h5py.Dataset):
+            return
+        for dimension in item.dims:
+            dimension.values()  # what names its dimensions is there
+        if item.ndim <= 1 or not re.fullmatch(r"prompts/[^/]+", path.rpartition("/")[0]):
             item[()]
 
     with _opened(file) as handle:
