@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <vector>
 
 #include "big_natural.hpp"
 #include "spectrace/core/error.hpp"
@@ -42,30 +43,33 @@ void add_word(std::int64_t* chunks, std::uint64_t word, int shift, bool negative
 }
 
 /// Carries upwards: every chunk but the top one ends in [0, 2^32).
-void propagate(std::span<std::int64_t> chunks) {
+template <typename Chunks>
+void propagate(Chunks& chunks) {
   for (std::size_t i = 0; i + 1 < chunks.size(); ++i) {
     chunks[i + 1] += chunks[i] >> 32;
     chunks[i] &= static_cast<std::int64_t>(kLowHalf);
   }
 }
 
+/// +-magnitude * 2^exponent
 struct SignedNumber {
   BigNatural magnitude;
+  std::int64_t exponent = 0;
   bool negative = false;
 };
 
 template <int kScale>
 SignedNumber exact_value(const ExactSum<kScale>& sum) {
-  std::array<std::int64_t, ExactSum<kScale>::kNumChunks> chunks{};
-  std::copy(sum.chunks().begin(), sum.chunks().end(), chunks.begin());
+  const std::int64_t exponent = kScale * kLowestExponent + 32 * sum.first_chunk();
+  std::vector<std::int64_t> chunks(sum.chunks().begin(), sum.chunks().end());
   propagate(chunks);
   // Below the top chunk all are >= 0 and together less than one unit of it: its sign is the sign of the sum.
-  const bool negative = chunks.back() < 0;
+  const bool negative = !chunks.empty() && chunks.back() < 0;
   if (negative) {
     for (auto& chunk : chunks) chunk = -chunk;
     propagate(chunks);
   }
-  return {BigNatural::from_chunks(chunks), negative};
+  return {BigNatural::from_chunks(chunks), exponent, negative};
 }
 
 double with_sign(double magnitude, bool negative) { return negative ? -magnitude : magnitude; }
@@ -83,25 +87,48 @@ double square_root(const BigNatural& number, std::int64_t exponent) {
 }  // namespace
 
 template <int kScale>
+std::int64_t* ExactSum<kScale>::reach(int first, std::size_t count) {
+  if (chunks_.empty()) first_ = first;
+  if (first < first_) {
+    chunks_.insert(chunks_.begin(), static_cast<std::size_t>(first_ - first), 0);
+    first_ = first;
+  }
+  const auto place = static_cast<std::size_t>(first - first_);
+  if (chunks_.size() < place + count) chunks_.resize(place + count, 0);
+  return chunks_.data() + place;
+}
+
+template <int kScale>
 void ExactSum<kScale>::add(double x) {
+  const auto [mantissa, position] = fixed_point(x);
+  if (mantissa == 0) return;  // it would reach the lowest chunk
   if (num_adds_ == kMaxAdds) normalize();
   ++num_adds_;
-  const auto [mantissa, position] = fixed_point(x);
+  std::int64_t* const lowest = reach(kScale * position / 32, kNumChunksOfOne);
+  const int shift = kScale * position % 32;
   if constexpr (kScale == 1) {
-    add_word(&chunks_[static_cast<std::size_t>(position / 32)], mantissa, position % 32, std::signbit(x));
+    add_word(lowest, mantissa, shift, std::signbit(x));
   } else {
     const Uint128 square = static_cast<Uint128>(mantissa) * mantissa;
-    std::int64_t* const lowest = &chunks_[static_cast<std::size_t>(2 * position / 32)];
-    const int shift = 2 * position % 32;
     add_word(lowest, static_cast<std::uint64_t>(square), shift, false);
     add_word(lowest + 2, static_cast<std::uint64_t>(square >> 64), shift, false);
   }
 }
 
 template <int kScale>
+void ExactSum<kScale>::add(const ExactSum& other) {
+  ExactSum term = other;
+  term.normalize();
+  normalize();
+  if (term.chunks_.empty()) return;
+  std::int64_t* const lowest = reach(term.first_, term.chunks_.size());
+  for (std::size_t i = 0; i < term.chunks_.size(); ++i) lowest[i] += term.chunks_[i];
+}
+
+template <int kScale>
 double ExactSum<kScale>::round() const {
   const SignedNumber value = exact_value(*this);
-  return with_sign(nearest_double(value.magnitude, kScale * kLowestExponent), value.negative);
+  return with_sign(nearest_double(value.magnitude, value.exponent), value.negative);
 }
 
 template <int kScale>
@@ -118,20 +145,25 @@ Moments moments(std::int64_t count, const ExactSum<1>& sum, const ExactSum<2>& s
   const auto n = static_cast<std::uint64_t>(count);
   const SignedNumber total = exact_value(sum);
 
-  // One limb below 2^-1074 holds the bits that decide the rounding of a quotient, what is left over the rest of it.
-  BigNatural quotient = total.magnitude.shifted_left(1);
+  // So that dividing a number by n leaves 64 bits of it, and by n (n - 1) too; what is left over rounds the rest.
+  constexpr int kNumGuardLimbs = 6;
+  BigNatural quotient = total.magnitude.shifted_left(kNumGuardLimbs);
   const bool more = quotient.divide(n);
   Moments result;
-  result.mean = with_sign(nearest_double(quotient, kLowestExponent - 32, more), total.negative);
+  result.mean = with_sign(nearest_double(quotient, total.exponent - 32 * kNumGuardLimbs, more), total.negative);
   if (count < 2) return {result.mean, kNaN};
 
   // Cauchy-Schwarz: the difference of the exact numbers is never negative.
-  const BigNatural squares = exact_value(sum_of_squares).magnitude;
-  constexpr int kNumGuardLimbs = 6;  // so that dividing by up to 2^126 leaves 64 bits of the smallest variance
-  BigNatural variance = squares.times(n).minus(total.magnitude.squared()).shifted_left(kNumGuardLimbs);
+  const SignedNumber squares = exact_value(sum_of_squares);
+  const std::int64_t exponent = std::min(squares.exponent, 2 * total.exponent);
+  const auto limbs_above = [&](std::int64_t higher) { return static_cast<int>((higher - exponent) / 32); };
+  BigNatural variance = squares.magnitude.times(n)
+                            .shifted_left(limbs_above(squares.exponent))
+                            .minus(total.magnitude.squared().shifted_left(limbs_above(2 * total.exponent)))
+                            .shifted_left(kNumGuardLimbs);
   variance.divide(n);
   variance.divide(n - 1);
-  result.std = square_root(variance, 2 * kLowestExponent - 32 * kNumGuardLimbs);
+  result.std = square_root(variance, exponent - 32 * kNumGuardLimbs);
   return result;
 }
 

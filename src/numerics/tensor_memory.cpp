@@ -3,6 +3,7 @@
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/impl/alloc_cpu.h>
 #include <fmt/format.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <atomic>
@@ -28,6 +29,21 @@ std::int64_t size_of(void* block) {
 #endif
 }
 
+/// Asks for large pages under a large block: its memory comes new each time it is taken, 2 MiB by one page fault
+/// instead of 512. Only pages that lie wholly in it, so it takes no more than without.
+void use_large_pages(void* block, std::size_t num_bytes) {
+#ifdef MADV_HUGEPAGE
+  constexpr std::size_t kPage = 2 << 20, kWorthwhile = 2 * kPage;
+  if (num_bytes < kWorthwhile) return;
+  const auto begin = reinterpret_cast<std::uintptr_t>(block);
+  const std::uintptr_t first = (begin + kPage - 1) / kPage * kPage, end = (begin + num_bytes) / kPage * kPage;
+  // Where the system has none, or gives none, nothing is lost.
+  if (first < end) ::madvise(reinterpret_cast<void*>(first), end - first, MADV_HUGEPAGE);
+#else
+  static_cast<void>(block), static_cast<void>(num_bytes);
+#endif
+}
+
 void release(void* block) {
   bytes_taken -= size_of(block);
   c10::free_cpu(block);
@@ -46,7 +62,10 @@ class BoundedAllocator final : public c10::Allocator {
                       "{:.2f} GiB (what max_memory_gib leaves beside the program)",
                       static_cast<double>(num_bytes) / (1 << 30), gib(taken), gib(most)));
     void* const block = c10::alloc_cpu(num_bytes);
-    if (block != nullptr) bytes_taken += size_of(block);
+    if (block != nullptr) {
+      bytes_taken += size_of(block);
+      use_large_pages(block, num_bytes);
+    }
     return {block, block, &release, c10::Device(c10::DeviceType::CPU)};
   }
   c10::DeleterFnPtr raw_deleter() const override { return &release; }

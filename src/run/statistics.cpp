@@ -60,9 +60,7 @@ QuantityStatistics StatisticsSums::finish(std::int64_t num_failed) const {
   const auto num_slots = static_cast<std::int64_t>(slots_.size());
   QuantityStatistics out{num_slots, std::vector<double>(6 * slots_.size(), kNaN)};
   parallel_for(num_slots, [&](std::int64_t i) {
-    Slot slot = slots_[static_cast<std::size_t>(i)];
-    slot.sum.normalize();
-    slot.squares.normalize();
+    const Slot& slot = slots_[static_cast<std::size_t>(i)];
     const Moments found = moments(slot.count, slot.sum, slot.squares);
     const bool any = slot.count > 0;
     const double row[] = {static_cast<double>(slot.count),

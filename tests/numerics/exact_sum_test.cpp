@@ -21,11 +21,6 @@ ExactSum<kScale> sum_of(const std::vector<double>& terms) {
   return sum;
 }
 
-template <int kScale>
-void add_chunks(ExactSum<kScale>& to, const ExactSum<kScale>& from) {
-  for (std::size_t i = 0; i < to.chunks().size(); ++i) to.chunks()[i] += from.chunks()[i];
-}
-
 /// Bits, but one NaN is as good as another and the sign of zero is not kept.
 void expect_same(double expected, double actual) {
   if (std::isnan(expected))
@@ -79,10 +74,8 @@ TEST(ExactSum, rounds_as_a_long_integer_does) {
 
 TEST(ExactSum, order_and_split_leave_no_trace) {
   std::vector<double> terms = numbers_of_all_sizes(1000, 3);
-  ExactSum<1> whole = sum_of<1>(terms);
-  ExactSum<2> whole_squares = sum_of<2>(terms);
-  whole.normalize();
-  whole_squares.normalize();
+  const ExactSum<1> whole = sum_of<1>(terms);
+  const Moments expected = moments(1000, whole, sum_of<2>(terms));
   std::mt19937 random(5);
   for (const std::size_t num_parts : {1, 2, 3, 7, 1000}) {
     std::shuffle(terms.begin(), terms.end(), random);
@@ -95,21 +88,44 @@ TEST(ExactSum, order_and_split_leave_no_trace) {
         part_sum.add(terms[i]);
         part_squares.add(terms[i]);
       }
-      part_sum.normalize();
-      part_squares.normalize();
-      add_chunks(sum, part_sum);
-      add_chunks(squares, part_squares);
+      sum.add(part_sum);
+      squares.add(part_squares);
     }
-    sum.normalize();
-    squares.normalize();
-    EXPECT_TRUE(std::ranges::equal(whole.chunks(), sum.chunks())) << num_parts << " parts";
-    EXPECT_TRUE(std::ranges::equal(whole_squares.chunks(), squares.chunks())) << num_parts << " parts";
+    SCOPED_TRACE(num_parts);
     EXPECT_EQ(whole.round(), sum.round());
+    const Moments found = moments(1000, sum, squares);
+    EXPECT_EQ(expected.mean, found.mean);
+    EXPECT_EQ(expected.std, found.std);
   }
 }
 
-TEST(ExactSum, has_room_for_two_to_31_normalized_sums) {
-  // The most that a chunk below the top one can hold after normalize: all ones.
+TEST(ExactSum, keeps_only_the_chunks_that_its_terms_reach) {
+  ExactSum<1> sum;
+  ExactSum<2> squares;
+  for (const double term : {0.0, 1.5, -2.25, 0.0, 3.0}) {
+    sum.add(term);
+    squares.add(term);
+  }
+  EXPECT_LE(sum.chunks().size(), ExactSum<1>::kNumChunksOfOne + 1);
+  EXPECT_LE(squares.chunks().size(), ExactSum<2>::kNumChunksOfOne + 2);
+  EXPECT_EQ(2.25, sum.round());
+  // A tiny number and a huge one later are not lost, nor what was there.
+  for (const double term : {0x1p-1074, 0x1p1023}) {
+    sum.add(term);
+    squares.add(term);
+  }
+  sum.add(-0x1p1023);
+  sum.add(-2.25);
+  EXPECT_EQ(0x1p-1074, sum.round());
+}
+
+/// The same sum 2^power times.
+template <int kScale>
+void repeat(ExactSum<kScale>& sum, int power) {
+  for (int i = 0; i < power; ++i) sum.add(sum);
+}
+
+TEST(ExactSum, has_room_for_many_terms) {
   for (const double sign : {1.0, -1.0}) {
     ExactSum<1> sum;
     double expected = 0;
@@ -119,11 +135,23 @@ TEST(ExactSum, has_room_for_two_to_31_normalized_sums) {
       expected = term;
     }
     const double once = sum.round();
-    sum.normalize();
-    for (auto& chunk : sum.chunks()) chunk *= std::int64_t{1} << 31;
-    EXPECT_EQ(once * 0x1p31, sum.round());
+    repeat(sum, 61);
+    EXPECT_EQ(once * 0x1p61, sum.round());
     EXPECT_NEAR(expected, once, std::abs(expected) * 0x1p-40);
   }
+}
+
+TEST(ExactSum, mean_of_few_bits_is_rounded_like_any_other) {
+  // 1 and 2 have their bits in one chunk: those of a third come from below it.
+  ExactSum<1> sum;
+  ExactSum<2> squares;
+  for (const double term : {1.0, 2.0, 1.0}) {
+    sum.add(term);
+    squares.add(term);
+  }
+  const Moments result = moments(3, sum, squares);
+  EXPECT_EQ(4.0 / 3.0, result.mean);
+  EXPECT_EQ(std::sqrt(1.0 / 3.0), result.std);
 }
 
 TEST(ExactSum, carries_over_many_adds) {
@@ -145,19 +173,18 @@ TEST(ExactSum, carries_over_many_adds) {
 TEST(ExactSum, moments_of_more_numbers_than_32_bits_count) {
   ExactSum<1> sum;
   ExactSum<2> squares;
-  const auto grow = [](auto& some, std::int64_t times) {
-    some.normalize();
-    for (auto& chunk : some.chunks()) chunk *= times;
-    some.normalize();
-  };
   for (const double term : {1.0, 3.0}) {
     sum.add(term);
     squares.add(term);
   }
-  for (const std::int64_t times : {std::int64_t{1} << 31, std::int64_t{3}}) {
-    grow(sum, times);
-    grow(squares, times);
-  }
+  ExactSum<1> other_sum = sum;
+  ExactSum<2> other_squares = squares;
+  repeat(sum, 32);
+  repeat(squares, 32);
+  repeat(other_sum, 31);
+  repeat(other_squares, 31);
+  sum.add(other_sum);
+  squares.add(other_squares);
   const std::int64_t count = std::int64_t{6} << 31;
   const Moments result = moments(count, sum, squares);
   EXPECT_EQ(2.0, result.mean);

@@ -1,39 +1,43 @@
 #pragma once
 
-#include <array>
+#include <c10/util/SmallVector.h>
+
 #include <cstdint>
-#include <span>
 
 namespace spectrace {
 
 /// Sums of finite doubles without any rounding: a long fixed-point number in 64-bit chunks that lie 32 bits apart
-/// (the small superaccumulator of Neal 2015, arXiv:1505.05571). Two sums add chunk by chunk, as plain int64: that is
-/// what MPI_SUM and ncclSum do, so the sum over ranks has the same bits for any number of ranks and any order.
+/// (the small superaccumulator of Neal 2015, arXiv:1505.05571), of which only those are there that the numbers so far
+/// reach. The sum, and so what is made of it, does not depend on the order of its terms.
 ///
 /// kScale 1 holds sums of x, kScale 2 holds sums of x^2 (exact: a 106-bit product, twice the exponent range).
-///
-/// Chunk i stands for chunks()[i] * 2^(32 i - 1074 kScale). Before sums are added from outside, each has to be
-/// normalized; after that, normalize the result before more numbers are added to it.
 template <int kScale>
 class ExactSum {
   static_assert(kScale == 1 || kScale == 2);
 
  public:
-  /// Chunks cover 2^(-1074 kScale) up to 2^(1024 kScale), times 2^62 terms, and a sign.
-  static constexpr int kNumChunks = (kScale * (1074 + 1024) + 63) / 32 + 1;
+  /// Those that one number reaches, and one above for carries and the sign: room for 2^62 terms.
+  static constexpr std::size_t kNumChunksOfOne = (kScale == 1 ? 3 : 5) + 1;
 
   /// Adds x (kScale 1) or x^2 (kScale 2). @pre x is finite.
   void add(double x);
+  /// Adds all that another sum holds.
+  void add(const ExactSum& other);
   /// The nearest double (ties to even) of the exact sum; +-inf if it is out of range.
   double round() const;
-  /// Brings every chunk but the top one into [0, 2^32): leaves room for adding 2^31 such sums by int64 addition.
-  void normalize();
 
-  std::span<std::int64_t> chunks() { return chunks_; }
-  std::span<const std::int64_t> chunks() const { return chunks_; }
+  /// Chunk i stands for chunks()[i] * 2^(32 (first_chunk() + i) - 1074 kScale).
+  c10::ArrayRef<std::int64_t> chunks() const { return chunks_; }
+  int first_chunk() const { return first_; }
 
  private:
-  std::array<std::int64_t, kNumChunks> chunks_{};
+  /// Makes the chunks from `first` on, kNumChunksOfOne at least, be there; returns the place of `first`.
+  std::int64_t* reach(int first, std::size_t count);
+  void normalize();
+
+  // Without memory of their own for numbers whose exponents differ by less than 32, and mostly by less than 64.
+  c10::SmallVector<std::int64_t, kNumChunksOfOne + 2> chunks_;
+  int first_ = 0;
   int num_adds_ = 0;  // since the last normalize: a chunk has room for 2^30
 };
 
