@@ -21,8 +21,8 @@ constexpr std::int64_t kLeastUnderWay = 16 * kMiB, kMostUnderWay = 2048 * kMiB;
 /// Batches that go through a block together, at most (256 tokens of 4096).
 constexpr std::int64_t kBatchesTogether = 16;
 
-/// Exact sums of a value's statistics (1.7 kB), and what is made of them.
-constexpr std::int64_t kStatisticsOfValue = 1800;
+/// Exact sums of a value's statistics (192 bytes where its size hardly changes), and what is made of them.
+constexpr std::int64_t kStatisticsOfValue = 350;
 
 /// Values that a batch's record has for each prompt.
 std::int64_t values_of_prompt(const ModelDescription& model, const AnalysisChoice& analyses, std::int64_t num_beta,
