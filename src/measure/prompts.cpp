@@ -10,7 +10,6 @@
 #include "spectrace/core/parallel.hpp"
 #include "spectrace/numerics/attention_statistics.hpp"
 #include "spectrace/numerics/device.hpp"
-#include "spectrace/numerics/exact_sum.hpp"
 #include "spectrace/numerics/graph_laplacian.hpp"
 #include "spectrace/numerics/sheaf_spectrum.hpp"
 #include "spectrace/numerics/spectral_summary.hpp"

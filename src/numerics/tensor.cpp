@@ -10,6 +10,7 @@
 
 #include "spectrace/core/error.hpp"
 #include "spectrace/core/parallel.hpp"
+#include "spectrace/numerics/tensor_memory.hpp"
 
 namespace spectrace {
 namespace {
@@ -23,7 +24,7 @@ const int cbwr_was_set = ::setenv("MKL_CBWR", "AUTO", /*overwrite=*/0);
 /// takes a thousand times as long as their faults, and their gaps would be a third of what the process has.
 void keep_freed_memory() {
 #ifdef __GLIBC__
-  ::mallopt(M_MMAP_THRESHOLD, 4 << 20);
+  ::mallopt(M_MMAP_THRESHOLD, static_cast<int>(kLargeBlockBytes));
   ::mallopt(M_TRIM_THRESHOLD, 512 << 20);
 #endif
 }

@@ -33,8 +33,8 @@ std::int64_t size_of(void* block) {
 /// instead of 512. Only pages that lie wholly in it, so it takes no more than without.
 void use_large_pages(void* block, std::size_t num_bytes) {
 #ifdef MADV_HUGEPAGE
-  constexpr std::size_t kPage = 2 << 20, kWorthwhile = 2 * kPage;
-  if (num_bytes < kWorthwhile) return;
+  constexpr std::size_t kPage = 2 << 20;
+  if (num_bytes < kLargeBlockBytes) return;
   const auto begin = reinterpret_cast<std::uintptr_t>(block);
   const std::uintptr_t first = (begin + kPage - 1) / kPage * kPage, end = (begin + num_bytes) / kPage * kPage;
   // Where the system has none, or gives none, nothing is lost.

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cinttypes>
+#include <cstdio>
+#include <fstream>
 #include <optional>
 #include <string>
 
@@ -41,6 +44,32 @@ TEST(TensorMemory, growing_in_place_is_counted) {
   }
   EXPECT_EQ(tensor_memory_bytes(), before);
   limit_tensor_memory(std::int64_t{1} << 60);
+}
+
+/// The line of flags that the system keeps of the memory at `address` (/proc/self/smaps); empty where it keeps none.
+std::string memory_flags(const void* address) {
+  std::ifstream maps("/proc/self/smaps");
+  std::string line;
+  bool is_inside = false;
+  while (std::getline(maps, line)) {
+    std::uintptr_t begin = 0, end = 0;
+    if (std::sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR " ", &begin, &end) == 2)
+      is_inside = begin <= reinterpret_cast<std::uintptr_t>(address) && reinterpret_cast<std::uintptr_t>(address) < end;
+    else if (is_inside && line.starts_with("VmFlags:"))
+      return line + " ";
+  }
+  return "";
+}
+
+TEST(TensorMemory, large_blocks_ask_for_large_pages) {
+  limit_tensor_memory(std::int64_t{1} << 60);
+  if (!std::ifstream("/sys/kernel/mm/transparent_hugepage/enabled")) GTEST_SKIP() << "this system has no large pages";
+  const auto asks = [](const Tensor& tensor) {
+    const char* const middle = static_cast<const char*>(tensor.data_ptr()) + tensor.nbytes() / 2;
+    return memory_flags(middle).find(" hg ") != std::string::npos;
+  };
+  EXPECT_TRUE(asks(at::empty({16 << 20}, at::kByte)));
+  EXPECT_FALSE(asks(at::empty({1 << 20}, at::kByte)));
 }
 
 }  // namespace

@@ -31,7 +31,7 @@ class ExactSum {
   int first_chunk() const { return first_; }
 
  private:
-  /// Makes the chunks from `first` on, kNumChunksOfOne at least, be there; returns the place of `first`.
+  /// Makes `count` chunks from `first` on be there; returns the place of `first`.
   std::int64_t* reach(int first, std::size_t count);
   void normalize();
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <stdexcept>
 
@@ -10,6 +11,9 @@ class TensorMemoryError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
+
+/// Blocks from this size on go back to the system when they are freed, and lie on large pages where it has them.
+constexpr std::size_t kLargeBlockBytes = std::size_t{4} << 20;
 
 /// From now on the tensors of this process may take so many bytes on the host in all; asking for more throws
 /// TensorMemoryError, before the system would have to kill the process. Those that are there already do not count.
