@@ -40,15 +40,28 @@ std::optional<std::string> TensorStore::digest(const TensorInfo& tensor) const {
 }
 
 std::string TensorStore::read_digest(const TensorInfo& tensor) const {
-  const RegionSource source = source_of(tensor);
   const std::size_t index = index_of(tensor);
   if (const auto known = digests_->digest(index)) return *known;
+  hash_segments(tensor, digests_->unseen(index));
+  return digests_->digest(index).value();
+}
+
+std::vector<std::uint64_t> TensorStore::read_segment_hashes(const TensorInfo& tensor, std::int64_t first,
+                                                            std::int64_t last) const {
+  const std::size_t index = index_of(tensor);
+  auto segments = digests_->unseen(index);
+  std::erase_if(segments, [=](std::int64_t segment) { return segment < first || segment >= last; });
+  hash_segments(tensor, segments);
+  return digests_->hashes(index, first, last);
+}
+
+void TensorStore::hash_segments(const TensorInfo& tensor, const std::vector<std::int64_t>& segments) const {
+  const RegionSource source = source_of(tensor);
   try {
-    const auto unseen = digests_->unseen(index);
-    const auto num_unseen = static_cast<std::int64_t>(unseen.size());
+    const auto num_segments = static_cast<std::int64_t>(segments.size());
     if (lies_in_order(tensor)) {
-      parallel_for(num_unseen, [&](std::int64_t task) {
-        const std::int64_t segment = unseen[static_cast<std::size_t>(task)];
+      parallel_for(num_segments, [&](std::int64_t task) {
+        const std::int64_t segment = segments[static_cast<std::size_t>(task)];
         const auto place = segment_bytes(tensor, segment);
         Xxh3 hash;
         hash_region(source, tensor.offset + place.first, place.size, hash);
@@ -56,15 +69,15 @@ std::string TensorStore::read_digest(const TensorInfo& tensor) const {
       });
     } else {
       const std::int64_t height = segment_rows(tensor), slab = segments_per_slab(tensor);
-      for (std::int64_t next = 0; next < num_unseen;) {
-        const std::int64_t begin = next, first = unseen[static_cast<std::size_t>(begin)];
-        while (next < num_unseen && unseen[static_cast<std::size_t>(next)] < first + slab) ++next;
-        const std::int64_t last = unseen[static_cast<std::size_t>(next - 1)];
+      for (std::int64_t next = 0; next < num_segments;) {
+        const std::int64_t begin = next, first = segments[static_cast<std::size_t>(begin)];
+        while (next < num_segments && segments[static_cast<std::size_t>(next)] < first + slab) ++next;
+        const std::int64_t last = segments[static_cast<std::size_t>(next - 1)];
         const std::int64_t end_row = std::min(tensor.shape[0], (last + 1) * height);
         const auto bytes = gather_region(source, tensor, first * height, end_row - first * height);
         const std::uint64_t skipped = segment_bytes(tensor, first).first;
         parallel_for(next - begin, [&](std::int64_t task) {
-          const std::int64_t segment = unseen[static_cast<std::size_t>(begin + task)];
+          const std::int64_t segment = segments[static_cast<std::size_t>(begin + task)];
           const auto place = segment_bytes(tensor, segment);
           Xxh3 hash;
           hash.update({bytes.get() + (place.first - skipped), place.size});
@@ -76,7 +89,6 @@ std::string TensorStore::read_digest(const TensorInfo& tensor) const {
     throw InputError(ErrorKind::model, "'" + source.file.path().string() + "': tensor '" + tensor.name + "' of shape " +
                                            shape_text(tensor.shape) + " does not fit into memory");
   }
-  return digests_->digest(index).value();
 }
 
 std::string TensorStore::fingerprint() const {

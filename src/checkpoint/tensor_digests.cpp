@@ -43,6 +43,11 @@ std::int64_t num_segments(const TensorInfo& tensor) {
   return rows.count / height + (rows.count % height != 0);
 }
 
+SegmentRange segments_of_rows(const TensorInfo& tensor, std::int64_t first, std::int64_t last) {
+  const std::int64_t height = segment_rows(tensor);
+  return {first / height, (last - 1) / height + 1};
+}
+
 SegmentBytes segment_bytes(const TensorInfo& tensor, std::int64_t segment) {
   const Rows rows = rows_of(tensor);
   const std::int64_t height = segment_rows(rows), first = segment * height;
@@ -112,6 +117,14 @@ std::optional<std::string> TensorDigests::digest(std::size_t tensor) const {
   sha.update(entry.facts);
   sha.update(std::as_bytes(std::span(entry.hashes)));
   return sha.hex_digest().substr(0, 32);
+}
+
+std::vector<std::uint64_t> TensorDigests::hashes(std::size_t tensor, std::int64_t first, std::int64_t last) const {
+  const std::lock_guard lock(mutex_);
+  const Entry& entry = entries_[tensor];
+  SPECTRACE_ASSERT(0 <= first && first <= last && last <= entry.num_segments);
+  SPECTRACE_ASSERT(std::all_of(entry.seen.begin() + first, entry.seen.begin() + last, [](bool seen) { return seen; }));
+  return {entry.hashes.begin() + first, entry.hashes.begin() + last};
 }
 
 }  // namespace spectrace

@@ -4,8 +4,8 @@
 #include <cmath>
 
 #include "spectrace/checkpoint/tensor_digests.hpp"
+#include "spectrace/core/error.hpp"
 #include "spectrace/numerics/exact_sum.hpp"
-#include "spectrace/numerics/singular_values.hpp"
 #include "spectrace/numerics/spectral_summary.hpp"
 
 namespace spectrace {
@@ -16,6 +16,12 @@ std::int64_t wanted_rows(std::int64_t num_columns) {
   return std::max(num_columns, (std::int64_t{1} << 22) / std::max<std::int64_t>(1, num_columns));
 }
 
+/// A part shall have many times the rows of its triangle, which goes through the journal, and be worth a second of a
+/// core, half of it on a fast one.
+constexpr std::int64_t kLeastHeight = 6;
+constexpr double kLeastPartFlops = 2e10;
+constexpr std::int64_t kMostParts = 8;
+
 /// Whole segments, so that the digest of the tensor sees all rows. How rows are cut has no effect on the bits of the
 /// singular values (TallSingularValues), nor on the norms of rows and their exact sums.
 std::int64_t rows_per_block(const TensorInfo& tensor) {
@@ -25,34 +31,12 @@ std::int64_t rows_per_block(const TensorInfo& tensor) {
 
 Array scalar(double value) { return Array{{}, {value}}; }
 
-}  // namespace
-
-Record measure_unembedding(const ModelDescription& model, const TensorStore& store, Slicing slicing,
-                           const std::function<void(double share)>& on_progress) {
-  const TensorInfo* info = store.find(model.embedding.unembedding.tensor);
-  SPECTRACE_ASSERT(info != nullptr);  // describe_model has seen it
-  const std::int64_t num_rows = info->shape[0], num_columns = info->shape[1];
-
-  TallSingularValues tall(num_columns);
-  std::vector<double> norms;
-  norms.reserve(static_cast<std::size_t>(num_rows));
-  ExactSum<2> squares;
-  const bool is_double = info->type == StorageType::float64;
-  const std::int64_t height = std::min(num_rows, rows_per_block(*info));
-  const Tensor buffer = at::empty({height, num_columns}, is_double ? at::kDouble : at::kFloat);
-  for (std::int64_t first = 0; first < num_rows; first += height) {
-    const Tensor block = buffer.narrow(0, 0, std::min(height, num_rows - first));
-    store.read_rows(*info, first, block);
-    if (const Tensor kept = rounded(block, slicing); !kept.is_same(block)) block.copy_(kept);
-    tall.add_rows(block);
-    for (const double norm : row_norms(block)) {
-      norms.push_back(norm);
-      squares.add(norm);
-    }
-    if (on_progress) on_progress(static_cast<double>(block.size(0)) / static_cast<double>(num_rows));
-  }
-
+/// What is stored of all rows.
+Record results(TallSingularValues& tall, std::vector<double> norms, std::int64_t num_columns) {
   const SingularValues singular = tall.finish();
+  const auto num_rows = static_cast<std::int64_t>(norms.size());
+  ExactSum<2> squares;
+  for (const double norm : norms) squares.add(norm);
   const double frobenius = std::sqrt(squares.round());
   const auto summary = summarize_spectrum(singular.values, frobenius, num_rows, num_columns);
   ExactSum<1> norm_sum;
@@ -72,10 +56,122 @@ Record measure_unembedding(const ModelDescription& model, const TensorStore& sto
   return record;
 }
 
+/// The numbers beside a part's triangle, in this order: exponent, sum_of_squares, num_reflectors, max_height.
+constexpr std::size_t kNumTriangleFacts = 4;
+
+Record record_of(TriangleOfRows part, std::vector<double> norms) {
+  const TriangleFacts& facts = part.facts;
+  Record record;
+  record.arrays["row_norm"] = {{facts.num_rows}, std::move(norms)};
+  record.arrays["triangle"] = {{static_cast<std::int64_t>(part.entries.size())}, std::move(part.entries)};
+  record.arrays["triangle_facts"] = {
+      {kNumTriangleFacts},
+      {static_cast<double>(facts.exponent), facts.sum_of_squares, static_cast<double>(facts.num_reflectors),
+       static_cast<double>(facts.max_height)}};
+  return record;
+}
+
+bool is_whole(std::int64_t num_rows, const RowRange& rows) { return rows.count == num_rows; }
+
+}  // namespace
+
+std::vector<RowRange> unembedding_parts(std::int64_t num_rows, std::int64_t num_columns) {
+  const double flops = triangle_flops(num_rows, num_columns);
+  const std::int64_t by_height = num_rows / std::max<std::int64_t>(1, kLeastHeight * num_columns);
+  const auto by_flops = static_cast<std::int64_t>(std::clamp(flops / kLeastPartFlops, 1.0, double{kMostParts}));
+  const std::int64_t count = std::clamp<std::int64_t>(by_height, 1, by_flops);
+  std::vector<RowRange> parts;
+  for (std::int64_t i = 0, first = 0; i < count; ++i) {
+    const std::int64_t size = num_rows / count + (i < num_rows % count ? 1 : 0);
+    parts.push_back({first, size});
+    first += size;
+  }
+  return parts;
+}
+
+double unembedding_part_flops(std::int64_t num_rows, std::int64_t num_columns, const RowRange& rows) {
+  return is_whole(num_rows, rows) ? singular_values_flops(num_rows, num_columns)
+                                  : triangle_flops(rows.count, num_columns);
+}
+
+double unembedding_join_flops(std::int64_t num_rows, std::int64_t num_columns) {
+  const auto num_parts = static_cast<std::int64_t>(unembedding_parts(num_rows, num_columns).size());
+  return num_parts == 1 ? 0 : join_flops(num_parts, num_columns);
+}
+
+Record measure_unembedding(const ModelDescription& model, const TensorStore& store, Slicing slicing,
+                           const RowRange& rows, const std::function<void(double share)>& on_progress) {
+  const TensorInfo* info = store.find(model.embedding.unembedding.tensor);
+  SPECTRACE_ASSERT(info != nullptr);  // describe_model has seen it
+  const std::int64_t num_rows = info->shape[0], num_columns = info->shape[1];
+  SPECTRACE_ASSERT(rows.first >= 0 && rows.count > 0 && rows.last() <= num_rows);
+
+  TallSingularValues tall(num_columns);
+  std::vector<double> norms;
+  norms.reserve(static_cast<std::size_t>(rows.count));
+  const bool is_double = info->type == StorageType::float64;
+  // Segments that two parts have rows of are read by both: a MiB or two.
+  const SegmentRange segments = segments_of_rows(*info, rows.first, rows.last());
+  const std::int64_t begin = segments.first * segment_rows(*info);
+  const std::int64_t end = std::min(num_rows, segments.last * segment_rows(*info));
+  const std::int64_t height = std::min(end - begin, rows_per_block(*info));
+  const Tensor buffer = at::empty({height, num_columns}, is_double ? at::kDouble : at::kFloat);
+  for (std::int64_t first = begin; first < end; first += height) {
+    const Tensor read = buffer.narrow(0, 0, std::min(height, end - first));
+    store.read_rows(*info, first, read);
+    const std::int64_t from = std::max(first, rows.first), to = std::min(first + read.size(0), rows.last());
+    const Tensor block = read.narrow(0, from - first, to - from);
+    if (const Tensor kept = rounded(block, slicing); !kept.is_same(block)) block.copy_(kept);
+    tall.add_rows(block);
+    for (const double norm : row_norms(block)) norms.push_back(norm);
+    if (on_progress) on_progress(static_cast<double>(block.size(0)) / static_cast<double>(rows.count));
+  }
+  if (is_whole(num_rows, rows)) return results(tall, std::move(norms), num_columns);
+  return record_of(tall.triangle(), std::move(norms));
+}
+
+UnembeddingParts::UnembeddingParts(std::int64_t num_columns)
+    : tall_(TallSingularValues::of_triangles(num_columns)), num_columns_(num_columns) {}
+
+bool UnembeddingParts::fits(const Record& part, const RowRange& rows, std::int64_t num_columns) {
+  const auto has = [&](const char* name, std::int64_t size) {
+    const auto found = part.arrays.find(name);
+    return found != part.arrays.end() && found->second.shape == std::vector<std::int64_t>{size};
+  };
+  if (!has("row_norm", rows.count) || !has("triangle", num_columns * (num_columns + 1) / 2) ||
+      !has("triangle_facts", kNumTriangleFacts))
+    return false;
+  const auto& facts = part.arrays.at("triangle_facts").values;
+  constexpr double kMostReflectors = 1e12, kMostExponent = 1100;
+  const auto is_count = [](double x) { return x >= 1 && x <= kMostReflectors && x == std::floor(x); };
+  return std::abs(facts[0]) <= kMostExponent && facts[0] == std::floor(facts[0]) && facts[1] >= 0 &&
+         is_count(facts[2]) && is_count(facts[3]);
+}
+
+void UnembeddingParts::add(const Record& part) {
+  const auto& norms = part.arrays.at("row_norm").values;
+  const auto& facts = part.arrays.at("triangle_facts").values;
+  tall_.add_triangle(part.arrays.at("triangle").values,
+                     {static_cast<int>(facts[0]), facts[1], static_cast<std::int64_t>(norms.size()),
+                      static_cast<std::int64_t>(facts[2]), static_cast<std::int64_t>(facts[3])});
+  norms_.insert(norms_.end(), norms.begin(), norms.end());
+}
+
+Record UnembeddingParts::finish() { return results(tall_, std::move(norms_), num_columns_); }
+
 std::int64_t unembedding_workspace_bytes(std::int64_t num_rows, std::int64_t num_columns) {
-  const std::int64_t block = std::min(num_rows, wanted_rows(num_columns)) * num_columns * 4;  // float32 as a rule
-  return block + singular_values_bytes(num_rows, num_columns) +
-         num_rows * 24;  // norms of rows, and what is made of them
+  const auto parts = unembedding_parts(num_rows, num_columns);
+  const std::int64_t height = parts.front().count;
+  const std::int64_t block = std::min(height, wanted_rows(num_columns)) * num_columns * 4;  // float32 as a rule
+  const std::int64_t norms = height * 24;                                                   // and what is made of them
+  return block + norms +
+         (parts.size() == 1 ? singular_values_bytes(height, num_columns) : triangle_bytes(height, num_columns));
+}
+
+std::int64_t unembedding_join_bytes(std::int64_t num_rows, std::int64_t num_columns) {
+  if (unembedding_parts(num_rows, num_columns).size() == 1) return 0;
+  // A part's record as it lies in the journal, and taken apart.
+  return join_bytes(num_columns) + 2 * 4 * num_columns * (num_columns + 1) + num_rows * 24;
 }
 
 }  // namespace spectrace

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <utility>
 
 #include "pairwise_sum.hpp"
 #include "spectrace/core/error.hpp"
@@ -132,13 +133,17 @@ bool TallSingularValues::rescale(double largest) {
   }
   const int exponent = std::clamp(-std::ilogb(largest), -1000, 1000);
   const int change = exponent - exponent_;
-  if (num_filled_ > 0) {
-    work_.narrow(0, 0, num_filled_).mul_(std::ldexp(1.0, change));
-    sum_of_squares_ = std::ldexp(sum_of_squares_, 2 * change);
-  }
-  exponent_ = exponent;
+  scale_to(exponent);
   is_scaled_ = true;
   return change != 0;
+}
+
+void TallSingularValues::scale_to(int exponent) {
+  const int change = exponent - exponent_;
+  exponent_ = exponent;
+  if (change == 0 || num_filled_ == 0) return;
+  work_.narrow(0, 0, num_filled_).mul_(std::ldexp(1.0, change));
+  sum_of_squares_ = std::ldexp(sum_of_squares_, 2 * change);
 }
 
 /// Replaces the rows in work_ by their R factor.
@@ -153,6 +158,52 @@ void TallSingularValues::factorize() {
   num_reflectors_ += num_columns_;
   max_height_ = std::max(max_height_, num_filled_);
   num_filled_ = num_columns_;
+}
+
+TriangleOfRows TallSingularValues::triangle() {
+  SPECTRACE_ASSERT(num_columns_ > 0 && num_rows_ >= num_columns_);
+  if (num_reflectors_ == 0 || num_filled_ > num_columns_) factorize();
+  qr_.reset();
+  TriangleOfRows left{{}, {exponent_, sum_of_squares_, num_rows_, num_reflectors_, max_height_}};
+  left.entries.reserve(static_cast<std::size_t>(num_columns_ * (num_columns_ + 1) / 2));
+  const Block r{work_.mutable_data_ptr<double>(), num_columns_, num_columns_, work_.size(0)};
+  for (std::int64_t j = 0; j < num_columns_; ++j)
+    left.entries.insert(left.entries.end(), r.column(j), r.column(j) + j + 1);
+  work_.reset();
+  return left;
+}
+
+TallSingularValues TallSingularValues::of_triangles(std::int64_t num_columns) { return {num_columns, 2 * num_columns}; }
+
+void TallSingularValues::add_triangle(std::span<const double> entries, const TriangleFacts& facts) {
+  const std::int64_t n = num_columns_;
+  SPECTRACE_ASSERT(n > 0 && std::cmp_equal(entries.size(), n * (n + 1) / 2) && facts.num_reflectors > 0);
+  SPECTRACE_ASSERT(num_rows_ == 0 || num_filled_ == n);
+  // Both in the scale of the larger one. What is zero has none.
+  int exponent = facts.exponent;
+  if (sum_of_squares_ > 0) exponent = facts.sum_of_squares > 0 ? std::min(exponent_, facts.exponent) : exponent_;
+  scale_to(exponent);
+  const double scale = std::ldexp(1.0, exponent - facts.exponent);
+  const Block all{work_.mutable_data_ptr<double>(), 2 * n, n, work_.size(0)};
+  const Block free = all.below(num_filled_).top(n);
+  const double* entry = entries.data();
+  for (std::int64_t j = 0; j < n; ++j) {
+    double* const end = std::transform(entry, entry + j + 1, free.column(j), [=](double x) { return x * scale; });
+    std::fill(end, free.column(j) + n, 0.0);
+    entry += j + 1;
+  }
+  sum_of_squares_ += std::ldexp(facts.sum_of_squares, 2 * (exponent - facts.exponent));
+  num_rows_ += facts.num_rows;
+  // Parts have no row in common, so what they do to their rows is one after the other only within a facts.
+  num_reflectors_ = std::max(num_reflectors_, facts.num_reflectors);
+  max_height_ = std::max(max_height_, facts.max_height);
+  if (num_filled_ == n) {
+    if (!qr_) qr_ = std::make_unique<TallQr>(2 * n, n);
+    qr_->merge(all.top(n), all.below(n));
+    num_reflectors_ += n;
+    max_height_ = std::max(max_height_, 2 * n);
+  }
+  num_filled_ = n;
 }
 
 /// A matrix with the singular values of all rows, at most 1.5 times as high as wide; gives up work_.
@@ -197,7 +248,17 @@ double singular_values_flops(std::int64_t num_rows, std::int64_t num_columns) {
   const std::int64_t rows = std::max(num_rows, num_columns), columns = std::min(num_rows, num_columns);
   const auto m = static_cast<double>(rows), n = static_cast<double>(columns);
   if (is_reduced_at_once(rows, columns)) return 4 * n * n * (m - n / 3);
-  return 2 * n * n * (m - n / 3) + 8.0 / 3.0 * n * n * n;
+  return triangle_flops(rows, columns) + 8.0 / 3.0 * n * n * n;
+}
+
+double triangle_flops(std::int64_t num_rows, std::int64_t num_columns) {
+  const auto m = static_cast<double>(num_rows), n = static_cast<double>(num_columns);
+  return 2 * n * n * (m - n / 3);
+}
+
+double join_flops(std::int64_t num_parts, std::int64_t num_columns) {
+  const auto n = static_cast<double>(num_columns);
+  return (2.0 / 3.0 * static_cast<double>(num_parts - 1) + 8.0 / 3.0) * n * n * n;
 }
 
 std::int64_t singular_values_bytes(std::int64_t num_rows, std::int64_t num_columns) {
@@ -207,6 +268,18 @@ std::int64_t singular_values_bytes(std::int64_t num_rows, std::int64_t num_colum
   if (is_reduced_at_once(m, n)) return work + two_stage_bytes(m, n);
   const std::int64_t triangle = 8 * n * n;
   return std::max({work + tall_qr_bytes(capacity_for(m, n), n), work + triangle, triangle + two_stage_bytes(n, n)});
+}
+
+std::int64_t triangle_bytes(std::int64_t num_rows, std::int64_t num_columns) {
+  const std::int64_t packed = 4 * num_columns * (num_columns + 1);
+  const std::int64_t capacity = capacity_for(num_rows, num_columns);
+  return 8 * capacity * num_columns + std::max(packed, tall_qr_bytes(capacity, num_columns));
+}
+
+std::int64_t join_bytes(std::int64_t num_columns) {
+  const std::int64_t triangle = 8 * num_columns * num_columns;
+  return std::max(2 * triangle + tall_qr_bytes(2 * num_columns, num_columns),
+                  triangle + two_stage_bytes(num_columns, num_columns));
 }
 
 SingularValues singular_values(const Tensor& w) {

@@ -25,7 +25,8 @@ void clear_below_diagonal(Block r) {
 Block TallQr::Stack::top(std::int64_t k, std::int64_t width) const { return first.part(k, 0, width, first.columns); }
 
 Block TallQr::Stack::rest(std::int64_t k, std::int64_t width) const {
-  return is_triangle_above ? below : first.below(k + width);
+  if (!is_triangle_above) return first.below(k + width);
+  return is_triangle_below ? below.top(std::min(below.rows, k + width)) : below;
 }
 
 TallQr::TallQr(std::int64_t max_rows, std::int64_t num_columns)
@@ -51,14 +52,20 @@ void TallQr::factorize(Block a) {
   if (a.columns <= kNarrow) {
     factorization_.triangle_of(a);
   } else {
-    run({a, {}, false});
+    run({a, {}, false, false});
   }
   clear_below_diagonal(a);
 }
 
 void TallQr::update(Block r, Block rows) {
   SPECTRACE_ASSERT(r.rows == num_columns_ && r.columns == num_columns_ && rows.columns == num_columns_);
-  run({r, rows, true});
+  run({r, rows, true, false});
+}
+
+void TallQr::merge(Block r, Block triangle) {
+  SPECTRACE_ASSERT(r.rows == num_columns_ && r.columns == num_columns_);
+  SPECTRACE_ASSERT(triangle.rows == num_columns_ && triangle.columns == num_columns_);
+  run({r, triangle, true, true});
 }
 
 void TallQr::run(const Stack& stack) {

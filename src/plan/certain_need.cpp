@@ -37,7 +37,7 @@ std::int64_t CertainNeed::bytes(const Unit& unit) const {
       return 2 * (model_.num_heads + model_.num_kv_heads) * model_.head_dim * model_.hidden_size * element_bytes_;
     case UnitKind::unembedding: {
       const auto shape = model_.embedding.unembedding.canonical_shape();
-      return std::min(shape[0], shape[1]) * shape[1] * 8 + shape[0] * 8;
+      return std::min(shape[0], shape[1]) * shape[1] * 8 + unit.rows.count * 8;
     }
     case UnitKind::prompts: break;
   }

@@ -96,15 +96,17 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, con
     const std::int64_t workspace = weight_spectra_workspace_bytes(model);
     need.workspace = device.leaves_host_free() ? need.workspace + workspace : std::max(need.workspace, workspace);
   }
+  std::int64_t join = 0;
   if (plan.analyses.unembedding) {
     const auto shape = model.embedding.unembedding.canonical_shape();
     need.unembedding = unembedding_workspace_bytes(shape[0], shape[1]);
+    join = unembedding_join_bytes(shape[0], shape[1]);
   }
-  // Two records, rows that wait for their chunk to fill (half a MiB a dataset), statistics' sums (free energy has some
-  // too, graph_eigenvalues have none), ids.
+  // The unembedding's join; later two records, rows that wait for their chunk to fill (half a MiB a dataset),
+  // statistics' sums (free energy has some too, graph_eigenvalues have none), ids.
   const std::int64_t sums = values_of_prompt(model, plan.analyses, job.beta.count, false, 0) +
                             (plan.analyses.sheaf ? job.beta.count * model.num_layers * model.num_heads : 0);
-  need.collecting = 2 * need.one_batch + 20 * kMiB + sums * kStatisticsOfValue + num_prompts * 200;
+  need.collecting = std::max(join, 2 * need.one_batch + 20 * kMiB + sums * kStatisticsOfValue) + num_prompts * 200;
   return need;
 }
 

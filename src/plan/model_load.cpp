@@ -86,6 +86,11 @@ ModelLoad model_load(const OpenModel& model, const ModelPlan& plan, const Job& j
   load.attention_share = std::min(1.0, attention / largest);
   const auto shape = d.embedding.unembedding.canonical_shape();
   load.unembedding_bytes = static_cast<double>(shape[0] * shape[1]) * element;
+  load.num_unembedding_parts = static_cast<int>(unembedding_parts(shape[0], shape[1]).size());
+  if (plan.analyses.unembedding && load.num_unembedding_parts > 1) {
+    load.join_flops = unembedding_join_flops(shape[0], shape[1]);
+    load.collect_bytes += static_cast<double>(load.num_unembedding_parts * 4 * shape[1] * (shape[1] + 1));
+  }
   return load;
 }
 
@@ -118,7 +123,8 @@ std::vector<LayerRange> stage_layers(const std::vector<double>& layer_costs, int
 double group_seconds(const ModelLoad& load, const Unit& unit, int stages, double read_bytes_per_s) {
   const double seconds = load.rates.seconds_of(unit);
   if (unit.kind != UnitKind::unembedding) return seconds;
-  return (seconds + load.unembedding_bytes / read_bytes_per_s) * stages;
+  const double parts = load.num_unembedding_parts;
+  return (seconds + load.unembedding_bytes / parts / read_bytes_per_s) * std::max(1.0, stages / parts);
 }
 
 void BatchTotals::add(const Unit& unit) {

@@ -145,9 +145,22 @@ ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& analys
       plan.units.push_back(
           {UnitKind::heads, make_key("heads/" + number, of_weights), layer, 0, {}, 0, heads_flops(model)});
   }
-  if (analyses.unembedding)
-    plan.units.push_back(
-        {UnitKind::unembedding, make_key("unembedding", of_unembedding), -1, 0, {}, 0, unembedding_flops(model)});
+  if (analyses.unembedding) {
+    const auto shape = model.embedding.unembedding.canonical_shape();
+    const auto parts = unembedding_parts(shape[0], shape[1]);
+    for (const RowRange& rows : parts) {
+      std::string readable = "unembedding";
+      if (parts.size() > 1) readable += "/" + std::to_string(&rows - parts.data());
+      plan.units.push_back({UnitKind::unembedding,
+                            make_key(readable, of_unembedding),
+                            -1,
+                            0,
+                            {},
+                            0,
+                            unembedding_part_flops(shape[0], shape[1], rows),
+                            rows});
+    }
+  }
 
   if (!analyses.any_of_prompts()) sets.clear();
   Json prompt_facts = {of_weights, letters(analyses)};
@@ -170,6 +183,10 @@ ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& analys
   }
   plan.sets = std::move(sets);
   return plan;
+}
+
+bool is_part(const Unit& unit, const ModelDescription& model) {
+  return unit.kind == UnitKind::unembedding && unit.rows.count < model.embedding.unembedding.canonical_shape()[0];
 }
 
 TokenBatch batch_of(const ModelPlan& plan, const Unit& unit) {
@@ -207,7 +224,7 @@ std::vector<std::string> tensors_of(const ModelDescription& model, const Unit& u
   if (unit.kind == UnitKind::prompts) return tensors_of_forward(model);
   std::set<std::string> names;
   if (unit.kind == UnitKind::unembedding) {
-    add(names, model.embedding.unembedding);
+    if (!is_part(unit, model)) add(names, model.embedding.unembedding);
   } else {
     const LayerSources& layer = model.layers[static_cast<std::size_t>(unit.layer)];
     for (const auto* linear : {&layer.w_q, &layer.w_k, &layer.w_v, &layer.w_o}) add(names, linear->weight);

@@ -170,14 +170,19 @@ double Scheduler::groups_of_each(std::size_t num_ranks, std::size_t num_models, 
 void Scheduler::set_undivided_apart(Model& model) {
   if (model.stages == 1) return;
   const auto is_undivided = [](const OpenUnit& unit) { return unit.is_undivided; };
-  double undivided_s = 0;
+  double undivided_s = 0;  // of a group's ranks, some of which wait where there are fewer of these
+  int count = 0;
   for (const auto& unit : model.left)
-    if (unit.is_undivided) undivided_s += unit.seconds;
+    if (unit.is_undivided) {
+      undivided_s += unit.seconds;
+      ++count;
+    }
   const double num_groups = std::max(1.0, groups_of_each(ranks_.size(), models_.size(), model.stages));
   const auto num_models = static_cast<double>(models_.size());
   const double num_spare = static_cast<double>(ranks_.size()) - num_models * num_groups * model.stages;
   const double share_s = (model.left_s - undivided_s) / num_groups;
-  if (undivided_s == 0 || num_spare * share_s < num_models * undivided_s / model.stages) return;
+  if (undivided_s == 0 || num_spare * share_s < num_models * undivided_s * std::min(count, model.stages) / model.stages)
+    return;
   std::copy_if(model.left.begin(), model.left.end(), std::back_inserter(model.undivided), is_undivided);
   std::erase_if(model.left, is_undivided);
   model.left_s -= undivided_s;

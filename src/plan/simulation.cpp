@@ -13,7 +13,7 @@ namespace {
 struct Share {
   RankLoad load;
   double work_s = 0;              ///< reading and the unembedding aside
-  double unembedding_s = 0;       ///< of the first stage, while the others empty the pipeline
+  double unembedding_s = 0;       ///< while those after it empty the pipeline
   bool reads_to_the_end = false;  ///< not only in its first round
 };
 
@@ -35,6 +35,7 @@ Share share_of(const ModelLoad& model, const Assignment& assignment, int stage, 
   RankLoad& load = share.load;
   std::vector<bool> layers(model.layer_bytes.size(), false);
   std::int64_t num_streams = 0, under_way = 0, in_stream = 0;
+  int num_parts = 0;  // of the unembedding
   const BatchTotals batches = batch_totals(model.units, assignment.units);
   const std::int64_t most = num_stages == 1 ? batches.num_batches : batches_a_round(batches, num_stages, stays >= 1);
   for (const std::size_t index : assignment.units) {
@@ -54,11 +55,11 @@ Share share_of(const ModelLoad& model, const Assignment& assignment, int stage, 
       load.under_way_bytes += static_cast<double>(size);
       ++in_stream;
     } else if (unit.kind == UnitKind::unembedding) {
-      if (stage > 0) continue;
+      if (num_parts++ % num_stages != stage) continue;
       ++load.num_units;
       load.flops += unit.flops;
       share.unembedding_s += model.rates.seconds_of(unit);
-      load.bytes += model.unembedding_bytes;
+      load.bytes += model.unembedding_bytes / model.num_unembedding_parts;
     } else {
       if (unit.layer < range.first || unit.layer >= range.last) continue;
       ++load.num_units;
@@ -83,6 +84,11 @@ Share share_of(const ModelLoad& model, const Assignment& assignment, int stage, 
     }
   }
   return share;
+}
+
+double collecting_s(const ModelLoad& model, const MachineProfile& profile) {
+  return profile.collect_s + model.collect_bytes / profile.collect_bytes_per_s +
+         model.join_flops / model.rates.unembedding_flops_per_s;
 }
 
 /// How long the pipeline takes beyond its busiest stage: the others' first batch, or the last.
@@ -160,9 +166,7 @@ SimulatedSweep simulate_sweep(const std::vector<ModelLoad>& models, int num_rank
       given[place] = assignment;
       Share& share = one.shares.emplace_back();
       if (assignment.step != Step::work) {
-        share.work_s = assignment.step == Step::open
-                           ? profile.open_s
-                           : profile.collect_s + models[assignment.model].collect_bytes / profile.collect_bytes_per_s;
+        share.work_s = assignment.step == Step::open ? profile.open_s : collecting_s(models[assignment.model], profile);
         continue;
       }
       share = share_of(models[assignment.model], assignment, stage, resident[place] == assignment.model);

@@ -266,15 +266,9 @@ void Assembly::add(std::size_t index, const Record& record) {
       }
       return;
     }
-    case UnitKind::unembedding: {
-      unembedding_.path = "/unembedding";
-      const auto size_of = [&](const char* name) { return record.arrays.at(name).shape.at(0); };
-      unembedding_.dimensions.push_back(counted_dimension("index", size_of("singular_values")));
-      unembedding_.dimensions.push_back(counted_dimension("token", size_of("row_norm")));
-      for (const auto& spec : unembedding_schema())
-        unembedding_.datasets.push_back(make_dataset(spec, record.arrays.at(spec.name).values));
+    case UnitKind::unembedding:
+      if (!is_part(unit, model_)) add_unembedding(record);
       return;
-    }
     case UnitKind::prompts: {
       // Its rows go straight to the file (write_rows); here, which of its prompts failed alone.
       const auto errors = record.texts.find("prompt_errors");
@@ -285,6 +279,15 @@ void Assembly::add(std::size_t index, const Record& record) {
       return;
     }
   }
+}
+
+void Assembly::add_unembedding(const Record& record) {
+  unembedding_.path = "/unembedding";
+  const auto size_of = [&](const char* name) { return record.arrays.at(name).shape.at(0); };
+  unembedding_.dimensions.push_back(counted_dimension("index", size_of("singular_values")));
+  unembedding_.dimensions.push_back(counted_dimension("token", size_of("row_norm")));
+  for (const auto& spec : unembedding_schema())
+    unembedding_.datasets.push_back(make_dataset(spec, record.arrays.at(spec.name).values));
 }
 
 void Assembly::write_rows(std::size_t set, const Unit* unit, const Record& record, ResultFileWriter& writer) {

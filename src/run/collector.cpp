@@ -9,9 +9,11 @@
 #include "spectrace/core/file.hpp"
 #include "spectrace/core/hash.hpp"
 #include "spectrace/core/log.hpp"
+#include "spectrace/core/stage_times.hpp"
 #include "spectrace/core/stopwatch.hpp"
 #include "spectrace/plan/machine_profile.hpp"
 #include "spectrace/run/assemble.hpp"
+#include "spectrace/run/part_signature.hpp"
 #include "spectrace/run/preparation.hpp"
 #include "spectrace/run/result_attributes.hpp"
 #include "spectrace/run/run_info.hpp"
@@ -43,6 +45,7 @@ class Digests {
     add(std::get<std::vector<std::string>>(group->find_dimension("tensor")->values),
         std::get<std::vector<std::string>>(group->find("digest")->values));
   }
+  void add_other(const std::string& name) { others_.insert(name); }
   /// Tensors that were not the same everywhere.
   const std::set<std::string>& others() const { return others_; }
 
@@ -68,6 +71,49 @@ class Digests {
  private:
   std::map<std::string, std::string> digests_;
   std::set<std::string> others_;
+};
+
+/// The unembedding of the parts that the ranks did.
+class UnembeddingJoin {
+ public:
+  explicit UnembeddingJoin(const OpenModel& model)
+      : shape_(model.description.embedding.unembedding.canonical_shape()), parts_(shape_[1]), digests_(model) {}
+
+  /// @throws InputError (io) if the record is not what a rank left of this part. False if it is not of the same tensor
+  /// as those before.
+  [[nodiscard]] bool add(std::size_t unit, const Record& record, const Unit& part) {
+    if (!UnembeddingParts::fits(record, part.rows, shape_[1]))
+      throw InputError(ErrorKind::io, part.key + " in the journal is no part of the unembedding");
+    units_.push_back(unit);
+    if (!digests_.add(record, part)) return false;
+    const StageTimer timer(Stage::unembedding);
+    if (!error_) error_ = error_of("the unembedding", [&] { parts_.add(record); });
+    return true;
+  }
+  /// Parts that were added.
+  const std::vector<std::size_t>& units() const { return units_; }
+
+  /// The results of all parts, with the error that finding them had.
+  Record finish() {
+    const StageTimer timer(Stage::unembedding);
+    Record record;
+    if (!error_) error_ = error_of("the unembedding", [&] { record = parts_.finish(); });
+    if (error_) {
+      record = Record();
+      record.error = *error_;
+    } else {
+      count_flops(Stage::unembedding, unembedding_join_flops(shape_[0], shape_[1]));
+    }
+    return record;
+  }
+  std::optional<std::string> digest() const { return digests_.digest(); }
+
+ private:
+  std::vector<std::int64_t> shape_;
+  UnembeddingParts parts_;
+  PartDigests digests_;
+  std::vector<std::size_t> units_;
+  std::optional<std::string> error_;
 };
 
 /// A group of the file `from` once more, in the way in which it was written first: the same bytes.
@@ -156,11 +202,20 @@ class Collector {
   /// whose records are not there.
   std::vector<OpenUnit> add_units(const std::map<std::string, JournalEntry>& index) {
     std::vector<OpenUnit> missing;
+    std::optional<UnembeddingJoin> join;
     for (std::size_t unit = 0; unit < plan_.units.size(); ++unit) {
+      // Before the statistics need memory.
+      if (join && plan_.units[unit].kind != UnitKind::unembedding) finish_unembedding(join);
       const auto place = index.find(plan_.units[unit].key);
       try {
         if (place == index.end()) throw InputError(ErrorKind::io, plan_.units[unit].key + " is not in the journal");
         const Record record = journal_.read(place->second);
+        if (record.error.empty() && is_part(plan_.units[unit], model_.description)) {
+          if (!join) join.emplace(model_);
+          if (!join->add(unit, record, plan_.units[unit]))
+            digests_.add_other(model_.description.embedding.unembedding.tensor);
+          continue;
+        }
         if (record.error.empty()) {
           digests_.add(record.texts.at("tensors"), record.texts.at("digests"));
           if (plan_.units[unit].kind == UnitKind::prompts) add_to_sums(plan_.units[unit], record);
@@ -171,7 +226,25 @@ class Collector {
         missing.push_back({unit, plan_.units[unit].flops, WorkRates().seconds_of(plan_.units[unit])});
       }
     }
+    if (join) finish_unembedding(join);
     return missing;
+  }
+
+  /// Parts without the others are done, but no results.
+  void finish_unembedding(std::optional<UnembeddingJoin>& join) {
+    const auto& tensor = model_.description.embedding.unembedding.tensor;
+    Record whole;
+    if (const auto digest = join->digest(); digest && !digests_.others().contains(tensor)) {
+      whole = join->finish();
+      if (whole.error.empty()) {
+        digests_.add({tensor}, {*digest});
+        assembly_.add_unembedding(whole);
+      }
+    }
+    Record part;
+    part.error = whole.error;
+    for (const std::size_t unit : join->units()) assembly_.add(unit, part);
+    join.reset();
   }
 
   void add_to_sums(const Unit& unit, const Record& record) {

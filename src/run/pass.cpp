@@ -86,13 +86,15 @@ class Pass {
         need_(description_, plan, stream.type()) {}
 
   bool run(const std::vector<std::size_t>& units) {
+    int num_parts = 0;
     for (const std::size_t unit : units) {
       const Unit& one = plan_.units[unit];
       if (one.kind == UnitKind::prompts)
         waiting_.push_back(unit);
-      else if (one.kind == UnitKind::unembedding)
-        unembedding_units_.push_back(unit);
-      else if (one.layer >= options_.layers.first && one.layer < options_.layers.last)
+      else if (one.kind == UnitKind::unembedding) {
+        // Parts of it from the first stage on, which is done before the others.
+        if (num_parts++ % options_.num_stages == options_.stage) unembedding_units_.push_back(unit);
+      } else if (one.layer >= options_.layers.first && one.layer < options_.layers.last)
         layer_units_.push_back(unit);
     }
     has_batches_ = !waiting_.empty();
@@ -119,8 +121,7 @@ class Pass {
     if (!pass_layers(round) || !leave(round)) return false;
     for (round = next_round(); !round.empty(); round = next_round())
       if (!pass_layers(round) || !leave(round)) return false;
-    // The first stage is done before the others are.
-    return is_first() ? do_unembeddings() : !events_.stop_requested();
+    return do_unembeddings();
   }
 
   bool do_unembeddings() {
@@ -232,10 +233,11 @@ class Pass {
     Record record;
     try {
       const auto error = error_of("the unembedding", [&] {
-        record = measure_unembedding(description_, model_.store, options_.slicing, [&](double share) {
-          progress(share * plan_.units[unit].flops);
-          if (events_.stop_requested()) throw LeaveUnit{};
-        });
+        record = measure_unembedding(description_, model_.store, options_.slicing, plan_.units[unit].rows,
+                                     [&](double share) {
+                                       progress(share * plan_.units[unit].flops);
+                                       if (events_.stop_requested()) throw LeaveUnit{};
+                                     });
       });
       count_bytes(Stage::unembedding, model_.store.bytes_read() - read_before);
       if (!error) count_flops(Stage::unembedding, plan_.units[unit].flops);

@@ -14,6 +14,7 @@
 #include "spectrace/plan/model_load.hpp"
 #include "spectrace/plan/simulation.hpp"
 #include "spectrace/run/assemble.hpp"
+#include "spectrace/run/part_signature.hpp"
 #include "spectrace/run/record_fit.hpp"
 #include "spectrace/run/result_attributes.hpp"
 #include "spectrace/run/run_info.hpp"
@@ -160,6 +161,9 @@ std::string find_other_journal(const RunContext& context, const OpenModel& model
     if (!misfit.empty()) return "the record '" + key + "' was not written by this version: " + misfit;
     if (entry.failed || key.starts_with(kReportKey)) continue;
     if (record.texts.at("fingerprint").front() == model.store.fingerprint()) continue;
+    if (const auto unit = units.find(key);
+        unit != units.end() && is_part(*unit->second, model.description) && !is_made_of(record, model, *unit->second))
+      return kOtherWeights;
     const auto& names = record.texts.at("tensors");
     const auto& found = record.texts.at("digests");
     for (std::size_t i = 0; i < names.size(); ++i)

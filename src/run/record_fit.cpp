@@ -85,7 +85,11 @@ std::string find_misfit(const Record& record, const Unit& unit, const ModelDescr
       return find_layer_misfit(record, weights_schema(), model,
                                std::min(model.num_heads * model.head_dim, model.hidden_size));
     case UnitKind::heads: return find_layer_misfit(record, heads_schema(), model, head_index_size(model, job.slicing));
-    case UnitKind::unembedding: return find_unembedding_misfit(record);
+    case UnitKind::unembedding:
+      if (!is_part(unit, model)) return find_unembedding_misfit(record);
+      return UnembeddingParts::fits(record, unit.rows, model.embedding.unembedding.canonical_shape()[1])
+                 ? ""
+                 : "it is no part of the unembedding";
     case UnitKind::prompts: break;
   }
   return find_prompts_misfit(record, unit, model, plan, job);

@@ -14,6 +14,7 @@
 #include "spectrace/core/stopwatch.hpp"
 #include "spectrace/plan/memory.hpp"
 #include "spectrace/run/collector.hpp"
+#include "spectrace/run/part_signature.hpp"
 #include "spectrace/run/pass.hpp"
 #include "spectrace/run/preparation.hpp"
 #include "spectrace/run/run_info.hpp"
@@ -298,6 +299,7 @@ Json Worker::work_on_opened(const Assignment& assignment) {
       try {
         opened.model.store.expect_unchanged();
         opened.sign(record, opened.tensors(unit), /*whole=*/true);
+        if (is_part(unit, opened.model.description)) sign_part(record, opened.model, unit);
       } catch (const InputError& error) {
         record = Record();
         record.error = error.what();

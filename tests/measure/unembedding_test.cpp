@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+#include <cmath>
+#include <span>
+
 #include "spectrace/numerics/singular_values.hpp"
 #include "support/safetensors_writer.hpp"
 #include "support/temp_folder.hpp"
@@ -22,7 +26,7 @@ TEST(MeasureUnembedding, blocks_change_no_bits_and_its_digest_comes_along) {
   const auto store = TensorStore::open(folder.path()), other = TensorStore::open(folder.path());
   const TensorInfo& tensor = *store.find("lm_head.weight");
 
-  const Record record = measure_unembedding(model, store, Slicing::correct);
+  const Record record = measure_unembedding(model, store, Slicing::correct, {0, num_rows});
   EXPECT_EQ(store.bytes_read(), tensor.size_bytes);
   ASSERT_TRUE(store.digest(tensor).has_value());
   EXPECT_EQ(*store.digest(tensor), other.read_digest(tensor));
@@ -32,6 +36,74 @@ TEST(MeasureUnembedding, blocks_change_no_bits_and_its_digest_comes_along) {
   EXPECT_EQ(record.arrays.at("singular_values").values, whole.finish().values);
 }
 
+TEST(MeasureUnembedding, parts_follow_from_the_shape_alone) {
+  // Llama-3.1-8B, Gemma-2-9B, Llama-3.2-1B, GPT-2; few rows; none.
+  EXPECT_EQ(unembedding_parts(128256, 4096).size(), 5u);
+  EXPECT_EQ(unembedding_parts(256000, 3584).size(), 8u);
+  EXPECT_EQ(unembedding_parts(128256, 2048).size(), 8u);
+  EXPECT_EQ(unembedding_parts(50257, 768).size(), 2u);
+  EXPECT_EQ(unembedding_parts(5000, 4096).size(), 1u);
+  EXPECT_EQ(unembedding_parts(512, 64).size(), 1u);
+  EXPECT_EQ(unembedding_parts(2, 64).size(), 1u);
+  for (const auto& [rows, columns] :
+       std::vector<std::array<std::int64_t, 2>>{{128256, 4096}, {50257, 768}, {100003, 1000}}) {
+    std::int64_t next = 0;
+    const auto parts = unembedding_parts(rows, columns);
+    double flops = unembedding_join_flops(rows, columns);
+    for (const RowRange& part : parts) {
+      EXPECT_EQ(part.first, next);
+      EXPECT_GE(part.count, 6 * columns);
+      EXPECT_LE(std::abs(part.count - parts.front().count), 1);
+      next = part.last();
+      flops += unembedding_part_flops(rows, columns, part);
+    }
+    EXPECT_EQ(next, rows);
+    EXPECT_NEAR(flops / singular_values_flops(rows, columns), 1, 1e-12);
+  }
+}
+
+TEST(MeasureUnembedding, its_parts_together_are_the_whole) {
+  // Segments of 8738 rows: each part's ends lie within one. Rows of different size, so that a wrong order shows.
+  const std::int64_t num_rows = 40'000, num_columns = 60;
+  const at::Tensor rows = at::arange(num_rows, at::kLong).unsqueeze(1), columns = at::arange(num_columns, at::kLong);
+  const at::Tensor given = (at::remainder(rows * rows * 31 + columns * columns * 7919 + rows * columns, 509) - 200)
+                               .to(at::kFloat)
+                               .mul((rows + 1).to(at::kFloat) / static_cast<double>(num_rows))
+                               .to(at::kBFloat16);
+  const TempFolder folder;
+  write_safetensors(folder.path() / "model.safetensors", {{"lm_head.weight", given}});
+  ModelDescription model;
+  model.embedding.unembedding.tensor = "lm_head.weight";
+  const auto store = TensorStore::open(folder.path());
+  const Record whole = measure_unembedding(model, store, Slicing::correct, {0, num_rows});
+
+  UnembeddingParts parts(num_columns);
+  for (const RowRange& part : {RowRange{0, 5000}, {5000, 16000}, {21000, 19000}}) {
+    const Record record = measure_unembedding(model, store, Slicing::correct, part);
+    EXPECT_TRUE(UnembeddingParts::fits(record, part, num_columns));
+    EXPECT_FALSE(UnembeddingParts::fits(record, {part.first, part.count + 1}, num_columns));
+    EXPECT_FALSE(UnembeddingParts::fits(record, part, num_columns + 1));
+    const std::string journalled = encode_record(record);
+    parts.add(decode_record(std::as_bytes(std::span(journalled))));
+  }
+  const Record together = parts.finish();
+  ASSERT_EQ(together.arrays.size(), whole.arrays.size());
+  const double bound = whole.arrays.at("singular_value_error").values.front() +
+                       together.arrays.at("singular_value_error").values.front();
+  for (const auto& [name, array] : whole.arrays) {
+    const Array& found = together.arrays.at(name);
+    ASSERT_EQ(found.shape, array.shape) << name;
+    // Norms and what is summed of them have no other bits.
+    const bool is_exact =
+        name == "row_norm" || name == "frobenius_norm" || name == "row_norm_mean" || name == "row_norm_std";
+    if (is_exact) {
+      EXPECT_EQ(found.values, array.values) << name;
+    } else if (name == "singular_values" || name == "spectral_norm") {
+      for (std::size_t i = 0; i < array.values.size(); ++i) EXPECT_NEAR(found.values[i], array.values[i], bound);
+    }
+  }
+}
+
 TEST(MeasureUnembedding, is_rounded_to_float16_where_the_slicing_asks_for_it) {
   const at::Tensor given = at::sin(at::arange(40 * 6, at::kFloat)).reshape({40, 6});
   const TempFolder folder;
@@ -39,7 +111,9 @@ TEST(MeasureUnembedding, is_rounded_to_float16_where_the_slicing_asks_for_it) {
   ModelDescription model;
   model.embedding.unembedding.tensor = "lm_head.weight";
   const auto values = [&](Slicing slicing) {
-    return measure_unembedding(model, TensorStore::open(folder.path()), slicing).arrays.at("singular_values").values;
+    return measure_unembedding(model, TensorStore::open(folder.path()), slicing, {0, 40})
+        .arrays.at("singular_values")
+        .values;
   };
   TallSingularValues rounded(6);
   rounded.add_rows(given.to(at::kHalf).to(at::kFloat));

@@ -280,6 +280,111 @@ TEST(TallSingularValues, of_blocks_at_both_ends_of_the_range) {
   }
 }
 
+/// Singular values by the triangles of parts that end before these rows.
+SingularValues by_parts(const Tensor& a, const std::vector<std::int64_t>& ends) {
+  TallSingularValues together = TallSingularValues::of_triangles(a.size(1));
+  std::int64_t first = 0;
+  for (const std::int64_t end : ends) {
+    TallSingularValues part(a.size(1));
+    part.add_rows(a.narrow(0, first, end - first));
+    const TriangleOfRows triangle = part.triangle();
+    together.add_triangle(triangle.entries, triangle.facts);
+    first = end;
+  }
+  return together.finish();
+}
+
+TEST(TallSingularValues, of_parts_are_those_of_the_whole) {
+  // 150 columns are three panels of the merge, the last one narrower; parts of one block and of several.
+  const Tensor a = gaussian(9000, 150, 14);
+  const SingularValues whole = singular_values(a);
+  const Tensor reference = at::linalg_svdvals(a);
+  for (const std::vector<std::int64_t>& ends :
+       {std::vector<std::int64_t>{9000}, {150, 9000}, {4500, 9000}, {300, 5000, 5151, 9000}}) {
+    SCOPED_TRACE(testing::Message() << ends.size() << " parts, the first of " << ends.front());
+    const SingularValues found = by_parts(a, ends);
+    for (std::size_t i = 0; i < 150; ++i) {
+      EXPECT_NEAR(whole.values[i], found.values[i], whole.error_bound + found.error_bound);
+      EXPECT_NEAR(reference.const_data_ptr<double>()[i], found.values[i], 2 * found.error_bound);
+    }
+    EXPECT_LT(found.error_bound, 2 * whole.error_bound);
+  }
+}
+
+TEST(TallSingularValues, of_parts_of_a_matrix_known_exactly) {
+  KnownMatrix known = known_matrix(256, 64, integers(64, 1.5));
+  for (double& sigma : known.sigma) sigma *= 2;
+  const Tensor copies = at::cat({known.entries, -known.entries, known.entries, known.entries});
+  expect_within_bound(known.sigma, by_parts(copies, {256, 512, 768, 1024}));
+  expect_within_bound(known.sigma, by_parts(copies, {64, 900, 1024}));
+}
+
+TEST(TallSingularValues, of_parts_at_both_ends_of_the_range_and_of_zeros) {
+  const Tensor h = hadamard(4, 8);
+  const std::vector<int> exponents{-1070, -900, 0, 1000, 990};
+  for (const bool are_reversed : {false, true})
+    for (std::size_t size = 1; size <= exponents.size(); ++size) {
+      long double sum = 0;
+      std::vector<Tensor> parts;
+      for (std::size_t i = 0; i < size; ++i) {
+        parts.push_back(h * std::ldexp(1.0, exponents[i]));
+        parts.push_back(at::zeros({4, 4}, at::kDouble));
+        sum += std::ldexp(1.0L, 2 * exponents[i]);
+      }
+      if (are_reversed) std::reverse(parts.begin(), parts.end());
+      std::vector<std::int64_t> ends;
+      for (std::size_t i = 1; i <= parts.size(); ++i) ends.push_back(static_cast<std::int64_t>(4 * i));
+      SCOPED_TRACE(testing::Message() << size << (are_reversed ? " reversed" : ""));
+      expect_within_bound(std::vector<double>(4, static_cast<double>(2 * std::sqrt(sum))),
+                          by_parts(at::cat(parts), ends));
+    }
+  EXPECT_EQ(by_parts(at::zeros({12, 4}, at::kDouble), {4, 12}).values, std::vector<double>(4, 0.0));
+}
+
+TEST(TallSingularValues, of_parts_have_the_same_bits_for_any_number_of_threads) {
+  const Tensor a = gaussian(4000, 700, 15);
+  set_compute_threads(1);
+  const SingularValues one = by_parts(a, {1400, 2800, 4000});
+  set_compute_threads(3);
+  const SingularValues three = by_parts(a, {1400, 2800, 4000});
+  set_compute_threads(1);
+  EXPECT_EQ(one.values, three.values);
+  EXPECT_EQ(one.error_bound, three.error_bound);
+}
+
+TEST(TallSingularValues, a_triangle_needs_as_much_memory_as_is_planned) {
+  const std::int64_t n = 300;
+  const Tensor a = gaussian(3 * n, n, 16);
+  std::vector<TriangleOfRows> parts;
+  for (std::int64_t i = 0; i < 2; ++i) {
+    TallSingularValues part(n);
+    part.add_rows(a.narrow(0, i * n, n + i * n));
+    parts.push_back(part.triangle());
+  }
+  const Tensor tall = gaussian(6000, n, 17);
+  const std::int64_t part_peak = peak_tensor_bytes([&] {
+    TallSingularValues part(n);
+    part.add_rows(tall);
+    part.triangle();
+  });
+  const std::int64_t tile_bytes = 8 * (1 << 16);
+  EXPECT_LE(part_peak, triangle_bytes(6000, n) + tile_bytes);
+  EXPECT_GE(static_cast<double>(part_peak), 0.6 * static_cast<double>(triangle_bytes(6000, n)));
+
+  const std::int64_t peak = peak_tensor_bytes([&] {
+    TallSingularValues together = TallSingularValues::of_triangles(n);
+    for (const auto& part : parts) together.add_triangle(part.entries, part.facts);
+    together.finish();
+  });
+  EXPECT_LE(peak, join_bytes(n));
+  EXPECT_GE(static_cast<double>(peak), 0.6 * static_cast<double>(join_bytes(n)));
+}
+
+TEST(SingularValues, flops_of_parts_and_their_join_are_those_of_the_whole) {
+  const double parts = triangle_flops(5000, 300) + triangle_flops(4000, 300) + triangle_flops(1000, 300);
+  EXPECT_NEAR(parts + join_flops(3, 300), singular_values_flops(10000, 300), 1.0);
+}
+
 TEST(TallSingularValues, hold_no_copy_of_a_tall_matrix) {
   const std::int64_t rows = 100000, columns = 64;
   const Tensor a = at::ones({1, columns}, at::kDouble).expand({rows, columns});

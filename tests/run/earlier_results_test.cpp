@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "spectrace/core/floats.hpp"
 #include "spectrace/measure/prompts.hpp"
 #include "spectrace/run/record_fit.hpp"
 #include "spectrace/run/result_attributes.hpp"
@@ -222,8 +223,28 @@ TEST(RecordFit, arrays_must_be_those_of_the_unit) {
   other = record;
   other.arrays["unknown"] = Array::filled_with_nan({4});
   EXPECT_NE(find_misfit(other, unit, model, plan, job), "");
+  model.embedding.unembedding.shape = {30, 5};
   unit.kind = UnitKind::unembedding;
+  unit.rows = {0, 30};
   EXPECT_NE(find_misfit(record, unit, model, plan, job), "");
+
+  unit.rows = {0, 10};
+  EXPECT_NE(find_misfit(record, unit, model, plan, job), "");
+  Record part;
+  part.arrays["row_norm"] = Array::filled_with_nan({10});
+  part.arrays["triangle"] = Array::filled_with_nan({15});
+  part.arrays["triangle_facts"] = {{4}, {0, 1.5, 5, 10}};
+  EXPECT_EQ(find_misfit(part, unit, model, plan, job), "");
+  for (const std::vector<double>& facts : {std::vector<double>{0.5, 1.5, 5, 10},
+                                           {2000, 1.5, 5, 10},
+                                           {0, -1, 5, 10},
+                                           {0, 1.5, 0, 10},
+                                           {0, 1.5, 5, 10.5},
+                                           {0, kNaN, 5, 10},
+                                           {0, 1.5, 5, 1e300}}) {
+    part.arrays["triangle_facts"].values = facts;
+    EXPECT_NE(find_misfit(part, unit, model, plan, job), "") << facts[0] << " " << facts[1];
+  }
 }
 
 TEST(RecordFit, a_batch_in_the_middle_must_have_the_shapes_that_it_goes_on_with) {

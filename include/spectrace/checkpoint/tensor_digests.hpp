@@ -18,6 +18,13 @@ std::int64_t segment_rows(const TensorInfo& tensor);
 /// None for a tensor without elements.
 std::int64_t num_segments(const TensorInfo& tensor);
 
+/// The segments that rows [first, last) lie in.
+struct SegmentRange {
+  std::int64_t first = 0, last = 0;
+};
+/// @pre 0 <= first < last <= the number of rows
+SegmentRange segments_of_rows(const TensorInfo& tensor, std::int64_t first, std::int64_t last);
+
 /// A segment's place in the tensor's bytes, taken in row-major order.
 struct SegmentBytes {
   std::uint64_t first = 0, size = 0;
@@ -46,6 +53,8 @@ class TensorDigests {
   /// 32 hexadecimal digits: SHA-256, cut to 128 bits, over type, shape and the segments' hashes, not the name. Nothing
   /// as long as a segment was not seen.
   std::optional<std::string> digest(std::size_t tensor) const;
+  /// Of the segments [first, last). @pre all of them were seen.
+  std::vector<std::uint64_t> hashes(std::size_t tensor, std::int64_t first, std::int64_t last) const;
 
  private:
   struct Entry {

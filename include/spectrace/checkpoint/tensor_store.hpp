@@ -92,6 +92,9 @@ class TensorStore {
   std::optional<std::string> digest(const TensorInfo& tensor) const;
   /// The same; reads what has not been read yet, without converting it. Of every type. @throws InputError as read does.
   std::string read_digest(const TensorInfo& tensor) const;
+  /// The hashes of the segments [first, last) of a tensor (TensorDigests): of a part that one of several readers had.
+  /// Reads what has not been read yet. Throws as read_digest does.
+  std::vector<std::uint64_t> read_segment_hashes(const TensorInfo& tensor, std::int64_t first, std::int64_t last) const;
 
   /// 64 hexadecimal digits over what the system said of the files when they were opened: for each in order its name
   /// (not its folder), size, mtime, ctime and inode. Says nothing of the content; the same as long as nobody touches
@@ -112,6 +115,8 @@ class TensorStore {
   std::size_t index_of(const TensorInfo& tensor) const;
   /// Notes a segment's hash. @throws InputError (model) if the segment was read before and had another one.
   void note_segment(const TensorInfo& tensor, std::int64_t segment, std::uint64_t hash) const;
+  /// Reads these segments, in order, and notes their hashes.
+  void hash_segments(const TensorInfo& tensor, const std::vector<std::int64_t>& segments) const;
   /// Keeps those of the rows that are expected to be looked up. values: [num_rows, columns].
   template <typename To>
   void keep_expected_rows(std::size_t tensor, std::int64_t first, std::int64_t num_rows, std::int64_t num_columns,

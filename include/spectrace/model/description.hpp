@@ -66,6 +66,7 @@ struct BlockSpec {
 /// Rows [first, first + count) of a canonical (out, in) matrix as it is stored.
 struct RowRange {
   std::int64_t first = 0, count = 0;
+  std::int64_t last() const { return first + count; }  ///< the one behind them
 };
 
 /// Where a matrix W of y = W x, or a vector, lies in the checkpoint.

@@ -16,12 +16,14 @@ struct ModelLoad {
   std::vector<double> layer_bytes;   ///< of each layer, whole, as stored
   std::vector<double> layer_memory;  ///< of each layer, bytes in the compute type
   double attention_share = 1;        ///< of a layer: its attention matrices
-  double unembedding_bytes = 0;
+  double unembedding_bytes = 0;      ///< of all its parts
+  int num_unembedding_parts = 1;
   std::int64_t hidden_bytes_limit = 0;        ///< of batches under way, as the run has it; 0: none
   std::int64_t resident_bytes_limit = 0;      ///< of layers that may stay in memory, as the run has it
   std::vector<std::int64_t> bytes_under_way;  ///< of each unit: hidden states and record of a batch
   double values_flops = 0;                    ///< of each layer, once a round: the singular values that prompts need
   double collect_bytes = 0;                   ///< records that become the file
+  double join_flops = 0;                      ///< of the unembedding's parts, by the collector
   int stages = 1;                             ///< ranks that share the layers
   WorkRates rates;                            ///< of a rank
 };
@@ -41,7 +43,8 @@ std::vector<LayerRange> stage_layers(const std::vector<double>& layer_costs, int
 /// The cost of each layer: its number of parameters.
 std::vector<double> layer_costs(const ModelDescription& model);
 
-/// Seconds of its ranks that a unit takes of a group of so many. The unembedding is one rank's, and the others wait.
+/// Seconds of its ranks that a unit takes of a group of so many. A part of the unembedding is one rank's; where there
+/// are fewer parts than ranks, the others wait.
 double group_seconds(const ModelLoad& load, const Unit& unit, int stages, double read_bytes_per_s);
 
 /// Batches of prompts among units.

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "spectrace/measure/unembedding.hpp"
 #include "spectrace/model/description.hpp"
 #include "spectrace/model/forward.hpp"
 #include "spectrace/plan/job.hpp"
@@ -44,8 +45,13 @@ struct Unit {
   std::size_t set = 0;      ///< of prompts: index into ModelPlan::sets
   std::vector<std::size_t> prompts;  ///< of prompts: indices into the set, those that run
   std::int64_t num_tokens = 0;
-  double flops = 0;  ///< estimate, for sharing out and for progress
+  double flops = 0;    ///< estimate, for sharing out and for progress
+  RowRange rows = {};  ///< of the unembedding
 };
+
+/// Whether the unit is one of several parts of the unembedding: then its record is a triangle, and the collector joins
+/// them.
+bool is_part(const Unit& unit, const ModelDescription& model);
 
 /// What is to be done for one model.
 struct ModelPlan {
@@ -78,7 +84,8 @@ ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& analys
 /// The tokens of a unit of prompts.
 TokenBatch batch_of(const ModelPlan& plan, const Unit& unit);
 
-/// Names of the checkpoint's tensors that a unit's record is made of, sorted.
+/// Names of the checkpoint's tensors that a unit's record is made of, sorted: of the whole tensor. None of a part of
+/// the unembedding.
 std::vector<std::string> tensors_of(const ModelDescription& model, const Unit& unit);
 /// The same, of a batch that has passed the layers [first, last) of one stage; the embedding too if it began there.
 std::vector<std::string> tensors_of_layers(const ModelDescription& model, std::int64_t first, std::int64_t last);

@@ -27,7 +27,7 @@ struct OpenUnit {
   std::size_t unit = 0;
   double flops = 0;           ///< for progress
   double seconds = 0;         ///< of those who share the model's layers, by the cost model: what shares are measured by
-  bool is_undivided = false;  ///< no part of it lies in a layer: the first of a group does it, the others wait
+  bool is_undivided = false;  ///< no part of it lies in a layer: one of a group does it
 };
 
 /// Hands the work of a sweep out to ranks as they ask for it: guided self-scheduling (Polychronopoulos and Kuck 1987)

@@ -22,8 +22,9 @@ class Assembly {
            const KeepChoice& keep);
 
   /// Weights, heads and unembedding are taken up; of prompts only why they failed: their rows are written by
-  /// write_rows.
+  /// write_rows; of parts of the unembedding too: add_unembedding gets what they are together.
   void add(std::size_t unit, const Record& record);
+  void add_unembedding(const Record& record);
 
   /// Groups of the weights, in the order of the contract. Call once, after all units were added.
   std::vector<Group> take_weights();
