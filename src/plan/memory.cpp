@@ -92,16 +92,17 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, con
   } else if (spectra) {
     need.layer = attention_weights;
   }
-  if (spectra) {
-    const std::int64_t workspace = weight_spectra_workspace_bytes(model);
-    need.workspace = device.leaves_host_free() ? need.workspace + workspace : std::max(need.workspace, workspace);
-  }
   std::int64_t join = 0;
   if (plan.analyses.unembedding) {
     const auto shape = model.embedding.unembedding.canonical_shape();
     need.unembedding = unembedding_workspace_bytes(shape[0], shape[1]);
     join = unembedding_join_bytes(shape[0], shape[1]);
   }
+  const std::int64_t spectra_workspace = spectra ? weight_spectra_workspace_bytes(model) : 0;
+  if (device.leaves_host_free() && largest_batch > 0)
+    need.workspace += std::max(spectra_workspace, need.unembedding);
+  else
+    need.workspace = std::max(need.workspace, spectra_workspace);
   // The unembedding's join; later two records, rows that wait for their chunk to fill (half a MiB a dataset),
   // statistics' sums (free energy has some too, graph_eigenvalues have none), ids.
   const std::int64_t sums = values_of_prompt(model, plan.analyses, job.beta.count, false, 0) +

@@ -190,7 +190,9 @@ SimulatedSweep simulate_sweep(const std::vector<ModelLoad>& models, int num_rank
         const double read_s = share.load.bytes / file_system.bytes_per_s(model.rates);
         share.load.busy_s = share.work_s + share.unembedding_s + read_s;
         if (read_s > 0) file_system.end_at(now + (share.reads_to_the_end ? share.load.busy_s : read_s));
-        const double in_line_s = share.work_s + read_s + (is_work ? filling_s(model, assignment) : 0);
+        // The first stage has its part of the unembedding while the pipeline empties, the others behind it.
+        const double behind_s = stage > 0 ? share.unembedding_s : 0;
+        const double in_line_s = share.work_s + read_s + behind_s + (is_work ? filling_s(model, assignment) : 0);
         longest_s = std::max({longest_s, share.load.busy_s, in_line_s});
         const auto place = static_cast<std::size_t>(assignment.first_rank) + stage;
         add(sweep.ranks[place], share.load);

@@ -228,22 +228,29 @@ class Pass {
   }
 
   void do_unembedding(std::size_t unit) {
+    if (auto record = measure_rows(unit, /*tells_progress=*/true)) report(unit, std::move(*record), 0);
+    leave_no_gaps(plan_.units[unit].flops);
+  }
+
+  /// Of the unembedding, as a record or its error; nothing if a stop came between. The thread beside tells no progress.
+  std::optional<Record> measure_rows(std::size_t index, bool tells_progress) const {
     const StageTimer timer(Stage::unembedding);
-    const std::uint64_t read_before = model_.store.bytes_read();
+    const Unit& unit = plan_.units[index];
     Record record;
     try {
       const auto error = error_of("the unembedding", [&] {
-        record = measure_unembedding(description_, model_.store, options_.slicing, plan_.units[unit].rows,
-                                     [&](double share) {
-                                       progress(share * plan_.units[unit].flops);
-                                       if (events_.stop_requested()) throw LeaveUnit{};
-                                     });
+        record = measure_unembedding(description_, model_.store, options_.slicing, unit.rows, [&](double share) {
+          if (tells_progress) progress(share * unit.flops);
+          if (events_.stop_requested()) throw LeaveUnit{};
+        });
+        const TensorInfo& tensor = *model_.store.find(description_.embedding.unembedding.tensor);
+        count_bytes(Stage::unembedding, tensor.size_bytes / static_cast<std::uint64_t>(tensor.shape[0]) *
+                                            static_cast<std::uint64_t>(unit.rows.count));
+        count_flops(Stage::unembedding, unit.flops);
       });
-      count_bytes(Stage::unembedding, model_.store.bytes_read() - read_before);
-      if (!error) count_flops(Stage::unembedding, plan_.units[unit].flops);
-      report(unit, error ? failed(*error) : std::move(record), 0);
-      leave_no_gaps(plan_.units[unit].flops);
+      return error ? failed(*error) : std::move(record);
     } catch (const LeaveUnit&) {
+      return std::nullopt;
     }
   }
 
@@ -301,12 +308,17 @@ class Pass {
         ++num_measured;
       }
     };
+    // One part of the unembedding a layer, which needs no layer.
+    std::optional<Record> rows;
+    const bool has_rows = !unembedding_units_.empty() && !too_large(unembedding_units_.front());
     // Whatever ends this, what it uses stays until it has ended.
     const std::unique_ptr<SideThread, void (*)(SideThread*)> ends(&beside_, [](SideThread* one) { one->settle(); });
     if (any_batch && stream_.device().leaves_host_free()) {
       // What fails is tried again when the forward pass is over: then it has the host's memory for itself.
       beside_.begin([&] {
         while (num_measured < layer_units.size() && measure(num_measured)) ++num_measured;
+        if (has_rows && num_measured == layer_units.size())
+          rows = measure_rows(unembedding_units_.front(), /*tells_progress=*/false);
       });
     } else {
       measure_rest();
@@ -322,6 +334,11 @@ class Pass {
     beside_.wait();
     report_measured();
     measure_rest();
+    if (rows && rows->error.empty()) {
+      const std::size_t unit = unembedding_units_.front();
+      report(unit, std::move(*rows), plan_.units[unit].flops);
+      unembedding_units_.erase(unembedding_units_.begin());
+    }
     stream_.release(layer);
     double spectra_flops = 0;
     for (const std::size_t unit : layer_units) spectra_flops += plan_.units[unit].flops;
@@ -451,7 +468,7 @@ class Pass {
     progress(flops);
   }
 
-  void progress(double flops) {
+  void progress(double flops) const {
     if (flops > 0) events_.on_progress(flops);
   }
 

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -178,6 +180,41 @@ TEST_F(DevicePass, spectra_beside_the_forward_pass_cost_no_bit) {
     expect_equal(host, run(guarded_device(), ComputeType::float32));
   }
   set_compute_threads(1);
+}
+
+// It needs no layer, and the host nothing else to do.
+TEST_F(DevicePass, the_unembedding_is_done_beside_the_forward_pass) {
+  const auto order = [&](const Device& device) {
+    std::vector<UnitKind> kinds;
+    Records records;
+    PassEvents events = events_into(records);
+    double flops = 0, expected = 0;
+    events.on_progress = [&](double done) { flops += done; };
+    events.on_done = [&](std::size_t unit, const Record& record) {
+      EXPECT_EQ(record.error, "");
+      kinds.push_back(plan_.units[unit].kind);
+    };
+    LayerStream stream(model_, ComputeType::float32, Slicing::correct, device);
+    EXPECT_TRUE(run_pass(stream, plan_, all_, options_, events));
+    for (const Unit& unit : plan_.units) expected += unit.flops;
+    EXPECT_NEAR(flops, expected, 1e-9 * expected);
+    EXPECT_EQ(kinds.size(), plan_.units.size());
+    return std::find(kinds.begin(), kinds.end(), UnitKind::unembedding) - kinds.begin();
+  };
+  const auto num_units = static_cast<std::ptrdiff_t>(plan_.units.size());
+  EXPECT_EQ(order(Device::cpu()), num_units - 1);
+  EXPECT_LE(order(guarded_device()), 2);  // after two units of the first layer
+}
+
+// Left at a stop, and done by who comes next.
+TEST_F(DevicePass, a_stop_leaves_the_unembedding_beside) {
+  Records records;
+  PassEvents events = events_into(records);
+  std::atomic<int> num_asked = 0;
+  events.stop_requested = [&] { return ++num_asked > 1; };  // once in the first layer, then beside
+  LayerStream stream(model_, ComputeType::float32, Slicing::correct, guarded_device());
+  EXPECT_FALSE(run_pass(stream, plan_, all_, options_, events));
+  for (const auto& [unit, record] : records) EXPECT_NE(plan_.units[unit].kind, UnitKind::unembedding);
 }
 
 // Stopped after every layer and gone on with by another pass: on the device, and on the host with what the device left.

@@ -74,6 +74,22 @@ TEST(Simulation, stages_share_the_layers_and_their_reading) {
   EXPECT_NEAR(sweep.makespan_s, 2 + 10 + 3, 1e-6);
 }
 
+TEST(Simulation, stages_share_the_parts_of_the_unembedding) {
+  ModelLoad load = simple_load();
+  load.stages = 2;
+  load.resident_bytes_limit = 1 << 20;
+  load.units[4].flops = 1.5e9;
+  load.units.push_back(load.units[4]);
+  load.bytes_under_way.push_back(10);
+  load.num_unembedding_parts = 2;
+  const SimulatedSweep sweep = simulate_sweep({load}, 2, simple_profile(), true);
+  EXPECT_EQ(sweep.ranks[0].bytes, 2 * 1000 + 250);
+  EXPECT_EQ(sweep.ranks[1].bytes, 2 * 1000 + 250);
+  EXPECT_NEAR(sweep.makespan_s, 2 + 10 + 1 + 1.5, 1e-6);  // the second waits for its first batch
+  load.join_flops = 2e9;
+  EXPECT_NEAR(simulate_sweep({load}, 2, simple_profile()).makespan_s, 2 + 10 + 1 + 1.5 + 2, 1e-6);
+}
+
 TEST(Simulation, who_reads_at_the_same_time_shares_the_file_system) {
   MachineProfile profile = simple_profile();
   profile.file_system_bytes_per_s = 400;  // a model has 4000 bytes
