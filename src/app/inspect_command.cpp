@@ -66,7 +66,7 @@ Json memory_needed(const ModelDescription& model) {
   for (const auto type : {ComputeType::float32, ComputeType::float64}) {
     std::int64_t layer = 0;
     for (std::int64_t l = 0; l < model.num_layers; ++l) layer = std::max(layer, layer_size_bytes(model, l, type));
-    const auto work = block_workspace_bytes(model, 2048, 512, type);
+    const auto work = block_workspace_bytes(model, 2048, 512, type, /*is_observed=*/true);
     const auto total = static_cast<std::int64_t>(kLibraryBytes + 1.5 * static_cast<double>(layer)) + work;
     needed[name(type)] = {{"largest_layer_bytes", layer}, {"work_bytes_2048_tokens", work}, {"total_bytes", total}};
   }

@@ -8,7 +8,6 @@
 #include "spectrace/core/error.hpp"
 #include "spectrace/core/floats.hpp"
 #include "spectrace/core/parallel.hpp"
-#include "spectrace/numerics/attention_statistics.hpp"
 #include "spectrace/numerics/device.hpp"
 #include "spectrace/numerics/graph_laplacian.hpp"
 #include "spectrace/numerics/sheaf_spectrum.hpp"
@@ -68,7 +67,8 @@ PromptMeasurement::PromptMeasurement(const ModelDescription& model, const TokenB
     : model_(model),
       batch_(batch),
       analyses_(std::move(analyses)),
-      errors_(static_cast<std::size_t>(batch.num_prompts())) {
+      errors_(static_cast<std::size_t>(batch.num_prompts())),
+      over_heads_(errors_.size()) {
   const std::int64_t prompts = batch.num_prompts(), layers = model.num_layers, heads = model.num_heads;
   const auto make = [&](std::initializer_list<const char*> names, const std::vector<std::int64_t>& shape) {
     for (const char* name : names) record_.arrays[name] = Array::filled_with_nan(shape);
@@ -150,33 +150,58 @@ void PromptMeasurement::see_final_norm(const Tensor& normed) {
   }
 }
 
-void PromptMeasurement::see_attention(std::int64_t layer, std::int64_t prompt, const Tensor& a,
+void PromptMeasurement::see_attention(std::int64_t layer, std::int64_t prompt, std::int64_t first_head, const Tensor& a,
                                       const std::vector<ValueSpectrum>& values) {
   if (has_failed(prompt)) return;
+  auto& between_calls = over_heads_[static_cast<std::size_t>(prompt)];
+  OverHeads over_heads =
+      first_head == 0 ? OverHeads{MeanAttention(model_.num_heads)} : std::move(between_calls.value());
+  between_calls.reset();
   // Rows sum to 1: the sum is finite if every entry is.
   if (!std::isfinite(a.sum().item<double>())) {
     fail(prompt, "the attention of layer " + std::to_string(layer) + " is" + kNotFinite);
     return;
   }
-  const Tensor over_heads = mean_attention(a);
-  if (analyses_.attention) {
-    const auto of_heads = attention_statistics_of_heads(a);
-    for (std::int64_t h = 0; h < model_.num_heads; ++h) {
-      const AttentionStatistics& found = of_heads[static_cast<std::size_t>(h)];
-      set("row_entropy", {prompt, layer, h}, found.row_entropy);
-      set("sparsity", {prompt, layer, h}, found.sparsity);
-      set("flat_entropy", {prompt, layer, h}, found.flat_entropy);
-    }
-    const AttentionStatistics mean = attention_statistics(over_heads);
-    set("row_entropy_mean_attention", {prompt, layer}, mean.row_entropy);
-    set("sparsity_mean_attention", {prompt, layer}, mean.sparsity);
-    set("flat_entropy_mean_attention", {prompt, layer}, mean.flat_entropy);
-  }
-  if (analyses_.sheaf) see_sheaf(layer, prompt, a, over_heads, values);
+  over_heads.mean.add(a);
+  if (analyses_.attention) see_statistics(layer, prompt, first_head, a);
+  if (analyses_.sheaf) see_sheaf(layer, prompt, first_head, a, values, over_heads);
+  if (first_head + a.size(0) == model_.num_heads)
+    see_over_heads(layer, prompt, values, over_heads);
+  else
+    between_calls.emplace(std::move(over_heads));
 }
 
-void PromptMeasurement::see_sheaf(std::int64_t layer, std::int64_t prompt, const Tensor& a, const Tensor& mean,
-                                  const std::vector<ValueSpectrum>& values) {
+void PromptMeasurement::see_statistics(std::int64_t layer, std::int64_t prompt, std::int64_t first_head,
+                                       const Tensor& a) {
+  const auto of_heads = attention_statistics_of_heads(a);
+  for (std::int64_t h = 0; h < a.size(0); ++h) {
+    const AttentionStatistics& found = of_heads[static_cast<std::size_t>(h)];
+    set("row_entropy", {prompt, layer, first_head + h}, found.row_entropy);
+    set("sparsity", {prompt, layer, first_head + h}, found.sparsity);
+    set("flat_entropy", {prompt, layer, first_head + h}, found.flat_entropy);
+  }
+}
+
+void PromptMeasurement::see_over_heads(std::int64_t layer, std::int64_t prompt,
+                                       const std::vector<ValueSpectrum>& values, OverHeads& over_heads) {
+  const Tensor mean = over_heads.mean.finish();
+  if (analyses_.attention) {
+    const AttentionStatistics found = attention_statistics(mean);
+    set("row_entropy_mean_attention", {prompt, layer}, found.row_entropy);
+    set("sparsity_mean_attention", {prompt, layer}, found.sparsity);
+    set("flat_entropy_mean_attention", {prompt, layer}, found.flat_entropy);
+  }
+  if (!analyses_.sheaf) return;
+  set("trace_multihead", {prompt, layer}, over_heads.trace);
+  // The mean over heads is linear: its off-diagonal sum is the mean of theirs.
+  const double first = values.front().frobenius_norm;
+  set("trace_mean_attention", {prompt, layer},
+      over_heads.off_diagonal_sum / static_cast<double>(model_.num_heads) * first * first);
+  set("contraction_ratio", {prompt, layer}, contraction_ratio(Device::to_host(mean)));
+}
+
+void PromptMeasurement::see_sheaf(std::int64_t layer, std::int64_t prompt, std::int64_t first_head, const Tensor& a,
+                                  const std::vector<ValueSpectrum>& values, OverHeads& over_heads) {
   const std::vector<GraphSpectrum> graphs = graph_spectra(a);
   // Of all heads: finding an array by its name takes longer than filling it for one.
   const auto of_heads = [&](const char* name) { return slots(name, {prompt, layer}); };
@@ -189,16 +214,17 @@ void PromptMeasurement::see_sheaf(std::int64_t layer, std::int64_t prompt, const
                                         of_heads("graph_heat_capacity"), of_heads("graph_thermal_entropy")};
   const auto log_partition = of_heads("log_partition");
   std::vector<SheafSummary> sheaves(graphs.size(), SheafSummary(analyses_.beta.size()));
-  parallel_for(model_.num_heads, [&](std::int64_t head) {
+  const auto first = static_cast<std::size_t>(first_head);
+  parallel_for(a.size(0), [&](std::int64_t head) {
     const c10::InferenceMode no_autograd;
-    const auto h = static_cast<std::size_t>(head);
-    sheaves[h] = summarize_sheaf(graphs[h].eigenvalues, *values[h].levels, analyses_.beta);
+    const auto i = static_cast<std::size_t>(head);
+    sheaves[i] = summarize_sheaf(graphs[i].eigenvalues, *values[first + i].levels, analyses_.beta);
   });
-  double trace_multihead = 0, off_diagonal_sum = 0;
-  for (std::size_t h = 0; h < graphs.size(); ++h) {
-    const GraphSpectrum& graph = graphs[h];
+  for (std::size_t i = 0; i < graphs.size(); ++i) {
+    const std::size_t h = first + i;
+    const GraphSpectrum& graph = graphs[i];
     const ValueSpectrum& value = values[h];
-    const SheafSummary& sheaf = sheaves[h];
+    const SheafSummary& sheaf = sheaves[i];
     traces[h] = graph.off_diagonal_sum * value.frobenius_norm * value.frobenius_norm;
     lambda_max[h] = sheaf.lambda_max;
     spectral_gap[h] = sheaf.spectral_gap;
@@ -212,15 +238,9 @@ void PromptMeasurement::see_sheaf(std::int64_t layer, std::int64_t prompt, const
       const auto slot = slots("graph_eigenvalues", {prompt, layer, static_cast<std::int64_t>(h)});
       std::copy(graph.eigenvalues.begin(), graph.eigenvalues.end(), slot.begin());
     }
-    trace_multihead += traces[h];
-    off_diagonal_sum += graph.off_diagonal_sum;
+    over_heads.trace += traces[h];
+    over_heads.off_diagonal_sum += graph.off_diagonal_sum;
   }
-  set("trace_multihead", {prompt, layer}, trace_multihead);
-  // The mean over heads is linear: its off-diagonal sum is the mean of theirs.
-  const double first = values.front().frobenius_norm;
-  set("trace_mean_attention", {prompt, layer},
-      off_diagonal_sum / static_cast<double>(model_.num_heads) * first * first);
-  set("contraction_ratio", {prompt, layer}, contraction_ratio(Device::to_host(mean)));
 }
 
 void PromptMeasurement::keep_errors(Record& record) const {
@@ -295,11 +315,11 @@ std::int64_t measurement_workspace_bytes(const ModelDescription& model, std::int
   if (attention || sheaf) bytes = mean_attention_bytes(model.num_heads, num_prompt_tokens);
   const bool is_long = has_long_attention(model, num_prompt_tokens);
   if (sheaf) {
-    // The mean, Laplacians of some heads, and the solver's copy of these. Of a long prompt threads share out the heads.
+    // Laplacians of some heads, and the solver's copy of these. Of a long prompt threads share out the heads.
     const std::int64_t batch = graph_spectra_batch(model.num_heads, num_prompt_tokens);
     const std::int64_t side_by_side =
         is_long ? std::min<std::int64_t>(num_threads(), (model.num_heads + batch - 1) / batch) : 1;
-    bytes = std::max(bytes, (1 + 2 * batch * side_by_side) * square * 8);
+    bytes += 2 * batch * side_by_side * square * 8;
   }
   // Short prompts are seen side by side.
   return bytes * (is_long ? 1 : num_threads());

@@ -19,12 +19,11 @@ struct PromptRows {
 /// [n, n] part. [longest, longest]
 Tensor make_mask(const AttentionSpec& spec, std::int64_t longest, at::TensorOptions options) {
   const c10::InferenceMode no_autograd;
-  const Tensor positions = at::arange(longest, options.dtype(at::kLong));
-  const Tensor distance = positions.unsqueeze(1) - positions.unsqueeze(0);  // of the key behind the token
-  Tensor hidden = distance < 0;
-  if (spec.sliding_window) hidden.logical_or_(distance >= *spec.sliding_window);
-  Tensor mask = at::zeros({longest, longest}, options);
-  mask.masked_fill_(hidden, -std::numeric_limits<double>::infinity());
+  const auto all_hidden = [&] {
+    return at::full({longest, longest}, -std::numeric_limits<double>::infinity(), options);
+  };
+  Tensor mask = all_hidden().triu_(1);
+  if (spec.sliding_window) mask.add_(all_hidden().tril_(-*spec.sliding_window));
   return mask;
 }
 
@@ -37,6 +36,11 @@ Tensor make_alibi(const AttentionSpec& spec, std::int64_t longest, at::ScalarTyp
   const Tensor keys = at::arange(longest, device.options(at::kLong));
   const Tensor added = spec.alibi_in_bfloat16 ? slopes.to(at::kBFloat16) * keys : slopes * keys;
   return added.to(type) * spec.alibi_scale;
+}
+
+/// Of a long prompt, at a time.
+std::int64_t heads_seen(const Device& device, std::int64_t num_heads) {
+  return device.is_host() ? long_attention_heads(num_heads, num_threads()) : num_heads;
 }
 
 class AttentionTask {
@@ -69,32 +73,42 @@ class AttentionTask {
     const std::int64_t step = heads_per_group_ == 1 ? num_heads_ : heads_together();
     for (std::int64_t head = 0; head < num_heads_; head += step)
       attend_part(prompt, head, step, 0, prompt.count, a.narrow(0, head, step));
-    if (observe_) observe_(prompt.prompt, a);
+    if (observe_) observe_(prompt.prompt, 0, a);
   }
 
-  /// A long prompt: tasks of one group's heads (or all) and some rows each. The whole matrices are held only if someone
-  /// looks.
+  /// A long prompt: tasks of one head (or all) and some rows each. Whole matrices are held only if someone looks, and
+  /// then of some heads at a time.
   void attend_in_blocks(const PromptRows& prompt) const {
-    const std::int64_t most = pieces_.attention_rows, num_blocks = (prompt.count + most - 1) / most;
-    const std::int64_t heads = heads_together();
-    Tensor a;
-    if (observe_) a = at::empty({num_heads_, prompt.count, prompt.count}, projections_.queries.options());
-    device_.for_tasks(num_heads_ / heads * num_blocks, [&](std::int64_t task) {
-      const c10::InferenceMode no_autograd;
-      const std::int64_t head = task / num_blocks * heads, first = task % num_blocks * most;
-      const std::int64_t rows = std::min(most, prompt.count - first), num_keys = first + rows;
-      const Tensor part = at::empty({heads, rows, num_keys}, projections_.queries.options());
-      attend_part(prompt, head, heads, first, rows, part);
-      if (!a.defined()) return;
-      const Tensor whole_rows = a.narrow(0, head, heads).narrow(1, first, rows);
-      whole_rows.narrow(2, 0, num_keys).copy_(part);
-      whole_rows.narrow(2, num_keys, prompt.count - num_keys).zero_();
-    });
-    if (observe_) observe_(prompt.prompt, a);
+    const std::int64_t at_once = observe_ ? heads_seen(device_, num_heads_) : num_heads_;
+    Tensor seen;
+    if (observe_) seen = at::empty({at_once, prompt.count, prompt.count}, projections_.queries.options());
+    for (std::int64_t head = 0; head < num_heads_; head += at_once) {
+      const std::int64_t heads = std::min(at_once, num_heads_ - head);
+      const Tensor a = observe_ ? seen.narrow(0, 0, heads) : Tensor();
+      attend_heads(prompt, head, heads, a);
+      if (observe_) observe_(prompt.prompt, head, a);
+    }
   }
 
  private:
   std::int64_t heads_together() const { return pieces_.all_heads ? num_heads_ : heads_per_group_; }
+
+  /// Heads [head, head + num_heads) of a long prompt; `a`, [num_heads, n, n], takes their attention if it is defined.
+  void attend_heads(const PromptRows& prompt, std::int64_t head, std::int64_t num_heads, const Tensor& a) const {
+    const std::int64_t most = pieces_.attention_rows, num_blocks = (prompt.count + most - 1) / most;
+    const std::int64_t heads = pieces_.all_heads ? num_heads : 1;  // of a product
+    device_.for_tasks(num_heads / heads * num_blocks, [&](std::int64_t task) {
+      const c10::InferenceMode no_autograd;
+      const std::int64_t begin = task / num_blocks * heads, first = task % num_blocks * most;
+      const std::int64_t rows = std::min(most, prompt.count - first), num_keys = first + rows;
+      const Tensor part = at::empty({heads, rows, num_keys}, projections_.queries.options());
+      attend_part(prompt, head + begin, heads, first, rows, part);
+      if (!a.defined()) return;
+      const Tensor whole_rows = a.narrow(0, begin, heads).narrow(1, first, rows);
+      whole_rows.narrow(2, 0, num_keys).copy_(part);
+      whole_rows.narrow(2, num_keys, prompt.count - num_keys).zero_();
+    });
+  }
 
   /// Heads [head, head + num_heads) of the rows [first, first + count) of a prompt, against all keys up to the last
   /// row: leaves softmax in `a`, [num_heads, count, first + count], and the output in the place of the queries.
@@ -181,14 +195,14 @@ void attend(const AttentionSpec& spec, const Pieces& pieces, std::span<BatchInBl
 }
 
 std::int64_t attention_workspace_bytes(const Device& device, const Pieces& pieces, std::int64_t num_heads,
-                                       std::int64_t num_prompt_tokens, std::int64_t element_bytes) {
-  const std::int64_t entries = num_heads * num_prompt_tokens * num_prompt_tokens;
+                                       std::int64_t num_prompt_tokens, std::int64_t element_bytes, bool is_observed) {
+  const std::int64_t square = num_prompt_tokens * num_prompt_tokens, entries = num_heads * square;
   const std::int64_t tasks_at_once = device.is_host() ? num_threads() : 1;
-  const std::int64_t side_by_side = std::min(entries, pieces.long_attention_entries) * tasks_at_once;
-  const std::int64_t block = num_heads * pieces.attention_rows * num_prompt_tokens * tasks_at_once;
-  const std::int64_t alone = entries >= pieces.long_attention_entries ? entries + block : 0;
-  const std::int64_t mask = num_prompt_tokens * num_prompt_tokens;
-  return (std::max(side_by_side, alone) + mask) * element_bytes;
+  const std::int64_t block =
+      (pieces.all_heads ? num_heads : 1) * pieces.attention_rows * num_prompt_tokens * tasks_at_once;
+  const std::int64_t seen = is_observed ? heads_seen(device, num_heads) * square : 0;
+  const bool is_long = entries >= pieces.long_attention_entries;
+  return ((is_long ? seen + block : entries * tasks_at_once) + square) * element_bytes;  // and the mask
 }
 
 }  // namespace spectrace

@@ -17,7 +17,8 @@ struct Pieces {
   /// shorter ones run whole, side by side on the host's threads.
   std::int64_t long_attention_entries;
   std::int64_t attention_rows;  ///< of such a block
-  bool all_heads;               ///< in one product, not a group's at a time
+  /// All in one product; else those of a group that shares its keys, and of a long prompt one at a time.
+  bool all_heads;
 };
 Pieces pieces_on(const Device& device, const ModelDescription& model, ComputeType type);
 
@@ -69,8 +70,8 @@ void for_tasks_of_batches(const Device& device, std::int64_t num_tasks,
 
 /// softmax(scale q k^T + mask) v for every prompt; the result takes the place of the queries.
 void attend(const AttentionSpec& spec, const Pieces& pieces, std::span<BatchInBlock> batches);
-/// Peak bytes of attend besides the projections.
+/// Peak bytes of attend besides the projections. @param is_observed whether somebody looks.
 std::int64_t attention_workspace_bytes(const Device& device, const Pieces& pieces, std::int64_t num_heads,
-                                       std::int64_t num_prompt_tokens, std::int64_t element_bytes);
+                                       std::int64_t num_prompt_tokens, std::int64_t element_bytes, bool is_observed);
 
 }  // namespace spectrace

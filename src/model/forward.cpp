@@ -265,8 +265,14 @@ bool has_long_attention(const ModelDescription& model, std::int64_t num_prompt_t
   return model.num_heads * num_prompt_tokens * num_prompt_tokens >= kLongAttentionEntries;
 }
 
+std::int64_t long_attention_heads(std::int64_t num_heads, int num_threads) {
+  // Each thread has several, or those that are done first would wait too often for the last one.
+  constexpr std::int64_t kHeadsOfThread = 2;
+  return std::min(num_heads, kHeadsOfThread * num_threads);
+}
+
 std::int64_t block_workspace_bytes(const ModelDescription& model, std::int64_t num_tokens, std::int64_t longest_prompt,
-                                   ComputeType type, const Device& device) {
+                                   ComputeType type, bool is_observed, const Device& device) {
   const std::int64_t element = element_bytes(type);
   const Pieces cut = pieces_on(device, model, type);
   const std::int64_t queries = model.num_heads * model.head_dim, keys = model.num_kv_heads * model.head_dim;
@@ -279,7 +285,8 @@ std::int64_t block_workspace_bytes(const ModelDescription& model, std::int64_t n
   const std::int64_t chunks =
       std::min(num_tokens, cut.rows * (device.is_host() ? num_threads() : 1)) * work_bytes_per_row(model, type);
   return tables + projections +
-         std::max(chunks, attention_workspace_bytes(device, cut, model.num_heads, longest_prompt, element));
+         std::max(chunks,
+                  attention_workspace_bytes(device, cut, model.num_heads, longest_prompt, element, is_observed));
 }
 
 }  // namespace spectrace

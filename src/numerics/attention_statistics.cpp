@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <vector>
 
 #include "pairwise_sum.hpp"
@@ -17,7 +16,6 @@
 namespace spectrace {
 namespace {
 
-constexpr std::int64_t kMeanEntries = 1 << 18;   // of all heads, widened at a time: 2 MiB
 constexpr std::int64_t kBlockEntries = 1 << 14;  // entries and their logarithms stay in the L2 cache
 
 struct Sums {
@@ -79,12 +77,34 @@ Sums accumulate(const Tensor& a) {
   return accumulator.sums();
 }
 
-/// Rows of the mean that are made at a time: entries of a multiple of 32, so that libtorch's vectors take the same ones
-/// together as in a sum over all rows, and the bits are those of it.
-std::int64_t mean_rows(std::int64_t num_heads, std::int64_t num_tokens) {
-  const std::int64_t step = 32 / std::gcd<std::int64_t, std::int64_t>(num_tokens, 32);
-  const std::int64_t wanted = kMeanEntries / (num_heads * num_tokens) / step * step;
-  return std::min(std::max(wanted, step), num_tokens);
+constexpr std::int64_t kSumEntries = 1 << 14;  // of a task of the mean: 128 KiB
+/// Heads are summed by 16, these sums by 16, and so on, as libtorch does in a sum over the first dimension: the error
+/// does not grow with the heads.
+constexpr std::int64_t kHeadsOfSum = 16;
+/// libtorch sums so many entries at a time in that way, and what remains of a matrix in another. So this is left to it.
+constexpr std::int64_t kEntriesTogether = 32;
+
+/// Sums that are under way at once: one that is full goes into the next one, unless it has all heads that remain.
+std::int64_t num_sums(std::int64_t num_heads) {
+  std::int64_t num = 1;
+  for (std::int64_t heads = kHeadsOfSum; heads < num_heads; heads *= kHeadsOfSum) ++num;
+  return num;
+}
+
+/// sum += x, or sum = x where it begins.
+template <typename Real>
+void add_entries(const Real* x, std::int64_t count, bool begins, double* sum) {
+  if (begins)
+    for (std::int64_t i = 0; i < count; ++i) sum[i] = static_cast<double>(x[i]);
+  else
+    for (std::int64_t i = 0; i < count; ++i) sum[i] += static_cast<double>(x[i]);
+}
+
+/// Entries at the end that libtorch sums in its own way, and as many before them that it takes the same ones together
+/// as in a whole matrix.
+std::int64_t num_last_entries(std::int64_t num_entries) {
+  const std::int64_t rest = num_entries % kEntriesTogether;
+  return rest == 0 ? 0 : std::min(num_entries, kEntriesTogether + rest);
 }
 
 /// What the sums of one head's n^2 entries come to.
@@ -158,22 +178,72 @@ std::int64_t attention_statistics_device_bytes(std::int64_t num_heads, std::int6
   return heads_at_once(num_heads, num_tokens) * num_tokens * num_tokens * 8 * kDeviceTensors;
 }
 
-Tensor mean_attention(const Tensor& a) {
-  SPECTRACE_ASSERT(a.dim() == 3 && a.size(1) == a.size(2) && a.size(1) > 0);
-  if (!Device::of(a).is_host()) return a.mean(0, /*keepdim=*/false, at::kDouble);
-  const std::int64_t n = a.size(1), rows = mean_rows(a.size(0), n);
-  const Tensor mean = at::empty({n, n}, a.options().dtype(at::kDouble));
-  parallel_for((n + rows - 1) / rows, [&](std::int64_t block) {
-    const c10::InferenceMode no_autograd;
-    const std::int64_t first = block * rows, count = std::min(rows, n - first);
-    Tensor part = mean.narrow(0, first, count);
-    at::mean_out(part, a.narrow(1, first, count), {0}, /*keepdim=*/false, at::kDouble);
+void MeanAttention::add(const Tensor& a) {
+  SPECTRACE_ASSERT(a.dim() == 3 && a.size(1) == a.size(2) && a.size(1) > 0 && a.is_contiguous());
+  SPECTRACE_ASSERT(a.scalar_type() == at::kFloat || a.scalar_type() == at::kDouble);
+  SPECTRACE_ASSERT(num_added_ + a.size(0) <= num_heads_);
+  if (!Device::of(a).is_host()) {
+    SPECTRACE_ASSERT(a.size(0) == num_heads_);
+    sums_ = {a.mean(0, /*keepdim=*/false, at::kDouble)};
+  } else {
+    add_to_sums(a);
+  }
+  num_added_ += a.size(0);
+}
+
+void MeanAttention::add_to_sums(const Tensor& a) {
+  const std::int64_t n = a.size(1), num_entries = n * n, num_last = num_last_entries(num_entries);
+  if (num_added_ == 0) {
+    sums_ = {at::empty({n, n}, a.options().dtype(at::kDouble))};
+    while (std::ssize(sums_) < num_sums(num_heads_)) sums_.push_back(at::zeros_like(sums_.front()));
+    last_entries_ = at::empty({num_heads_, num_last}, a.options());
+  }
+  last_entries_.narrow(0, num_added_, a.size(0)).copy_(a.flatten(1).narrow(1, num_entries - num_last, num_last));
+  std::vector<double*> sums;
+  for (const Tensor& sum : sums_) sums.push_back(sum.mutable_data_ptr<double>());
+  parallel_for((num_entries + kSumEntries - 1) / kSumEntries, [&](std::int64_t task) {
+    const std::int64_t first = task * kSumEntries, count = std::min(kSumEntries, num_entries - first);
+    for (std::int64_t h = 0; h < a.size(0); ++h) {
+      const std::int64_t before = num_added_ + h, place = h * num_entries + first;
+      const bool begins = before % kHeadsOfSum == 0;
+      if (a.scalar_type() == at::kFloat)
+        add_entries(a.const_data_ptr<float>() + place, count, begins, sums[0] + first);
+      else
+        add_entries(a.const_data_ptr<double>() + place, count, begins, sums[0] + first);
+      std::int64_t heads = kHeadsOfSum;  // of a full sum
+      for (std::size_t level = 1; level < sums.size(); ++level, heads *= kHeadsOfSum) {
+        if ((before + 1) % heads != 0 || before + 1 == num_heads_) break;
+        add_entries(sums[level - 1] + first, count, false, sums[level] + first);
+        std::fill_n(sums[level - 1] + first, count, 0.0);
+      }
+    }
   });
+}
+
+Tensor MeanAttention::finish() {
+  SPECTRACE_ASSERT(num_added_ == num_heads_ && num_heads_ > 0);
+  const Tensor mean = sums_.front();
+  if (!Device::of(mean).is_host()) return mean;
+  const std::int64_t num_entries = mean.numel(), num_last = last_entries_.size(1),
+                     rest = num_entries % kEntriesTogether;
+  std::vector<double*> sums;
+  for (const Tensor& sum : sums_) sums.push_back(sum.mutable_data_ptr<double>());
+  parallel_for((num_entries + kSumEntries - 1) / kSumEntries, [&](std::int64_t task) {
+    const std::int64_t first = task * kSumEntries, end = std::min(first + kSumEntries, num_entries);
+    for (std::size_t level = 1; level < sums.size(); ++level)
+      for (std::int64_t i = first; i < end; ++i) sums[0][i] += sums[level][i];
+    for (std::int64_t i = first; i < end; ++i) sums[0][i] /= static_cast<double>(num_heads_);
+  });
+  if (rest > 0)
+    mean.flatten()
+        .narrow(0, num_entries - rest, rest)
+        .copy_(last_entries_.mean(0, /*keepdim=*/false, at::kDouble).narrow(0, num_last - rest, rest));
+  sums_.clear();
   return mean;
 }
 
 std::int64_t mean_attention_bytes(std::int64_t num_heads, std::int64_t num_tokens) {
-  return (num_heads * mean_rows(num_heads, num_tokens) + num_tokens) * num_tokens * 8;
+  return num_sums(num_heads) * num_tokens * num_tokens * 8;
 }
 
 }  // namespace spectrace

@@ -54,8 +54,8 @@ double prompts_rate(const OpenModel& model, const ModelPlan& plan, const Job& jo
     Tensor hidden = first.clone();
     AttentionObserver observe;
     if (measurement.needs_attention())
-      observe = [&](std::int64_t prompt, const Tensor& attention) {
-        measurement.see_attention(layer, prompt, attention, values);
+      observe = [&](std::int64_t prompt, std::int64_t first_head, const Tensor& attention) {
+        measurement.see_attention(layer, prompt, first_head, attention, values);
       };
     run_block(model.description, layer, weights, batch, hidden, observe);
     measurement.see_boundary(layer + 1, hidden);

@@ -6,6 +6,7 @@
 
 #include "spectrace/model/forward.hpp"
 #include "spectrace/model/layer_weights.hpp"
+#include "spectrace/numerics/attention_statistics.hpp"
 
 namespace spectrace {
 namespace {
@@ -42,8 +43,20 @@ std::int64_t CertainNeed::bytes(const Unit& unit) const {
     case UnitKind::prompts: break;
   }
   const std::int64_t longest = longest_prompt(unit), queries = model_.num_heads * model_.head_dim;
-  const std::int64_t attention = has_long_attention(model_, longest) ? model_.num_heads * longest * longest : 0;
-  return largest_layer_bytes_ + (unit.num_tokens * (model_.hidden_size + queries) + attention) * element_bytes_;
+  return largest_layer_bytes_ + unit.num_tokens * (model_.hidden_size + queries) * element_bytes_ +
+         attention_bytes(longest);
+}
+
+/// The mask, some heads, what their mean takes, and of one head the Laplacian and the solver's copy.
+std::int64_t CertainNeed::attention_bytes(std::int64_t num_prompt_tokens) const {
+  if (!has_long_attention(model_, num_prompt_tokens)) return 0;
+  const std::int64_t square = num_prompt_tokens * num_prompt_tokens;
+  std::int64_t bytes = square * element_bytes_;
+  if (plan_.analyses.attention || plan_.analyses.sheaf)
+    bytes += long_attention_heads(model_.num_heads, 1) * square * element_bytes_ +
+             mean_attention_bytes(model_.num_heads, num_prompt_tokens);
+  if (plan_.analyses.sheaf) bytes += 2 * square * 8;
+  return bytes;
 }
 
 std::optional<std::string> CertainNeed::find_lack(const Unit& unit, std::int64_t limit_bytes) const {

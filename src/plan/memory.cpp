@@ -59,15 +59,19 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, con
       2 * (model.num_heads + model.num_kv_heads) * model.head_dim * model.hidden_size * element;
   const Device device = planned_device(job);
   const bool spectra = plan.analyses.weights || plan.analyses.heads;
+  const bool sees_attention = plan.analyses.attention || plan.analyses.sheaf;
   MemoryNeed need;
   need.libraries = kLibraries;
-  std::int64_t largest_batch = 0, all_tokens = 0, longest = 0, num_prompts = 0;
+  std::int64_t largest_batch = 0, all_tokens = 0, longest = 0, longest_short = 0, num_prompts = 0;
   for (const auto& unit : plan.units)
     if (unit.kind == UnitKind::prompts) {
       largest_batch = std::max(largest_batch, unit.num_tokens);
       all_tokens += unit.num_tokens;
-      for (const std::size_t prompt : unit.prompts)
-        longest = std::max(longest, static_cast<std::int64_t>(plan.sets[unit.set].prompts[prompt].token_ids.size()));
+      for (const std::size_t prompt : unit.prompts) {
+        const auto tokens = static_cast<std::int64_t>(plan.sets[unit.set].prompts[prompt].token_ids.size());
+        longest = std::max(longest, tokens);
+        if (!has_long_attention(model, tokens)) longest_short = std::max(longest_short, tokens);
+      }
     }
   for (const auto& unit : plan.units)
     if (unit.kind == UnitKind::prompts) {
@@ -81,11 +85,17 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, con
     need.libraries += kProducts + std::min(kEmbeddingRows, model.vocab_size * model.hidden_size * element);
     for (std::int64_t l = 0; l < model.num_layers; ++l)
       need.layer = std::max(need.layer, layer_size_bytes(model, l, dtype));
-    need.workspace = measurement_workspace_bytes(model, longest, plan.analyses.attention, plan.analyses.sheaf);
-    if (device.is_host()) {
-      const std::int64_t together = std::max(largest_batch, std::min(all_tokens, tokens_together()));
-      need.workspace += block_workspace_bytes(model, together, longest, dtype);
-    } else {
+    // Short prompts go side by side, so the longest of them may take more than a longer one that goes alone.
+    for (const std::int64_t tokens : {longest_short, longest}) {
+      if (tokens == 0) continue;
+      std::int64_t bytes = measurement_workspace_bytes(model, tokens, plan.analyses.attention, plan.analyses.sheaf);
+      if (device.is_host()) {
+        const std::int64_t together = std::max(largest_batch, std::min(all_tokens, tokens_together()));
+        bytes += block_workspace_bytes(model, together, tokens, dtype, sees_attention);
+      }
+      need.workspace = std::max(need.workspace, bytes);
+    }
+    if (!device.is_host()) {
       need.libraries += 2 * Device::kBroughtAtOnce;
       need.layer += 2 * attention_weights;  // of this layer and of the next one
     }
@@ -126,7 +136,8 @@ DeviceNeed device_memory_need(const ModelDescription& model, const ModelPlan& pl
     need.layer = std::max(need.layer, 2 * layer_size_bytes(model, l, dtype));
   need.layer += std::min(need.layer / 4, Device::kBroughtAtOnce);  // not yet widened: at most half of a layer
   need.one_batch = largest_batch * model.hidden_size * (dtype == ComputeType::float64 ? 8 : 4);
-  need.workspace = block_workspace_bytes(model, largest_batch, longest, dtype, device) +
+  need.workspace = block_workspace_bytes(model, largest_batch, longest, dtype,
+                                         plan.analyses.attention || plan.analyses.sheaf, device) +
                    (plan.analyses.attention ? attention_statistics_device_bytes(model.num_heads, longest) : 0);
   return need;
 }

@@ -441,9 +441,9 @@ class Pass {
   static AttentionObserver observer(std::int64_t layer, const std::vector<ValueSpectrum>& values,
                                     BatchUnderWay& batch) {
     if (!batch.measurement.needs_attention()) return {};
-    return [&batch, &values, layer](std::int64_t prompt, const Tensor& a) {
+    return [&batch, &values, layer](std::int64_t prompt, std::int64_t first_head, const Tensor& a) {
       const Stopwatch watch;
-      batch.measurement.see_attention(layer, prompt, a, values);
+      batch.measurement.see_attention(layer, prompt, first_head, a, values);
       move_task_time(Stage::forward, Stage::statistics, watch.elapsed_s());
     };
   }

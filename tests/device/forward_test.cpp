@@ -30,7 +30,11 @@ Pass pass_on(const Device& device, const Model& model, const TokenBatch& batch, 
   std::vector<Tensor> seen(static_cast<std::size_t>(batch.num_prompts()));
   AttentionObserver observer;
   if (observe)
-    observer = [&](std::int64_t prompt, const Tensor& a) { seen[static_cast<std::size_t>(prompt)] = keep(a); };
+    observer = [&](std::int64_t prompt, std::int64_t first_head, const Tensor& a) {
+      EXPECT_EQ(first_head, 0);
+      EXPECT_EQ(a.size(0), model.description.num_heads);
+      seen[static_cast<std::size_t>(prompt)] = keep(a);
+    };
   for (std::int64_t layer = 0; layer < model.description.num_layers; ++layer) {
     const LayerWeights weights =
         on_device(read_layer(model.description, model.store, layer, type, nullptr, Widening::later), device, type);

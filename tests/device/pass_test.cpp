@@ -287,7 +287,7 @@ TEST_F(DevicePass, what_is_not_finite_fails_as_on_the_cpu) {
     measurement.see_boundary(1, device.bring(hidden));
     Tensor a = at::full({model_.description.num_heads, 4, 4}, 0.25, at::kFloat);
     a[1][2][0] = std::numeric_limits<float>::infinity();
-    if (batch_.num_prompts() > 1) measurement.see_attention(0, 1, device.bring(a), {});
+    if (batch_.num_prompts() > 1) measurement.see_attention(0, 1, 0, device.bring(a), {});
     return measurement.so_far().texts.at("prompt_errors");
   };
   batch_ = batch_of(plan_, plan_.units[batches_.at(2)]);

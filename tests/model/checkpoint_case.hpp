@@ -51,6 +51,12 @@ struct ForwardResult {
   Tensor final_norm;                            // [num_tokens, hidden]
 };
 
+/// The next heads of a prompt, of which `seen` has those before.
+inline void add_heads(const Tensor& a, std::int64_t first_head, Tensor& seen) {
+  ASSERT_EQ(seen.defined() ? seen.size(0) : 0, first_head) << "heads come in their order";
+  seen = seen.defined() ? at::cat({seen, a}) : a.clone();
+}
+
 inline ForwardResult run_forward(const Model& model, const TokenBatch& batch, ComputeType type) {
   ForwardResult result;
   Tensor hidden = embed(model.description, model.store, batch, type).hidden;
@@ -59,7 +65,9 @@ inline ForwardResult run_forward(const Model& model, const TokenBatch& batch, Co
     const LayerWeights weights = read_layer(model.description, model.store, layer, type);
     auto& seen = result.attentions.emplace_back(static_cast<std::size_t>(batch.num_prompts()));
     run_block(model.description, layer, weights, batch, hidden,
-              [&](std::int64_t prompt, const Tensor& a) { seen[static_cast<std::size_t>(prompt)] = a.clone(); });
+              [&](std::int64_t prompt, std::int64_t first_head, const Tensor& a) {
+                add_heads(a, first_head, seen[static_cast<std::size_t>(prompt)]);
+              });
     result.boundaries.push_back(hidden.clone());
   }
   result.final_norm = apply_final_norm(model.description, model.store, hidden);

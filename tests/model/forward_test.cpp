@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "checkpoint_case.hpp"
+#include "numerics/peak_memory.hpp"
 
 namespace spectrace {
 namespace {
@@ -112,6 +113,45 @@ TEST(ForwardLongPromptTest, bits_do_not_depend_on_threads_or_observer) {
   set_compute_threads(1);
 }
 
+TEST(ForwardLongPromptTest, never_has_the_attention_of_all_heads) {
+  const Model model(case_folder("llama3"));  // all heads share their keys
+  const LayerWeights weights = read_layer(model.description, model.store, 0, ComputeType::float32);
+  const TokenBatch batch = make_batch({long_prompt(model.description.vocab_size, kLongPrompt)});
+  const Tensor first = embed(model.description, model.store, batch, ComputeType::float32).hidden;
+  std::int64_t num_seen = 0, most_together = 0;
+  const auto peak = [&](const AttentionObserver& observe) {
+    return peak_tensor_bytes([&] {
+      Tensor hidden = first;
+      run_block(model.description, 0, weights, batch, hidden, observe);
+    });
+  };
+  const std::int64_t seen = peak([&](std::int64_t, std::int64_t first_head, const Tensor& a) {
+    EXPECT_EQ(first_head, num_seen);
+    num_seen += a.size(0);
+    most_together = std::max(most_together, a.size(0));
+  });
+  EXPECT_EQ(num_seen, model.description.num_heads);
+  EXPECT_EQ(most_together, long_attention_heads(model.description.num_heads, 1));
+  const std::int64_t square = kLongPrompt * kLongPrompt * 4;
+  EXPECT_LT(seen, model.description.num_heads * square);
+  EXPECT_GE(seen, most_together * square) << "it is counted";
+  EXPECT_LT(peak({}), seen - most_together * square / 2) << "less where nobody looks";
+}
+
+TEST(ForwardLongPromptTest, what_an_observer_throws_of_a_head_is_the_batchs_error_and_ends_it) {
+  const Model model(case_folder("llama"));
+  const LayerWeights weights = read_layer(model.description, model.store, 0, ComputeType::float32);
+  const TokenBatch batch = make_batch({long_prompt(model.description.vocab_size, kLongPrompt)});
+  Tensor hidden = embed(model.description, model.store, batch, ComputeType::float32).hidden;
+  std::vector<std::int64_t> seen;
+  const auto observe = [&](std::int64_t, std::int64_t first_head, const Tensor&) {
+    seen.push_back(first_head);
+    if (first_head > 0) throw std::runtime_error("head " + std::to_string(first_head));
+  };
+  EXPECT_THROW(run_block(model.description, 0, weights, batch, hidden, observe), std::runtime_error);
+  EXPECT_EQ(seen, (std::vector<std::int64_t>{0, 2}));
+}
+
 TEST(ForwardTogetherTest, batches_have_the_bits_that_they_have_alone) {
   const Model model(case_folder("llama"));
   const LayerWeights weights = read_layer(model.description, model.store, 0, ComputeType::float32);
@@ -126,10 +166,11 @@ TEST(ForwardTogetherTest, batches_have_the_bits_that_they_have_alone) {
     for (std::size_t b = 0; b < 3; ++b) {
       Tensor hidden = embed(model.description, model.store, batches[b], ComputeType::float32).hidden;
       seen[b].resize(static_cast<std::size_t>(batches[b].num_prompts()));
-      together.push_back(
-          {&batches[b], hidden.clone(),
-           [&, b](std::int64_t prompt, const Tensor& a) { seen[b][static_cast<std::size_t>(prompt)] = a.clone(); },
-           nullptr});
+      together.push_back({&batches[b], hidden.clone(),
+                          [&, b](std::int64_t prompt, std::int64_t first_head, const Tensor& a) {
+                            add_heads(a, first_head, seen[b][static_cast<std::size_t>(prompt)]);
+                          },
+                          nullptr});
       run_block(model.description, 0, weights, batches[b], hidden, {});
       alone.push_back(hidden);
     }
@@ -137,7 +178,7 @@ TEST(ForwardTogetherTest, batches_have_the_bits_that_they_have_alone) {
     for (std::size_t b = 0; b < 3; ++b) {
       EXPECT_FALSE(together[b].error);
       EXPECT_TRUE(at::equal(together[b].hidden, alone[b])) << "batch " << b << ", threads " << threads;
-      for (const Tensor& a : seen[b]) EXPECT_TRUE(a.defined());
+      for (const Tensor& a : seen[b]) EXPECT_EQ(a.size(0), model.description.num_heads);
     }
   }
   set_compute_threads(1);
@@ -149,9 +190,10 @@ TEST(ForwardTogetherTest, what_an_observer_throws_is_its_batch_alone) {
   const TokenBatch batch = make_batch({{1, 2, 3}, {4, 5}});
   const Tensor first = embed(model.description, model.store, batch, ComputeType::float32).hidden;
   std::vector<BlockBatch> together;
-  together.push_back({&batch, first.clone(),
-                      [](std::int64_t prompt, const Tensor&) { throw std::runtime_error(std::to_string(prompt)); },
-                      nullptr});
+  together.push_back(
+      {&batch, first.clone(),
+       [](std::int64_t prompt, std::int64_t, const Tensor&) { throw std::runtime_error(std::to_string(prompt)); },
+       nullptr});
   together.push_back({&batch, first.clone(), {}, nullptr});
   run_block(model.description, 0, weights, together);
   ASSERT_TRUE(together[0].error);
@@ -216,7 +258,7 @@ TEST(CheckTokensTest, names_what_is_wrong) {
 TEST(BlockWorkspaceTest, does_not_grow_with_the_mlp_past_a_chunk) {
   const Model model(case_folder("gpt2"));
   const auto bytes = [&](std::int64_t tokens) {
-    return block_workspace_bytes(model.description, tokens, 16, ComputeType::float32);
+    return block_workspace_bytes(model.description, tokens, 16, ComputeType::float32, true);
   };
   const std::int64_t projections_row = 3 * model.description.hidden_size * 4;
   EXPECT_EQ(bytes(200000) - bytes(100000), 100000 * projections_row);

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "numerics/golden.hpp"
+#include "numerics/peak_memory.hpp"
+#include "spectrace/core/parallel.hpp"
 #include "support/unit_roundoff.hpp"
 
 namespace spectrace {
@@ -55,14 +57,61 @@ TEST(AttentionStatistics, of_uniform_rows_of_many_tokens) {
   EXPECT_EQ(result.sparsity, attention_statistics(a.to(at::kFloat)).sparsity);
 }
 
-TEST(MeanAttention, is_that_of_a_wide_copy) {
+TEST(MeanAttention, is_that_of_a_wide_copy_however_many_heads_come_together) {
   at::manual_seed(7);
-  // One block and several, whole and not.
-  for (const auto& [heads, n] : {std::pair{1, 1}, {3, 17}, {12, 64}, {32, 301}, {5, 700}})
+  // Entries that fill libtorch's vectors, some that remain, and fewer than one; sums of 16, 256 and 4096 heads that are
+  // full and not.
+  for (const auto& [heads, n] : {std::pair{1, 1},
+                                 {3, 17},
+                                 {12, 64},
+                                 {16, 40},
+                                 {17, 5},
+                                 {32, 301},
+                                 {5, 700},
+                                 {255, 9},
+                                 {256, 33},
+                                 {260, 20},
+                                 {300, 47},
+                                 {512, 8},
+                                 {4097, 3},
+                                 {5000, 6}})
     for (const auto type : {at::kFloat, at::kDouble}) {
-      const Tensor a = at::rand({heads, n, n}, type).softmax(-1);
-      EXPECT_TRUE(at::equal(a.to(at::kDouble).mean(0), mean_attention(a))) << heads << " heads, " << n << " tokens";
+      // Sizes so different that each order of summation has its own bits.
+      const Tensor a = at::rand({heads, n, n}, type).pow(9).softmax(-1);
+      const Tensor expected = a.to(at::kDouble).mean(0);
+      for (const std::int64_t together : {heads, 1, 7, 16}) {
+        MeanAttention mean(heads);
+        for (std::int64_t h = 0; h < heads; h += together)
+          mean.add(a.narrow(0, h, std::min<std::int64_t>(together, heads - h)));
+        EXPECT_TRUE(at::equal(expected, mean.finish())) << heads << " heads, " << n << " tokens, " << together;
+      }
     }
+}
+
+TEST(MeanAttention, has_the_same_bits_with_any_number_of_threads) {
+  at::manual_seed(8);
+  const Tensor a = at::rand({33, 391, 391}, at::kFloat).softmax(-1);
+  const Tensor expected = a.to(at::kDouble).mean(0);
+  for (const int threads : {2, 3}) {
+    set_compute_threads(threads);
+    MeanAttention mean(33);
+    for (std::int64_t h = 0; h < 33; h += 11) mean.add(a.narrow(0, h, 11));
+    EXPECT_TRUE(at::equal(expected, mean.finish())) << threads;
+  }
+  set_compute_threads(1);
+}
+
+TEST(MeanAttention, holds_what_it_says) {
+  for (const std::int64_t heads : {16, 17, 257}) {
+    const std::int64_t n = 64, together = 8;
+    const Tensor a = at::rand({together, n, n}, at::kFloat);
+    const std::int64_t peak = peak_tensor_bytes([&] {
+      MeanAttention mean(heads);
+      for (std::int64_t h = 0; h < heads; h += together) mean.add(a.narrow(0, 0, std::min(together, heads - h)));
+      static_cast<void>(mean.finish());
+    });
+    EXPECT_EQ(peak, mean_attention_bytes(heads, n)) << heads;
+  }
 }
 
 TEST(AttentionStatistics, of_what_is_not_finite_are_nan) {

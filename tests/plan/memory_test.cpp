@@ -5,8 +5,13 @@
 #include <algorithm>
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "numerics/peak_memory.hpp"
+#include "spectrace/core/parallel.hpp"
+#include "spectrace/measure/prompts.hpp"
+#include "spectrace/plan/certain_need.hpp"
 #include "spectrace/plan/open_model.hpp"
 
 namespace spectrace {
@@ -41,6 +46,82 @@ TEST_F(HostMemory, spectra_and_laplacians_are_taken_one_after_the_other_but_besi
   EXPECT_LT(need(gpu, prompts).workspace, need(cpu, prompts).workspace);
   EXPECT_EQ(need(gpu, prompts).libraries, need(cpu, prompts).libraries + 2 * Device::kBroughtAtOnce);
   EXPECT_GT(need(gpu, prompts).layer, need(cpu, prompts).layer);
+}
+
+/// What one thread takes for a long prompt in one layer, measured.
+class LongPrompt : public HostMemory, public ::testing::WithParamInterface<std::pair<bool, bool>> {
+ protected:
+  // 4 heads of 1100 x 1100 entries are past the size from which some heads are in memory at a time.
+  static constexpr std::int64_t kTokens = 1100;
+
+  std::int64_t measured_bytes(bool attention, bool sheaf) {
+    const ModelDescription& model = model_.description;
+    const LayerWeights weights = read_layer(model, model_.store, 0, ComputeType::float32);
+    const auto values = value_spectra(slice_weights(model, attention_weights(weights), Slicing::correct));
+    TokenBatch batch{{}, {0, kTokens}};
+    for (std::int64_t i = 0; i < kTokens; ++i) batch.token_ids.push_back((i * i + 3 * i) % model.vocab_size);
+    const Tensor first = embed(model, model_.store, batch, ComputeType::float32).hidden;
+    const auto run = [&] {
+      Tensor hidden = first;
+      PromptMeasurement measurement(model, batch, {attention, sheaf, false, false, {1.0}});
+      AttentionObserver observe;
+      if (measurement.needs_attention())
+        observe = [&](std::int64_t prompt, std::int64_t first_head, const Tensor& a) {
+          measurement.see_attention(0, prompt, first_head, a, values);
+        };
+      run_block(model, 0, weights, batch, hidden, observe);
+    };
+    run();  // what libtorch and the value spectra make once
+    return peak_tensor_bytes(run);
+  }
+};
+
+TEST_P(LongPrompt, takes_what_is_planned_and_no_less_than_what_is_certain) {
+  const auto [attention, sheaf] = GetParam();
+  const ModelDescription& model = model_.description;
+  ASSERT_TRUE(has_long_attention(model, kTokens));
+  const std::int64_t measured = measured_bytes(attention, sheaf);
+  const std::int64_t planned =
+      block_workspace_bytes(model, kTokens, kTokens, ComputeType::float32, attention || sheaf) +
+      measurement_workspace_bytes(model, kTokens, attention, sheaf);
+  EXPECT_NEAR(static_cast<double>(planned), static_cast<double>(measured), 0.1 * static_cast<double>(measured));
+  PreparedSet set{"s", {{"p", std::vector<std::int64_t>(static_cast<std::size_t>(kTokens), 1), ""}}};
+  const ModelPlan plan =
+      plan_model(model, {false, false, false, attention, sheaf, true}, {set}, plan_options(job_, model_.config.json()));
+  ASSERT_EQ(plan.units.size(), 1u);
+  const std::int64_t beside = layer_size_bytes(model, 0, ComputeType::float32) + kTokens * model.hidden_size * 4;
+  const std::int64_t certain = CertainNeed(model, plan, ComputeType::float32).bytes(plan.units[0]);
+  EXPECT_LE(certain, measured + beside);
+  EXPECT_GE(certain, (measured + beside) / 2) << "most of it is certain";
+}
+
+std::string analyses_name(const ::testing::TestParamInfo<std::pair<bool, bool>>& test) {
+  const auto [attention, sheaf] = test.param;
+  if (!attention && !sheaf) return "neither";
+  return std::string(attention ? "attention" : "") + (sheaf ? "sheaf" : "");
+}
+
+INSTANTIATE_TEST_SUITE_P(Analyses, LongPrompt,
+                         ::testing::Values(std::pair{true, false}, std::pair{false, true}, std::pair{true, true},
+                                           std::pair{false, false}),
+                         analyses_name);
+
+TEST_F(HostMemory, of_a_long_prompt_grows_with_threads_and_not_with_heads) {
+  ModelDescription model = model_.description;
+  const std::int64_t n = 4096;
+  const auto bytes = [&](std::int64_t heads, int threads) {
+    set_compute_threads(threads);
+    model.num_heads = heads;
+    // Projections are not the attention's.
+    const std::int64_t projections = n * heads * model.head_dim * 4;
+    const std::int64_t found = block_workspace_bytes(model, n, n, ComputeType::float32, true) - projections +
+                               measurement_workspace_bytes(model, n, true, true);
+    set_compute_threads(1);
+    return found;
+  };
+  EXPECT_EQ(bytes(64, 2), bytes(32, 2));
+  EXPECT_GT(bytes(64, 4), bytes(64, 2));
+  EXPECT_LT(bytes(64, 2), 64 * n * n * 4) << "all heads in float32";
 }
 
 TEST_F(HostMemory, weights_alone_need_no_gpu) {

@@ -1,11 +1,13 @@
 #pragma once
 
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "spectrace/measure/record.hpp"
 #include "spectrace/measure/weight_spectra.hpp"
 #include "spectrace/model/forward.hpp"
+#include "spectrace/numerics/attention_statistics.hpp"
 
 namespace spectrace {
 
@@ -29,8 +31,9 @@ class PromptMeasurement {
   /// Boundary b of the residual stream. @pre hidden is [num_tokens, hidden_size].
   void see_boundary(std::int64_t boundary, const Tensor& hidden);
   void see_final_norm(const Tensor& normed);
-  /// Attention of one prompt in one layer, [num_heads, n, n]. Different prompts may come at the same time.
-  void see_attention(std::int64_t layer, std::int64_t prompt, const Tensor& a,
+  /// Attention of one prompt in one layer, [heads, n, n], of the heads from `first_head` on: all of them, or some at a
+  /// time, in their order (AttentionObserver). Different prompts may come at the same time.
+  void see_attention(std::int64_t layer, std::int64_t prompt, std::int64_t first_head, const Tensor& a,
                      const std::vector<ValueSpectrum>& values);
 
   /// What a prompt failed of: whoever runs it may say so, and the measurement does when hidden states, attention or a
@@ -57,15 +60,24 @@ class PromptMeasurement {
   void expect_finite(const std::vector<double>& row_norms, const std::string& what);
   void expect_finite_spectra();
   void keep_errors(Record& record) const;
-  /// `mean` is the mean of `a` over the heads, [n, n] float64.
-  void see_sheaf(std::int64_t layer, std::int64_t prompt, const Tensor& a, const Tensor& mean,
-                 const std::vector<ValueSpectrum>& values);
+  /// What the heads of one prompt in one layer come to together, while they come.
+  struct OverHeads {
+    MeanAttention mean;
+    double trace = 0, off_diagonal_sum = 0;
+  };
+  void see_statistics(std::int64_t layer, std::int64_t prompt, std::int64_t first_head, const Tensor& a);
+  void see_sheaf(std::int64_t layer, std::int64_t prompt, std::int64_t first_head, const Tensor& a,
+                 const std::vector<ValueSpectrum>& values, OverHeads& over_heads);
+  /// When all heads have come.
+  void see_over_heads(std::int64_t layer, std::int64_t prompt, const std::vector<ValueSpectrum>& values,
+                      OverHeads& over_heads);
 
   const ModelDescription& model_;
   const TokenBatch& batch_;
   PromptAnalyses analyses_;
   Record record_;
-  std::vector<std::string> errors_;  // of each prompt, empty if it has not failed
+  std::vector<std::string> errors_;                   // of each prompt, empty if it has not failed
+  std::vector<std::optional<OverHeads>> over_heads_;  // of each prompt, between two calls for its heads
 };
 
 /// Peak bytes of see_attention for prompts of n tokens, over all threads, for planning.

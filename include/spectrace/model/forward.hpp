@@ -20,10 +20,12 @@ struct TokenBatch {
   std::int64_t num_tokens() const { return static_cast<std::int64_t>(token_ids.size()); }
 };
 
-/// Sees the attention of one prompt in one layer, all heads: a is [num_heads, n, n] after softmax, in the compute type.
-/// On the host, different prompts come at once, from tasks of parallel_for; on another device one after the other, and
-/// `a` lies there. The tensor is only valid during the call.
-using AttentionObserver = std::function<void(std::int64_t prompt, const Tensor& a)>;
+/// Sees the attention of one prompt in one layer: a is [heads, n, n] after softmax, in the compute type, of the heads
+/// from `first_head` on. All heads come in one call; those of a long prompt (has_long_attention) on the host in
+/// several, one after the other in the order of heads, and how many depends on the threads. On the host, different
+/// short prompts come at once, from tasks of parallel_for; on another device one after the other, and `a` lies there.
+/// The tensor is only valid during the call.
+using AttentionObserver = std::function<void(std::int64_t prompt, std::int64_t first_head, const Tensor& a)>;
 
 /// What enters block 0.
 struct Embedded {
@@ -74,8 +76,12 @@ std::string check_tokens(const ModelDescription& model, std::span<const std::int
 /// thread.
 bool has_long_attention(const ModelDescription& model, std::int64_t num_prompt_tokens);
 
-/// Peak bytes of run_block besides weights and `hidden`, for planning.
+/// Heads of a long prompt whose attention is in memory at a time on the host, if somebody looks.
+std::int64_t long_attention_heads(std::int64_t num_heads, int num_threads);
+
+/// Peak bytes of run_block besides weights and `hidden`, for planning. @param is_observed whether somebody sees the
+/// attention.
 std::int64_t block_workspace_bytes(const ModelDescription& model, std::int64_t num_tokens, std::int64_t longest_prompt,
-                                   ComputeType type, const Device& device = Device::cpu());
+                                   ComputeType type, bool is_observed, const Device& device = Device::cpu());
 
 }  // namespace spectrace

@@ -17,9 +17,27 @@ struct AttentionStatistics {
 /// @pre a is [n, n], float32 or float64, contiguous rows. Sums in float64. Non-finite entries give NaN.
 AttentionStatistics attention_statistics(const Tensor& a);
 
-/// Mean over the heads, [n, n] float64, without a copy of all of a in float64. @pre a is [num_heads, n, n].
-Tensor mean_attention(const Tensor& a);
-/// Peak bytes of mean_attention beside a, on one thread.
+/// Mean over the heads of one prompt, which are added some at a time, in their order: the bits do not depend on how
+/// many come together, and are those of libtorch's mean over all of them in float64.
+class MeanAttention {
+ public:
+  explicit MeanAttention(std::int64_t num_heads) : num_heads_(num_heads) {}
+
+  /// The next heads. @pre a is [heads, n, n], float32 or float64, contiguous; on another device than the host, all
+  /// heads.
+  void add(const Tensor& a);
+  /// [n, n] float64, where the heads lie. @pre all heads were added. Call once.
+  Tensor finish();
+
+ private:
+  void add_to_sums(const Tensor& a);
+
+  const std::int64_t num_heads_;
+  std::int64_t num_added_ = 0;
+  std::vector<Tensor> sums_;  // [n, n] float64 each, what was added last in the first one
+  Tensor last_entries_;       // [num_heads, at most 63], in the type of the heads
+};
+/// Bytes that it holds of heads on the host.
 std::int64_t mean_attention_bytes(std::int64_t num_heads, std::int64_t num_tokens);
 
 /// The same of every head. @pre a is [heads, n, n]. On another device than the host the sums are float64 tensor

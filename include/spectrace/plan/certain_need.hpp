@@ -16,8 +16,9 @@ class CertainNeed {
   /// @pre model and plan outlive it.
   CertainNeed(const ModelDescription& model, const ModelPlan& plan, ComputeType dtype);
 
-  /// Of a batch: the largest layer, hidden states, queries and, where a prompt is long, its attention in one layer; of
-  /// a layer's spectra its attention matrices; of the unembedding the triangle and the rows' norms.
+  /// Of a batch: the largest layer, hidden states, queries and, where a prompt is long, what one thread has of its
+  /// attention in one layer; of a layer's spectra its attention matrices; of the unembedding the triangle and the rows'
+  /// norms.
   std::int64_t bytes(const Unit& unit) const;
 
   /// Why a unit cannot fit into a rank's memory, how much it needs and what would make it fit; nothing where it may. Of
@@ -26,6 +27,7 @@ class CertainNeed {
 
  private:
   std::int64_t longest_prompt(const Unit& unit) const;
+  std::int64_t attention_bytes(std::int64_t num_prompt_tokens) const;
 
   const ModelDescription& model_;
   const ModelPlan& plan_;
