@@ -147,14 +147,18 @@ Record measure_heads(const ModelDescription& model, const SlicedWeights& weights
   return record;
 }
 
-std::int64_t weight_spectra_workspace_bytes(const ModelDescription& model) {
+std::int64_t weight_spectra_workspace_bytes(const ModelDescription& model, std::int64_t num_layers) {
   const std::int64_t d = model.head_dim, queries = model.num_heads * d, keys = model.num_kv_heads * d;
   std::array<std::int64_t, 4> bytes = {
       singular_values_bytes(queries, model.hidden_size), singular_values_bytes(keys, model.hidden_size),
       singular_values_bytes(keys, model.hidden_size), singular_values_bytes(model.hidden_size, queries)};
   std::sort(bytes.rbegin(), bytes.rend());
-  std::int64_t sum = 0;
-  for (int i = 0; i < std::min(4, num_threads()); ++i) sum += bytes[static_cast<std::size_t>(i)];
+  std::int64_t sum = 0, left = num_threads();
+  for (const std::int64_t one : bytes) {
+    const std::int64_t at_once = std::min(num_layers, left);
+    sum += at_once * one;
+    left -= at_once;
+  }
   return sum;
 }
 

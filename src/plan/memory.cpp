@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "spectrace/core/parallel.hpp"
 #include "spectrace/measure/prompts.hpp"
 #include "spectrace/measure/unembedding.hpp"
 #include "spectrace/measure/weight_spectra.hpp"
@@ -20,6 +21,7 @@ constexpr std::int64_t kEmbeddingRows = 64 * kMiB;
 constexpr std::int64_t kLeastUnderWay = 16 * kMiB, kMostUnderWay = 2048 * kMiB;
 /// Batches that go through a block together, at most (256 tokens of 4096).
 constexpr std::int64_t kBatchesTogether = 16;
+constexpr std::int64_t kThreadsOfLayer = 4;  // that its matrices keep busy
 
 /// Exact sums of a value's statistics (192 bytes where its size hardly changes), and what is made of them.
 constexpr std::int64_t kStatisticsOfValue = 350;
@@ -155,6 +157,20 @@ std::int64_t memory_limit_bytes(const Job& job, std::int64_t host_bytes, int ran
   return host_bytes * 8 / 10 / std::max(1, ranks_on_host);
 }
 
+namespace {
+
+/// What the work on one layer takes. What is expected may be a little short of what it takes, and what it lacked would
+/// be refused.
+std::int64_t work_bytes(const Job& job, const ModelDescription& model, const ModelPlan& plan,
+                        std::int64_t limit_bytes) {
+  const MemoryNeed need = memory_need(model, plan, job);
+  const std::int64_t under_way =
+      std::max(need.one_batch, std::min(need.all_batches, hidden_bytes_limit(job, model, plan, limit_bytes)));
+  return std::max(need.layer + need.workspace + under_way, need.unembedding) * 5 / 4;
+}
+
+}  // namespace
+
 std::int64_t hidden_bytes_limit(const Job& job, const ModelDescription& model, const ModelPlan& plan,
                                 std::int64_t limit_bytes) {
   const MemoryNeed need = memory_need(model, plan, job);
@@ -165,14 +181,29 @@ std::int64_t hidden_bytes_limit(const Job& job, const ModelDescription& model, c
   return std::clamp<std::int64_t>(left, 1, wanted);
 }
 
+std::int64_t in_flight_bytes(const Job& job, const ModelDescription& model, const ModelPlan& plan,
+                             std::int64_t num_layers) {
+  const MemoryNeed need = memory_need(model, plan, job);
+  return (num_layers - 1) * need.layer +
+         std::max<std::int64_t>(0, weight_spectra_workspace_bytes(model, num_layers) - need.workspace);
+}
+
+std::int64_t layers_in_flight(const Job& job, const ModelDescription& model, const ModelPlan& plan,
+                              std::int64_t limit_bytes) {
+  const bool spectra = plan.analyses.weights || plan.analyses.heads;
+  if (!spectra || planned_device(job).leaves_host_free()) return 1;
+  const std::int64_t left =
+      limit_bytes - memory_need(model, plan, job).libraries - work_bytes(job, model, plan, limit_bytes);
+  std::int64_t layers = std::clamp<std::int64_t>(num_threads() / kThreadsOfLayer, 1, model.num_layers);
+  while (layers > 1 && in_flight_bytes(job, model, plan, layers) > left) --layers;
+  return layers;
+}
+
 std::int64_t resident_bytes_limit(const Job& job, const ModelDescription& model, const ModelPlan& plan,
                                   std::int64_t limit_bytes) {
-  const MemoryNeed need = memory_need(model, plan, job);
-  const std::int64_t under_way =
-      std::max(need.one_batch, std::min(need.all_batches, hidden_bytes_limit(job, model, plan, limit_bytes)));
-  // What is expected of the work may be a little short of what it takes, and what it lacked would be refused.
-  const std::int64_t work = std::max(need.layer + need.workspace + under_way, need.unembedding) * 5 / 4;
-  return std::max<std::int64_t>(0, limit_bytes - need.libraries - work);
+  const std::int64_t in_flight = in_flight_bytes(job, model, plan, layers_in_flight(job, model, plan, limit_bytes));
+  return std::max<std::int64_t>(
+      0, limit_bytes - memory_need(model, plan, job).libraries - work_bytes(job, model, plan, limit_bytes) - in_flight);
 }
 
 }  // namespace spectrace

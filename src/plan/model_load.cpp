@@ -67,6 +67,7 @@ ModelLoad model_load(const OpenModel& model, const ModelPlan& plan, const Job& j
   // With heads to be done, these are theirs.
   if (plan.analyses.sheaf && !plan.analyses.heads) load.values_flops = value_spectra_flops(d);
   load.hidden_bytes_limit = hidden_bytes_limit(job, d, plan, limit_bytes);
+  load.in_flight_bytes = in_flight_bytes(job, d, plan, layers_in_flight(job, d, plan, limit_bytes));
   load.resident_bytes_limit = resident_bytes_limit(job, d, plan, limit_bytes);
   for (const auto& unit : plan.units) {
     load.bytes_under_way.push_back(

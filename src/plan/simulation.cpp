@@ -263,7 +263,8 @@ double peak_bytes(const MemoryNeed& need, const ModelLoad& load, const RankLoad&
   if (load.stages > 1)
     under_way =
         static_cast<double>(std::min(need.all_batches, 5 * batch_totals(load.units).together() * need.one_batch));
-  const double work = rank.resident_bytes + static_cast<double>(need.layer + need.workspace) + under_way;
+  const double work =
+      rank.resident_bytes + static_cast<double>(need.layer + need.workspace + load.in_flight_bytes) + under_way;
   return static_cast<double>(need.libraries) +
          std::max({work, static_cast<double>(need.unembedding), static_cast<double>(need.collecting)});
 }

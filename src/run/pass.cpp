@@ -180,18 +180,28 @@ class Pass {
         since_state_.restart();
       }
       if (stop) return false;
-      std::vector<std::size_t> here;
-      for (const std::size_t unit : layer_units_)
-        if (plan_.units[unit].layer == layer) {
-          if (auto lack = too_large(unit))
-            report(unit, failed(*lack), plan_.units[unit].flops);
-          else
-            here.push_back(unit);
-        }
-      do_layer(layer, here, round);
+      do_layer(layer, take_spectra(layer), round);
     }
-    layer_units_.clear();
     return true;
+  }
+
+  /// Units of spectra that are taken with a layer: if it has any left, those of all layers in flight.
+  std::vector<std::size_t> take_spectra(std::int64_t layer) {
+    std::vector<std::size_t> here, later;
+    const auto layer_of = [&](std::size_t unit) { return plan_.units[unit].layer; };
+    const bool has_any = std::any_of(layer_units_.begin(), layer_units_.end(),
+                                     [&](std::size_t unit) { return layer_of(unit) == layer; });
+    for (const std::size_t unit : layer_units_) {
+      const bool is_taken = has_any && layer_of(unit) >= layer && layer_of(unit) < layer + options_.layers_in_flight;
+      if (!is_taken)
+        later.push_back(unit);
+      else if (auto lack = too_large(unit))
+        report(unit, failed(*lack), plan_.units[unit].flops);
+      else
+        here.push_back(unit);
+    }
+    layer_units_ = std::move(later);
+    return here;
   }
 
   /// To the next stage, or as records to the journal.
@@ -284,17 +294,35 @@ class Pass {
     const Stopwatch watch;
     const auto runs_here = [&](const auto& batch) { return !batch->error && batch->next_layer == layer; };
     const bool any_batch = std::any_of(round.begin(), round.end(), runs_here);
-    if (!any_batch && layer_units.empty()) return;
+    // Batches that were to come have failed, perhaps, since it was loaded with others.
+    if (!any_batch && layer_units.empty()) return stream_.release(layer);
 
-    const LoadedLayer& loaded = stream_.load(layer, needs_of(layer_units, any_batch));
+    const LoadedLayer& loaded = stream_.load(layer, needs_of(layer_units, layer, any_batch));
+    std::vector<const LoadedLayer*> layer_of;  // of each unit
+    for (const std::size_t unit : layer_units) {
+      const std::int64_t other = plan_.units[unit].layer;
+      layer_of.push_back(other == layer ? &loaded : &stream_.load(other, needs_of(layer_units, other, any_batch)));
+    }
     if (any_batch) read_ahead(layer);
     // Spectra are the host's: beside the forward pass where a device leaves it free, else before it.
     std::vector<Record> spectra(layer_units.size());
     std::atomic<std::size_t> num_measured = 0;
     std::size_t num_reported = 0;
     const auto measure = [&](std::size_t i) {
-      spectra[i] = measure_layer_unit(layer_units[i], loaded);
+      const StageTimer timer(stage_of(layer_units[i]));
+      spectra[i] = measure_layer_unit(layer_units[i], *layer_of[i]);
       return spectra[i].error.empty();
+    };
+    // What threads find nothing to do for in one, they find in another.
+    const auto measure_at_once = [&] {
+      const StageTimer timer(Stage::matrices);
+      parallel_for(static_cast<std::int64_t>(layer_units.size()), [&](std::int64_t task) {
+        const Stopwatch own;
+        const auto i = static_cast<std::size_t>(task);
+        spectra[i] = measure_layer_unit(layer_units[i], *layer_of[i]);
+        if (stage_of(layer_units[i]) == Stage::heads) move_task_time(Stage::matrices, Stage::heads, own.elapsed_s());
+      });
+      num_measured = layer_units.size();
     };
     const auto report_measured = [&] {
       for (; num_reported < num_measured; ++num_reported) {
@@ -321,6 +349,8 @@ class Pass {
           rows = measure_rows(unembedding_units_.front(), /*tells_progress=*/false);
       });
     } else {
+      if (options_.layers_in_flight > 1) measure_at_once();
+      report_measured();
       measure_rest();
     }
     for (auto& batch : round) {
@@ -341,7 +371,10 @@ class Pass {
     }
     stream_.release(layer);
     double spectra_flops = 0;
-    for (const std::size_t unit : layer_units) spectra_flops += plan_.units[unit].flops;
+    for (const std::size_t unit : layer_units) {
+      spectra_flops += plan_.units[unit].flops;
+      if (!any_batch) stream_.release(plan_.units[unit].layer);  // no batch comes for it
+    }
     leave_no_gaps(spectra_flops);
     log_debug("layer {} of {}: {:.2f} s", layer, model_.folder.string(), watch.elapsed_s());
   }
@@ -352,15 +385,22 @@ class Pass {
     if (flops >= kWorthwhileFlops) return_freed_memory();
   }
 
-  LayerNeeds needs_of(const std::vector<std::size_t>& layer_units, bool any_batch) const {
+  /// What units, some of this layer among them, and batches need of the layer.
+  LayerNeeds needs_of(const std::vector<std::size_t>& units, std::int64_t layer, bool any_batch) const {
     LayerNeeds needs;
     // Of layers that stay, all is read when the spectra want the first of it.
     needs.weights = any_batch || (has_batches_ && options_.layers_stay);
-    needs.attention = !layer_units.empty();
-    needs.values = (any_batch && options_.prompt_analyses.sheaf) ||
-                   std::any_of(layer_units.begin(), layer_units.end(),
-                               [&](std::size_t unit) { return plan_.units[unit].kind == UnitKind::heads; });
+    needs.values = any_batch && options_.prompt_analyses.sheaf;
+    for (const std::size_t unit : units) {
+      if (plan_.units[unit].layer != layer) continue;
+      needs.attention = true;
+      needs.values |= plan_.units[unit].kind == UnitKind::heads;
+    }
     return needs;
+  }
+
+  Stage stage_of(std::size_t unit) const {
+    return plan_.units[unit].kind == UnitKind::heads ? Stage::heads : Stage::matrices;
   }
 
   /// Of the layer that is read after this one, if it is known: the round's next one, or the first one of another round.
@@ -373,12 +413,11 @@ class Pass {
     std::vector<std::size_t> there;
     for (const std::size_t unit : layer_units_)
       if (plan_.units[unit].layer == next && !too_large(unit)) there.push_back(unit);
-    stream_.read_ahead(next, needs_of(there, true));
+    stream_.read_ahead(next, needs_of(there, next, true));
   }
 
   Record measure_layer_unit(std::size_t unit, const LoadedLayer& loaded) const {
     const bool is_heads = plan_.units[unit].kind == UnitKind::heads;
-    const StageTimer timer(is_heads ? Stage::heads : Stage::matrices);
     Record record;
     auto error = loaded.attention_error;
     if (!error && is_heads) error = loaded.values_error;
@@ -386,9 +425,8 @@ class Pass {
       error = error_of("layer " + std::to_string(plan_.units[unit].layer), [&] {
         record = is_heads ? measure_heads(description_, loaded.sliced, options_.slicing, loaded.values)
                           : measure_matrices(loaded.sliced);
-        count_flops(
-            is_heads ? Stage::heads : Stage::matrices,
-            is_heads ? heads_flops(description_) - value_spectra_flops(description_) : matrices_flops(description_));
+        count_flops(stage_of(unit), is_heads ? heads_flops(description_) - value_spectra_flops(description_)
+                                             : matrices_flops(description_));
       });
     return error ? failed(*error) : std::move(record);
   }

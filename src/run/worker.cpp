@@ -268,6 +268,7 @@ Json Worker::work_on_opened(const Assignment& assignment) {
                              job.beta.values()};
   options.hidden_bytes_limit = hidden_bytes_limit(job, opened.model.description, opened.plan, context_.memory_bytes);
   options.memory_bytes = context_.memory_bytes;
+  options.layers_in_flight = layers_in_flight(job, opened.model.description, opened.plan, context_.memory_bytes);
   options.stage = context_.rank - assignment.first_rank;
   options.num_stages = assignment.num_ranks;
   options.layers =

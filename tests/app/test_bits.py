@@ -36,7 +36,7 @@ def test_ranks_and_threads_same_bytes(tmp_path):
     assert sorted(one) == ["m1.h5", "m2.h5", "summary.h5"]
     for ranks in (1, 2, 3, 4):
         assert bytes_of(run_job(tmp_path / f"mpi{ranks}", job, ranks=ranks)) == one, f"{ranks} ranks"
-    for threads in (1, 3):
+    for threads in (1, 3, 9, 16):  # from 8 on, spectra of several layers are taken side by side
         threaded = make_job(tmp_path, compute={"tokens_per_batch": 30, "threads": threads})
         results = run_job(tmp_path / f"threads{threads}", threaded)
         for name in ("m1.h5", "m2.h5"):
@@ -74,6 +74,21 @@ def test_a_bad_layer_in_one_stage_fails_as_on_one_rank(tmp_path):
     for ranks, stages in [(2, 2), (3, 3), (3, 2)]:
         staged = run_job(tmp_path / f"{ranks}x{stages}", job, "--stages", stages, ranks=ranks, expect=1)
         assert bytes_of(staged) == one, f"{ranks} ranks, {stages} stages"
+
+
+@pytest.mark.parametrize("analyses", [["weights"], ["heads", "unembedding"], ["weights", "heads", "residual"]])
+def test_layers_in_flight_same_bytes(tmp_path, analyses):
+    """With prompts and without, a bad layer among them, in stages, and with room for one layer only."""
+    job = make_job(tmp_path, analyses=analyses)
+
+    def damage(tensors):
+        tensors["model.layers.2.self_attn.k_proj.weight"][3, 5] = float("nan")
+
+    make_llama(tmp_path / "m1", layers=7, change=damage)
+    one = bytes_of(run_job(tmp_path / "one", job | {"compute": {"tokens_per_batch": 30, "threads": 1}}, expect=1))
+    for ranks, more in [(1, {}), (2, {}), (2, {"stages": 2}), (1, {"max_memory_gib": 0.01})]:
+        threaded = job | {"compute": {"tokens_per_batch": 30, "threads": 13, **more}}
+        assert bytes_of(run_job(tmp_path / f"{ranks}{sorted(more)}", threaded, ranks=ranks, expect=1)) == one, (ranks, more)
 
 
 def test_memory_limit_same_bytes(tmp_path):

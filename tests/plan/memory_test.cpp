@@ -124,6 +124,31 @@ TEST_F(HostMemory, of_a_long_prompt_grows_with_threads_and_not_with_heads) {
   EXPECT_LT(bytes(64, 2), 64 * n * n * 4) << "all heads in float32";
 }
 
+TEST_F(HostMemory, layers_in_flight_follow_threads_and_room) {
+  ModelDescription model = model_.description;
+  model.num_layers = 12;
+  model.layers.assign(12, model.layers.front());
+  job_.compute.device = DeviceChoice::cpu;
+  const auto plan = plan_model(model, kWeights, {}, plan_options(job_, model_.config.json()));
+  const std::int64_t ample = std::int64_t{1} << 40;
+  for (const auto& [threads, layers] :
+       std::vector<std::pair<int, std::int64_t>>{{1, 1}, {7, 1}, {8, 2}, {16, 4}, {400, 12}}) {
+    set_compute_threads(threads);
+    EXPECT_EQ(layers_in_flight(job_, model, plan, ample), layers) << threads << " threads";
+  }
+  set_compute_threads(16);
+  // Room for two of the four that threads ask for; and for none beside the first.
+  const MemoryNeed need = memory_need(model, plan, job_);
+  EXPECT_EQ(in_flight_bytes(job_, model, plan, 1), 0);
+  const std::int64_t least = need.libraries + (need.layer + need.workspace) * 5 / 4;
+  EXPECT_EQ(layers_in_flight(job_, model, plan, least + in_flight_bytes(job_, model, plan, 2)), 2);
+  EXPECT_EQ(layers_in_flight(job_, model, plan, need.libraries + 1), 1);
+  // Beside a GPU, one at a time.
+  job_.compute.device = DeviceChoice::cuda;
+  EXPECT_EQ(layers_in_flight(job_, model, plan, ample), 1);
+  set_compute_threads(1);
+}
+
 TEST_F(HostMemory, weights_alone_need_no_gpu) {
   const MemoryNeed there = need(DeviceChoice::cuda, kWeights), here = need(DeviceChoice::cpu, kWeights);
   EXPECT_EQ(there.least(), here.least());

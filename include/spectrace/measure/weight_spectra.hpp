@@ -31,6 +31,6 @@ Record measure_heads(const ModelDescription& model, const SlicedWeights& weights
 
 /// Peak bytes of measure_matrices, with as many matrices under work as there are threads, for planning. Heads take
 /// less.
-std::int64_t weight_spectra_workspace_bytes(const ModelDescription& model);
+std::int64_t weight_spectra_workspace_bytes(const ModelDescription& model, std::int64_t num_layers = 1);
 
 }  // namespace spectrace

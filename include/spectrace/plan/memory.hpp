@@ -53,6 +53,15 @@ std::int64_t memory_limit_bytes(const Job& job, std::int64_t host_bytes, int ran
 std::int64_t hidden_bytes_limit(const Job& job, const ModelDescription& model, const ModelPlan& plan,
                                 std::int64_t limit_bytes);
 
+/// Layers whose spectra a rank takes side by side, so that all of its threads have work: half of a matrix' reduction is
+/// one thread's where there are many. One for up to seven threads, then one more for every four, as far as the limit
+/// has room; on the host alone.
+std::int64_t layers_in_flight(const Job& job, const ModelDescription& model, const ModelPlan& plan,
+                              std::int64_t limit_bytes);
+/// What so many take beyond the need of one.
+std::int64_t in_flight_bytes(const Job& job, const ModelDescription& model, const ModelPlan& plan,
+                             std::int64_t num_layers);
+
 /// What layers may take that stay in memory because they are needed again: what the limit leaves beside all that the
 /// work on one layer takes. 0: none stay.
 std::int64_t resident_bytes_limit(const Job& job, const ModelDescription& model, const ModelPlan& plan,

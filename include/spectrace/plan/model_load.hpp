@@ -19,6 +19,7 @@ struct ModelLoad {
   double unembedding_bytes = 0;      ///< of all its parts
   int num_unembedding_parts = 1;
   std::int64_t hidden_bytes_limit = 0;        ///< of batches under way, as the run has it; 0: none
+  std::int64_t in_flight_bytes = 0;           ///< of layers whose spectra are taken beside another's
   std::int64_t resident_bytes_limit = 0;      ///< of layers that may stay in memory, as the run has it
   std::vector<std::int64_t> bytes_under_way;  ///< of each unit: hidden states and record of a batch
   double values_flops = 0;                    ///< of each layer, once a round: the singular values that prompts need

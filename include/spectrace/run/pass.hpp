@@ -28,6 +28,8 @@ struct PassOptions {
   LayerRange layers;
   /// The layers stay in memory: batches need not be gathered.
   bool layers_stay = false;
+  /// Whose spectra are taken side by side (plan/memory).
+  std::int64_t layers_in_flight = 1;
 };
 
 /// A batch on its way: what goes to the journal so that a stop costs no more than the layer under work.
