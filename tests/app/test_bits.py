@@ -45,6 +45,22 @@ def test_ranks_and_threads_same_bytes(tmp_path):
                 assert a["weights/singular_values"][:].tobytes() == b["weights/singular_values"][:].tobytes()
 
 
+def test_long_prompts_same_bytes(tmp_path):
+    """Some heads at a time, as many as the threads make it: 4 heads of 1100 x 1100 entries are past the size for that."""
+    make_llama(tmp_path / "m", layers=2)
+    prompts = {"name": "long", "prompts": [{"id": f"p{n}", "input_ids": [(i * i + 3 * i + n) % 50 for i in range(n)]} for n in (1100, 9, 1051)]}
+
+    def run(name, ranks=None, **compute):
+        job = {"name": "job", "models": [{"name": "m", "path": str(tmp_path / "m")}], "prompt_sets": [prompts], "keep": "all", "compute": compute}
+        return bytes_of(run_job(tmp_path / name, job, ranks=ranks))
+
+    one = run("one", threads=1)
+    for threads in (2, 3):
+        assert run(f"threads{threads}", threads=threads) == one, f"{threads} threads"
+    assert run("ranks", ranks=2, threads=2) == one
+    assert run("stages", ranks=2, threads=1, stages=2) == one
+
+
 def test_stages_same_bytes(tmp_path):
     """Groups of ranks share the layers, whole groups and a smaller last one, more stages than ranks and than layers."""
     job = make_job(tmp_path)

@@ -416,13 +416,13 @@ def test_prompt_that_does_not_fit_fails_alone(tmp_path):
     assert done.returncode == 1, done.stderr
     with h5py.File(tmp_path / "job" / "m.h5") as file:
         short, long = file["prompts/huge/prompt_error"].asstr()[:]
-        assert short == "" and "6000 tokens needs at least 0.54 GiB" in long and "--max-memory" in long
+        assert short == "" and "6000 tokens needs at least 1.21 GiB" in long and "--max-memory" in long
         assert np.isfinite(file["prompts/huge/gain"][0]).all() and np.isnan(file["prompts/huge/gain"][1]).all()
         assert np.isfinite(file["prompts/a/gain"][:]).all()
 
 
 def test_work_that_outgrows_what_is_certain_is_refused_before_the_limit(tmp_path):
-    # What must be there at once is 0.14 GiB; the graph's Laplacian beside it is what no longer fits.
+    # What must be there at once, 0.30 GiB, would fit beside 96 MiB; beside the whole program the Laplacian does not.
     job = make_job(tmp_path, compute={"tokens_per_batch": 30, "max_memory_gib": 0.42, "threads": 1})
     job["prompt_sets"].append({"name": "huge", "prompts": [{"id": "short", "input_ids": [1, 2]},
                                                           {"id": "long", "input_ids": [3] * 3000}]})
