@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <utility>
 
 #include "error_of.hpp"
@@ -290,7 +292,7 @@ class Pass {
     return need_.find_lack(plan_.units[unit], options_.memory_bytes);
   }
 
-  void do_layer(std::int64_t layer, const std::vector<std::size_t>& layer_units, Round& round) {
+  void do_layer(std::int64_t layer, std::vector<std::size_t> layer_units, Round& round) {
     const Stopwatch watch;
     const auto runs_here = [&](const auto& batch) { return !batch->error && batch->next_layer == layer; };
     const bool any_batch = std::any_of(round.begin(), round.end(), runs_here);
@@ -298,6 +300,7 @@ class Pass {
     if (!any_batch && layer_units.empty()) return stream_.release(layer);
 
     const LoadedLayer& loaded = stream_.load(layer, needs_of(layer_units, layer, any_batch));
+    load_in_flight(layer, layer_units, any_batch);
     std::vector<const LoadedLayer*> layer_of;  // of each unit
     for (const std::size_t unit : layer_units) {
       const std::int64_t other = plan_.units[unit].layer;
@@ -322,6 +325,9 @@ class Pass {
         spectra[i] = measure_layer_unit(layer_units[i], *layer_of[i]);
         if (stage_of(layer_units[i]) == Stage::heads) move_task_time(Stage::matrices, Stage::heads, own.elapsed_s());
       });
+      // Perhaps of memory that is free now.
+      for (std::size_t i = 0; i < layer_units.size(); ++i)
+        if (!spectra[i].error.empty()) measure(i);
       num_measured = layer_units.size();
     };
     const auto report_measured = [&] {
@@ -377,6 +383,20 @@ class Pass {
     }
     leave_no_gaps(spectra_flops);
     log_debug("layer {} of {}: {:.2f} s", layer, model_.folder.string(), watch.elapsed_s());
+  }
+
+  /// Loads the other layers of the units. What of one cannot be read, for want of memory perhaps, is left to its turn:
+  /// its units go back.
+  void load_in_flight(std::int64_t layer, std::vector<std::size_t>& units, bool any_batch) {
+    std::set<std::int64_t> left;
+    for (const std::size_t unit : units) {
+      const std::int64_t other = plan_.units[unit].layer;
+      if (other != layer && !stream_.load(other, needs_of(units, other, any_batch)).is_good()) left.insert(other);
+    }
+    const auto is_left = [&](std::size_t unit) { return left.contains(plan_.units[unit].layer); };
+    std::copy_if(units.begin(), units.end(), std::back_inserter(layer_units_), is_left);
+    std::erase_if(units, is_left);
+    for (const std::int64_t other : left) stream_.release(other);
   }
 
   /// After large spectra: what they leave in the heap between blocks that stay grew by some MiB a layer.
