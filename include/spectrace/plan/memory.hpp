@@ -53,9 +53,9 @@ std::int64_t memory_limit_bytes(const Job& job, std::int64_t host_bytes, int ran
 std::int64_t hidden_bytes_limit(const Job& job, const ModelDescription& model, const ModelPlan& plan,
                                 std::int64_t limit_bytes);
 
-/// Layers whose spectra a rank takes side by side, so that all of its threads have work: a quarter of that on a matrix is
-/// one thread's. One for up to seven threads, then one more for every four, as far as the limit
-/// has room; on the host alone.
+/// Layers whose spectra a rank takes side by side, so that all of its threads have work: a quarter of that on a matrix
+/// is one thread's. One for up to seven threads, then one more for every four, as far as the limit has room; on the
+/// host alone.
 std::int64_t layers_in_flight(const Job& job, const ModelDescription& model, const ModelPlan& plan,
                               std::int64_t limit_bytes);
 /// What so many take beyond the need of one.
