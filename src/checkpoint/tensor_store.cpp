@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -20,6 +19,7 @@
 #include "spectrace/core/error.hpp"
 #include "spectrace/core/hash.hpp"
 #include "spectrace/core/parallel.hpp"
+#include "spectrace/numerics/tensor_memory.hpp"
 
 namespace spectrace {
 namespace {
@@ -107,19 +107,10 @@ template <typename To, typename RowOf>
                    why, "The weights are damaged, or the training diverged.");
 }
 
-/// Without this a fresh tensor costs a page fault for every 4 KiB, more than the reading itself.
-void prefer_huge_pages(const Tensor& tensor) {
-  constexpr std::uintptr_t huge_page = 2u << 20;
-  const auto data = reinterpret_cast<std::uintptr_t>(tensor.const_data_ptr());
-  const auto begin = (data + huge_page - 1) / huge_page * huge_page;
-  const auto end = (data + tensor.nbytes()) / huge_page * huge_page;
-  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // advice: may be refused
-}
-
 Tensor allocate(const TensorInfo& tensor, const std::vector<std::int64_t>& shape, at::ScalarType type) {
   try {
     Tensor out = at::empty(shape, at::TensorOptions().dtype(type));
-    prefer_huge_pages(out);
+    use_large_pages(out.mutable_data_ptr(), out.nbytes());
     return out;
   } catch (const c10::Error&) {
     throw InputError(ErrorKind::model,

@@ -194,7 +194,7 @@ void TallSingularValues::add_triangle(std::span<const double> entries, const Tri
   }
   sum_of_squares_ += std::ldexp(facts.sum_of_squares, 2 * (exponent - facts.exponent));
   num_rows_ += facts.num_rows;
-  // Parts have no row in common, so what they do to their rows is one after the other only within a facts.
+  // Parts have no row in common, so what they do to their rows is one after the other only within a part.
   num_reflectors_ = std::max(num_reflectors_, facts.num_reflectors);
   max_height_ = std::max(max_height_, facts.max_height);
   if (num_filled_ == n) {

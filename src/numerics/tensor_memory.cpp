@@ -29,21 +29,6 @@ std::int64_t size_of(void* block) {
 #endif
 }
 
-/// Asks for large pages under a large block: its memory comes new each time it is taken, 2 MiB by one page fault
-/// instead of 512. Only pages that lie wholly in it, so it takes no more than without.
-void use_large_pages(void* block, std::size_t num_bytes) {
-#ifdef MADV_HUGEPAGE
-  constexpr std::size_t kPage = 2 << 20;
-  if (num_bytes < kLargeBlockBytes) return;
-  const auto begin = reinterpret_cast<std::uintptr_t>(block);
-  const std::uintptr_t first = (begin + kPage - 1) / kPage * kPage, end = (begin + num_bytes) / kPage * kPage;
-  // Where the system has none, or gives none, nothing is lost.
-  if (first < end) ::madvise(reinterpret_cast<void*>(first), end - first, MADV_HUGEPAGE);
-#else
-  static_cast<void>(block), static_cast<void>(num_bytes);
-#endif
-}
-
 void release(void* block) {
   bytes_taken -= size_of(block);
   c10::free_cpu(block);
@@ -73,6 +58,19 @@ class BoundedAllocator final : public c10::Allocator {
 };
 
 }  // namespace
+
+void use_large_pages(void* block, std::size_t num_bytes) {
+#ifdef MADV_HUGEPAGE
+  constexpr std::size_t kPage = 2 << 20;
+  if (num_bytes < kLargeBlockBytes) return;
+  const auto begin = reinterpret_cast<std::uintptr_t>(block);
+  const std::uintptr_t first = (begin + kPage - 1) / kPage * kPage, end = (begin + num_bytes) / kPage * kPage;
+  // Where the system has none, or gives none, nothing is lost.
+  if (first < end) ::madvise(reinterpret_cast<void*>(first), end - first, MADV_HUGEPAGE);
+#else
+  static_cast<void>(block), static_cast<void>(num_bytes);
+#endif
+}
 
 void limit_tensor_memory(std::int64_t bytes) {
   most_bytes = bytes;

@@ -183,6 +183,7 @@ std::int64_t hidden_bytes_limit(const Job& job, const ModelDescription& model, c
 
 std::int64_t in_flight_bytes(const Job& job, const ModelDescription& model, const ModelPlan& plan,
                              std::int64_t num_layers) {
+  if (num_layers <= 1) return 0;  // nor does one whose spectra nobody takes
   const MemoryNeed need = memory_need(model, plan, job);
   return (num_layers - 1) * need.layer +
          std::max<std::int64_t>(0, weight_spectra_workspace_bytes(model, num_layers) - need.workspace);

@@ -5,11 +5,9 @@
 
 #include <algorithm>
 #include <atomic>
-#include <iterator>
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <utility>
 
 #include "error_of.hpp"
@@ -91,12 +89,12 @@ class Pass {
     int num_parts = 0;
     for (const std::size_t unit : units) {
       const Unit& one = plan_.units[unit];
+      // Parts of the unembedding go round from the first stage on, which is done before the others.
       if (one.kind == UnitKind::prompts)
         waiting_.push_back(unit);
-      else if (one.kind == UnitKind::unembedding) {
-        // Parts of it from the first stage on, which is done before the others.
-        if (num_parts++ % options_.num_stages == options_.stage) unembedding_units_.push_back(unit);
-      } else if (one.layer >= options_.layers.first && one.layer < options_.layers.last)
+      else if (one.kind == UnitKind::unembedding && num_parts++ % options_.num_stages == options_.stage)
+        unembedding_units_.push_back(unit);
+      else if (one.layer >= options_.layers.first && one.layer < options_.layers.last)
         layer_units_.push_back(unit);
     }
     has_batches_ = !waiting_.empty();
@@ -300,12 +298,7 @@ class Pass {
     if (!any_batch && layer_units.empty()) return stream_.release(layer);
 
     const LoadedLayer& loaded = stream_.load(layer, needs_of(layer_units, layer, any_batch));
-    load_in_flight(layer, layer_units, any_batch);
-    std::vector<const LoadedLayer*> layer_of;  // of each unit
-    for (const std::size_t unit : layer_units) {
-      const std::int64_t other = plan_.units[unit].layer;
-      layer_of.push_back(other == layer ? &loaded : &stream_.load(other, needs_of(layer_units, other, any_batch)));
-    }
+    const auto layer_of = load_in_flight(layer, loaded, layer_units, any_batch);
     if (any_batch) read_ahead(layer);
     // Spectra are the host's: beside the forward pass where a device leaves it free, else before it.
     std::vector<Record> spectra(layer_units.size());
@@ -385,18 +378,29 @@ class Pass {
     log_debug("layer {} of {}: {:.2f} s", layer, model_.folder.string(), watch.elapsed_s());
   }
 
-  /// Loads the other layers of the units. What of one cannot be read, for want of memory perhaps, is left to its turn:
-  /// its units go back.
-  void load_in_flight(std::int64_t layer, std::vector<std::size_t>& units, bool any_batch) {
-    std::set<std::int64_t> left;
+  /// Loads the other layers of the units; returns the layer of each. One that cannot be read, for want of memory
+  /// perhaps, is left to its turn: its units go back.
+  std::vector<const LoadedLayer*> load_in_flight(std::int64_t layer, const LoadedLayer& loaded,
+                                                 std::vector<std::size_t>& units, bool any_batch) {
+    std::map<std::int64_t, const LoadedLayer*> layers{{layer, &loaded}};
     for (const std::size_t unit : units) {
-      const std::int64_t other = plan_.units[unit].layer;
-      if (other != layer && !stream_.load(other, needs_of(units, other, any_batch)).is_good()) left.insert(other);
+      const auto [place, is_new] = layers.try_emplace(plan_.units[unit].layer);
+      if (!is_new) continue;
+      const LoadedLayer& other = stream_.load(place->first, needs_of(units, place->first, any_batch));
+      if (other.is_good())
+        place->second = &other;
+      else
+        stream_.release(place->first);
     }
-    const auto is_left = [&](std::size_t unit) { return left.contains(plan_.units[unit].layer); };
-    std::copy_if(units.begin(), units.end(), std::back_inserter(layer_units_), is_left);
-    std::erase_if(units, is_left);
-    for (const std::int64_t other : left) stream_.release(other);
+    const auto layer_of = [&](std::size_t unit) { return layers.at(plan_.units[unit].layer); };
+    std::vector<const LoadedLayer*> of_units;
+    std::vector<std::size_t> kept;
+    for (const std::size_t unit : units) {
+      (layer_of(unit) == nullptr ? layer_units_ : kept).push_back(unit);
+      if (layer_of(unit) != nullptr) of_units.push_back(layer_of(unit));
+    }
+    units = std::move(kept);
+    return of_units;
   }
 
   /// After large spectra: what they leave in the heap between blocks that stay grew by some MiB a layer.

@@ -143,6 +143,12 @@ TEST_F(HostMemory, layers_in_flight_follow_threads_and_room) {
   const std::int64_t least = need.libraries + (need.layer + need.workspace) * 5 / 4;
   EXPECT_EQ(layers_in_flight(job_, model, plan, least + in_flight_bytes(job_, model, plan, 2)), 2);
   EXPECT_EQ(layers_in_flight(job_, model, plan, need.libraries + 1), 1);
+  // Where no spectra are taken, their workspace is no part of it.
+  PreparedSet set{"s", {{"p", {1, 2}, ""}}};
+  const auto prompts =
+      plan_model(model, {false, false, false, false, false, true}, {set}, plan_options(job_, model_.config.json()));
+  EXPECT_EQ(layers_in_flight(job_, model, prompts, ample), 1);
+  EXPECT_EQ(in_flight_bytes(job_, model, prompts, 1), 0);
   // Beside a GPU, one at a time.
   job_.compute.device = DeviceChoice::cuda;
   EXPECT_EQ(layers_in_flight(job_, model, plan, ample), 1);

@@ -211,6 +211,21 @@ TEST(Scheduler, undivided_units_go_to_ranks_without_a_group_if_these_can_do_them
   }
 }
 
+TEST(Scheduler, two_undivided_units_keep_two_ranks_of_a_group_busy) {
+  // A group of four takes twice a unit's own seconds: two of its ranks wait. The one rank that is left over needs both.
+  const auto first_share = [](double seconds) {
+    Scheduler scheduler(1, 9);
+    scheduler.next(0);
+    std::vector<OpenUnit> units;
+    for (std::size_t u = 0; u < 16; ++u) units.push_back({u, 1, 1});
+    for (std::size_t u = 16; u < 18; ++u) units.push_back({u, 1, 2 * seconds, true});
+    scheduler.opened(0, units, true, 4);
+    return scheduler.next(0)->units;
+  };
+  EXPECT_LT(first_share(4).back(), 16u);  // 8 s, as long as each group's share
+  EXPECT_GE(first_share(5).back(), 16u);
+}
+
 TEST(Scheduler, units_whose_records_are_missing_are_handed_out_again) {
   Scheduler scheduler(1, 2);
   EXPECT_EQ(scheduler.next(0)->step, Step::open);

@@ -17,7 +17,7 @@ namespace spectrace {
 /// the shape alone, since the bits depend on them. One if it is not worth more.
 std::vector<RowRange> unembedding_parts(std::int64_t num_rows, std::int64_t num_columns);
 
-/// Flops of such a part: its triangle; of the only one all that measure_unembedding does. And of join_unembedding.
+/// Flops of such a part: its triangle; of the only one all that measure_unembedding does. And of UnembeddingParts.
 double unembedding_part_flops(std::int64_t num_rows, std::int64_t num_columns, const RowRange& rows);
 double unembedding_join_flops(std::int64_t num_rows, std::int64_t num_columns);
 

@@ -44,7 +44,7 @@ std::int64_t join_bytes(std::int64_t num_columns);
 /// What the bound of singular values needs to know of a triangle.
 struct TriangleFacts {
   int exponent = 0;                 // the triangle holds R times 2^exponent
-  double sum_of_squares = 0;        // of the rows' entries, times 2^exponent
+  double sum_of_squares = 0;        // of the rows' entries times 2^exponent
   std::int64_t num_rows = 0;        // that it came of
   std::int64_t num_reflectors = 0;  // one after the other
   std::int64_t max_height = 0;      // rows of the highest block
