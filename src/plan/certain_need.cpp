@@ -73,9 +73,9 @@ std::optional<std::string> CertainNeed::find_lack(const Unit& unit, std::int64_t
       layer = fmt::format(" ({:.2f} of it for the weights of a layer)", gib(largest_layer_bytes_));
   }
   return fmt::format(
-      "{} at least {:.2f} GiB beside the program{}, and a rank may use {:.2f} GiB. "
+      "{} at least {:.2f} GiB{} beside {:.2f} GiB for the program, and a rank may use {:.2f} GiB in all. "
       "Give at least --max-memory {:.2f}, or run fewer ranks a host: then each may use more.",
-      what, gib(needed), layer, gib(limit_bytes), gib(needed + kLeastProgram) + 0.005);
+      what, gib(needed), layer, gib(kLeastProgram), gib(limit_bytes), gib(needed + kLeastProgram) + 0.005);
 }
 
 }  // namespace spectrace

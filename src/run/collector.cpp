@@ -183,7 +183,8 @@ class Collector {
     write_run_info(index, watch);
     const ResultTree small = write_file(index);
     // Else the next start goes on from what was done.
-    if (assembly_.num_units_done() == static_cast<std::int64_t>(plan_.units.size())) drop_journal(context_, entry_);
+    if (assembly_.num_units_done() == static_cast<std::int64_t>(plan_.units.size()))
+      drop_finished_journal(context_, entry_);
     collection.outcome = outcome_;
     collection.rows = summarize(context_.job, entry_, outcome_, &small);
     return collection;
@@ -400,7 +401,7 @@ Collection finished_model(const RunContext& context, const ModelEntry& entry, Ea
                         ? std::move(results.tree)
                         : read_result_file(context.result_path(entry), WrongDigest::unasked, kMostValuesInMemory);
   if (update_description(context, entry, tree)) log_info("{}: its description is brought up to date", entry.name);
-  drop_journal(context, entry);
+  drop_finished_journal(context, entry);
   const bool is_ok = text_attribute(tree, "status") == name(ModelStatus::ok);
   Collection collection;
   collection.outcome = {is_ok ? ModelStatus::ok : ModelStatus::partial, text_attribute(tree, "error")};

@@ -6,11 +6,11 @@ import numpy as np
 
 
 def write_safetensors(path, tensors, dtype="<f4"):
-    """float32 or float64 tensors, by the format's definition: length, JSON header, bytes."""
+    """float16, float32 or float64 tensors, by the format's definition: length, JSON header, bytes."""
     header, data = {}, b""
     for name, array in tensors.items():
         array = np.ascontiguousarray(array, dtype=dtype)
-        header[name] = {"dtype": {"<f4": "F32", "<f8": "F64"}[dtype], "shape": list(array.shape), "data_offsets": [len(data), len(data) + array.nbytes]}
+        header[name] = {"dtype": {"<f2": "F16", "<f4": "F32", "<f8": "F64"}[dtype], "shape": list(array.shape), "data_offsets": [len(data), len(data) + array.nbytes]}
         data += array.tobytes()
     text = json.dumps(header).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + data)
@@ -61,14 +61,14 @@ LLAMA_CONFIG = {
 }
 
 
-def make_llama(folder, seed=1, config=None, change=None, layers=3, dtype="<f4"):
+def make_llama(folder, seed=1, config=None, change=None, layers=3, hidden=24, vocab=50, dtype="<f4"):
     """A Llama with grouped heads and head_dim != hidden / heads. `change(tensors)` may damage it."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = llama_tensors(np.random.default_rng(seed), layers=layers)
+    tensors = llama_tensors(np.random.default_rng(seed), layers=layers, hidden=hidden, vocab=vocab)
     if change is not None:
         change(tensors)
     write_safetensors(folder / "model.safetensors", tensors, dtype)
-    (folder / "config.json").write_text(json.dumps(LLAMA_CONFIG | {"num_hidden_layers": layers} | (config or {})))
+    (folder / "config.json").write_text(json.dumps(LLAMA_CONFIG | {"num_hidden_layers": layers, "hidden_size": hidden, "vocab_size": vocab} | (config or {})))
     return folder
 
 

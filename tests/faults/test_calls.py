@@ -71,6 +71,17 @@ def test_failing_calls_of_the_output_folder_are_named(place, tmp_path, shim, cal
     assert sorted(entry.name for entry in (tmp_path / "job").iterdir()) == [".seals", "logs", "m.h5", "m.run.json", "progress.json", "summary.h5"]
 
 
+@pytest.mark.parametrize("first, count", [(1, 1), (2, 1), (1, 1000000)])
+def test_journal_that_cannot_be_removed_is_left_to_the_next_start(place, tmp_path, shim, first, count):
+    path = make_job(tmp_path)
+    code, said, met = run(place, path, shim, tmp_path / "job", f"unlink:{first}:{count}:{errno.ESTALE}")
+    assert met and code == 0, said
+    assert "warning: m: cannot remove" in said and str(tmp_path / "job" / "journal") in said and os.strerror(errno.ESTALE) in said, said
+    assert "next start removes it" in said and (tmp_path / "job" / "journal").exists()
+    assert run(place, path)[0] == 0
+    assert sorted(entry.name for entry in (tmp_path / "job").iterdir()) == [".seals", "logs", "m.h5", "m.run.json", "progress.json", "summary.h5"]
+
+
 def test_unreadable_checkpoint_is_the_models_failure_and_done_again(place, tmp_path, shim):
     path = make_job(tmp_path)
     code, said, met = run(place, path, shim, tmp_path / "m", f"read:3:1000000:{errno.EIO}")

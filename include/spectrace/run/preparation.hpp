@@ -63,7 +63,9 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry);
 ModelPlan plan_of(const Job& job, const OpenModel& model, std::vector<PreparedSet> sets,
                   const AnalysisChoice& analyses);
 
-/// The model's journal, preparation among it.
+/// Removes the model's journal, preparation among it. @throws InputError (io) if something of it stays.
 void drop_journal(const RunContext& context, const ModelEntry& entry);
+/// The same once the results are whole: what stays is no failure of theirs, but warned of.
+void drop_finished_journal(const RunContext& context, const ModelEntry& entry);
 
 }  // namespace spectrace
