@@ -25,7 +25,8 @@ struct PlannedModel {
   MemoryNeed need;
   std::int64_t device_bytes = 0;  ///< of a GPU, where the job asks for one
   double flops = 0;
-  bool is_measured = false;  ///< its rates
+  bool is_measured = false;   ///< its rates
+  double expected_bytes = 0;  ///< of a rank at its peak
   ModelLoad load;
 };
 
@@ -57,6 +58,14 @@ Json to_json(const RankLoad& load) {
           {"bytes_read", load.bytes},  {"estimated_s", load.busy_s}};
 }
 
+/// Bytes that a rank has at its peak while it works on the model, the most of all ranks.
+double expected_bytes(const PlannedModel& model, const std::vector<RankLoad>& ranks) {
+  double most = static_cast<double>(model.need.least());
+  for (const RankLoad& rank : ranks)
+    if (rank.busy_s > 0) most = std::max(most, peak_bytes(model.need, model.load, rank));
+  return most;
+}
+
 Json models_to_json(const std::vector<PlannedModel>& models, const SimulatedSweep& sweep, const CommandLine& line) {
   const int per_node = line.ranks_per_node > 0 ? line.ranks_per_node : line.num_ranks;
   Json all = Json::array();
@@ -71,6 +80,7 @@ Json models_to_json(const std::vector<PlannedModel>& models, const SimulatedSwee
                  {"stages", model.load.stages},
                  {"flops", model.flops},
                  {"least_memory_bytes", model.need.least()},
+                 {"memory_bytes", model.expected_bytes},
                  {"ranks", Json::array()}};
     if (model.device_bytes > 0) json["least_device_memory_bytes"] = model.device_bytes;
     for (std::size_t rank = 0; rank < sweep.units[place].size(); ++rank) {
@@ -89,6 +99,8 @@ Json models_to_json(const std::vector<PlannedModel>& models, const SimulatedSwee
   }
   return all;
 }
+
+double mib(auto bytes) { return static_cast<double>(bytes) / (1 << 20); }
 
 std::string duration(double seconds) {
   const auto whole = static_cast<long>(seconds + 0.5);
@@ -129,7 +141,6 @@ int command_plan(const CommandLine& line) {
   std::vector<ModelLoad> loads;
   double flops = 0;
   std::int64_t least = 0;
-  std::string largest;
   bool any_failed = false;
   for (const auto& entry : job.models) {
     try {
@@ -137,10 +148,7 @@ int command_plan(const CommandLine& line) {
       all_measured &= models.back().is_measured;
       loads.push_back(models.back().load);
       flops += models.back().flops;
-      if (models.back().need.least() > least) {
-        least = models.back().need.least();
-        largest = entry.name;
-      }
+      least = std::max(least, models.back().need.least());
     } catch (const InputError& error) {
       any_failed = true;
       models.emplace_back().name = entry.name;
@@ -154,7 +162,17 @@ int command_plan(const CommandLine& line) {
         stages_of(job, models[m].load, job.models.size(), line.num_ranks, profile);
     ++place;
   }
-  const SimulatedSweep sweep = simulate_sweep(loads, line.num_ranks, profile, line.as_json);
+  const SimulatedSweep sweep = simulate_sweep(loads, line.num_ranks, profile, /*with_details=*/true);
+  double expected = 0;
+  std::string largest;
+  for (std::size_t m = 0, place = 0; m < models.size(); ++m) {
+    if (!models[m].error.empty()) continue;
+    models[m].expected_bytes = expected_bytes(models[m], sweep.of_models[place++]);
+    if (models[m].expected_bytes > expected) {
+      expected = models[m].expected_bytes;
+      largest = models[m].name;
+    }
+  }
   const int sensible = sensible_number_of_ranks(loads, profile);
   const bool fits = least <= limit;
   const int exit_code = any_failed ? kSomeFailed : kAllDone;
@@ -169,6 +187,7 @@ int command_plan(const CommandLine& line) {
                 {"sensible_ranks", sensible},
                 {"flops", flops},
                 {"least_memory_bytes", least},
+                {"memory_bytes", expected},
                 {"memory_limit_bytes", limit},
                 {"fits", fits},
                 {"rank_totals", Json::array()},
@@ -180,8 +199,8 @@ int command_plan(const CommandLine& line) {
   fmt::print("{:<40} {:>7} {:>10} {:>14} {:>7}\n", "model", "units", "flops", "memory MiB", "stages");
   for (const auto& model : models) {
     if (model.error.empty())
-      fmt::print("{:<40} {:>7} {:>10.3g} {:>14} {:>7}\n", model.name, model.keys.size(), model.flops,
-                 model.need.least() >> 20, model.load.stages);
+      fmt::print("{:<40} {:>7} {:>10.3g} {:>14.0f} {:>7}\n", model.name, model.keys.size(), model.flops,
+                 mib(model.expected_bytes), model.load.stages);
     else
       fmt::print("{}: {}\n", model.name, model.error);
   }
@@ -189,7 +208,8 @@ int command_plan(const CommandLine& line) {
   print_ranks(sweep);
   fmt::print("\n{} ranks: about {}, {:.0f} % of the ranks' time at work. Up to {} ranks stay above 90 %.\n",
              line.num_ranks, duration(sweep.makespan_s), 100 * sweep.efficiency, sensible);
-  fmt::print("memory of a rank: {} MiB at least (for {}), {} MiB allowed{}\n", least >> 20, largest, limit >> 20,
+  fmt::print("memory of a rank: about {:.0f} MiB (for {}), {:.0f} MiB at least, {:.0f} MiB allowed{}\n", mib(expected),
+             largest, mib(least), mib(limit),
              fits ? "" : ": too little. Give fewer ranks a node, a larger --max-memory, or smaller tokens_per_batch");
   fmt::print("times are of ranks of {} thread{}, {}\n", threads, threads == 1 ? "" : "s",
              all_measured ? "as measured on this machine"

@@ -106,11 +106,13 @@ def test_plan_shares_every_unit_once(tmp_path):
         assert plan["makespan_s"] > 0 and 0 < plan["efficiency"] <= 1 and plan["sensible_ranks"] >= 1
         (model,) = plan["models"]
         assert len(model["ranks"]) <= ranks
+        assert model["least_memory_bytes"] <= model["memory_bytes"] == max(rank["memory_bytes"] for rank in model["ranks"]) == plan["memory_bytes"]
         units = sorted(key for rank in model["ranks"] for key in rank.get("unit_keys", []))
         assert len(set(units)) == len(units) == model["units"]
         assert keys is None or units == keys
         keys = units
-    assert "rank" in spectrace("plan", path).stdout
+    text = spectrace("plan", path).stdout
+    assert f"memory of a rank: about {plan['memory_bytes'] / 2**20:.0f} MiB (for " in text, text
 
 
 def test_a_bar_on_a_terminal_under_mpirun_too(tmp_path):
