@@ -419,21 +419,18 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
 }
 
 void drop_journal(const RunContext& context, const ModelEntry& entry) {
-  const auto remove = [](const fs::path& path) {
-    std::error_code error;
-    fs::remove(path, error);
-    if (error && error != std::errc::directory_not_empty)
-      throw InputError(ErrorKind::io, "cannot remove '" + path.string() + "'", error.message());
-  };
   std::error_code error;
   // The preparation, and what a kill left of one half written.
   std::vector<fs::path> files;
   for (fs::directory_iterator file(context.journal_folder(entry), error), end; !error && file != end;
        file.increment(error))
     if (file->path().filename().string().starts_with("preparation.json")) files.push_back(file->path());
-  for (const auto& file : files) remove(file);
+  for (const auto& file : files) {
+    fs::remove(file, error);
+    if (error) throw InputError(ErrorKind::io, "cannot remove '" + file.string() + "'", error.message());
+  }
+  // The folder around it stays for the sweep: another rank may be about to make one in it.
   remove_journal(context.journal_folder(entry));
-  remove(context.job.output / "journal");  // with the last of them; until then it is not empty
 }
 
 void drop_finished_journal(const RunContext& context, const ModelEntry& entry) {

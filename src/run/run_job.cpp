@@ -52,6 +52,12 @@ void remove_leftovers(const Job& job) {
   }
 }
 
+/// At the end, when no rank makes anything in it any more. Not empty, it stays for the next start.
+void remove_folder_of_journals(const Job& job) {
+  std::error_code error;
+  std::filesystem::remove(job.output / "journal", error);
+}
+
 /// Every rank reads the same bytes: root's.
 Job share_job(const RunOptions& options, Communicator& communicator) {
   Job job;
@@ -217,6 +223,7 @@ RunEnd run_job(const RunOptions& options, Communicator& communicator, TimeLimit&
   if (outcome.exit_code != kStopped && outcome.exit_code != kNothingReadOrWritten)
     log_totals(*context, outcome.expected, elapsed_s, communicator, *reducer);
   if (communicator.is_root()) {
+    remove_folder_of_journals(job);
     if (outcome.exit_code == kStopped)
       log_warning("stopped; what is finished is safe: run the same command again{} to go on",
                   options.fresh ? " without --fresh" : "");

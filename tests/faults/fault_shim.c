@@ -3,7 +3,7 @@
  *   SHIM_FOLDER   files under it are meant, others are left alone
  *   SHIM_FAULTS   "call:first:count:errno[,...]": of the calls with this name (open, read, write, fsync, rename,
  *                 unlink, mkdir, truncate, room) those from the first-th on fail, `count` of them; errno 0: they do half of what
- *                 was asked for
+ *                 was asked for; errno -n: they do it n microseconds later
  *   SHIM_RANK     only in this rank of MPI
  *   SHIM_CLOCK    "after_ms:seconds[,...]": so long after the start the day's clock is so far off
  *   SHIM_LOG      a line in it for the first time that each of these was done
@@ -94,7 +94,8 @@ static int drawn(const char* call, const char* path) {
     const long number = ++f->seen;
     if (number < f->first || number >= f->first + f->count) continue;
     if (!f->said++) say(call, path);
-    return f->error;
+    if (f->error >= 0) return f->error;
+    usleep((useconds_t)-f->error);
   }
   return -1;
 }
@@ -175,6 +176,11 @@ int unlink(const char* path) {
 }
 int remove(const char* path) {
   REAL(remove);
+  if (is_under(path)) FAIL_BY("unlink", path);
+  return real(path);
+}
+int rmdir(const char* path) {
+  REAL(rmdir);
   if (is_under(path)) FAIL_BY("unlink", path);
   return real(path);
 }

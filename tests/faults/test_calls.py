@@ -71,6 +71,16 @@ def test_failing_calls_of_the_output_folder_are_named(place, tmp_path, shim, cal
     assert sorted(entry.name for entry in (tmp_path / "job").iterdir()) == [".seals", "logs", "m.h5", "m.run.json", "progress.json", "summary.h5"]
 
 
+def test_slow_folders_do_not_end_a_sweep_of_short_models(place, tmp_path, shim):
+    """A rank is about to make a folder in one that another rank could find empty, and no longer needed."""
+    make_llama(tmp_path / "m", layers=1)
+    models = [{"name": f"m{i}", "path": "none" if i % 7 else "m"} for i in range(210)]
+    path = write_job(tmp_path, {"name": "job", "models": models, "analyses": ["unembedding"], "prompt_sets": [], "compute": {"threads": 1}})
+    code, said, met = run(place, path, shim, tmp_path / "job", "mkdir:1:1000000:-20000", ranks=2)
+    assert met and code == 1 and "The run ends" not in said, said
+    assert len(list((tmp_path / "job").glob("*.h5"))) == 211 and not (tmp_path / "job" / "journal").exists()
+
+
 @pytest.mark.parametrize("first, count", [(1, 1), (2, 1), (1, 1000000)])
 def test_journal_that_cannot_be_removed_is_left_to_the_next_start(place, tmp_path, shim, first, count):
     path = make_job(tmp_path)
