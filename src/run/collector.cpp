@@ -157,9 +157,9 @@ class Collector {
         if (quantity->has_statistics) sums_[s].emplace_back(quantity, StatisticsSums(num_slots(quantity->dataset)));
   }
 
-  Collection collect() {
+  Collection collect(const std::vector<std::string>& journal_files) {
     const Stopwatch watch;
-    const auto index = read_journal_index(context_.journal_folder(entry_));
+    const auto index = read_journal_index(context_.journal_folder(entry_), journal_files);
     Collection collection;
     collection.again = add_units(index);
     if (!collection.again.empty()) {
@@ -172,7 +172,7 @@ class Collector {
         earlier_ = std::move(earlier->tree);
     if (earlier_) digests_.add(*earlier_);
     if (!digests_.others().empty()) {
-      drop_journal(context_, entry_);
+      drop_journal(context_, entry_, journal_files);
       return unopened_model(
           context_, entry_,
           {ModelStatus::failed, "tensor '" + *digests_.others().begin() +
@@ -184,7 +184,7 @@ class Collector {
     const ResultTree small = write_file(index);
     // Else the next start goes on from what was done.
     if (assembly_.num_units_done() == static_cast<std::int64_t>(plan_.units.size()))
-      drop_finished_journal(context_, entry_);
+      drop_finished_journal(context_, entry_, journal_files);
     collection.outcome = outcome_;
     collection.rows = summarize(context_.job, entry_, outcome_, &small);
     return collection;
@@ -392,8 +392,9 @@ bool update_description(const RunContext& context, const ModelEntry& entry, Resu
 
 }  // namespace
 
-Collection collect_model(const RunContext& context, const ModelEntry& entry) {
-  return Collector(context, entry).collect();
+Collection collect_model(const RunContext& context, const ModelEntry& entry,
+                         const std::vector<std::string>& journal_files) {
+  return Collector(context, entry).collect(journal_files);
 }
 
 Collection finished_model(const RunContext& context, const ModelEntry& entry, EarlierResults results) {

@@ -8,6 +8,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <thread>
 
 #include "spectrace/comm/launch.hpp"
@@ -56,12 +57,12 @@ class ComputeThread {
   ComputeThread(const ComputeThread&) = delete;
   ComputeThread& operator=(const ComputeThread&) = delete;
 
-  void give(Assignment assignment) { push(std::move(assignment)); }
+  void give(Order order) { push(std::move(order)); }
   bool is_idle() const {
     const std::lock_guard lock(shared_->mutex);
     return !shared_->busy;
   }
-  /// What came of the last assignment, once.
+  /// What came of the last order, once.
   std::optional<Json> take_report() {
     const std::lock_guard lock(shared_->mutex);
     return std::exchange(shared_->report, std::nullopt);
@@ -71,21 +72,21 @@ class ComputeThread {
   struct Shared {
     std::mutex mutex;
     std::condition_variable changed;
-    std::deque<std::optional<Assignment>> queue;
+    std::deque<std::optional<Order>> queue;
     std::optional<Json> report;
     bool busy = false, ended = false;
   };
 
-  void push(std::optional<Assignment> assignment) {
+  void push(std::optional<Order> order) {
     const std::lock_guard lock(shared_->mutex);
-    if (assignment) shared_->busy = true;
-    shared_->queue.push_back(std::move(assignment));
+    if (order) shared_->busy = true;
+    shared_->queue.push_back(std::move(order));
     shared_->changed.notify_all();
   }
 
-  static Json run(Worker& worker, const Assignment& assignment) {
+  static Json run(Worker& worker, const Order& order) {
     try {
-      return {{"say", "report"}, {"result", worker.run(assignment)}};
+      return {{"say", "report"}, {"result", worker.run(order)}};
     } catch (const InputError& error) {
       return {{"say", "fatal"}, {"error", error_to_json(error)}};
     } catch (const std::exception& error) {
@@ -102,11 +103,11 @@ class ComputeThread {
       for (;;) {
         std::unique_lock lock(shared.mutex);
         shared.changed.wait(lock, [&] { return !shared.queue.empty(); });
-        const auto assignment = std::move(shared.queue.front());
+        const auto order = std::move(shared.queue.front());
         shared.queue.pop_front();
         lock.unlock();
-        if (!assignment) break;
-        Json report = run(worker, *assignment);
+        if (!order) break;
+        Json report = run(worker, *order);
         lock.lock();
         shared.report = std::move(report);
         shared.busy = false;
@@ -202,12 +203,13 @@ class Root {
       if (!rank(to).ready || rank(to).busy) continue;
       const auto assignment = scheduler_.next(to);
       if (!assignment) continue;
-      const Json message = {{"say", "do"},
-                            {"step", static_cast<int>(assignment->step)},
-                            {"model", assignment->model},
-                            {"units", assignment->units},
-                            {"ranks", {assignment->first_rank, assignment->num_ranks}},
-                            {"is_last", assignment->is_last}};
+      Json message = {{"say", "do"},
+                      {"step", static_cast<int>(assignment->step)},
+                      {"model", assignment->model},
+                      {"units", assignment->units},
+                      {"ranks", {assignment->first_rank, assignment->num_ranks}},
+                      {"is_last", assignment->is_last}};
+      if (assignment->step == Step::collect) message["journal_files"] = journal_files_[assignment->model];
       for (int member = assignment->first_rank; member < assignment->first_rank + assignment->num_ranks; ++member) {
         rank(member).busy = true;
         rank(member).since_given.restart();
@@ -260,6 +262,7 @@ class Root {
       if (stopping_) return;
       const bool is_given_up = result.contains("given_up");
       is_given_up ? scheduler_.gave_up(from) : scheduler_.worked(from);
+      if (!is_given_up) journal_files_[model].insert(result.at("journal_file").get<std::string>());
       if (is_given_up) set_outcome(model, result, watch_.elapsed_s() - started_[model]);
     } else if (assignment.step == Step::open) {
       const bool complete = result.at("complete");
@@ -288,6 +291,7 @@ class Root {
     outcomes_[model] = {static_cast<ModelStatus>(result.at("status").get<int>()), result.at("error")};
     rows_[model] = rows_from_json(result.at("rows"));
     for (auto& row : rows_[model]) row.elapsed_s = elapsed_s;
+    journal_files_.erase(model);
     display_.clear_line();
     if (outcomes_[model].status != ModelStatus::ok)
       log_error("{}: {}: {}", entry(model).name, name(outcomes_[model].status), outcomes_[model].error);
@@ -371,6 +375,7 @@ class Root {
   std::vector<Rank> ranks_;
   std::map<int, Assignment> given_;
   std::map<std::size_t, double> started_;
+  std::map<std::size_t, std::set<std::string>> journal_files_;  // of the models under way: names
   double journalled_flops_ = 0;
   Expectation expected_;
   bool stopping_ = false, leaving_ = false;
@@ -445,9 +450,10 @@ class Rank {
   bool hear(const Json& message) {
     const auto& what = message.at("say").get_ref<const std::string&>();
     if (what == "do") {
-      compute_.give({static_cast<Step>(message.at("step").get<int>()), message.at("model").get<std::size_t>(),
-                     message.at("units").get<std::vector<std::size_t>>(), message.at("ranks").at(0).get<int>(),
-                     message.at("ranks").at(1).get<int>(), message.at("is_last").get<bool>()});
+      compute_.give({{static_cast<Step>(message.at("step").get<int>()), message.at("model").get<std::size_t>(),
+                      message.at("units").get<std::vector<std::size_t>>(), message.at("ranks").at(0).get<int>(),
+                      message.at("ranks").at(1).get<int>(), message.at("is_last").get<bool>()},
+                     message.value("journal_files", std::vector<std::string>())});
     } else if (what == "stop") {
       stop_work();
     } else if (what == "leave") {

@@ -301,7 +301,7 @@ void Preparation::write(const RunContext& context, const ModelEntry& entry) cons
   for (const auto& set : sets)
     for (const auto& prompt : set.prompts) add({prompt.id, prompt.token_ids, prompt.error});
   text += checksum_line(text);
-  create_folders(context.journal_folder(entry));
+  create_journal_folder(context.journal_folder(entry));
   write_file_atomically(preparation_path(context, entry), text);
 }
 
@@ -418,24 +418,26 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
   return opening;
 }
 
-void drop_journal(const RunContext& context, const ModelEntry& entry) {
+void drop_journal(const RunContext& context, const ModelEntry& entry, const std::vector<std::string>& file_names) {
   std::error_code error;
   // The preparation, and what a kill left of one half written.
-  std::vector<fs::path> files;
+  std::set<fs::path> files = {preparation_path(context, entry)};
   for (fs::directory_iterator file(context.journal_folder(entry), error), end; !error && file != end;
        file.increment(error))
-    if (file->path().filename().string().starts_with("preparation.json")) files.push_back(file->path());
+    if (file->path().filename().string().starts_with("preparation.json")) files.insert(file->path());
   for (const auto& file : files) {
     fs::remove(file, error);
-    if (error) throw InputError(ErrorKind::io, "cannot remove '" + file.string() + "'", error.message());
+    if (error && error != std::errc::not_a_directory)
+      throw InputError(ErrorKind::io, "cannot remove '" + file.string() + "'", error.message());
   }
   // The folder around it stays for the sweep: another rank may be about to make one in it.
-  remove_journal(context.journal_folder(entry));
+  remove_journal(context.journal_folder(entry), file_names);
 }
 
-void drop_finished_journal(const RunContext& context, const ModelEntry& entry) {
+void drop_finished_journal(const RunContext& context, const ModelEntry& entry,
+                           const std::vector<std::string>& file_names) {
   try {
-    drop_journal(context, entry);
+    drop_journal(context, entry, file_names);
   } catch (const InputError& error) {
     log_warning(
         "{}: {} ({}). The results are whole; what is left of the journal is of no use, and the next start removes it",

@@ -52,10 +52,14 @@ void remove_leftovers(const Job& job) {
   }
 }
 
-/// At the end, when no rank makes anything in it any more. Not empty, it stays for the next start.
+/// At the end, when no rank makes anything in it, or has files of it open, any more. What is not empty stays for the
+/// next start.
 void remove_folder_of_journals(const Job& job) {
   std::error_code error;
-  std::filesystem::remove(job.output / "journal", error);
+  const auto folder = job.output / "journal";
+  if (!std::filesystem::is_directory(folder, error)) return;
+  for (const auto& model : job.models) std::filesystem::remove(folder / model.name, error);
+  std::filesystem::remove(folder, error);
 }
 
 /// Every rank reads the same bytes: root's.

@@ -71,15 +71,16 @@ struct Worker::Opened {
 Worker::Worker(RunContext& context) : context_(context) {}
 Worker::~Worker() = default;
 
-Json Worker::run(const Assignment& assignment) {
+Json Worker::run(const Order& order) {
   context_.device.make_current();
   const Stopwatch watch;
-  Json report = do_assignment(assignment);
+  Json report = carry_out(order);
   context_.busy_s.store(context_.busy_s.load() + watch.elapsed_s());
   return report;
 }
 
-Json Worker::do_assignment(const Assignment& assignment) {
+Json Worker::carry_out(const Order& order) {
+  const Assignment& assignment = order.assignment;
   switch (assignment.step) {
     case Step::open: {
       const StageTimer timer(Stage::opening);
@@ -88,7 +89,7 @@ Json Worker::do_assignment(const Assignment& assignment) {
     case Step::work: return work(assignment);
     case Step::collect: {
       const StageTimer timer(Stage::writing);
-      return collect(assignment.model);
+      return collect(order);
     }
   }
   return {};
@@ -342,15 +343,18 @@ Json Worker::work_on_opened(const Assignment& assignment) {
   note.texts["report"] = {report.to_json(context_.rank, context_.num_threads, context_.device)};
   opened.journal.append(fmt::format("{}{}/{}", kReportKey, context_.rank, std::random_device()()), note);
   opened.journal.flush();
-  return {{"stopped", report.stopped}, {"compute_s", report.compute_s}, {"bytes_read", report.bytes_read}};
+  return {{"stopped", report.stopped},
+          {"compute_s", report.compute_s},
+          {"bytes_read", report.bytes_read},
+          {"journal_file", opened.journal.file_name()}};
 }
 
-Json Worker::collect(std::size_t model) {
+Json Worker::collect(const Order& order) {
   // Nothing of another model is kept in memory meanwhile.
   opened_.reset();
   return_freed_memory();
-  const ModelEntry& entry = context_.job.models[model];
-  return with_outcome(context_, entry, [&] { return to_json(collect_model(context_, entry)); });
+  const ModelEntry& entry = context_.job.models[order.assignment.model];
+  return with_outcome(context_, entry, [&] { return to_json(collect_model(context_, entry, order.journal_files)); });
 }
 
 }  // namespace spectrace

@@ -1,6 +1,7 @@
 #include "spectrace/store/journal.hpp"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -115,14 +116,16 @@ class RecordBytes {
                    is_full ? "Free some space and run the same command again." : "");
 }
 
-/// The folder's journal files in the order of their names; none if the folder is absent.
-std::vector<fs::path> journal_files(const fs::path& folder) {
+/// The folder's journal files and those named, in the order of their names; none if the folder is absent.
+std::vector<fs::path> journal_files(const fs::path& folder, const std::vector<std::string>& file_names) {
   std::vector<fs::path> files;
+  for (const auto& name : file_names) files.push_back(folder / name);
   std::error_code error;
   for (fs::directory_iterator place(folder, error), end; !error && place != end; place.increment(error))
     if (place->path().extension() == kExtension) files.push_back(place->path());
   if (error && error != std::errc::no_such_file_or_directory) fail("cannot list", folder, error.value());
   std::sort(files.begin(), files.end());
+  files.erase(std::unique(files.begin(), files.end()), files.end());
   return files;
 }
 
@@ -148,10 +151,15 @@ void flush_folder(const fs::path& folder) {
 
 }  // namespace
 
+void create_journal_folder(const fs::path& folder) {
+  for (const auto& path : {folder.parent_path(), folder})
+    if (::mkdir(path.c_str(), 0777) != 0 && errno != EEXIST) fail("cannot create the folder of", path, errno);
+}
+
 JournalWriter::JournalWriter(fs::path folder, int rank) : folder_(std::move(folder)), rank_(rank) {}
 
 void JournalWriter::open() {
-  create_folders(folder_);
+  create_journal_folder(folder_);
   do {
     path_ = folder_ / new_name(rank_);
     descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -226,9 +234,10 @@ void add_records(const fs::path& path, std::map<std::string, JournalEntry>& inde
 
 }  // namespace
 
-std::map<std::string, JournalEntry> read_journal_index(const fs::path& folder) {
+std::map<std::string, JournalEntry> read_journal_index(const fs::path& folder,
+                                                       const std::vector<std::string>& file_names) {
   std::map<std::string, JournalEntry> index;
-  for (const auto& path : journal_files(folder)) {
+  for (const auto& path : journal_files(folder, file_names)) {
     try {
       add_records(path, index);
     } catch (const InputError& error) {
@@ -262,8 +271,8 @@ Record JournalReader::read(const JournalEntry& entry) {
   }
 }
 
-void remove_journal(const fs::path& folder) {
-  for (const auto& path : journal_files(folder)) {
+void remove_journal(const fs::path& folder, const std::vector<std::string>& file_names) {
+  for (const auto& path : journal_files(folder, file_names)) {
     // A folder of such a name is not ours.
     if (::unlink(path.c_str()) != 0 && errno != ENOENT && errno != EISDIR) fail("cannot remove", path, errno);
   }

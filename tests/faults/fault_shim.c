@@ -5,10 +5,12 @@
  *                 unlink, mkdir, truncate, room) those from the first-th on fail, `count` of them; errno 0: they do half of what
  *                 was asked for; errno -n: they do it n microseconds later
  *   SHIM_RANK     only in this rank of MPI
+ *   SHIM_UNLISTED names that contain it are in no listing of these folders: what a network file system has not noticed
  *   SHIM_CLOCK    "after_ms:seconds[,...]": so long after the start the day's clock is so far off
  *   SHIM_LOG      a line in it for the first time that each of these was done
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -39,7 +41,7 @@ static struct fault faults[MOST_FAULTS];
 static int num_faults, num_jumps;
 static struct { long after_ms, seconds; } jumps[MOST_FAULTS];
 static atomic_int clock_said;
-static char folder[PATH_MAX], log_file[PATH_MAX];
+static char folder[PATH_MAX], log_file[PATH_MAX], unlisted[64];
 static size_t folder_length;
 static _Atomic char is_ours[MOST_FILES]; /* by descriptor */
 static struct timespec started;
@@ -63,6 +65,7 @@ __attribute__((constructor)) static void begin(void) {
              *mine = getenv("OMPI_COMM_WORLD_RANK");
   snprintf(log_file, sizeof log_file, "%s", getenv("SHIM_LOG") ? getenv("SHIM_LOG") : "/dev/null");
   if (rank && mine && strcmp(rank, mine) != 0) return;
+  if (getenv("SHIM_UNLISTED")) snprintf(unlisted, sizeof unlisted, "%s", getenv("SHIM_UNLISTED"));
   if (where) folder_length = (size_t)snprintf(folder, sizeof folder, "%s", where);
   while (what && *what && num_faults < MOST_FAULTS) {
     struct fault* f = &faults[num_faults];
@@ -215,6 +218,19 @@ int posix_fallocate64(int descriptor, off64_t from, off64_t size) {
   }
   return real(descriptor, from, size);
 }
+
+/* Of descriptors that opendir has, noted() knows nothing; names that are looked for lie nowhere else. */
+#define LISTING(name, entry) \
+  struct entry* name(DIR* listing) { \
+    REAL(name); \
+    struct entry* found; \
+    static atomic_int said; \
+    while ((found = real(listing)) && unlisted[0] && strstr(found->d_name, unlisted)) \
+      if (!said++) say("unlisted", found->d_name); \
+    return found; \
+  }
+LISTING(readdir, dirent)
+LISTING(readdir64, dirent64)
 
 static long off_s(void) {
   if (num_jumps == 0) return 0;

@@ -36,12 +36,12 @@ def make_job(folder):
     return write_job(folder, {"name": "job", "models": [{"name": "m", "path": "m"}], "prompt_sets": [ids_set(count=5)], "compute": {"threads": 1}})
 
 
-def run(place, path, shim=None, folder=None, faults="", ranks=None):
+def run(place, path, shim=None, folder=None, faults="", ranks=None, **more):
     """Exit code, what was said, and whether a fault was met."""
     output, log = place.folder / "said", place.folder / "shim.log"
     for file in (output, log):
         file.unlink(missing_ok=True)
-    environment = {"SHIM_FOLDER": str(folder), "SHIM_FAULTS": faults, "SHIM_LOG": str(log)}
+    environment = {"SHIM_FOLDER": str(folder), "SHIM_FAULTS": faults, "SHIM_LOG": str(log), **more}
     wrapper = ["env", f"LD_PRELOAD={shim}"] if shim else []
     process = place.start("run", path, "--io", "read", ranks=ranks, output=output, environment=environment, wrapper=wrapper)
     return process.wait(timeout=120), output.read_text(), log.exists()
@@ -79,6 +79,18 @@ def test_slow_folders_do_not_end_a_sweep_of_short_models(place, tmp_path, shim):
     code, said, met = run(place, path, shim, tmp_path / "job", "mkdir:1:1000000:-20000", ranks=2)
     assert met and code == 1 and "The run ends" not in said, said
     assert len(list((tmp_path / "job").glob("*.h5"))) == 211 and not (tmp_path / "job" / "journal").exists()
+
+
+def test_files_that_are_not_listed_yet_are_found(place, tmp_path, shim):
+    """A network file system lists for up to a minute what it listed before: nothing is computed again for it."""
+    path = make_job(tmp_path)
+    assert run(place, path)[0] == 0
+    whole = (tmp_path / "job" / "m.h5").read_bytes()
+    shutil.rmtree(tmp_path / "job")
+    code, said, met = run(place, path, shim, tmp_path / "job", ranks=3, SHIM_UNLISTED="rank-0000")
+    assert met and code == 0 and "again" not in said and "warning" not in said, said
+    assert (tmp_path / "job" / "m.h5").read_bytes() == whole
+    assert not (tmp_path / "job" / "journal").exists()
 
 
 @pytest.mark.parametrize("first, count", [(1, 1), (2, 1), (1, 1000000)])

@@ -222,6 +222,34 @@ TEST_F(journal, folder_that_cannot_be_made_is_named) {
   }
 }
 
+// A network file system may not list, for up to a minute, what another host has written.
+TEST_F(journal, files_that_are_named_need_not_be_listed) {
+  const TempFolder folder;
+  const auto path = folder.path() / "journal";
+  JournalWriter first(path, 0), second(path, 1);
+  first.append("a", record_of(1));
+  second.append("b", record_of(2));
+  // Not listed: of another extension.
+  const std::string unlisted = second.file_name() + ".unlisted";
+  std::filesystem::rename(path / second.file_name(), path / unlisted);
+  EXPECT_EQ(read_journal_index(path).size(), 1u);
+  const auto index = read_journal_index(path, {unlisted, first.file_name()});
+  ASSERT_EQ(index.size(), 2u);
+  EXPECT_EQ(number_of(read_journal_record(index.at("a"))), 1);
+  EXPECT_EQ(number_of(read_journal_record(index.at("b"))), 2);
+  EXPECT_EQ(read_journal_index(path, {"absent"}).size(), 1u);
+  remove_journal(path, {unlisted, first.file_name()});
+  EXPECT_FALSE(std::filesystem::exists(path));
+}
+
+TEST_F(journal, an_output_folder_that_is_gone_is_not_made_anew) {
+  const TempFolder folder;
+  JournalWriter(folder.path() / "journal" / "m", 0).append("a", record_of(1));
+  EXPECT_TRUE(std::filesystem::exists(folder.path() / "journal" / "m"));
+  EXPECT_THROW(JournalWriter(folder.path() / "gone" / "journal" / "m", 0).append("a", record_of(1)), InputError);
+  EXPECT_FALSE(std::filesystem::exists(folder.path() / "gone"));
+}
+
 TEST_F(journal, removal_takes_the_files_and_the_folder) {
   const TempFolder folder;
   JournalWriter(folder.path() / "journal", 0).append("a", record_of(1));

@@ -18,8 +18,10 @@ struct Collection {
 };
 
 /// Makes a model's results file of its journal: records in the plan's order, exact sums, rows. Any rank can do it.
+/// `journal_files`: names of files that ranks of this run have written, which may not be listed yet.
 /// @throws InputError (io) if the file cannot be written.
-Collection collect_model(const RunContext& context, const ModelEntry& entry);
+Collection collect_model(const RunContext& context, const ModelEntry& entry,
+                         const std::vector<std::string>& journal_files);
 
 /// Of a model whose results are there and hold all that is asked for; what describes it is brought up to date.
 Collection finished_model(const RunContext& context, const ModelEntry& entry, EarlierResults results);

@@ -63,9 +63,11 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry);
 ModelPlan plan_of(const Job& job, const OpenModel& model, std::vector<PreparedSet> sets,
                   const AnalysisChoice& analyses);
 
-/// Removes the model's journal, preparation among it. @throws InputError (io) if something of it stays.
-void drop_journal(const RunContext& context, const ModelEntry& entry);
+/// Removes the model's journal, preparation among it. `file_names`: as for read_journal_index.
+/// @throws InputError (io) if something of it stays.
+void drop_journal(const RunContext& context, const ModelEntry& entry, const std::vector<std::string>& file_names = {});
 /// The same once the results are whole: what stays is no failure of theirs, but warned of.
-void drop_finished_journal(const RunContext& context, const ModelEntry& entry);
+void drop_finished_journal(const RunContext& context, const ModelEntry& entry,
+                           const std::vector<std::string>& file_names = {});
 
 }  // namespace spectrace

@@ -38,6 +38,8 @@ class JournalWriter {
   JournalEntry append(const std::string& key, const Record& record);
   /// Everything appended is on disk, and other hosts see it. @throws InputError (io).
   void flush();
+  /// Of the file; empty before the first record.
+  std::string file_name() const { return path_.filename().string(); }
 
  private:
   void open();
@@ -52,10 +54,17 @@ class JournalWriter {
   std::mutex mutex_;
 };
 
+/// Makes the journal's folder and the one around it, no other: an output folder that was moved away under a run is not
+/// begun anew, without the results that it held. @throws InputError (io).
+void create_journal_folder(const std::filesystem::path& folder);
+
 /// Keys of all whole records in the folder's files; of several with one key the first by file name and place counts,
 /// and one that failed only if no other did better. Damaged ends, and files that cannot be read, are logged, never
 /// trusted, never fatal. An absent folder holds none.
-std::map<std::string, JournalEntry> read_journal_index(const std::filesystem::path& folder);
+/// `file_names`: files that are there although the folder may not list them: for up to a minute, a network file system
+/// lists what it listed before.
+std::map<std::string, JournalEntry> read_journal_index(const std::filesystem::path& folder,
+                                                       const std::vector<std::string>& file_names = {});
 
 /// Reads records one after the other into the same memory: with tens of MB each, new memory for every one costs more
 /// than reading it.
@@ -74,7 +83,7 @@ class JournalReader {
 /// The same of one record.
 Record read_journal_record(const JournalEntry& entry);
 
-/// Removes the journal's folder with its files. @throws InputError (io).
-void remove_journal(const std::filesystem::path& folder);
+/// Removes the journal's folder with its files, listed or named. @throws InputError (io).
+void remove_journal(const std::filesystem::path& folder, const std::vector<std::string>& file_names = {});
 
 }  // namespace spectrace
