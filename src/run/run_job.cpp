@@ -52,14 +52,14 @@ void remove_leftovers(const Job& job) {
   }
 }
 
-/// At the end, when no rank makes anything in it, or has files of it open, any more. What is not empty stays for the
-/// next start.
+/// Empty folders alone, at the end, when no rank makes anything in them, or has files of them open, any more. What is
+/// not empty stays for the next start.
 void remove_folder_of_journals(const Job& job) {
-  std::error_code error;
   const auto folder = job.output / "journal";
+  std::error_code error;
   if (!std::filesystem::is_directory(folder, error)) return;
-  for (const auto& model : job.models) std::filesystem::remove(folder / model.name, error);
-  std::filesystem::remove(folder, error);
+  for (const auto& model : job.models) ::rmdir((folder / model.name).c_str());
+  ::rmdir(folder.c_str());
 }
 
 /// Every rank reads the same bytes: root's.
