@@ -13,7 +13,7 @@
 #include "spectrace/plan/certain_need.hpp"
 #include "spectrace/plan/memory.hpp"
 #include "spectrace/plan/open_model.hpp"
-#include "spectrace/run/device_choice.hpp"
+#include "spectrace/sweep/device_choice.hpp"
 
 namespace spectrace {
 namespace {

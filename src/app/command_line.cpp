@@ -5,7 +5,7 @@
 #include <cmath>
 #include <cstdlib>
 
-#include "spectrace/run/run_info.hpp"
+#include "spectrace/work/run_info.hpp"
 
 namespace spectrace {
 namespace {

@@ -9,7 +9,7 @@
 #include "spectrace/plan/memory.hpp"
 #include "spectrace/plan/open_model.hpp"
 #include "spectrace/plan/simulation.hpp"
-#include "spectrace/run/run_job.hpp"
+#include "spectrace/sweep/run_job.hpp"
 
 namespace spectrace {
 namespace {

@@ -1,7 +1,7 @@
 // In place of src/run/device_choice.cpp: where a job asks for GPUs, every rank has a guarded device. Another program of
 // all else that the program is made of.
 #include "guarded_device.hpp"
-#include "spectrace/run/device_choice.hpp"
+#include "spectrace/sweep/device_choice.hpp"
 
 namespace spectrace {
 

@@ -1,5 +1,5 @@
 // A rank's pass over a model on the guarded device: the records of the CPU, bit for bit but for what is summed there.
-#include "spectrace/run/pass.hpp"
+#include "spectrace/work/pass.hpp"
 
 #include <gtest/gtest.h>
 

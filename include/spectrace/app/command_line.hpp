@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "spectrace/run/run_job.hpp"
+#include "spectrace/sweep/run_job.hpp"
 
 namespace spectrace {
 

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <filesystem>
+
+#include "spectrace/plan/job.hpp"
+
+namespace spectrace {
+
+/// Where what belongs to a model lies in the job's output folder.
+inline std::filesystem::path result_path(const Job& job, const ModelEntry& model) {
+  return job.output / (model.name + ".h5");
+}
+inline std::filesystem::path run_info_path(const Job& job, const ModelEntry& model) {
+  return job.output / (model.name + ".run.json");
+}
+inline std::filesystem::path journal_folder(const Job& job, const ModelEntry& model) {
+  return job.output / "journal" / model.name;
+}
+
+}  // namespace spectrace

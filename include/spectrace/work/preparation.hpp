@@ -1,0 +1,73 @@
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "spectrace/plan/model_plan.hpp"
+#include "spectrace/plan/open_model.hpp"
+#include "spectrace/plan/scheduler.hpp"
+#include "spectrace/results/earlier_results.hpp"
+#include "spectrace/store/journal.hpp"
+#include "spectrace/work/run_context.hpp"
+
+namespace spectrace {
+
+/// Where a batch in the middle lies in the journal, and the layer that it goes on with.
+struct StatePlace {
+  JournalEntry entry;
+  std::int64_t next_layer = 0;
+};
+
+/// What the rank that opens a model finds out, and every rank that works on it must know. It lies in the model's
+/// journal folder: token ids of a set are as large as the set, and most ranks need them of one model only.
+struct Preparation {
+  std::filesystem::path folder;              ///< of the model
+  std::string fingerprint;                   ///< of its files
+  AnalysisChoice analyses;                   ///< what is left to do
+  std::vector<PreparedSet> sets;             ///< of those, the sets to run
+  std::map<std::string, StatePlace> states;  ///< batches that an earlier start left in the middle, by the unit's key
+  Identity identity;
+  std::string prompt_sha256;  ///< over all sets of the model
+  bool fresh = false;         ///< results that are there are not built upon
+  std::int64_t num_starts = 1;
+  double open_s = 0;
+
+  void write(const RunContext& context, const ModelEntry& entry) const;
+  /// @throws InputError (io).
+  static Preparation read(const RunContext& context, const ModelEntry& entry);
+};
+
+/// What is left of a model.
+struct Opening {
+  bool complete = false;                   ///< the results file is there and holds all that is asked for
+  std::optional<EarlierResults> finished;  ///< then: that file
+  std::vector<OpenUnit> units;             ///< else: to be done
+  std::size_t num_journalled = 0;
+  double journalled_flops = 0;
+  int stages = 1;  ///< ranks that shall share its layers
+  /// What planning expects: ranks' seconds for the units, collecting among them; bytes of a rank at its peak; and
+  /// whether the rates were measured on this machine.
+  double expected_s = 0, expected_bytes = 0;
+  bool is_calibrated = false;
+};
+
+/// Opens the model, tokenizes, holds everything against results and journal that are there, writes the preparation.
+/// @throws InputError (model) if the model cannot be opened, (usage) if what is there does not match, (io) if the
+/// output folder cannot be used.
+Opening open_for_work(const RunContext& context, const ModelEntry& entry);
+
+/// The model's plan, as every rank makes it.
+ModelPlan plan_of(const Job& job, const OpenModel& model, std::vector<PreparedSet> sets,
+                  const AnalysisChoice& analyses);
+
+/// Removes the model's journal, preparation among it. `file_names`: as for read_journal_index.
+/// @throws InputError (io) if something of it stays.
+void drop_journal(const RunContext& context, const ModelEntry& entry, const std::vector<std::string>& file_names = {});
+/// The same once the results are whole: what stays is no failure of theirs, but warned of.
+void drop_finished_journal(const RunContext& context, const ModelEntry& entry,
+                           const std::vector<std::string>& file_names = {});
+
+}  // namespace spectrace

@@ -1,0 +1,166 @@
+#include "spectrace/results/result_attributes.hpp"
+
+#include <algorithm>
+#include <charconv>
+
+#include "spectrace/core/build_info.hpp"
+#include "spectrace/core/error.hpp"
+#include "spectrace/model/adapter.hpp"
+#include "spectrace/plan/cost.hpp"
+#include "spectrace/store/schema.hpp"
+
+namespace spectrace {
+namespace {
+
+/// Names of unused tensors that the file lists; their number stands beside them.
+constexpr std::size_t kMostUnusedNamed = 50;
+
+Attributes head_attributes(const Job& job, const ModelEntry& entry, const ResultStatus& status) {
+  Attributes attributes = {
+      {"Conventions", kConventions},
+      {"source", std::string("spectrace ") + program_version()},
+      {"parameters", Json{{"slicing", name(job.slicing)}, {"dtype", name(job.compute.dtype)}}.dump()},
+      {"model", entry.name},
+      {"lab", entry.lab},
+      {"expected", entry.expected},
+      {"status", status.status},
+      {"error", status.error},
+      {"failed_units", status.failed_units},
+      {"slicing", std::string(name(job.slicing))},
+      {"compute_dtype", std::string(name(job.compute.dtype))}};
+  if (!entry.revision.empty()) attributes.emplace_back("revision", entry.revision);
+  if (entry.step) attributes.emplace_back("step", *entry.step);
+  if (!entry.meta.empty()) attributes.emplace_back("meta", entry.meta.dump());
+  return attributes;
+}
+
+/// Type of the checkpoint's weights: that of the attention matrices.
+std::string storage_dtype(const OpenModel& model) {
+  const TensorInfo* info = model.store.find(model.description.layers.front().w_v.weight.tensor);
+  return info == nullptr ? "" : name(info->type);
+}
+
+/// RoPE facts come as text; a number is kept as one.
+AttributeValue number_or_text(const std::string& text) {
+  const char* end = text.data() + text.size();
+  std::int64_t integer = 0;
+  if (const auto read = std::from_chars(text.data(), end, integer); read.ec == std::errc() && read.ptr == end)
+    return integer;
+  double number = 0;
+  if (const auto read = std::from_chars(text.data(), end, number); read.ec == std::errc() && read.ptr == end)
+    return number;
+  return text;
+}
+
+int rank_of(const Job& job, const std::string& path) {
+  if (path == "/weights") return 0;
+  if (path == "/heads") return 1;
+  if (path == "/unembedding") return 2;
+  if (path == "/checkpoint") return static_cast<int>(4 + 2 * job.prompt_sets.size());
+  for (std::size_t s = 0; s < job.prompt_sets.size(); ++s) {
+    const std::string set = "/prompts/" + job.prompt_sets[s].name;
+    if (path == set) return static_cast<int>(3 + 2 * s);
+    if (path == set + "/statistics") return static_cast<int>(4 + 2 * s);
+  }
+  return static_cast<int>(3 + 2 * job.prompt_sets.size());
+}
+
+double* scalar_of(Group& group, const std::string& dataset_name) {
+  for (auto& dataset : group.datasets)
+    if (dataset.name == dataset_name) return &std::get<std::vector<double>>(dataset.values).front();
+  return nullptr;
+}
+
+}  // namespace
+
+std::string text_attribute(const ResultTree& tree, const std::string& name) {
+  const auto* value = tree.find_attribute(name);
+  const auto* text = value == nullptr ? nullptr : std::get_if<std::string>(value);
+  return text == nullptr ? "" : *text;
+}
+
+bool has_failed_units(const Group& group) {
+  return std::any_of(group.attributes.begin(), group.attributes.end(),
+                     [](const auto& attribute) { return attribute.first == kFailedUnitsAttribute; });
+}
+
+Attributes result_attributes(const Job& job, const ModelEntry& entry, const OpenModel& model,
+                             const ResultStatus& status) {
+  Attributes attributes = head_attributes(job, entry, status);
+  const ModelDescription& description = model.description;
+  const Attributes facts = {{"architecture", description.architecture},
+                            {"num_layers", description.num_layers},
+                            {"num_heads", description.num_heads},
+                            {"num_kv_heads", description.num_kv_heads},
+                            {"head_dim", description.head_dim},
+                            {"hidden_size", description.hidden_size},
+                            {"vocab_size", description.vocab_size},
+                            {"num_parameters", num_parameters(description)},
+                            {"storage_dtype", storage_dtype(model)},
+                            {"tied_embeddings", std::int64_t{description.embedding.tied}},
+                            {"norm_placement", description.norm_placement},
+                            {"position_encoding", description.position_encoding},
+                            {"max_positions", description.max_positions}};
+  attributes.insert(attributes.end(), facts.begin(), facts.end());
+  if (const auto unused = unused_tensors(description, model.store); !unused.empty()) {
+    std::string names;
+    for (std::size_t i = 0; i < std::min(unused.size(), kMostUnusedNamed); ++i) names += (i ? " " : "") + unused[i];
+    attributes.emplace_back("num_unused_tensors", static_cast<std::int64_t>(unused.size()));
+    attributes.emplace_back("unused_tensors", shown_text(names));
+  }
+  for (const auto& [fact, value] : description.rope_facts) attributes.emplace_back(fact, number_or_text(value));
+  return attributes;
+}
+
+Attributes failed_attributes(const Job& job, const ModelEntry& entry, const std::string& error) {
+  return head_attributes(job, entry, {"failed", error, 1});
+}
+
+void set_parameters(ResultTree& tree, const Identity& identity) {
+  const auto value_of = [&](const std::string& wanted) {
+    for (const auto& [what, value] : identity)
+      if (what == wanted) return value;
+    return std::string();
+  };
+  Json parameters = {{"slicing", value_of("slicing")}, {"dtype", value_of("compute dtype")}};
+  bool has_prompts = false, has_sheaf = false;
+  for (const auto& group : tree.groups) {
+    has_prompts |= group.path.starts_with("/prompts/");
+    has_sheaf |= group.find_dimension("beta") != nullptr;
+  }
+  if (has_prompts) parameters["tokens_per_batch"] = std::stoll(value_of("tokens_per_batch"));
+  if (has_sheaf) parameters["beta"] = Json::parse(value_of("beta grid"));
+  for (auto& [attribute, value] : tree.attributes)
+    if (attribute == "parameters") value = parameters.dump();
+}
+
+void add_earlier_groups(const ResultTree& earlier, ResultTree& tree) {
+  for (const auto& group : earlier.groups)
+    if (tree.find(group.path) == nullptr) tree.groups.push_back(group);
+}
+
+void order_groups(const Job& job, ResultTree& tree) {
+  std::stable_sort(tree.groups.begin(), tree.groups.end(),
+                   [&](const Group& a, const Group& b) { return rank_of(job, a.path) < rank_of(job, b.path); });
+}
+
+void set_effective_amplification(ResultTree& tree) {
+  for (auto& unembedding : tree.groups) {
+    if (unembedding.path != "/unembedding") continue;
+    const double spectral_norm = *scalar_of(unembedding, "spectral_norm");
+    for (auto& group : tree.groups)
+      if (double* amplification = scalar_of(group, "effective_amplification"))
+        *amplification = spectral_norm * *scalar_of(group, "last_gain_mean");
+  }
+}
+
+Identity merged_identity(const std::optional<ResultTree>& earlier, const Identity& now) {
+  if (!earlier) return now;
+  Identity merged = now;
+  for (const auto& pair : identity_from_json(text_attribute(*earlier, "identity")))
+    if (std::none_of(now.begin(), now.end(), [&](const auto& known) { return known.first == pair.first; }))
+      merged.push_back(pair);
+  return merged;
+}
+
+}  // namespace spectrace

@@ -1,0 +1,448 @@
+#include "spectrace/work/preparation.hpp"
+
+#include <algorithm>
+#include <charconv>
+
+#include "error_of.hpp"
+#include "spectrace/core/file.hpp"
+#include "spectrace/core/hash.hpp"
+#include "spectrace/core/log.hpp"
+#include "spectrace/core/stopwatch.hpp"
+#include "spectrace/model/adapter.hpp"
+#include "spectrace/numerics/version.hpp"
+#include "spectrace/plan/memory.hpp"
+#include "spectrace/plan/model_load.hpp"
+#include "spectrace/plan/simulation.hpp"
+#include "spectrace/results/assemble.hpp"
+#include "spectrace/results/record_fit.hpp"
+#include "spectrace/results/result_attributes.hpp"
+#include "spectrace/work/part_signature.hpp"
+#include "spectrace/work/run_info.hpp"
+
+namespace spectrace {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// What a damaged note may at most make us believe.
+constexpr std::int64_t kMostStarts = 1'000'000'000;
+
+fs::path preparation_path(const RunContext& context, const ModelEntry& entry) {
+  return journal_folder(context.job, entry) / "preparation.jsonl";
+}
+
+Identity make_identity(const Job& job, const OpenModel& model, const std::vector<PreparedSet>& sets) {
+  Identity identity = {{"numerics version", std::to_string(kNumericsVersion)},
+                       {"config.json", sha256_hex(model.config.json().dump())},
+                       {"compute dtype", name(job.compute.dtype)},
+                       {"slicing", name(job.slicing)}};
+  if (job.analyses.any_of_prompts())
+    identity.emplace_back("tokens_per_batch", std::to_string(job.compute.tokens_per_batch));
+  if (job.analyses.any_of_prompts() && !job.compute.device_kind.empty())
+    identity.emplace_back("device", job.compute.device_kind);
+  if (job.analyses.sheaf) identity.emplace_back("beta grid", Json(job.beta.values()).dump());
+  for (const auto& set : sets) identity.emplace_back("prompts of the set '" + set.name + "'", set.digest());
+  return identity;
+}
+
+[[noreturn]] void refuse(const fs::path& where, const std::vector<std::string>& differences) {
+  std::string list;
+  for (const auto& line : differences) list += (list.empty() ? "" : "; ") + line;
+  throw InputError(ErrorKind::usage, "'" + where.string() + "' holds results of something else", list,
+                   "Give another output folder, or --fresh to compute everything anew.");
+}
+
+/// The checkpoint's tensors whose digest is another one now; reads them where the files may have changed.
+std::vector<std::string> other_tensors(const OpenModel& model, const std::vector<std::string>& names,
+                                       const std::vector<std::string>& digests) {
+  std::vector<std::string> others;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (digests[i].empty()) continue;
+    const TensorInfo* info = model.store.find(names[i]);
+    if (info == nullptr || model.store.read_digest(*info) != digests[i]) others.push_back(names[i]);
+  }
+  return others;
+}
+
+std::string noted_fingerprint(const fs::path& run_info) {
+  std::error_code error;
+  if (!fs::exists(run_info, error)) return "";
+  try {
+    return JsonNode::parse_file(run_info, ErrorKind::io).get_string("checkpoint_fingerprint", "");
+  } catch (const InputError&) {
+    return "";  // a note, nothing more: the checkpoint is read instead
+  }
+}
+
+/// Results that are there must be of this checkpoint, these prompts and options.
+void expect_same(const RunContext& context, const ModelEntry& entry, const OpenModel& model, const ResultTree& earlier,
+                 const Identity& now) {
+  const fs::path path = result_path(context.job, entry);
+  auto differences = identity_differences(identity_from_json(text_attribute(earlier, "identity")), now);
+  const Group* checkpoint = earlier.find("/checkpoint");
+  if (checkpoint != nullptr && noted_fingerprint(run_info_path(context.job, entry)) != model.store.fingerprint()) {
+    log_info(
+        "{}: the checkpoint's files are not those that the results were made of, or were touched since; reading "
+        "them to compare",
+        entry.name);
+    const auto& names = std::get<std::vector<std::string>>(checkpoint->find_dimension("tensor")->values);
+    const auto& digests = std::get<std::vector<std::string>>(checkpoint->find("digest")->values);
+    const auto others = other_tensors(model, names, digests);
+    if (!others.empty())
+      differences.push_back("weights: " + std::to_string(others.size()) + " of " + std::to_string(names.size()) +
+                            " tensors were others, the first is '" + others.front() + "'");
+  }
+  if (!differences.empty()) refuse(path, differences);
+}
+
+/// Takes off what the earlier results hold. A set that lacks an analysis is done again with all it had and shall have.
+void leave_out_finished(const ResultTree& earlier, const Job& job, Preparation& preparation) {
+  AnalysisChoice& left = preparation.analyses;
+  left.weights = left.weights && earlier.find("/weights") == nullptr;
+  left.heads = left.heads && earlier.find("/heads") == nullptr;
+  left.unembedding = left.unembedding && earlier.find("/unembedding") == nullptr;
+
+  const AnalysisChoice wanted = left;
+  std::vector<PreparedSet> open;
+  for (auto& set : preparation.sets) {
+    const Group* group = earlier.find("/prompts/" + set.name);
+    const auto has = [&](const char* dataset) { return group != nullptr && group->find(dataset) != nullptr; };
+    const Group* statistics = earlier.find("/prompts/" + set.name + "/statistics");
+    const auto had = [&](const char* quantity) {
+      return statistics != nullptr && statistics->find(quantity) != nullptr;
+    };
+    const bool had_attention = had("row_entropy"), had_sheaf = had("trace"), had_residual = had("gain");
+    bool complete = true;
+    for (const auto* quantity :
+         quantities_of({wanted.attention, wanted.sheaf, wanted.residual, job.graph_eigenvalues, {}})) {
+      const char* const dataset = quantity->dataset.name.c_str();
+      complete &= !quantity->has_statistics || had(dataset);
+      complete &= !is_kept(*quantity, job.keep) || has(dataset);
+    }
+    if (complete && group != nullptr) continue;
+    left.attention |= had_attention;
+    left.sheaf |= had_sheaf;
+    left.residual |= had_residual;
+    open.push_back(std::move(set));
+  }
+  preparation.sets = std::move(open);
+  if (preparation.sets.empty()) left.attention = left.sheaf = left.residual = false;
+}
+
+/// The unit and layer of the key "<unit's key>@<next layer>" of a batch in the middle.
+std::optional<std::pair<std::string, std::int64_t>> state_key(const std::string& key) {
+  const auto at = key.rfind('@');
+  std::int64_t layer = 0;
+  if (at == std::string::npos) return std::nullopt;
+  const char* const end = key.data() + key.size();
+  const auto read = std::from_chars(key.data() + at + 1, end, layer);
+  if (read.ec != std::errc() || read.ptr != end) return std::nullopt;
+  return std::pair{key.substr(0, at), layer};
+}
+
+constexpr const char* kOtherWeights = "the checkpoint's weights have changed since the last start";
+
+/// Why the journal's records cannot be taken up: one is not what this program leaves there, or was made of other
+/// weights than lie there now. Files that are others than they were count only by what was read of them.
+std::string find_other_journal(const RunContext& context, const OpenModel& model, const ModelPlan& plan,
+                               const std::map<std::string, JournalEntry>& index) {
+  std::map<std::string, const Unit*> units;
+  for (const auto& unit : plan.units) units.emplace(unit.key, &unit);
+  std::map<std::string, std::string> digests;
+  JournalReader journal;
+  for (const auto& [key, entry] : index) {
+    const Record record = journal.read(entry);
+    std::string misfit = find_misfit(record, key);
+    if (const auto unit = units.find(key); misfit.empty() && unit != units.end())
+      misfit = find_misfit(record, *unit->second, model.description, plan, context.job);
+    if (const auto state = state_key(key); misfit.empty() && state)
+      if (const auto unit = units.find(state->first); unit != units.end())
+        misfit = find_state_misfit(record, *unit->second, model.description, plan, context.job);
+    if (!misfit.empty()) return "the record '" + key + "' was not written by this version: " + misfit;
+    if (entry.failed || key.starts_with(kReportKey)) continue;
+    if (record.texts.at("fingerprint").front() == model.store.fingerprint()) continue;
+    if (const auto unit = units.find(key);
+        unit != units.end() && is_part(*unit->second, model.description) && !is_made_of(record, model, *unit->second))
+      return kOtherWeights;
+    const auto& names = record.texts.at("tensors");
+    const auto& found = record.texts.at("digests");
+    for (std::size_t i = 0; i < names.size(); ++i)
+      if (digests.try_emplace(names[i], found[i]).first->second != found[i]) return kOtherWeights;
+  }
+  std::vector<std::string> names, values;
+  for (const auto& [tensor, digest] : digests) {
+    names.push_back(tensor);
+    values.push_back(digest);
+  }
+  return other_tensors(model, names, values).empty() ? "" : kOtherWeights;
+}
+
+/// Units that the journal holds are left out.
+Opening take_off_journalled(const RunContext& context, const ModelEntry& entry, const OpenModel& model,
+                            const ModelPlan& plan, Preparation& preparation) {
+  auto index = read_journal_index(journal_folder(context.job, entry));
+  const std::string other =
+      with_kind(ErrorKind::model, [&] { return find_other_journal(context, model, plan, index); });
+  if (!other.empty()) {
+    log_warning("{}: {}; everything is computed again", entry.name, other);
+    remove_journal(journal_folder(context.job, entry));
+    index.clear();
+  }
+  std::map<std::string, std::int64_t> furthest;
+  for (const auto& [key, place] : index)
+    if (const auto state = state_key(key)) {
+      if (state->second < 1 || state->second >= model.description.num_layers) continue;
+      auto& layer = furthest[state->first];
+      if (state->second < layer) continue;
+      layer = state->second;
+      preparation.states[state->first] = {place, layer};
+    }
+  Opening opening;
+  for (std::size_t unit = 0; unit < plan.units.size(); ++unit) {
+    const auto found = index.find(plan.units[unit].key);
+    if (found == index.end() || found->second.failed) {
+      opening.units.push_back({unit, plan.units[unit].flops, 0});
+    } else {
+      ++opening.num_journalled;
+      opening.journalled_flops += plan.units[unit].flops;
+      preparation.states.erase(plan.units[unit].key);
+    }
+  }
+  return opening;
+}
+
+/// A config that says less than the checkpoint holds measures another model than was meant.
+void warn_of_unused_tensors(const ModelEntry& entry, const OpenModel& model) {
+  const auto unused = unused_tensors(model.description, model.store);
+  if (unused.empty()) return;
+  log_warning(
+      "{}: {} of the checkpoint's tensors are not used, the first is '{}'. Does config.json belong to it (number of "
+      "layers, biases)? 'spectrace inspect' lists them.",
+      entry.name, unused.size(), shown_text(unused.front()));
+}
+
+/// Stages, and what planning expects of the units that are left.
+void expect(const RunContext& context, const OpenModel& model, const ModelPlan& plan, const MemoryNeed& need,
+            Opening& opening) {
+  const MachineProfile profile = read_machine_profile(default_profile_path());
+  const std::string key = rates_key(model.description, context.job, context.num_threads);
+  opening.is_calibrated = profile.is_measured(key);
+  ModelLoad load =
+      model_load(model, plan, context.job, context.memory_bytes, profile.rates_of(key, context.num_threads));
+  opening.stages = stages_of(context.job, load, context.job.models.size(), context.num_ranks, profile);
+  std::vector<Unit> left;
+  std::vector<std::int64_t> under_way;
+  const double read_bytes_per_s = profile.read_bytes_per_s_of(load.rates, context.num_ranks);
+  for (auto& unit : opening.units) {
+    unit.seconds = group_seconds(load, load.units[unit.unit], opening.stages, read_bytes_per_s);
+    unit.is_undivided = load.units[unit.unit].kind == UnitKind::unembedding;
+    left.push_back(load.units[unit.unit]);
+    under_way.push_back(load.bytes_under_way[unit.unit]);
+  }
+  load.units = std::move(left);
+  load.bytes_under_way = std::move(under_way);
+  load.stages = opening.stages;
+  const SimulatedSweep sweep = simulate_sweep({load}, context.num_ranks, profile, /*with_details=*/true);
+  for (std::size_t rank = 0; rank < sweep.ranks.size(); ++rank) {
+    opening.expected_s += sweep.ranks[rank].busy_s;
+    opening.expected_bytes = std::max(opening.expected_bytes, peak_bytes(need, load, sweep.ranks[rank]));
+  }
+}
+
+}  // namespace
+
+namespace {
+
+/// The last line: what all before it must be.
+std::string checksum_line(std::string_view lines) { return Json{{"sha256", sha256_hex(lines)}}.dump() + "\n"; }
+
+/// Takes lines of JSON off a text.
+class JsonLines {
+ public:
+  explicit JsonLines(std::string_view text) : left_(text) {}
+  Json next() {
+    const auto end = std::min(left_.find('\n'), left_.size());
+    const std::string_view line = left_.substr(0, end);
+    left_.remove_prefix(std::min(end + 1, left_.size()));
+    return Json::parse(line);
+  }
+
+ private:
+  std::string_view left_;
+};
+
+}  // namespace
+
+// A line of JSON for what is not a prompt, one for each prompt, the checksum: all of it as one JSON would be several
+// times as large in memory as the token ids.
+void Preparation::write(const RunContext& context, const ModelEntry& entry) const {
+  std::string text;
+  const auto add = [&](const Json& line) {
+    text += line.dump(-1, ' ', false, Json::error_handler_t::replace);
+    text += '\n';
+  };
+  Json head = {
+      {"folder", text_of_bytes(folder.string())},
+      {"fingerprint", fingerprint},
+      {"analyses",
+       {analyses.weights, analyses.heads, analyses.unembedding, analyses.attention, analyses.sheaf, analyses.residual}},
+      {"sets", Json::array()},
+      {"states", Json::array()},
+      {"identity", identity_to_json(identity)},
+      {"prompt_sha256", prompt_sha256},
+      {"fresh", fresh},
+      {"num_starts", num_starts},
+      {"open_s", open_s}};
+  for (const auto& set : sets) head["sets"].push_back({set.name, set.prompts.size()});
+  for (const auto& [key, place] : states)
+    head["states"].push_back(
+        {key, place.entry.file.filename().string(), place.entry.offset, place.entry.size_bytes, place.next_layer});
+  add(head);
+  for (const auto& set : sets)
+    for (const auto& prompt : set.prompts) add({prompt.id, prompt.token_ids, prompt.error});
+  text += checksum_line(text);
+  create_journal_folder(journal_folder(context.job, entry));
+  write_file_atomically(preparation_path(context, entry), text);
+}
+
+Preparation Preparation::read(const RunContext& context, const ModelEntry& entry) {
+  const fs::path path = preparation_path(context, entry);
+  const auto damaged = [&](const std::string& why) {
+    return InputError(ErrorKind::io, "cannot use '" + path.string() + "'", why,
+                      "Run the same command again: it is made anew, and what is finished stays.");
+  };
+  try {
+    // Ranks compute what stands here: a token id that a bit fell out of must not be one of them.
+    const std::string text = read_text_file(path);
+    static const std::size_t checksum_bytes = checksum_line("").size();
+    const std::string_view all = text, lines = all.substr(0, all.size() - std::min(all.size(), checksum_bytes));
+    if (all.substr(lines.size()) != checksum_line(lines)) throw damaged("its checksum is wrong");
+    JsonLines reader(lines);
+    const Json head = reader.next();
+    Preparation preparation;
+    preparation.folder = bytes_of_text(head.at("folder").get<std::string>());
+    preparation.fingerprint = head.at("fingerprint");
+    const Json& a = head.at("analyses");
+    preparation.analyses = {a.at(0), a.at(1), a.at(2), a.at(3), a.at(4), a.at(5)};
+    for (const auto& state : head.at("states"))
+      preparation.states[state.at(0)] = {
+          {journal_folder(context.job, entry) / state.at(1).get<std::string>(), state.at(2), state.at(3), false},
+          state.at(4)};
+    preparation.identity = identity_from_json(head.at("identity"));
+    preparation.prompt_sha256 = head.at("prompt_sha256");
+    preparation.fresh = head.at("fresh");
+    preparation.num_starts = head.at("num_starts");
+    preparation.open_s = head.at("open_s");
+    for (const auto& set : head.at("sets")) {
+      PreparedSet& target = preparation.sets.emplace_back();
+      target.name = set.at(0);
+      target.prompts.resize(set.at(1).get<std::size_t>());
+      for (auto& prompt : target.prompts) {
+        const Json line = reader.next();
+        prompt = {line.at(0), line.at(1).get<std::vector<std::int64_t>>(), line.at(2)};
+      }
+    }
+    return preparation;
+  } catch (const Json::exception& error) {
+    throw damaged(error.what());
+  }
+}
+
+ModelPlan plan_of(const Job& job, const OpenModel& model, std::vector<PreparedSet> sets,
+                  const AnalysisChoice& analyses) {
+  return plan_model(model.description, analyses, std::move(sets), plan_options(job, model.config.json()));
+}
+
+Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
+  const Stopwatch watch;
+  const Job& job = context.job;
+  // A checkpoint that cannot be read is this model's failure, not the run's.
+  Preparation preparation;
+  const OpenModel model = with_kind(ErrorKind::model, [&] {
+    OpenModel opened = open_model(entry, job, context.io);
+    if (job.analyses.any_of_prompts()) preparation.sets = prepare_prompts(opened, job.sets_of(entry));
+    return opened;
+  });
+  preparation.folder = model.folder;
+  preparation.fingerprint = model.store.fingerprint();
+  preparation.analyses = job.analyses;
+  preparation.identity = make_identity(job, model, preparation.sets);
+  std::string digests;
+  for (const auto& set : preparation.sets) digests += set.digest();
+  preparation.prompt_sha256 = sha256_hex(digests);
+
+  expect_room_for_results(context.job, entry);
+  std::error_code error;
+  if (context.fresh) {
+    drop_journal(context, entry);
+    preparation.fresh = true;
+  } else if (fs::exists(preparation_path(context, entry), error)) {
+    try {
+      const Preparation before = Preparation::read(context, entry);
+      preparation.num_starts = std::clamp<std::int64_t>(before.num_starts, 0, kMostStarts) + 1;
+      preparation.fresh = before.fresh;
+    } catch (const InputError& damaged) {
+      log_warning("{}: {} ({}); it is made anew", entry.name, damaged.problem(), damaged.why());
+    }
+  }
+  if (!preparation.fresh) {
+    auto earlier = read_earlier_results(context.job, entry, WrongDigest::unasked);
+    if (earlier) {
+      expect_same(context, entry, model, earlier->tree, preparation.identity);
+      leave_out_finished(earlier->tree, job, preparation);
+    }
+    const AnalysisChoice& left = preparation.analyses;
+    if (earlier && !left.weights && !left.heads && !left.unembedding && !left.any_of_prompts()) {
+      Opening opening;
+      opening.complete = true;
+      opening.finished = std::move(earlier);
+      return opening;
+    }
+    // What is built upon must be whole; better asked now than after the work.
+    if (earlier) read_earlier_results(context.job, entry, WrongDigest::refused);
+  }
+  warn_of_unused_tensors(entry, model);
+  ModelPlan plan = plan_of(job, model, std::move(preparation.sets), preparation.analyses);
+  const MemoryNeed need = memory_need(model.description, plan, job);
+  if (need.least() > context.memory_bytes)
+    log_warning(
+        "{}: a rank needs about {:.2f} GiB for it, and may use {:.2f} GiB. Fewer ranks a host, a larger "
+        "--max-memory or smaller tokens_per_batch would do.",
+        entry.name, static_cast<double>(need.least()) / (1 << 30),
+        static_cast<double>(context.memory_bytes) / (1 << 30));
+  Opening opening = take_off_journalled(context, entry, model, plan, preparation);
+  expect(context, model, plan, need, opening);
+  preparation.sets = std::move(plan.sets);
+  preparation.open_s = watch.elapsed_s();
+  preparation.write(context, entry);
+  return opening;
+}
+
+void drop_journal(const RunContext& context, const ModelEntry& entry, const std::vector<std::string>& file_names) {
+  std::error_code error;
+  // The preparation, and what a kill left of one half written.
+  std::set<fs::path> files = {preparation_path(context, entry)};
+  for (fs::directory_iterator file(journal_folder(context.job, entry), error), end; !error && file != end;
+       file.increment(error))
+    if (file->path().filename().string().starts_with("preparation.json")) files.insert(file->path());
+  for (const auto& file : files) {
+    fs::remove(file, error);
+    if (error && error != std::errc::not_a_directory)
+      throw InputError(ErrorKind::io, "cannot remove '" + file.string() + "'", error.message());
+  }
+  // The folder around it stays for the sweep: another rank may be about to make one in it.
+  remove_journal(journal_folder(context.job, entry), file_names);
+}
+
+void drop_finished_journal(const RunContext& context, const ModelEntry& entry,
+                           const std::vector<std::string>& file_names) {
+  try {
+    drop_journal(context, entry, file_names);
+  } catch (const InputError& error) {
+    log_warning(
+        "{}: {} ({}). The results are whole; what is left of the journal is of no use, and the next start removes it",
+        entry.name, error.problem(), error.why());
+  }
+}
+
+}  // namespace spectrace

@@ -1,0 +1,361 @@
+#include "spectrace/work/worker.hpp"
+
+#include <fmt/format.h>
+
+#include <map>
+#include <random>
+#include <set>
+#include <span>
+
+#include "error_of.hpp"
+#include "spectrace/core/host_memory.hpp"
+#include "spectrace/core/log.hpp"
+#include "spectrace/core/stage_times.hpp"
+#include "spectrace/core/stopwatch.hpp"
+#include "spectrace/plan/memory.hpp"
+#include "spectrace/results/record_fit.hpp"
+#include "spectrace/store/journal.hpp"
+#include "spectrace/work/collector.hpp"
+#include "spectrace/work/part_signature.hpp"
+#include "spectrace/work/pass.hpp"
+#include "spectrace/work/preparation.hpp"
+#include "spectrace/work/run_info.hpp"
+
+namespace spectrace {
+
+/// A model that this rank works on.
+struct Worker::Opened {
+  Opened(const RunContext& context, std::size_t index)
+      : number(index),
+        preparation(Preparation::read(context, context.job.models[index])),
+        model(with_kind(ErrorKind::model, [&] { return open_model_folder(preparation.folder, context.io); })),
+        plan(plan_of(context.job, model, std::move(preparation.sets), preparation.analyses)),
+        journal(journal_folder(context.job, context.job.models[index]), context.rank),
+        stream(model, context.job.compute.dtype, context.job.slicing, context.device),
+        on_device(device_memory_need(model.description, plan, context.job.compute.dtype, context.device)) {}
+
+  /// Notes in the record which bytes it was made of: what was read is what is identified. What is noted already, by
+  /// those who had the batch before, stays.
+  void sign(Record& record, const std::vector<std::string>& tensors, bool whole) {
+    auto& names = record.texts["tensors"];
+    auto& digests = record.texts["digests"];
+    const std::set<std::string> there(names.begin(), names.end());
+    for (const auto& tensor : tensors) {
+      if (there.contains(tensor)) continue;
+      const TensorInfo& info = *model.store.find(tensor);
+      // Rows of an embedding were picked out; the rest of the tensor is read once for its digest.
+      const auto digest = whole ? model.store.read_digest(info) : model.store.digest(info);
+      if (!digest) continue;
+      names.push_back(tensor);
+      digests.push_back(*digest);
+    }
+    record.texts["fingerprint"] = {model.store.fingerprint()};
+  }
+
+  const std::vector<std::string>& tensors(const Unit& unit) {
+    const bool is_prompts = unit.kind == UnitKind::prompts;
+    if (!is_prompts) return scratch = tensors_of(model.description, unit);
+    if (of_prompts.empty()) of_prompts = tensors_of(model.description, unit);
+    return of_prompts;
+  }
+
+  std::size_t number;
+  Preparation preparation;
+  OpenModel model;
+  ModelPlan plan;
+  JournalWriter journal;
+  LayerStream stream;
+  DeviceNeed on_device;
+  std::vector<std::string> of_prompts, scratch;  // names of tensors
+};
+
+Worker::Worker(RunContext& context) : context_(context) {}
+Worker::~Worker() = default;
+
+Json Worker::run(const Order& order) {
+  context_.device.make_current();
+  const Stopwatch watch;
+  Json report = carry_out(order);
+  context_.busy_s.store(context_.busy_s.load() + watch.elapsed_s());
+  return report;
+}
+
+Json Worker::carry_out(const Order& order) {
+  const Assignment& assignment = order.assignment;
+  switch (assignment.step) {
+    case Step::open: {
+      const StageTimer timer(Stage::opening);
+      return open(assignment.model);
+    }
+    case Step::work: return work(assignment);
+    case Step::collect: {
+      const StageTimer timer(Stage::writing);
+      return collect(order);
+    }
+  }
+  return {};
+}
+
+Worker::Opened& Worker::opened(std::size_t model) {
+  if (!opened_ || opened_->number != model) {
+    opened_.reset();
+    const StageTimer timer(Stage::opening);
+    opened_ = std::make_unique<Opened>(context_, model);
+  }
+  return *opened_;
+}
+
+namespace {
+
+Json to_json(const std::vector<OpenUnit>& units) {
+  Json json = Json::array();
+  for (const auto& unit : units) json.push_back({unit.unit, unit.flops, unit.seconds, unit.is_undivided});
+  return json;
+}
+
+Json to_json(const Collection& collection) {
+  return {{"status", static_cast<int>(collection.outcome.status)},
+          {"error", collection.outcome.error},
+          {"rows", rows_to_json(collection.rows)},
+          {"again", to_json(collection.again)}};
+}
+
+/// Whether the assignment's batches are too many to be under way at once.
+bool needs_several_rounds(const RunContext& context, const OpenModel& model, const ModelPlan& plan,
+                          const Assignment& assignment, const PassOptions& options) {
+  std::int64_t bytes = 0;
+  for (const std::size_t unit : assignment.units)
+    if (plan.units[unit].kind == UnitKind::prompts)
+      bytes += bytes_under_way(model.description, plan, plan.units[unit], context.job.compute.dtype,
+                               context.job.beta.count, context.job.graph_eigenvalues);
+  return options.hidden_bytes_limit > 0 && bytes > options.hidden_bytes_limit;
+}
+
+/// Tells the checkpoint which rows of the embedding the assignment's batches need.
+void expect_rows(const RunContext& context, const OpenModel& model, const ModelPlan& plan,
+                 const Assignment& assignment) {
+  std::vector<std::int64_t> token_ids;
+  std::size_t longest = 0;
+  for (const std::size_t unit : assignment.units)
+    for (const std::size_t prompt : plan.units[unit].prompts) {
+      const auto& ids = plan.sets[plan.units[unit].set].prompts[prompt].token_ids;
+      token_ids.insert(token_ids.end(), ids.begin(), ids.end());
+      longest = std::max(longest, ids.size());
+    }
+  if (longest == 0) return;
+  expect_tokens(model.description, model.store, std::move(token_ids), static_cast<std::int64_t>(longest),
+                context.job.compute.dtype);
+}
+
+/// What is wrong with a model ends this model; what is wrong with the output folder, or our own mistake, the run.
+template <typename F>
+Json with_outcome(const RunContext& context, const ModelEntry& entry, F&& f) {
+  ModelOutcome outcome;
+  try {
+    return f();
+  } catch (const InputError& error) {
+    if (error.kind() == ErrorKind::io) throw;
+    outcome = {error.kind() == ErrorKind::usage ? ModelStatus::mismatch : ModelStatus::failed, error.what()};
+  } catch (const std::exception& error) {
+    outcome = {ModelStatus::failed, entry.name + ": " + error.what()};
+  }
+  Json json = to_json(unopened_model(context, entry, outcome));
+  json["units"] = Json::array();
+  json["complete"] = true;
+  return json;
+}
+
+/// Of a stage that cannot do its part: takes what comes, so that those before it are not kept waiting, and tells the
+/// next one that nothing will.
+void pass_by(RunContext& context, const Assignment& assignment) {
+  if (context.rank + 1 < assignment.first_rank + assignment.num_ranks) {
+    context.link.send(context.rank + 1, std::string());
+    context.link.flush();
+  }
+  if (context.rank == assignment.first_rank) return;
+  for (auto bytes = context.link.receive(context.rank - 1, /*wait=*/true); bytes && !bytes->empty();)
+    bytes = context.link.receive(context.rank - 1, /*wait=*/true);
+}
+
+}  // namespace
+
+Json Worker::open(std::size_t model) {
+  const ModelEntry& entry = context_.job.models[model];
+  return with_outcome(context_, entry, [&]() -> Json {
+    Opening opening = open_for_work(context_, entry);
+    if (opening.complete) {
+      Json json = to_json(finished_model(context_, entry, std::move(*opening.finished)));
+      json["units"] = Json::array();
+      json["complete"] = json["was_there"] = true;
+      return json;
+    }
+    return_freed_memory();
+    return {{"complete", false},
+            {"stages", opening.stages},
+            {"expected", {opening.expected_s, opening.expected_bytes, opening.is_calibrated}},
+            {"units", to_json(opening.units)},
+            {"num_journalled", opening.num_journalled},
+            {"journalled_flops", opening.journalled_flops}};
+  });
+}
+
+/// A rank's ends of the link to the stages before and after its own.
+class Worker::StageEnds {
+ public:
+  StageEnds(RunContext& context, Opened& opened, const LayerRange& layers)
+      : context_(context),
+        opened_(opened),
+        tensors_(tensors_of_layers(opened.model.description, layers.first, layers.last)) {}
+
+  bool send(std::size_t unit, BatchState state) {
+    // The next stage has not seen these tensors.
+    opened_.sign(state.record, tensors_, /*whole=*/true);
+    state.record.texts["batch"] = {std::to_string(unit), std::to_string(state.next_layer)};
+    return context_.link.send(context_.rank + 1, encode_record(state.record));
+  }
+
+  std::optional<PassEvents::Arrival> receive(bool wait) {
+    if (is_over_) return std::nullopt;
+    const auto bytes = context_.link.receive(context_.rank - 1, wait);
+    if (!bytes) return std::nullopt;
+    if (bytes->empty()) {
+      is_over_ = true;
+      return std::nullopt;
+    }
+    PassEvents::Arrival arrival{0, {0, decode_record(std::as_bytes(std::span(*bytes)))}};
+    auto& texts = arrival.state.record.texts;
+    arrival.unit = std::stoull(texts.at("batch").at(0));
+    arrival.state.next_layer = std::stoll(texts.at("batch").at(1));
+    texts.erase("batch");
+    return arrival;
+  }
+
+  /// No more will come.
+  void close() {
+    context_.link.send(context_.rank + 1, std::string());
+    context_.link.flush();
+  }
+
+ private:
+  RunContext& context_;
+  Opened& opened_;
+  std::vector<std::string> tensors_;
+  bool is_over_ = false;
+};
+
+Json Worker::work(const Assignment& assignment) {
+  const ModelEntry& entry = context_.job.models[assignment.model];
+  bool is_open = false;
+  Json json = with_outcome(context_, entry, [&]() -> Json {
+    opened(assignment.model);
+    is_open = true;
+    return {};
+  });
+  if (is_open) return work_on_opened(assignment);
+  // It could be opened before: its checkpoint has gone meanwhile, or is another one.
+  pass_by(context_, assignment);
+  json["stopped"] = false;
+  json["given_up"] = true;
+  return json;
+}
+
+Json Worker::work_on_opened(const Assignment& assignment) {
+  const Stopwatch watch;
+  Opened& opened = this->opened(assignment.model);
+  const Job& job = context_.job;
+  PassOptions options;
+  options.slicing = job.slicing;
+  const AnalysisChoice& analyses = opened.plan.analyses;
+  options.prompt_analyses = {analyses.attention, analyses.sheaf, analyses.residual, job.graph_eigenvalues,
+                             job.beta.values()};
+  options.hidden_bytes_limit = hidden_bytes_limit(job, opened.model.description, opened.plan, context_.memory_bytes);
+  options.memory_bytes = context_.memory_bytes;
+  options.layers_in_flight = layers_in_flight(job, opened.model.description, opened.plan, context_.memory_bytes);
+  options.stage = context_.rank - assignment.first_rank;
+  options.num_stages = assignment.num_ranks;
+  options.layers =
+      stage_layers(layer_costs(opened.model.description), options.num_stages)[static_cast<std::size_t>(options.stage)];
+  // Layers stay if they are passed again: by a later round, or in a later assignment.
+  std::int64_t may_stay = resident_bytes_limit(job, opened.model.description, opened.plan, context_.memory_bytes);
+  if (!context_.device.is_host())
+    may_stay =
+        std::min(may_stay, resident_bytes_limit(opened.on_device, options.hidden_bytes_limit, context_.device_bytes));
+  std::int64_t bytes = 0;
+  for (std::int64_t layer = options.layers.first; layer < options.layers.last; ++layer)
+    bytes += layer_size_bytes(opened.model.description, layer, job.compute.dtype);
+  options.layers_stay = bytes <= may_stay;
+  const bool are_passed_again = options.num_stages > 1 || !assignment.is_last ||
+                                needs_several_rounds(context_, opened.model, opened.plan, assignment, options);
+  opened.stream.may_keep(are_passed_again ? may_stay : 0);
+
+  context_.link.may_wait(2 * static_cast<std::size_t>(batch_totals(opened.plan.units, assignment.units).together()));
+
+  if (options.stage == 0) expect_rows(context_, opened.model, opened.plan, assignment);
+
+  RankReport report;
+  const std::uint64_t read_before = opened.model.store.bytes_read();
+  const StageTimes times_before = stage_times();
+  PassEvents events;
+  events.on_done = [&](std::size_t index, Record record) {
+    const Unit& unit = opened.plan.units[index];
+    if (record.error.empty()) {
+      try {
+        opened.model.store.expect_unchanged();
+        opened.sign(record, opened.tensors(unit), /*whole=*/true);
+        if (is_part(unit, opened.model.description)) sign_part(record, opened.model, unit);
+      } catch (const InputError& error) {
+        record = Record();
+        record.error = error.what();
+      }
+    }
+    opened.journal.append(unit.key, record);
+    ++report.num_units;
+  };
+  events.on_progress = [&](double flops) { context_.add_flops(flops); };
+  events.stop_requested = [&] { return context_.stop.load(); };
+  events.on_state = [&](std::size_t index, BatchState state) {
+    const Unit& unit = opened.plan.units[index];
+    opened.sign(state.record, opened.tensors(unit), /*whole=*/false);
+    opened.journal.append(unit.key + "@" + std::to_string(state.next_layer), state.record);
+  };
+  events.find_state = [&](std::size_t index) -> std::optional<BatchState> {
+    const std::string& key = opened.plan.units[index].key;
+    const auto place = opened.preparation.states.find(key);
+    if (place == opened.preparation.states.end()) return std::nullopt;
+    try {
+      return BatchState{place->second.next_layer, read_journal_record(place->second.entry)};
+    } catch (const InputError& error) {
+      log_warning("{}; the batch begins anew", error.what());
+      return std::nullopt;
+    }
+  };
+  StageEnds ends(context_, opened, options.layers);
+  if (options.stage > 0) events.receive = [&](bool wait) { return ends.receive(wait); };
+  if (options.stage + 1 < options.num_stages)
+    events.send = [&](std::size_t unit, BatchState state) { return ends.send(unit, std::move(state)); };
+  report.stopped = !run_pass(opened.stream, opened.plan, assignment.units, options, events);
+  if (options.stage + 1 < options.num_stages) ends.close();
+  report.compute_s = watch.elapsed_s();
+  report.stages = stage_times() - times_before;
+  report.bytes_read = opened.model.store.bytes_read() - read_before;
+  context_.bytes_read += report.bytes_read;
+
+  Record note;
+  note.texts["report"] = {report.to_json(context_.rank, context_.num_threads, context_.device)};
+  opened.journal.append(fmt::format("{}{}/{}", kReportKey, context_.rank, std::random_device()()), note);
+  opened.journal.flush();
+  return {{"stopped", report.stopped},
+          {"compute_s", report.compute_s},
+          {"bytes_read", report.bytes_read},
+          {"journal_file", opened.journal.file_name()}};
+}
+
+Json Worker::collect(const Order& order) {
+  // Nothing of another model is kept in memory meanwhile.
+  opened_.reset();
+  return_freed_memory();
+  const ModelEntry& entry = context_.job.models[order.assignment.model];
+  return with_outcome(context_, entry, [&] { return to_json(collect_model(context_, entry, order.journal_files)); });
+}
+
+}  // namespace spectrace
