@@ -76,8 +76,8 @@ void find_long_prompts(const PreparedSet& set, const ModelDescription& model, Fi
 
 /// What surely does not fit into the rank that this process would be.
 void find_lack_of_memory(const Job& job, const OpenModel& model, std::vector<PreparedSet> sets, Findings& findings) {
-  const ModelPlan plan =
-      plan_model(model.description, job.analyses, std::move(sets), plan_options(job, model.config.json()));
+  const ModelPlan plan = plan_model(model.description, job.analyses, planned(std::move(sets), job.analyses),
+                                    plan_options(job, model.config.json()));
   const CertainNeed need(model.description, plan, job.compute.dtype);
   const std::int64_t limit = memory_limit_bytes(job, host_memory_bytes(), 1);
   std::set<std::string> found;
@@ -94,7 +94,8 @@ Findings check_model(const Job& job, const ModelEntry& entry) {
     if (job.analyses.any_of_prompts()) {
       sets = prepare_prompts(model, job.sets_of(entry));
       if (sets.empty())
-        findings.warnings.push_back("attention, sheaf and residual are not computed (the model has no prompt sets)");
+        findings.warnings.push_back(plain_list(job.analyses.of_prompts().names()) +
+                                    " are not computed (the model has no prompt sets)");
     }
     for (const auto& set : sets) {
       find_prompt_errors(set, findings);

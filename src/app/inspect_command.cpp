@@ -8,6 +8,7 @@
 #include "spectrace/model/adapter.hpp"
 #include "spectrace/model/forward.hpp"
 #include "spectrace/plan/cost.hpp"
+#include "spectrace/plan/memory.hpp"
 #include "spectrace/plan/open_model.hpp"
 #include "spectrace/text/tokenizer.hpp"
 
@@ -57,9 +58,7 @@ Json norms(const ModelDescription& model) {
           {"where", found}};
 }
 
-constexpr double kLibraryBytes = 400.0 * (1 << 20);  // libtorch, MPI, HDF5 and the program itself
-
-/// Bytes that one rank needs: the libraries, the largest layer with what its reading takes for a while, and work on
+/// Bytes that one rank needs: the program, the largest layer with what its reading takes for a while, and work on
 /// prompts of 2048 tokens in all.
 Json memory_needed(const ModelDescription& model) {
   Json needed;
@@ -67,7 +66,7 @@ Json memory_needed(const ModelDescription& model) {
     std::int64_t layer = 0;
     for (std::int64_t l = 0; l < model.num_layers; ++l) layer = std::max(layer, layer_size_bytes(model, l, type));
     const auto work = block_workspace_bytes(model, 2048, 512, type, /*is_observed=*/true);
-    const auto total = static_cast<std::int64_t>(kLibraryBytes + 1.5 * static_cast<double>(layer)) + work;
+    const auto total = kProgramBytes + layer * 3 / 2 + work;
     needed[name(type)] = {{"largest_layer_bytes", layer}, {"work_bytes_2048_tokens", work}, {"total_bytes", total}};
   }
   return needed;

@@ -38,7 +38,8 @@ PlannedModel plan_one(const Job& job, const ModelEntry& entry, int ranks_on_host
   const ModelDescription& d = model.description;
   std::vector<PreparedSet> sets;
   if (job.analyses.any_of_prompts()) sets = prepare_prompts(model, job.sets_of(entry));
-  ModelPlan plan = plan_model(d, job.analyses, std::move(sets), plan_options(job, model.config.json()));
+  ModelPlan plan =
+      plan_model(d, job.analyses, spectrace::planned(std::move(sets), job.analyses), plan_options(job, model.config.json()));
   const std::int64_t limit = memory_limit_bytes(job, host_memory_bytes(), ranks_on_host);
   planned.need = memory_need(d, plan, job);
   if (const Device device = planned_device(job); !device.is_host())

@@ -15,6 +15,13 @@
 namespace spectrace {
 namespace {
 
+thread_local int tasks_around = 0;  // those that this thread is inside of
+
+struct InTask {
+  InTask() { ++tasks_around; }
+  ~InTask() { --tasks_around; }
+};
+
 /// One loop being worked on: tasks are handed out by an atomic counter.
 struct Loop {
   Loop(std::int64_t num, const std::function<void(std::int64_t)>& what) : num_tasks(num), task(&what) {}
@@ -32,6 +39,7 @@ struct Loop {
   void work() {
     for (std::int64_t i = next.fetch_add(1); i < num_tasks; i = next.fetch_add(1)) {
       try {
+        const InTask here;
         (*task)(i);
       } catch (...) {
         const std::lock_guard lock(mutex);
@@ -136,6 +144,8 @@ void set_num_threads(int num_threads) { pool().resize(std::max(1, num_threads));
 int num_threads() { return pool().size(); }
 void set_worker_start(std::function<void()> start) { pool().set_start(std::move(start)); }
 
+bool is_in_task() { return tasks_around > 0; }
+
 SideThread::~SideThread() {
   {
     const std::lock_guard lock(mutex_);
@@ -191,6 +201,7 @@ void parallel_for(std::int64_t num_tasks, const std::function<void(std::int64_t)
     std::exception_ptr error;
     for (std::int64_t i = 0; i < num_tasks; ++i) {
       try {
+        const InTask here;
         task(i);
       } catch (...) {
         if (!error) error = std::current_exception();

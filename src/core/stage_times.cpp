@@ -1,7 +1,11 @@
 #include "spectrace/core/stage_times.hpp"
 
+#include <algorithm>
+#include <deque>
 #include <mutex>
+#include <string>
 
+#include "spectrace/core/error.hpp"
 #include "spectrace/core/parallel.hpp"
 
 namespace spectrace {
@@ -25,20 +29,36 @@ double seconds_between(std::chrono::steady_clock::time_point from, std::chrono::
 
 }  // namespace
 
+namespace {
+
+/// Names of stages, in their order; those of a set that only grows keep their place in memory.
+struct Names {
+  std::mutex mutex;
+  std::deque<std::string> names = {"opening",       "reading", "embedding", "forward", "statistics",
+                                   "value spectra", "writing", "exchange"};
+};
+
+Names& stage_names() {
+  static Names instance;
+  return instance;
+}
+
+}  // namespace
+
 const char* name(Stage stage) {
-  switch (stage) {
-    case Stage::opening: return "opening";
-    case Stage::reading: return "reading";
-    case Stage::embedding: return "embedding";
-    case Stage::forward: return "forward";
-    case Stage::statistics: return "statistics";
-    case Stage::matrices: return "matrices";
-    case Stage::heads: return "heads";
-    case Stage::unembedding: return "unembedding";
-    case Stage::writing: return "writing";
-    case Stage::exchange: return "exchange";
-  }
-  return "";
+  const std::lock_guard lock(stage_names().mutex);
+  const auto& names = stage_names().names;
+  const auto place = static_cast<std::size_t>(stage);
+  return place < names.size() ? names[place].c_str() : "";
+}
+
+Stage stage_named(const std::string& name) {
+  const std::lock_guard lock(stage_names().mutex);
+  auto& names = stage_names().names;
+  const auto place = static_cast<std::size_t>(std::find(names.begin(), names.end(), name) - names.begin());
+  if (place == names.size()) names.push_back(name);
+  SPECTRACE_ASSERT(place < kNumStages);
+  return static_cast<Stage>(place);
 }
 
 StageTimes StageTimes::operator-(const StageTimes& before) const {
@@ -84,11 +104,17 @@ void count_bytes(Stage stage, std::uint64_t bytes) {
   totals().times.bytes[static_cast<std::size_t>(stage)] += bytes;
 }
 
-void move_task_time(Stage from, Stage to, double seconds) {
-  const double share = seconds / num_threads();
+TaskStageTimer::TaskStageTimer(Stage loop, Stage stage)
+    : loop_(loop), stage_(stage), since_(std::chrono::steady_clock::now()) {
+  if (!is_in_task()) timer_.emplace(stage);
+}
+
+TaskStageTimer::~TaskStageTimer() {
+  if (timer_) return;
+  const double share = seconds_between(since_, std::chrono::steady_clock::now()) / num_threads();
   const std::lock_guard lock(totals().mutex);
-  totals().times.seconds_of(from) -= share;
-  totals().times.seconds_of(to) += share;
+  totals().times.seconds_of(loop_) -= share;
+  totals().times.seconds_of(stage_) += share;
 }
 
 }  // namespace spectrace

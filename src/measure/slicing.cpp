@@ -1,6 +1,7 @@
 #include "spectrace/measure/slicing.hpp"
 
 #include <algorithm>
+#include <array>
 
 #include "spectrace/core/error.hpp"
 
@@ -8,11 +9,17 @@ namespace spectrace {
 namespace {
 
 /// The fused matrix of NeoX and BLOOM as it is stored: rows [head, {q, k, v}, d].
-Tensor stored_fused_qkv(const ModelDescription& model, const AttentionWeights& weights) {
+Tensor stored_fused_qkv(const ModelDescription& model, const LayerMatrices& matrices) {
   const auto heads = model.num_heads, d = model.head_dim, hidden = model.hidden_size;
-  const auto per_head = [&](const Tensor& w) { return w.reshape({heads, 1, d, hidden}); };
-  return at::cat({per_head(weights.w_q), per_head(weights.w_k), per_head(weights.w_v)}, 1)
+  const auto per_head = [&](MatrixRole role) { return matrices.at(role).reshape({heads, 1, d, hidden}); };
+  return at::cat({per_head(MatrixRole::w_q), per_head(MatrixRole::w_k), per_head(MatrixRole::w_v)}, 1)
       .reshape({3 * heads * d, hidden});
+}
+
+constexpr std::array kFusedRoles = {MatrixRole::w_q, MatrixRole::w_k, MatrixRole::w_v};
+
+bool is_cut_in_thirds(const ModelDescription& model, Slicing slicing) {
+  return slicing != Slicing::correct && model.fused_qkv_per_head;
 }
 
 }  // namespace
@@ -39,26 +46,45 @@ Tensor rounded(const Tensor& weights, Slicing slicing) {
   return weights.to(at::kHalf).to(weights.scalar_type());
 }
 
-SlicedWeights slice_weights(const ModelDescription& model, const AttentionWeights& weights, Slicing slicing) {
-  SlicedWeights sliced;
-  sliced.matrices = {weights.w_q, weights.w_k, weights.w_v, weights.w_o};
-  if (slicing != Slicing::correct && model.fused_qkv_per_head) {
-    const Tensor fused = stored_fused_qkv(model, weights);
+MatrixRoles roles_to_slice(const ModelDescription& model, const MatrixRoles& roles, Slicing slicing) {
+  MatrixRoles all = roles;
+  const auto has = [&](MatrixRole role) { return std::find(all.begin(), all.end(), role) != all.end(); };
+  if (is_cut_in_thirds(model, slicing) && std::any_of(kFusedRoles.begin(), kFusedRoles.end(), has))
+    for (const MatrixRole role : kFusedRoles)
+      if (!has(role)) all.push_back(role);
+  return all;
+}
+
+LayerMatrices slice_matrices(const ModelDescription& model, const LayerMatrices& matrices, Slicing slicing) {
+  LayerMatrices sliced = matrices;
+  if (is_cut_in_thirds(model, slicing) && matrices.has(MatrixRole::w_v)) {
+    const Tensor fused = stored_fused_qkv(model, matrices);
     const std::int64_t third = fused.size(0) / 3;
-    for (int i = 0; i < 3; ++i) sliced.matrices[static_cast<std::size_t>(i)] = fused.narrow(0, i * third, third);
+    std::int64_t first = 0;
+    for (const MatrixRole role : kFusedRoles) {
+      sliced.set(role, fused.narrow(0, first, third));
+      first += third;
+    }
   }
-  for (Tensor& matrix : sliced.matrices) matrix = rounded(matrix, slicing);
+  for (std::size_t role = 0; role < kNumMatrixRoles; ++role)
+    if (const auto which = static_cast<MatrixRole>(role); sliced.has(which))
+      sliced.set(which, rounded(sliced.at(which), slicing));
+  return sliced;
+}
+
+std::vector<RowRange> value_rows(const ModelDescription& model, const Tensor& sliced_w_v, Slicing slicing) {
+  std::vector<RowRange> of_heads;
   for (std::int64_t h = 0; h < model.num_heads; ++h) {
     if (slicing == Slicing::correct) {
       const auto group = static_cast<std::int64_t>(model.kv_head_of(QueryHead{h}));
-      sliced.value_rows.push_back({group * model.head_dim, model.head_dim});
+      of_heads.push_back({group * model.head_dim, model.head_dim});
     } else {
-      const std::int64_t height = model.hidden_size / model.num_heads, rows = sliced.matrices[2].size(0);
+      const std::int64_t height = model.hidden_size / model.num_heads, rows = sliced_w_v.size(0);
       const std::int64_t first = std::min(h * height, rows);
-      sliced.value_rows.push_back({first, std::min(height, rows - first)});
+      of_heads.push_back({first, std::min(height, rows - first)});
     }
   }
-  return sliced;
+  return of_heads;
 }
 
 std::int64_t head_index_size(const ModelDescription& model, Slicing slicing) {

@@ -43,6 +43,26 @@ std::int64_t heads_seen(const Device& device, std::int64_t num_heads) {
   return device.is_host() ? long_attention_heads(num_heads, num_threads()) : num_heads;
 }
 
+/// What is seen of the scores of some heads of a prompt.
+struct RowScores {
+  Tensor max, log_sum_exp;  // [heads, n] or undefined
+
+  RowScores() = default;
+  RowScores(std::int64_t num_heads, std::int64_t num_tokens, const at::TensorOptions& options)
+      : max(at::empty({num_heads, num_tokens}, options)),
+        log_sum_exp(at::empty({num_heads, num_tokens}, options.dtype(at::kDouble))) {}
+
+  /// Of the rows [first_row, …) of the heads [first_head, …). @pre scores is [heads, rows, keys].
+  void see(const Tensor& scores, std::int64_t first_head, std::int64_t first_row) const {
+    if (!max.defined()) return;
+    const auto place = [&](const Tensor& all) {
+      return all.narrow(0, first_head, scores.size(0)).narrow(1, first_row, scores.size(1));
+    };
+    place(max).copy_(scores.amax(-1));
+    place(log_sum_exp).copy_(scores.to(at::kDouble).logsumexp(-1));
+  }
+};
+
 class AttentionTask {
  public:
   AttentionTask(const AttentionSpec& spec, const Pieces& pieces, BatchInBlock& batch, std::int64_t longest)
@@ -71,9 +91,11 @@ class AttentionTask {
     const Tensor a = at::empty({num_heads_, prompt.count, prompt.count}, projections_.queries.options());
     // Without grouped queries all heads are one batched product; with them, the heads of a group share their keys.
     const std::int64_t step = heads_per_group_ == 1 ? num_heads_ : heads_together();
+    const RowScores scores = scores_of(num_heads_, prompt);
     for (std::int64_t head = 0; head < num_heads_; head += step)
-      attend_part(prompt, head, step, 0, prompt.count, a.narrow(0, head, step));
-    if (observe_) observe_(prompt.prompt, 0, a);
+      attend_part(prompt, head, step, 0, prompt.count, a.narrow(0, head, step),
+                  [&](const Tensor& part) { scores.see(part, head, 0); });
+    show(prompt, 0, a, scores);
   }
 
   /// A long prompt: tasks of one head (or all) and some rows each. Whole matrices are held only if someone looks, and
@@ -85,16 +107,27 @@ class AttentionTask {
     for (std::int64_t head = 0; head < num_heads_; head += at_once) {
       const std::int64_t heads = std::min(at_once, num_heads_ - head);
       const Tensor a = observe_ ? seen.narrow(0, 0, heads) : Tensor();
-      attend_heads(prompt, head, heads, a);
-      if (observe_) observe_(prompt.prompt, head, a);
+      const RowScores scores = scores_of(heads, prompt);
+      attend_heads(prompt, head, heads, a, scores);
+      show(prompt, head, a, scores);
     }
   }
 
  private:
   std::int64_t heads_together() const { return pieces_.all_heads ? num_heads_ : heads_per_group_; }
 
+  RowScores scores_of(std::int64_t num_heads, const PromptRows& prompt) const {
+    return batch_.observe_scores ? RowScores(num_heads, prompt.count, projections_.queries.options()) : RowScores();
+  }
+
+  void show(const PromptRows& prompt, std::int64_t first_head, const Tensor& a, const RowScores& scores) const {
+    if (batch_.observe_scores) batch_.observe_scores(prompt.prompt, first_head, scores.max, scores.log_sum_exp);
+    if (observe_) observe_(prompt.prompt, first_head, a);
+  }
+
   /// Heads [head, head + num_heads) of a long prompt; `a`, [num_heads, n, n], takes their attention if it is defined.
-  void attend_heads(const PromptRows& prompt, std::int64_t head, std::int64_t num_heads, const Tensor& a) const {
+  void attend_heads(const PromptRows& prompt, std::int64_t head, std::int64_t num_heads, const Tensor& a,
+                    const RowScores& scores) const {
     const std::int64_t most = pieces_.attention_rows, num_blocks = (prompt.count + most - 1) / most;
     const std::int64_t heads = pieces_.all_heads ? num_heads : 1;  // of a product
     device_.for_tasks(num_heads / heads * num_blocks, [&](std::int64_t task) {
@@ -102,7 +135,8 @@ class AttentionTask {
       const std::int64_t begin = task / num_blocks * heads, first = task % num_blocks * most;
       const std::int64_t rows = std::min(most, prompt.count - first), num_keys = first + rows;
       const Tensor part = at::empty({heads, rows, num_keys}, projections_.queries.options());
-      attend_part(prompt, head + begin, heads, first, rows, part);
+      attend_part(prompt, head + begin, heads, first, rows, part,
+                  [&](const Tensor& of_part) { scores.see(of_part, begin, first); });
       if (!a.defined()) return;
       const Tensor whole_rows = a.narrow(0, begin, heads).narrow(1, first, rows);
       whole_rows.narrow(2, 0, num_keys).copy_(part);
@@ -112,8 +146,10 @@ class AttentionTask {
 
   /// Heads [head, head + num_heads) of the rows [first, first + count) of a prompt, against all keys up to the last
   /// row: leaves softmax in `a`, [num_heads, count, first + count], and the output in the place of the queries.
+  /// see_scores is shown what enters the softmax, in `a`.
+  template <typename SeeScores>
   void attend_part(const PromptRows& prompt, std::int64_t head, std::int64_t num_heads, std::int64_t first,
-                   std::int64_t count, Tensor a) const {
+                   std::int64_t count, Tensor a, const SeeScores& see_scores) const {
     const std::int64_t num_keys = first + count, group = head / heads_per_group_;
     const std::int64_t num_groups = std::max<std::int64_t>(1, num_heads / heads_per_group_);
     const auto heads_first = [](const Tensor& x, std::int64_t row, std::int64_t rows, std::int64_t h, std::int64_t n) {
@@ -130,6 +166,7 @@ class AttentionTask {
     };
     const Tensor keys = of_heads(projections_.keys), values = of_heads(projections_.values);
     score(queries, keys, mask_.narrow(0, first, count).narrow(1, 0, num_keys), head, a);
+    see_scores(a);
     at::_softmax_out(a, a, -1, /*half_to_float=*/false);
     at::bmm_out(queries, a, values);
   }

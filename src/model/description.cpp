@@ -1,7 +1,8 @@
 #include "spectrace/model/description.hpp"
 
 #include <numeric>
-#include <set>
+
+#include "spectrace/model/layer_parts.hpp"
 
 namespace spectrace {
 namespace {
@@ -49,13 +50,9 @@ std::vector<const TensorSource*> ModelDescription::all_sources() const {
   collector.add(embedding.norm);
   collector.add(embedding.project_in);
   for (const LayerSources& layer : layers) {
-    for (const auto* linear : {&layer.w_q, &layer.w_k, &layer.w_v, &layer.w_o}) collector.add(*linear);
-    for (const auto* norm : {&layer.query_norm, &layer.key_norm, &layer.attention_input_norm,
-                             &layer.attention_output_norm, &layer.mlp_input_norm, &layer.mlp_output_norm})
-      collector.add(*norm);
-    collector.add(layer.mlp_gate);
-    collector.add(layer.mlp_up);
-    collector.add(layer.mlp_down);
+    for_each_part(
+        layer, [&](MatrixRole, const LinearSource& linear) { collector.add(linear); },
+        [&](const std::optional<NormSource>& norm) { collector.add(norm); });
   }
   collector.add(embedding.final_norm);
   collector.add(embedding.project_out);

@@ -19,13 +19,11 @@ ComputeType compute_type(const Tensor& tensor) {
   return tensor.scalar_type() == at::kDouble ? ComputeType::float64 : ComputeType::float32;
 }
 
-std::int64_t element_bytes(ComputeType type) { return type == ComputeType::float64 ? 8 : 4; }
-
 /// What the block holds of one row beside the projections.
 std::int64_t work_bytes_per_row(const ModelDescription& model, ComputeType type) {
   const bool two_inner = model.block.gated_mlp || model.block.activation == Activation::gelu_tanh_short;
   return (4 * model.hidden_size + model.num_heads * model.head_dim + (two_inner ? 2 : 1) * model.intermediate_size) *
-         element_bytes(type);
+         element_size_bytes(type);
 }
 
 constexpr std::int64_t kLongAttentionEntries = std::int64_t{1} << 22;
@@ -225,7 +223,7 @@ void run_block(const ModelDescription& model, std::int64_t layer, const LayerWei
 
 void run_block(const ModelDescription& model, std::int64_t layer, const LayerWeights& weights, const TokenBatch& batch,
                Tensor& hidden, const AttentionObserver& observe) {
-  BlockBatch one{&batch, hidden, observe, nullptr};
+  BlockBatch one{.tokens = &batch, .hidden = hidden, .observe = observe};
   run_block(model, layer, weights, std::span(&one, 1));
   if (one.error) std::rethrow_exception(one.error);
 }
@@ -273,7 +271,7 @@ std::int64_t long_attention_heads(std::int64_t num_heads, int num_threads) {
 
 std::int64_t block_workspace_bytes(const ModelDescription& model, std::int64_t num_tokens, std::int64_t longest_prompt,
                                    ComputeType type, bool is_observed, const Device& device) {
-  const std::int64_t element = element_bytes(type);
+  const std::int64_t element = element_size_bytes(type);
   const Pieces cut = pieces_on(device, model, type);
   const std::int64_t queries = model.num_heads * model.head_dim, keys = model.num_kv_heads * model.head_dim;
   std::int64_t rotary_dim = 0;

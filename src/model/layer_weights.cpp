@@ -2,21 +2,21 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "device_copies.hpp"
+#include "spectrace/core/error.hpp"
 #include "weight_reader.hpp"
 
 namespace spectrace {
 
 Tensor WeightReader::read(const TensorSource& source) {
-  if (source.tensor != last_name_) {
-    last_ = read_stored(source.tensor);
-    last_name_ = source.tensor;
-  }
-  Tensor tensor = source.transposed ? last_.t() : last_;
+  Last& last = source.shape.size() > 1 ? last_matrix_ : last_vector_;
+  if (source.tensor != last.name) last = {source.tensor, read_stored(source.tensor)};
+  Tensor tensor = source.transposed ? last.tensor.t() : last.tensor;
   if (!source.stacked.empty()) {
     std::vector<Tensor> rows = {tensor};
     for (const auto& name : source.stacked) rows.push_back(read_stored(name));
@@ -51,51 +51,37 @@ Norm WeightReader::read(const NormSource& source) {
 
 namespace {
 
-/// In float32; nothing if a value is too large for it: reading it says which.
-std::optional<Tensor> as_float32(const Tensor& matrix) {
-  Tensor converted = matrix.to(at::kFloat);
+/// In a narrower type; nothing if a value is too large for it: reading it says which.
+std::optional<Tensor> narrowed(const Tensor& matrix, ComputeType type) {
+  Tensor converted = matrix.to(scalar_type(type));
   if (!at::isfinite(converted).all().item<bool>()) return std::nullopt;
   return converted;
 }
 
 }  // namespace
 
+const Tensor& LayerMatrices::at(MatrixRole role) const {
+  SPECTRACE_ASSERT(has(role));
+  return matrices_[static_cast<std::size_t>(role)];
+}
+
 LayerWeights read_layer(const ModelDescription& model, const TensorStore& store, std::int64_t layer, ComputeType type,
-                        const AttentionWeights* read_already, Widening widening) {
+                        const LayerMatrices* wide, Widening widening) {
   const LayerSources& sources = model.layers.at(static_cast<std::size_t>(layer));
   WeightReader reader(store, type, widening);
   LayerWeights weights;
-  // Weights first, then biases: a fused matrix is read once for all its parts.
-  const std::pair<Linear*, const LinearSource*> projections[] = {
-      {&weights.w_q, &sources.w_q}, {&weights.w_k, &sources.w_k}, {&weights.w_v, &sources.w_v}};
-  const auto matrix = [&](const Tensor* already, const TensorSource& source) {
+  const auto read = [&](MatrixRole role, const LinearSource& source) {
+    Linear linear;
     std::optional<Tensor> converted;
-    if (already != nullptr) converted = as_float32(*already);
-    return converted ? *converted : reader.read(source);
+    if (wide != nullptr && wide->has(role)) converted = narrowed(wide->at(role), type);
+    linear.weight = converted ? *converted : reader.read(source.weight);
+    if (source.bias) linear.bias = reader.read(*source.bias);
+    return linear;
   };
-  const AttentionWeights* const there = read_already;
-  weights.w_q.weight = matrix(there ? &there->w_q : nullptr, sources.w_q.weight);
-  weights.w_k.weight = matrix(there ? &there->w_k : nullptr, sources.w_k.weight);
-  weights.w_v.weight = matrix(there ? &there->w_v : nullptr, sources.w_v.weight);
-  for (const auto& [linear, source] : projections)
-    if (source->bias) linear->bias = reader.read(*source->bias);
-  weights.w_o.weight = matrix(there ? &there->w_o : nullptr, sources.w_o.weight);
-  if (sources.w_o.bias) weights.w_o.bias = reader.read(*sources.w_o.bias);
-  weights.query_norm = reader.read_optional(sources.query_norm);
-  weights.key_norm = reader.read_optional(sources.key_norm);
-  weights.attention_input_norm = reader.read_optional(sources.attention_input_norm);
-  weights.attention_output_norm = reader.read_optional(sources.attention_output_norm);
-  weights.mlp_input_norm = reader.read_optional(sources.mlp_input_norm);
-  weights.mlp_output_norm = reader.read_optional(sources.mlp_output_norm);
-  if (sources.mlp_gate) {
-    weights.mlp_gate.emplace().weight = reader.read(sources.mlp_gate->weight);
-    weights.mlp_up.weight = reader.read(sources.mlp_up.weight);
-    if (sources.mlp_gate->bias) weights.mlp_gate->bias = reader.read(*sources.mlp_gate->bias);
-    if (sources.mlp_up.bias) weights.mlp_up.bias = reader.read(*sources.mlp_up.bias);
-  } else {
-    weights.mlp_up = reader.read(sources.mlp_up);
-  }
-  weights.mlp_down = reader.read(sources.mlp_down);
+  for_each_part(
+      sources, weights,
+      [&](MatrixRole role, const LinearSource& source, Linear& linear) { linear = read(role, source); },
+      [&](const std::optional<NormSource>& source, std::optional<Norm>& norm) { norm = reader.read_optional(source); });
   return weights;
 }
 
@@ -112,54 +98,48 @@ Tensor DeviceCopies::of(const Tensor& host) {
 LayerWeights on_device(const LayerWeights& host, const Device& device, ComputeType type) {
   DeviceCopies copies(device, type);
   LayerWeights there;
-  there.w_q = copies.of(host.w_q);
-  there.w_k = copies.of(host.w_k);
-  there.w_v = copies.of(host.w_v);
-  there.w_o = copies.of(host.w_o);
-  there.query_norm = copies.of(host.query_norm);
-  there.key_norm = copies.of(host.key_norm);
-  there.attention_input_norm = copies.of(host.attention_input_norm);
-  there.attention_output_norm = copies.of(host.attention_output_norm);
-  there.mlp_input_norm = copies.of(host.mlp_input_norm);
-  there.mlp_output_norm = copies.of(host.mlp_output_norm);
-  there.mlp_gate = copies.of(host.mlp_gate);
-  there.mlp_up = copies.of(host.mlp_up);
-  there.mlp_down = copies.of(host.mlp_down);
+  for_each_part(
+      host, there, [&](MatrixRole, const Linear& from, Linear& to) { to = copies.of(from); },
+      [&](const std::optional<Norm>& from, std::optional<Norm>& to) { to = copies.of(from); });
   return there;
 }
 
-AttentionWeights widened(const AttentionWeights& read, ComputeType type) {
+LayerMatrices widened(const LayerMatrices& read, ComputeType type) {
   DeviceCopies copies(Device::cpu(), type);
-  return {copies.of(read.w_q), copies.of(read.w_k), copies.of(read.w_v), copies.of(read.w_o)};
+  LayerMatrices wide;
+  for (std::size_t role = 0; role < kNumMatrixRoles; ++role)
+    if (const auto which = static_cast<MatrixRole>(role); read.has(which)) wide.set(which, copies.of(read.at(which)));
+  return wide;
 }
 
-AttentionWeights read_attention_weights(const ModelDescription& model, const TensorStore& store, std::int64_t layer,
-                                        ComputeType type) {
+ReadMatrices read_matrices(const ModelDescription& model, const TensorStore& store, std::int64_t layer,
+                           const MatrixRoles& roles, ComputeType type) {
   const LayerSources& sources = model.layers.at(static_cast<std::size_t>(layer));
   WeightReader reader(store, type);
-  AttentionWeights weights;
-  weights.w_q = reader.read(sources.w_q.weight);
-  weights.w_k = reader.read(sources.w_k.weight);
-  weights.w_v = reader.read(sources.w_v.weight);
-  weights.w_o = reader.read(sources.w_o.weight);
-  return weights;
+  ReadMatrices read;
+  for (const MatrixRole role : roles) {
+    try {
+      read.matrices.set(role, reader.read(source_of(sources, role).weight));
+    } catch (...) {
+      read.errors.emplace(role, std::current_exception());
+    }
+  }
+  return read;
 }
 
-AttentionWeights attention_weights(const LayerWeights& layer) {
-  return {layer.w_q.weight, layer.w_k.weight, layer.w_v.weight, layer.w_o.weight};
+LayerMatrices matrices_of(const LayerWeights& layer, const MatrixRoles& roles) {
+  LayerMatrices matrices;
+  for_each_part(
+      layer,
+      [&](MatrixRole role, const Linear& linear) {
+        if (std::find(roles.begin(), roles.end(), role) != roles.end()) matrices.set(role, linear.weight);
+      },
+      [](const auto&) {});
+  return matrices;
 }
 
 std::int64_t layer_size_bytes(const ModelDescription& model, std::int64_t layer, ComputeType type) {
-  ModelDescription one;
-  one.layers.push_back(model.layers.at(static_cast<std::size_t>(layer)));
-  std::int64_t elements = 0;
-  for (const TensorSource* source : one.all_sources()) {
-    if (source->tensor.empty()) continue;  // the embedding that `one` has not
-    std::int64_t product = 1;
-    for (const std::int64_t size : source->canonical_shape()) product *= size;
-    elements += product;
-  }
-  return elements * (type == ComputeType::float64 ? 8 : 4);
+  return num_elements(model.layers.at(static_cast<std::size_t>(layer))) * element_size_bytes(type);
 }
 
 }  // namespace spectrace

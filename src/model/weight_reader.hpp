@@ -7,7 +7,8 @@
 
 namespace spectrace {
 
-/// Reads sources in canonical form. The tensor read last is kept, so that q, k and v are views of one fused tensor.
+/// Reads sources in canonical form. The matrix and the vector that were read last are kept, so that q, k and v are
+/// views of one fused tensor.
 class WeightReader {
  public:
   WeightReader(const TensorStore& store, ComputeType type, Widening widening = Widening::here)
@@ -26,8 +27,11 @@ class WeightReader {
   const TensorStore& store_;
   const ComputeType type_;
   const Widening widening_;
-  std::string last_name_;
-  Tensor last_;
+  struct Last {
+    std::string name;
+    Tensor tensor;
+  };
+  Last last_matrix_, last_vector_;
 };
 
 }  // namespace spectrace

@@ -7,11 +7,9 @@
 #include "spectrace/core/stopwatch.hpp"
 #include "spectrace/measure/prompts.hpp"
 #include "spectrace/measure/slicing.hpp"
-#include "spectrace/measure/weight_spectra.hpp"
 #include "spectrace/model/forward.hpp"
 #include "spectrace/numerics/singular_values.hpp"
 #include "spectrace/numerics/spectral_summary.hpp"
-#include "spectrace/plan/cost.hpp"
 #include "spectrace/plan/memory.hpp"
 
 namespace spectrace {
@@ -35,7 +33,7 @@ double seconds_of(const F& f) {
 const Unit* middle_batch(const ModelPlan& plan) {
   std::vector<const Unit*> batches;
   for (const auto& unit : plan.units)
-    if (unit.kind == UnitKind::prompts) batches.push_back(&unit);
+    if (unit.of_batch() != nullptr) batches.push_back(&unit);
   if (batches.empty()) return nullptr;
   const auto middle = batches.begin() + static_cast<std::ptrdiff_t>(batches.size() / 2);
   std::nth_element(batches.begin(), middle, batches.end(),
@@ -45,26 +43,56 @@ const Unit* middle_batch(const ModelPlan& plan) {
 
 double prompts_rate(const OpenModel& model, const ModelPlan& plan, const Job& job, const Unit& unit, std::int64_t layer,
                     const LayerWeights& weights, const std::vector<ValueSpectrum>& values) {
-  const TokenBatch batch = batch_of(plan, unit);
-  const Tensor first = embed(model.description, model.store, batch, job.compute.dtype).hidden;
+  const TokenBatch tokens = batch_of(plan, *unit.of_batch());
+  const Tensor first = embed(model.description, model.store, tokens, job.compute.dtype).hidden;
   const double seconds = seconds_of([&] {
-    const AnalysisChoice& a = plan.analyses;
-    PromptMeasurement measurement(model.description, batch,
-                                  {a.attention, a.sheaf, a.residual, job.graph_eigenvalues, job.beta.values()});
-    Tensor hidden = first.clone();
-    AttentionObserver observe;
-    if (measurement.needs_attention())
-      observe = [&](std::int64_t prompt, std::int64_t first_head, const Tensor& attention) {
+    PromptMeasurement measurement(model.description, tokens, plan.sets[unit.of_batch()->set].analyses);
+    BlockBatch batch{.tokens = &tokens, .hidden = first.clone()};
+    if (measurement.wants().attention)
+      batch.observe = [&](std::int64_t prompt, std::int64_t first_head, const Tensor& attention) {
         measurement.see_attention(layer, prompt, first_head, attention, values);
       };
-    run_block(model.description, layer, weights, batch, hidden, observe);
-    measurement.see_boundary(layer + 1, hidden);
+    if (measurement.wants().scores)
+      batch.observe_scores = [&](std::int64_t prompt, std::int64_t, const Tensor& row_max, const Tensor& log_sum_exp) {
+        measurement.see_scores(prompt, row_max, log_sum_exp);
+      };
+    run_block(model.description, layer, weights, std::span(&batch, 1));
+    if (batch.error) std::rethrow_exception(batch.error);
+    measurement.see_boundary(layer + 1, batch.hidden);
   });
   return unit.flops / static_cast<double>(model.description.num_layers) / seconds;
 }
 
-double unembedding_rate(const OpenModel& model) {
-  const TensorInfo& tensor = *model.store.find(model.description.embedding.unembedding.tensor);
+/// Of the layer's analyses, with the value spectra that they and prompts need; these are left in `values`.
+double spectra_rate(const OpenModel& model, const ModelPlan& plan, const Job& job, std::int64_t layer,
+                    const LayerWeights& weights, std::vector<ValueSpectrum>& values) {
+  const ModelDescription& d = model.description;
+  std::vector<const LayerAnalysis*> analyses;
+  bool wants_values = plan.wants().value_spectra;
+  MatrixRoles roles = {MatrixRole::w_v};
+  for (const Chosen& chosen : plan.of_weights) {
+    const LayerAnalysis* analysis = chosen.of_layers();
+    if (analysis == nullptr || !analysis->lacks(d).empty()) continue;
+    analyses.push_back(analysis);
+    wants_values |= analysis->needs_value_spectra();
+    for (const MatrixRole role : analysis->needs(d)) roles.push_back(role);
+  }
+  const LayerMatrices matrices = matrices_of(weights, roles_to_slice(d, roles, job.slicing));
+  const LayerMatrices sliced = slice_matrices(d, matrices, job.slicing);
+  double seconds = 0, flops = 0;
+  if (wants_values) {
+    seconds += seconds_of([&] { values = value_spectra(d, sliced.at(MatrixRole::w_v), job.slicing); });
+    flops += value_spectra_flops(d);
+  }
+  for (const LayerAnalysis* analysis : analyses) {
+    seconds += seconds_of([&] { analysis->measure({d, layer, matrices, sliced, job.slicing, values}); });
+    flops += analysis->flops(d) - (analysis->needs_value_spectra() ? value_spectra_flops(d) : 0);
+  }
+  return flops > 0 ? flops / seconds : 0;
+}
+
+double unembedding_rate(const OpenModel& model, const RowsAnalysis& analysis) {
+  const TensorInfo& tensor = *model.store.find(analysis.matrix(model.description).tensor);
   const std::int64_t all_rows = tensor.shape[0], columns = tensor.shape[1];
   TallSingularValues tall(columns);
   std::int64_t num_added = 0;
@@ -88,7 +116,7 @@ double unembedding_rate(const OpenModel& model) {
   const Stopwatch watch;
   tall.finish();
   all_s += watch.elapsed_s();
-  return unembedding_flops(model.description) / std::max(all_s, 1e-9);
+  return analysis.flops(model.description, {0, all_rows}) / std::max(all_s, 1e-9);
 }
 
 }  // namespace
@@ -98,32 +126,22 @@ WorkRates calibrate(const OpenModel& model, const ModelPlan& plan, const Job& jo
   const ModelDescription& d = model.description;
   const std::int64_t layer = d.num_layers / 2;
   const Unit* batch = middle_batch(plan);
-  const auto& analyses = plan.analyses;
-  if (batch != nullptr || analyses.weights || analyses.heads) {
+  const bool any_of_layers =
+      std::any_of(plan.units.begin(), plan.units.end(), [](const Unit& unit) { return unit.of_layer() != nullptr; });
+  if (batch != nullptr || any_of_layers) {
     const std::uint64_t read_before = model.store.bytes_read();
     const Stopwatch watch;
     const LayerWeights weights = read_layer(d, model.store, layer, job.compute.dtype);
     rates.read_bytes_per_s =
         static_cast<double>(model.store.bytes_read() - read_before) / std::max(watch.elapsed_s(), 1e-9);
-    const SlicedWeights sliced = slice_weights(d, attention_weights(weights), job.slicing);
     std::vector<ValueSpectrum> values;
-    double spectra_s = 0, flops = 0;
-    if (analyses.heads || analyses.sheaf) {
-      spectra_s += seconds_of([&] { values = value_spectra(sliced); });
-      flops += value_spectra_flops(d);
-    }
-    if (analyses.heads) {
-      spectra_s += seconds_of([&] { measure_heads(d, sliced, job.slicing, values); });
-      flops += heads_flops(d) - value_spectra_flops(d);
-    }
-    if (analyses.weights) {
-      spectra_s += seconds_of([&] { measure_matrices(sliced); });
-      flops += matrices_flops(d);
-    }
-    if (flops > 0) rates.spectra_flops_per_s = flops / spectra_s;
+    if (const double rate = spectra_rate(model, plan, job, layer, weights, values); rate > 0)
+      rates.spectra_flops_per_s = rate;
     if (batch != nullptr) rates.prompt_flops_per_s = prompts_rate(model, plan, job, *batch, layer, weights, values);
   }
-  if (analyses.unembedding) rates.unembedding_flops_per_s = unembedding_rate(model);
+  for (const Chosen& chosen : plan.of_weights)
+    if (const RowsAnalysis* analysis = chosen.of_rows())
+      rates.unembedding_flops_per_s = unembedding_rate(model, *analysis);
   return rates;
 }
 

@@ -1,11 +1,12 @@
 #include "spectrace/plan/job.hpp"
 
 #include <algorithm>
-#include <cmath>
+#include <map>
 #include <set>
 
 #include "spectrace/checkpoint/hub.hpp"
 #include "spectrace/core/home.hpp"
+#include "spectrace/measure/catalogue.hpp"
 
 namespace spectrace {
 namespace {
@@ -84,18 +85,19 @@ std::vector<Prompt> parse_prompts(const JsonNode& set, const fs::path& folder) {
   return prompts;
 }
 
-AnalysisChoice parse_analyses(const JsonNode& node) {
-  AnalysisChoice choice{false, false, false, false, false, false};
-  node.for_each([&](const JsonNode& name) {
-    const std::string& text = name.as_string();
-    if (text == "weights") choice.weights = true;
-    if (text == "heads") choice.heads = true;
-    if (text == "unembedding") choice.unembedding = true;
-    if (text == "attention") choice.attention = true;
-    if (text == "sheaf") choice.sheaf = true;
-    if (text == "residual") choice.residual = true;
-  });
-  return choice;
+/// Those asked for, each with its section; sections of others are looked through too.
+AnalysisChoice parse_analyses(const JsonNode& job, Problems& problems) {
+  std::set<std::string> asked;
+  if (const auto names = job.find("analyses"))
+    names->for_each([&](const JsonNode& name) { asked.insert(name.as_string()); });
+  std::vector<Chosen> chosen;
+  for (const Analysis* analysis : catalogue()) {
+    Settings settings;
+    problems.collect([&] { settings = analysis->complete(job.find(analysis->name())); });
+    const bool is_asked = job.find("analyses") ? asked.contains(analysis->name()) : analysis->info().is_default;
+    if (is_asked) chosen.push_back({analysis, std::move(settings)});
+  }
+  return AnalysisChoice(std::move(chosen));
 }
 
 ComputeOptions parse_compute(const JsonNode& node) {
@@ -146,7 +148,7 @@ ModelEntry parse_model(const JsonNode& node) {
 
 void check_models(const Job& job, Problems& problems) {
   std::set<std::string> seen;
-  const bool needs_prompts = !job.analyses.weights && !job.analyses.heads && !job.analyses.unembedding;
+  const bool needs_prompts = job.analyses.of_weights().empty();
   for (const auto& model : job.models) {
     if (!seen.insert(model.name).second)
       problems.add("/models: two models are named '" + model.name + "' (the name is that of the results file)");
@@ -173,9 +175,8 @@ void check_sets(const Job& job, const std::set<std::string>& unreadable, Problem
       problems.add("/prompt_sets: the set '" + set.name + "' has no prompts");
   }
   if (job.analyses.any_of_prompts() && job.prompt_sets.empty())
-    problems.add(
-        "/prompt_sets: is empty (attention, sheaf and residual need prompts) "
-        "Add a prompt set, or leave these analyses out.");
+    problems.add("/prompt_sets: is empty (" + plain_list(job.analyses.of_prompts().names()) +
+                 " need prompts) Add a prompt set, or leave these analyses out.");
 }
 
 enum class ParseMode {
@@ -197,17 +198,7 @@ Job parse_job(const JsonNode& node, const fs::path& folder, ParseMode mode, Prob
       set.name = entry.at("name").as_string();
       if (!problems.collect([&] { set.prompts = parse_prompts(entry, folder); })) unreadable.insert(set.name);
     });
-  if (const auto analyses = node.find("analyses")) job.analyses = parse_analyses(*analyses);
-  if (const auto sheaf = node.find("sheaf")) {
-    job.graph_eigenvalues = sheaf->get_bool("graph_eigenvalues", false);
-    if (const auto beta = sheaf->find("beta")) {
-      job.beta.from = beta->get_double("from", job.beta.from);
-      job.beta.to = beta->get_double("to", job.beta.to);
-      job.beta.count = beta->get_int("count", job.beta.count);
-      if (job.beta.to < job.beta.from || (job.beta.count > 1 && job.beta.to <= job.beta.from))
-        problems.add("/sheaf/beta: 'to' must be larger than 'from'");
-    }
-  }
+  job.analyses = parse_analyses(node, problems);
   if (const auto compute = node.find("compute")) job.compute = parse_compute(*compute);
   if (const auto keep = node.find("keep")) job.keep = parse_keep(*keep);
   job.slicing = parse_slicing(node.get_string("slicing", "correct"));
@@ -256,18 +247,14 @@ void select_models(const std::vector<std::string>& names, Job& job, Json& json) 
 
 }  // namespace
 
-std::vector<double> BetaGrid::values() const {
-  std::vector<double> grid;
-  const double low = std::log(from), high = std::log(to);
-  for (std::int64_t i = 0; i < count; ++i) {
-    if (i == 0)
-      grid.push_back(from);
-    else if (i == count - 1)
-      grid.push_back(to);
-    else
-      grid.push_back(std::exp(low + (high - low) * static_cast<double>(i) / static_cast<double>(count - 1)));
+bool is_kept(const Quantity& quantity, const KeepChoice& keep) {
+  if (quantity.keep == Keep::never_rows) return false;
+  switch (keep.which) {
+    case KeepChoice::Which::most: return quantity.keep != Keep::if_asked;
+    case KeepChoice::Which::all: return true;
+    case KeepChoice::Which::listed: break;
   }
-  return grid;
+  return std::find(keep.quantities.begin(), keep.quantities.end(), quantity.name) != keep.quantities.end();
 }
 
 DeviceChoice parse_device(const std::string& text) {

@@ -19,13 +19,8 @@ constexpr double kThreadsGain = 0.8;
 }  // namespace
 
 double WorkRates::seconds_of(const Unit& unit) const {
-  switch (unit.kind) {
-    case UnitKind::prompts: return unit.flops / prompt_flops_per_s;
-    case UnitKind::unembedding: return unit.flops / unembedding_flops_per_s;
-    case UnitKind::matrices:
-    case UnitKind::heads: break;
-  }
-  return unit.flops / spectra_flops_per_s;
+  if (unit.of_batch() != nullptr) return unit.flops / prompt_flops_per_s;
+  return unit.flops / (unit.of_rows() != nullptr ? unembedding_flops_per_s : spectra_flops_per_s);
 }
 
 WorkRates MachineProfile::rates_of(const std::string& key, int num_threads) const {
@@ -43,11 +38,12 @@ double MachineProfile::read_bytes_per_s_of(const WorkRates& rates, int num_ranks
 }
 
 std::string rates_key(const ModelDescription& model, const Job& job, int num_threads) {
-  const AnalysisChoice& a = job.analyses;
-  return fmt::format("hidden {} heads {}/{} of {} mlp {} vocab {} {} {}{}{}{} threads {}", model.hidden_size,
-                     model.num_heads, model.num_kv_heads, model.head_dim, model.intermediate_size, model.vocab_size,
-                     name(job.compute.dtype), a.attention ? "a" : "", a.sheaf ? "s" : "", a.residual ? "r" : "",
-                     job.beta.count, num_threads);
+  std::string analyses;
+  for (const Chosen& chosen : job.analyses.of_prompts())
+    analyses += chosen.name() + (chosen.settings.empty() ? "" : chosen.settings.dump()) + " ";
+  return fmt::format("hidden {} heads {}/{} of {} mlp {} vocab {} {} {}threads {}", model.hidden_size, model.num_heads,
+                     model.num_kv_heads, model.head_dim, model.intermediate_size, model.vocab_size,
+                     name(job.compute.dtype), analyses, num_threads);
 }
 
 std::filesystem::path default_profile_path() {

@@ -4,17 +4,13 @@
 
 #include "spectrace/core/parallel.hpp"
 #include "spectrace/measure/prompts.hpp"
-#include "spectrace/measure/unembedding.hpp"
-#include "spectrace/measure/weight_spectra.hpp"
 #include "spectrace/model/forward.hpp"
-#include "spectrace/numerics/attention_statistics.hpp"
+#include "spectrace/model/layer_parts.hpp"
 
 namespace spectrace {
 namespace {
 
 constexpr std::int64_t kMiB = 1 << 20;
-/// Resident after start-up with libtorch, HDF5 and MPI in it.
-constexpr std::int64_t kLibraries = 142 * kMiB;
 /// What the matrix products of the forward pass bring along: code pages, buffers.
 constexpr std::int64_t kProducts = 18 * kMiB;
 constexpr std::int64_t kEmbeddingRows = 64 * kMiB;
@@ -25,16 +21,83 @@ constexpr std::int64_t kThreadsOfLayer = 4;  // that its matrices keep busy
 
 /// Exact sums of a value's statistics (192 bytes where its size hardly changes), and what is made of them.
 constexpr std::int64_t kStatisticsOfValue = 350;
+constexpr std::int64_t kTextsOfPrompt = 200;  // bytes
 
-/// Values that a batch's record has for each prompt.
-std::int64_t values_of_prompt(const ModelDescription& model, const AnalysisChoice& analyses, std::int64_t num_beta,
-                              bool graph_eigenvalues, std::int64_t longest) {
-  const std::int64_t heads = model.num_layers * model.num_heads;
-  std::int64_t values = 0;
-  if (analyses.attention) values += 3 * heads + 3 * model.num_layers;
-  if (analyses.sheaf) values += (6 + 9 * num_beta + (graph_eigenvalues ? longest : 0)) * heads + 3 * model.num_layers;
-  if (analyses.residual) values += 3 * (model.num_layers + 1) + 3;
-  return values;
+/// Sizes of a plan's batches.
+struct BatchSizes {
+  std::int64_t largest = 0, all_tokens = 0, longest = 0, longest_short = 0, num_prompts = 0;  // tokens
+  std::int64_t largest_bytes = 0, all_bytes = 0;                                              // under way
+};
+
+BatchSizes sizes_of_batches(const ModelDescription& model, const ModelPlan& plan, ComputeType dtype) {
+  BatchSizes sizes;
+  for (const auto& unit : plan.units) {
+    const BatchWork* batch = unit.of_batch();
+    if (batch == nullptr) continue;
+    sizes.largest = std::max(sizes.largest, batch->num_tokens);
+    sizes.all_tokens += batch->num_tokens;
+    for (const std::size_t prompt : batch->prompts) {
+      const std::int64_t tokens = plan.sets[batch->set].prompts[prompt].num_tokens();
+      sizes.longest = std::max(sizes.longest, tokens);
+      if (!has_long_attention(model, tokens)) sizes.longest_short = std::max(sizes.longest_short, tokens);
+    }
+    const std::int64_t bytes = bytes_under_way(model, plan, *batch, dtype);
+    sizes.largest_bytes = std::max(sizes.largest_bytes, bytes);
+    sizes.all_bytes += bytes;
+    sizes.num_prompts += static_cast<std::int64_t>(batch->prompts.size());
+  }
+  return sizes;
+}
+
+std::int64_t largest_layer_bytes(const ModelDescription& model, ComputeType dtype) {
+  std::int64_t largest = 0;
+  for (std::int64_t l = 0; l < model.num_layers; ++l) largest = std::max(largest, layer_size_bytes(model, l, dtype));
+  return largest;
+}
+
+bool takes_spectra(const ModelPlan& plan) {
+  return std::any_of(plan.of_weights.begin(), plan.of_weights.end(),
+                     [](const Chosen& chosen) { return chosen.of_layers() != nullptr; });
+}
+
+/// Of the layer analyses, which go one after the other.
+std::int64_t spectra_workspace_bytes(const ModelDescription& model, const ModelPlan& plan, std::int64_t num_layers) {
+  std::int64_t bytes = 0;
+  for (const Chosen& chosen : plan.of_weights)
+    if (const LayerAnalysis* analysis = chosen.of_layers())
+      bytes = std::max(bytes, analysis->workspace_bytes(model, num_layers));
+  return bytes;
+}
+
+/// Of the block, and of what is measured of the prompts, while a batch is in it.
+std::int64_t batch_workspace_bytes(const ModelDescription& model, const ModelPlan& plan, const BatchSizes& sizes,
+                                   ComputeType dtype, const Device& device) {
+  std::int64_t most = 0;
+  // Short prompts go side by side, so the longest of them may take more than a longer one that goes alone.
+  for (const std::int64_t tokens : {sizes.longest_short, sizes.longest}) {
+    if (tokens == 0) continue;
+    std::int64_t bytes = 0;
+    for (const PlannedSet& set : plan.sets)
+      bytes = std::max(bytes, measurement_workspace_bytes(model, set.analyses, tokens));
+    if (device.is_host()) {
+      const std::int64_t together = std::max(sizes.largest, std::min(sizes.all_tokens, tokens_together()));
+      bytes += block_workspace_bytes(model, together, tokens, dtype, plan.wants().attention);
+    }
+    most = std::max(most, bytes);
+  }
+  return most;
+}
+
+/// Values by set and slot that statistics are kept of.
+std::int64_t num_statistics(const ModelDescription& model, const ModelPlan& plan) {
+  std::int64_t sums = 0;
+  for (const PlannedSet& set : plan.sets)
+    for (const Chosen& chosen : set.analyses) {
+      const Extents extents = chosen.extents(model, Slicing::correct);
+      for (const Quantity* quantity : chosen.quantities())
+        if (quantity->has_statistics) sums += num_values(*quantity, extents, "prompt");
+    }
+  return sums;
 }
 
 }  // namespace
@@ -43,104 +106,78 @@ std::int64_t MemoryNeed::least() const {
   return libraries + std::max({layer + workspace + one_batch, unembedding, collecting});
 }
 
-std::int64_t bytes_under_way(const ModelDescription& model, const ModelPlan& plan, const Unit& unit, ComputeType dtype,
-                             std::int64_t num_beta, bool graph_eigenvalues) {
-  std::int64_t longest = 0;
-  if (graph_eigenvalues)
-    for (const std::size_t prompt : unit.prompts)
-      longest = std::max(longest, static_cast<std::int64_t>(plan.sets[unit.set].prompts[prompt].token_ids.size()));
-  return unit.num_tokens * model.hidden_size * (dtype == ComputeType::float64 ? 8 : 4) +
-         static_cast<std::int64_t>(unit.prompts.size()) *
-             values_of_prompt(model, plan.analyses, num_beta, graph_eigenvalues, longest) * 8;
+std::int64_t bytes_under_way(const ModelDescription& model, const ModelPlan& plan, const BatchWork& batch,
+                             ComputeType dtype) {
+  const PlannedSet& set = plan.sets[batch.set];
+  const std::int64_t of_longest = set.values_per_token == 0 ? 0 : set.values_per_token * longest_prompt(plan, batch);
+  return batch.num_tokens * model.hidden_size * element_size_bytes(dtype) +
+         static_cast<std::int64_t>(batch.prompts.size()) * (set.fixed_values + of_longest) * 8;
+}
+
+std::int64_t matrix_bytes(const ModelDescription& model, const ModelPlan& plan, ComputeType dtype) {
+  MatrixRoles roles;
+  for (const Chosen& chosen : plan.of_weights)
+    if (const LayerAnalysis* analysis = chosen.of_layers(); analysis != nullptr && analysis->lacks(model).empty())
+      for (const MatrixRole role : analysis->needs(model))
+        if (std::find(roles.begin(), roles.end(), role) == roles.end()) roles.push_back(role);
+  return most_matrix_elements(model, roles) * element_size_bytes(dtype);
 }
 
 MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, const Job& job) {
   const ComputeType dtype = job.compute.dtype;
-  const std::int64_t element = dtype == ComputeType::float64 ? 8 : 4;
-  const std::int64_t attention_weights =
-      2 * (model.num_heads + model.num_kv_heads) * model.head_dim * model.hidden_size * element;
   const Device device = planned_device(job);
-  const bool spectra = plan.analyses.weights || plan.analyses.heads;
-  const bool sees_attention = plan.analyses.attention || plan.analyses.sheaf;
+  const BatchSizes sizes = sizes_of_batches(model, plan, dtype);
   MemoryNeed need;
-  need.libraries = kLibraries;
-  std::int64_t largest_batch = 0, all_tokens = 0, longest = 0, longest_short = 0, num_prompts = 0;
-  for (const auto& unit : plan.units)
-    if (unit.kind == UnitKind::prompts) {
-      largest_batch = std::max(largest_batch, unit.num_tokens);
-      all_tokens += unit.num_tokens;
-      for (const std::size_t prompt : unit.prompts) {
-        const auto tokens = static_cast<std::int64_t>(plan.sets[unit.set].prompts[prompt].token_ids.size());
-        longest = std::max(longest, tokens);
-        if (!has_long_attention(model, tokens)) longest_short = std::max(longest_short, tokens);
-      }
-    }
-  for (const auto& unit : plan.units)
-    if (unit.kind == UnitKind::prompts) {
-      const std::int64_t bytes = bytes_under_way(model, plan, unit, dtype, job.beta.count, job.graph_eigenvalues);
-      need.one_batch = std::max(need.one_batch, bytes);
-      need.all_batches += bytes;
-      num_prompts += static_cast<std::int64_t>(unit.prompts.size());
-    }
-  if (largest_batch > 0) {
+  need.libraries = kProgramBytes;
+  need.one_batch = sizes.largest_bytes;
+  need.all_batches = sizes.all_bytes;
+  if (sizes.largest > 0) {
     // Rows of the embedding that the checkpoint keeps.
-    need.libraries += kProducts + std::min(kEmbeddingRows, model.vocab_size * model.hidden_size * element);
-    for (std::int64_t l = 0; l < model.num_layers; ++l)
-      need.layer = std::max(need.layer, layer_size_bytes(model, l, dtype));
-    // Short prompts go side by side, so the longest of them may take more than a longer one that goes alone.
-    for (const std::int64_t tokens : {longest_short, longest}) {
-      if (tokens == 0) continue;
-      std::int64_t bytes = measurement_workspace_bytes(model, tokens, plan.analyses.attention, plan.analyses.sheaf);
-      if (device.is_host()) {
-        const std::int64_t together = std::max(largest_batch, std::min(all_tokens, tokens_together()));
-        bytes += block_workspace_bytes(model, together, tokens, dtype, sees_attention);
-      }
-      need.workspace = std::max(need.workspace, bytes);
-    }
+    need.libraries +=
+        kProducts + std::min(kEmbeddingRows, model.vocab_size * model.hidden_size * element_size_bytes(dtype));
+    need.layer = largest_layer_bytes(model, dtype);
+    need.workspace = batch_workspace_bytes(model, plan, sizes, dtype, device);
     if (!device.is_host()) {
       need.libraries += 2 * Device::kBroughtAtOnce;
-      need.layer += 2 * attention_weights;  // of this layer and of the next one
+      // What spectra are taken of, of this layer and of the next one.
+      const MatrixRoles attention(kAttentionRoles.begin(), kAttentionRoles.end());
+      need.layer += 2 * std::max(matrix_bytes(model, plan, dtype),
+                                 most_matrix_elements(model, attention) * element_size_bytes(dtype));
     }
-  } else if (spectra) {
-    need.layer = attention_weights;
+  } else if (takes_spectra(plan)) {
+    need.layer = matrix_bytes(model, plan, dtype);
   }
   std::int64_t join = 0;
-  if (plan.analyses.unembedding) {
-    const auto shape = model.embedding.unembedding.canonical_shape();
-    need.unembedding = unembedding_workspace_bytes(shape[0], shape[1]);
-    join = unembedding_join_bytes(shape[0], shape[1]);
-  }
-  const std::int64_t spectra_workspace = spectra ? weight_spectra_workspace_bytes(model) : 0;
-  if (device.leaves_host_free() && largest_batch > 0)
-    need.workspace += std::max(spectra_workspace, need.unembedding);
+  for (const Chosen& chosen : plan.of_weights)
+    if (const RowsAnalysis* analysis = chosen.of_rows()) {
+      need.unembedding = std::max(need.unembedding, analysis->workspace_bytes(model));
+      join = std::max(join, analysis->join_bytes(model));
+    }
+  const std::int64_t spectra = spectra_workspace_bytes(model, plan, 1);
+  if (device.leaves_host_free() && sizes.largest > 0)
+    need.workspace += std::max(spectra, need.unembedding);
   else
-    need.workspace = std::max(need.workspace, spectra_workspace);
+    need.workspace = std::max(need.workspace, spectra);
   // The unembedding's join; later two records, rows that wait for their chunk to fill (half a MiB a dataset),
-  // statistics' sums (free energy has some too, graph_eigenvalues have none), ids.
-  const std::int64_t sums = values_of_prompt(model, plan.analyses, job.beta.count, false, 0) +
-                            (plan.analyses.sheaf ? job.beta.count * model.num_layers * model.num_heads : 0);
-  need.collecting = std::max(join, 2 * need.one_batch + 20 * kMiB + sums * kStatisticsOfValue) + num_prompts * 200;
+  // statistics' sums, ids.
+  need.collecting = std::max(join, 2 * need.one_batch + 20 * kMiB + num_statistics(model, plan) * kStatisticsOfValue) +
+                    sizes.num_prompts * kTextsOfPrompt;
   return need;
 }
 
 DeviceNeed device_memory_need(const ModelDescription& model, const ModelPlan& plan, ComputeType dtype,
                               const Device& device) {
   DeviceNeed need;
-  std::int64_t largest_batch = 0, longest = 0;
-  for (const auto& unit : plan.units)
-    if (unit.kind == UnitKind::prompts) {
-      largest_batch = std::max(largest_batch, unit.num_tokens);
-      for (const std::size_t prompt : unit.prompts)
-        longest = std::max(longest, static_cast<std::int64_t>(plan.sets[unit.set].prompts[prompt].token_ids.size()));
-    }
-  if (largest_batch == 0) return need;
-  for (std::int64_t l = 0; l < model.num_layers; ++l)
-    need.layer = std::max(need.layer, 2 * layer_size_bytes(model, l, dtype));
+  const BatchSizes sizes = sizes_of_batches(model, plan, dtype);
+  if (sizes.largest == 0) return need;
+  need.layer = 2 * largest_layer_bytes(model, dtype);
   need.layer += std::min(need.layer / 4, Device::kBroughtAtOnce);  // not yet widened: at most half of a layer
-  need.one_batch = largest_batch * model.hidden_size * (dtype == ComputeType::float64 ? 8 : 4);
-  need.workspace = block_workspace_bytes(model, largest_batch, longest, dtype,
-                                         plan.analyses.attention || plan.analyses.sheaf, device) +
-                   (plan.analyses.attention ? attention_statistics_device_bytes(model.num_heads, longest) : 0);
+  need.one_batch = sizes.largest * model.hidden_size * element_size_bytes(dtype);
+  need.workspace = block_workspace_bytes(model, sizes.largest, sizes.longest, dtype, plan.wants().attention, device);
+  std::int64_t of_statistics = 0;
+  for (const PlannedSet& set : plan.sets)
+    of_statistics = std::max(of_statistics, measurement_device_bytes(model, set.analyses, sizes.longest));
+  need.workspace += of_statistics;
   return need;
 }
 
@@ -186,13 +223,12 @@ std::int64_t in_flight_bytes(const Job& job, const ModelDescription& model, cons
   if (num_layers <= 1) return 0;  // nor does one whose spectra nobody takes
   const MemoryNeed need = memory_need(model, plan, job);
   return (num_layers - 1) * need.layer +
-         std::max<std::int64_t>(0, weight_spectra_workspace_bytes(model, num_layers) - need.workspace);
+         std::max<std::int64_t>(0, spectra_workspace_bytes(model, plan, num_layers) - need.workspace);
 }
 
 std::int64_t layers_in_flight(const Job& job, const ModelDescription& model, const ModelPlan& plan,
                               std::int64_t limit_bytes) {
-  const bool spectra = plan.analyses.weights || plan.analyses.heads;
-  if (!spectra || planned_device(job).leaves_host_free()) return 1;
+  if (!takes_spectra(plan) || planned_device(job).leaves_host_free()) return 1;
   const std::int64_t left =
       limit_bytes - memory_need(model, plan, job).libraries - work_bytes(job, model, plan, limit_bytes);
   std::int64_t layers = std::clamp<std::int64_t>(num_threads() / kThreadsOfLayer, 1, model.num_layers);

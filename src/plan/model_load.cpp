@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "spectrace/model/forward.hpp"
+#include "spectrace/model/layer_parts.hpp"
 #include "spectrace/model/layer_weights.hpp"
 #include "spectrace/plan/cost.hpp"
 #include "spectrace/plan/memory.hpp"
@@ -25,7 +26,7 @@ double group_s(const ModelLoad& load, int stages, int num_ranks, double read_byt
   double flops = 0, under_way = 0;
   const auto [num_batches, num_tokens] = batch_totals(load.units);
   for (std::size_t u = 0; u < load.units.size(); ++u) {
-    if (load.units[u].kind != UnitKind::prompts) continue;
+    if (load.units[u].of_batch() == nullptr) continue;
     flops += load.units[u].flops;
     under_way += static_cast<double>(load.bytes_under_way[u]);
   }
@@ -64,32 +65,41 @@ ModelLoad model_load(const OpenModel& model, const ModelPlan& plan, const Job& j
   const ModelDescription& d = model.description;
   ModelLoad load;
   load.rates = rates;
-  // With heads to be done, these are theirs.
-  if (plan.analyses.sheaf && !plan.analyses.heads) load.values_flops = value_spectra_flops(d);
+  const auto& of_weights = plan.of_weights;
+  const bool heads_take_them = std::any_of(of_weights.begin(), of_weights.end(), [](const Chosen& chosen) {
+    return chosen.of_layers() != nullptr && chosen.of_layers()->needs_value_spectra();
+  });
+  if (plan.wants().value_spectra && !heads_take_them) load.values_flops = value_spectra_flops(d);
   load.hidden_bytes_limit = hidden_bytes_limit(job, d, plan, limit_bytes);
   load.in_flight_bytes = in_flight_bytes(job, d, plan, layers_in_flight(job, d, plan, limit_bytes));
   load.resident_bytes_limit = resident_bytes_limit(job, d, plan, limit_bytes);
   for (const auto& unit : plan.units) {
-    load.bytes_under_way.push_back(
-        bytes_under_way(d, plan, unit, job.compute.dtype, job.beta.count, job.graph_eigenvalues));
-    if (unit.kind == UnitKind::prompts) load.collect_bytes += static_cast<double>(load.bytes_under_way.back());
-    load.units.push_back({unit.kind, "", unit.layer, unit.set, {}, unit.num_tokens, unit.flops});
+    const BatchWork* batch = unit.of_batch();
+    load.bytes_under_way.push_back(batch == nullptr ? 0 : bytes_under_way(d, plan, *batch, job.compute.dtype));
+    load.collect_bytes += static_cast<double>(load.bytes_under_way.back());
+    if (batch == nullptr)
+      load.units.push_back({.work = unit.work, .flops = unit.flops});
+    else
+      load.units.push_back({.work = BatchWork{batch->set, {}, batch->num_tokens}, .flops = unit.flops});
   }
   const double element = element_bytes(model);
-  const auto attention = static_cast<double>(2 * (d.num_heads + d.num_kv_heads) * d.head_dim * d.hidden_size);
+  const auto matrices = static_cast<double>(matrix_bytes(d, plan, ComputeType::float32) / 4);
   double largest = 1;
   for (std::int64_t l = 0; l < d.num_layers; ++l) {
-    const auto parameters = static_cast<double>(num_layer_parameters(d, l));
+    const auto parameters = static_cast<double>(num_elements(d.layers[static_cast<std::size_t>(l)]));
     load.layer_bytes.push_back(parameters * element);
     load.layer_memory.push_back(static_cast<double>(layer_size_bytes(d, l, job.compute.dtype)));
     largest = std::max(largest, parameters);
   }
-  load.attention_share = std::min(1.0, attention / largest);
-  const auto shape = d.embedding.unembedding.canonical_shape();
-  load.unembedding_bytes = static_cast<double>(shape[0] * shape[1]) * element;
-  load.num_unembedding_parts = static_cast<int>(unembedding_parts(shape[0], shape[1]).size());
-  if (plan.analyses.unembedding && load.num_unembedding_parts > 1) {
-    load.join_flops = unembedding_join_flops(shape[0], shape[1]);
+  load.matrix_share = std::min(1.0, matrices / largest);
+  for (const Chosen& chosen : of_weights) {
+    const RowsAnalysis* analysis = chosen.of_rows();
+    if (analysis == nullptr) continue;
+    const auto shape = analysis->matrix(d).canonical_shape();
+    load.unembedding_bytes = static_cast<double>(shape[0] * shape[1]) * element;
+    load.num_unembedding_parts = static_cast<int>(analysis->parts(d).size());
+    if (load.num_unembedding_parts == 1) continue;
+    load.join_flops = analysis->join_flops(d);
     load.collect_bytes += static_cast<double>(load.num_unembedding_parts * 4 * shape[1] * (shape[1] + 1));
   }
   return load;
@@ -97,8 +107,7 @@ ModelLoad model_load(const OpenModel& model, const ModelPlan& plan, const Job& j
 
 std::vector<double> layer_costs(const ModelDescription& model) {
   std::vector<double> costs;
-  for (std::int64_t l = 0; l < model.num_layers; ++l)
-    costs.push_back(static_cast<double>(num_layer_parameters(model, l)));
+  for (const LayerSources& layer : model.layers) costs.push_back(static_cast<double>(num_elements(layer)));
   return costs;
 }
 
@@ -123,15 +132,16 @@ std::vector<LayerRange> stage_layers(const std::vector<double>& layer_costs, int
 
 double group_seconds(const ModelLoad& load, const Unit& unit, int stages, double read_bytes_per_s) {
   const double seconds = load.rates.seconds_of(unit);
-  if (unit.kind != UnitKind::unembedding) return seconds;
+  if (unit.of_rows() == nullptr) return seconds;
   const double parts = load.num_unembedding_parts;
   return (seconds + load.unembedding_bytes / parts / read_bytes_per_s) * std::max(1.0, stages / parts);
 }
 
 void BatchTotals::add(const Unit& unit) {
-  if (unit.kind != UnitKind::prompts) return;
+  const BatchWork* batch = unit.of_batch();
+  if (batch == nullptr) return;
   ++num_batches;
-  num_tokens += unit.num_tokens;
+  num_tokens += batch->num_tokens;
 }
 
 std::int64_t BatchTotals::together() const {
@@ -157,7 +167,7 @@ std::int64_t batches_a_round(const BatchTotals& batches, int num_stages, bool la
 
 int choose_stages(const ModelLoad& load, int num_ranks, int num_ranks_in_all, const MachineProfile& profile) {
   const bool has_batches =
-      std::any_of(load.units.begin(), load.units.end(), [](const Unit& u) { return u.kind == UnitKind::prompts; });
+      std::any_of(load.units.begin(), load.units.end(), [](const Unit& unit) { return unit.of_batch() != nullptr; });
   if (!has_batches) return 1;
   const double rate = profile.read_bytes_per_s_of(load.rates, num_ranks_in_all);
   const int most = std::min<int>(num_ranks, static_cast<int>(load.layer_bytes.size()));

@@ -6,70 +6,124 @@
 #include <span>
 
 #include "spectrace/core/hash.hpp"
-#include "spectrace/numerics/device.hpp"
+#include "spectrace/measure/prompts.hpp"
+#include "spectrace/model/layer_parts.hpp"
 #include "spectrace/numerics/version.hpp"
 #include "spectrace/plan/cost.hpp"
 
 namespace spectrace {
-
-std::string PreparedSet::digest() const {
-  Sha256 sha;
-  for (const auto& prompt : prompts)
-    sha.update(Json{prompt.id, prompt.token_ids, prompt.error}.dump(-1, ' ', false, Json::error_handler_t::replace) +
-               "\n");
-  return sha.hex_digest();
-}
-
 namespace {
 
-/// A value as messages show it: a list by its ends, a digest by its first digits.
-std::string shown_value(const std::string& value) {
-  constexpr std::size_t kMostShown = 40, kDigitsShown = 8;
-  if (value.size() <= kMostShown) return value;
-  const Json list = Json::parse(value, nullptr, /*allow_exceptions=*/false);
-  if (list.is_array() && !list.empty())
-    return std::to_string(list.size()) + " values from " + list.front().dump() + " to " + list.back().dump();
-  return value.substr(0, kDigitsShown) + "...";
+std::string text_of(const Json& facts) { return facts.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+/// Everything that the bits of an analysis depend on beside its matrices or prompts, and which quantities it has: a
+/// record of a version that knew fewer is another one.
+Json facts_of(const Chosen& chosen, const PlanOptions& options) {
+  Json settings = Json::array(), quantities = Json::array();
+  for (const Setting& setting : settings_of(chosen, options)) settings.push_back({setting.name, setting.value});
+  for (const Quantity* quantity : chosen.quantities()) quantities.push_back(quantity->name);
+  return {chosen.name(), settings, quantities};
 }
 
-constexpr const char *kTokensPerBatch = "tokens_per_batch", *kDevice = "device";
+/// Names units: readable, with the first 64 bits of a SHA-256 over everything that their records' bits depend on.
+class Keys {
+ public:
+  explicit Keys(const PlanOptions& options) : options_(options) {}
 
-const std::string* find(const Identity& identity, const std::string& name) {
-  for (const auto& [what, value] : identity)
-    if (what == name) return &value;
-  return nullptr;
+  std::string of(const std::string& readable, const Chosen& chosen) const {
+    Sha256 sha;
+    sha.update(text_of({kNumericsVersion, options_.config, facts_of(chosen, options_)}));
+    return named(readable, sha);
+  }
+  /// For each prompt of the batch its number of tokens and their ids.
+  std::string of(const std::string& readable, const PlannedSet& set, const std::vector<std::size_t>& prompts) const {
+    Sha256 sha;
+    Json facts = {kNumericsVersion, options_.config};
+    for (const Chosen& chosen : set.analyses) facts.push_back(facts_of(chosen, options_));
+    sha.update(text_of(facts));
+    for (const std::size_t prompt : prompts) {
+      const auto& ids = set.prompts[prompt].token_ids;
+      const auto length = static_cast<std::int64_t>(ids.size());
+      sha.update(std::as_bytes(std::span(&length, 1)));
+      sha.update(std::as_bytes(std::span(ids)));
+    }
+    return named(readable, sha);
+  }
+
+ private:
+  static std::string named(const std::string& readable, Sha256& sha) {
+    return readable + "-" + sha.hex_digest().substr(0, 16);
+  }
+  const PlanOptions& options_;
+};
+
+void add_layers(const ModelDescription& model, const Keys& keys, ModelPlan& plan) {
+  for (std::int64_t layer = 0; layer < model.num_layers; ++layer)
+    for (const Chosen& chosen : plan.of_weights)
+      if (const LayerAnalysis* analysis = chosen.of_layers(); analysis != nullptr && analysis->lacks(model).empty())
+        plan.units.push_back({.work = LayerWork{analysis, layer},
+                              .key = keys.of(chosen.name() + "/" + std::to_string(layer), chosen),
+                              .flops = analysis->flops(model)});
+}
+
+void add_rows(const ModelDescription& model, const Keys& keys, ModelPlan& plan) {
+  for (const Chosen& chosen : plan.of_weights) {
+    const RowsAnalysis* analysis = chosen.of_rows();
+    if (analysis == nullptr || !analysis->lacks(model).empty()) continue;
+    const auto parts = analysis->parts(model);
+    for (std::size_t part = 0; part < parts.size(); ++part)
+      plan.units.push_back(
+          {.work = RowsWork{analysis, parts[part], parts.size() > 1},
+           .key = keys.of(chosen.name() + (parts.size() > 1 ? "/" + std::to_string(part) : ""), chosen),
+           .flops = analysis->flops(model, parts[part])});
+  }
+}
+
+void add_batches(const ModelDescription& model, const Keys& keys, std::int64_t tokens_per_batch, ModelPlan& plan) {
+  const auto block_parameters = static_cast<double>(num_block_parameters(model));
+  for (std::size_t s = 0; s < plan.sets.size(); ++s) {
+    const PlannedSet& set = plan.sets[s];
+    const auto batches = make_batches(set, tokens_per_batch);
+    for (std::size_t b = 0; b < batches.size(); ++b) {
+      BatchWork batch{s, batches[b], 0};
+      double flops = 0;
+      for (const std::size_t prompt : batches[b]) {
+        const std::int64_t length = set.prompts[prompt].num_tokens();
+        batch.num_tokens += length;
+        flops += prompt_flops(model, block_parameters, set.analyses, length);
+      }
+      plan.units.push_back({.work = std::move(batch),
+                            .key = keys.of("prompts/" + set.name + "/" + std::to_string(b), set, batches[b]),
+                            .flops = flops});
+    }
+  }
 }
 
 }  // namespace
 
-std::vector<std::string> identity_differences(const Identity& before, const Identity& now) {
-  std::vector<std::string> lines;
-  for (const auto& [what, old_value] : before)
-    for (const auto& [name, new_value] : now)
-      if (name == what && new_value != old_value && what != kDevice)
-        lines.push_back(what + ": was " + shown_value(old_value) + ", now " + shown_value(new_value));
-  const bool both_have_prompts = find(before, kTokensPerBatch) != nullptr && find(now, kTokensPerBatch) != nullptr;
-  const auto device_of = [](const Identity& identity) {
-    const std::string* kind = find(identity, kDevice);
-    return kind == nullptr ? Device::cpu().kind() : *kind;
-  };
-  if (both_have_prompts && device_of(before) != device_of(now))
-    lines.push_back(std::string(kDevice) + ": was " + device_of(before) + ", now " + device_of(now));
-  return lines;
+std::string PreparedSet::digest() const {
+  Sha256 sha;
+  for (const auto& prompt : prompts) sha.update(text_of({prompt.id, prompt.token_ids, prompt.error}) + "\n");
+  return sha.hex_digest();
 }
 
-std::string identity_to_json(const Identity& identity) {
-  Json json = Json::array();
-  for (const auto& [what, value] : identity) json.push_back({what, value});
-  return json.dump();
+std::int64_t PreparedSet::longest_prompt() const {
+  std::int64_t longest = 0;
+  for (const auto& prompt : prompts)
+    if (prompt.error.empty()) longest = std::max(longest, prompt.num_tokens());
+  return longest;
 }
 
-Identity identity_from_json(const std::string& text) {
-  Identity identity;
-  JsonNode::parse_text(text, "identity", ErrorKind::io).for_each([&](const JsonNode& pair) {
-    identity.emplace_back(pair.element(0).as_string(), pair.element(1).as_string());
-  });
-  return identity;
+std::vector<PlannedSet> planned(std::vector<PreparedSet> sets, const AnalysisChoice& analyses) {
+  std::vector<PlannedSet> all;
+  for (auto& set : sets) all.push_back({std::move(set), analyses.of_prompts(), 0, 0});
+  return all;
+}
+
+const Analysis* Unit::analysis() const {
+  if (const LayerWork* layer = of_layer()) return layer->analysis;
+  if (const RowsWork* rows = of_rows()) return rows->analysis;
+  return nullptr;
 }
 
 double ModelPlan::total_flops() const {
@@ -77,12 +131,18 @@ double ModelPlan::total_flops() const {
                          [](double sum, const Unit& unit) { return sum + unit.flops; });
 }
 
+PromptWants ModelPlan::wants() const {
+  PromptWants all;
+  for (const PlannedSet& set : sets) all = all | wants_of(set.analyses);
+  return all;
+}
+
 std::vector<std::vector<std::size_t>> make_batches(const PreparedSet& set, std::int64_t tokens_per_batch) {
   std::vector<std::vector<std::size_t>> batches;
   std::int64_t used = 0;
   for (std::size_t i = 0; i < set.prompts.size(); ++i) {
     if (!set.prompts[i].error.empty()) continue;
-    const auto length = static_cast<std::int64_t>(set.prompts[i].token_ids.size());
+    const std::int64_t length = set.prompts[i].num_tokens();
     if (batches.empty() || used + length > tokens_per_batch) {
       batches.emplace_back();
       used = 0;
@@ -93,111 +153,39 @@ std::vector<std::vector<std::size_t>> make_batches(const PreparedSet& set, std::
   return batches;
 }
 
-PlanOptions plan_options(const Job& job, const Json& config) {
-  return {job.compute.dtype,      job.slicing,           job.compute.tokens_per_batch,
-          job.beta.values(),      job.graph_eigenvalues, config.dump(-1, ' ', false, Json::error_handler_t::replace),
-          job.compute.device_kind};
-}
-
-namespace {
-
-/// The readable name with the first 64 bits of a SHA-256 over everything that the record's bits depend on: `facts`, and
-/// for each prompt of a batch its number of tokens and their ids.
-std::string make_key(const std::string& readable, const std::string& facts, const PreparedSet* set = nullptr,
-                     const std::vector<std::size_t>& prompts = {}) {
-  Sha256 sha;
-  sha.update(facts);
-  for (const std::size_t prompt : prompts) {
-    const auto& ids = set->prompts[prompt].token_ids;
-    const auto length = static_cast<std::int64_t>(ids.size());
-    sha.update(std::as_bytes(std::span(&length, 1)));
-    sha.update(std::as_bytes(std::span(ids)));
-  }
-  return readable + "-" + sha.hex_digest().substr(0, 16);
-}
-
-std::string text_of(const Json& facts) { return facts.dump(-1, ' ', false, Json::error_handler_t::replace); }
-
-std::string letters(const AnalysisChoice& analyses) {
-  std::string which;
-  if (analyses.attention) which += "a";
-  if (analyses.sheaf) which += "s";
-  if (analyses.residual) which += "r";
-  return which;
-}
-
-}  // namespace
-
-ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& analyses, std::vector<PreparedSet> sets,
+ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& of_weights, std::vector<PlannedSet> sets,
                      const PlanOptions& options) {
   ModelPlan plan;
-  plan.analyses = analyses;
-  const std::string common = text_of({kNumericsVersion, options.config});
-  const std::string of_weights = text_of({common, name(options.dtype), name(options.slicing)});
-  const std::string of_unembedding =
-      options.slicing == Slicing::as_published_float16 ? text_of({common, name(options.slicing)}) : common;
-  for (std::int64_t layer = 0; layer < model.num_layers; ++layer) {
-    const std::string number = std::to_string(layer);
-    if (analyses.weights)
-      plan.units.push_back(
-          {UnitKind::matrices, make_key("matrices/" + number, of_weights), layer, 0, {}, 0, matrices_flops(model)});
-    if (analyses.heads)
-      plan.units.push_back(
-          {UnitKind::heads, make_key("heads/" + number, of_weights), layer, 0, {}, 0, heads_flops(model)});
-  }
-  if (analyses.unembedding) {
-    const auto shape = model.embedding.unembedding.canonical_shape();
-    const auto parts = unembedding_parts(shape[0], shape[1]);
-    for (const RowRange& rows : parts) {
-      std::string readable = "unembedding";
-      if (parts.size() > 1) readable += "/" + std::to_string(&rows - parts.data());
-      plan.units.push_back({UnitKind::unembedding,
-                            make_key(readable, of_unembedding),
-                            -1,
-                            0,
-                            {},
-                            0,
-                            unembedding_part_flops(shape[0], shape[1], rows),
-                            rows});
-    }
-  }
-
-  if (!analyses.any_of_prompts()) sets.clear();
-  Json prompt_facts = {of_weights, letters(analyses)};
-  if (analyses.sheaf) prompt_facts.push_back({options.beta, options.graph_eigenvalues});
-  if (!options.device_kind.empty()) prompt_facts.push_back(options.device_kind);
-  const std::string of_prompts = text_of(prompt_facts);
-  const auto block_parameters = static_cast<double>(num_block_parameters(model));
-  for (std::size_t s = 0; s < sets.size(); ++s) {
-    const auto batches = make_batches(sets[s], options.tokens_per_batch);
-    for (std::size_t b = 0; b < batches.size(); ++b) {
-      Unit unit{UnitKind::prompts, "", -1, s, batches[b], 0, 0};
-      for (const std::size_t prompt : batches[b]) {
-        const auto length = static_cast<std::int64_t>(sets[s].prompts[prompt].token_ids.size());
-        unit.num_tokens += length;
-        unit.flops += prompt_flops(model, block_parameters, length);
-      }
-      unit.key = make_key("prompts/" + sets[s].name + "/" + std::to_string(b), of_prompts, &sets[s], batches[b]);
-      plan.units.push_back(std::move(unit));
-    }
-  }
+  plan.of_weights = of_weights.of_weights();
+  std::erase_if(sets, [](const PlannedSet& set) { return set.analyses.empty(); });
   plan.sets = std::move(sets);
+  for (PlannedSet& set : plan.sets) {
+    set.fixed_values = num_values_of_prompt(model, set.analyses, 0);
+    set.values_per_token = num_values_of_prompt(model, set.analyses, 1) - set.fixed_values;
+  }
+  const Keys keys(options);
+  add_layers(model, keys, plan);
+  add_rows(model, keys, plan);
+  add_batches(model, keys, options.tokens_per_batch, plan);
   return plan;
 }
 
-bool is_part(const Unit& unit, const ModelDescription& model) {
-  return unit.kind == UnitKind::unembedding && unit.rows.count < model.embedding.unembedding.canonical_shape()[0];
+TokenBatch batch_of(const ModelPlan& plan, const BatchWork& batch) {
+  TokenBatch tokens;
+  tokens.row_start.push_back(0);
+  for (const std::size_t prompt : batch.prompts) {
+    const auto& ids = plan.sets[batch.set].prompts[prompt].token_ids;
+    tokens.token_ids.insert(tokens.token_ids.end(), ids.begin(), ids.end());
+    tokens.row_start.push_back(tokens.num_tokens());
+  }
+  return tokens;
 }
 
-TokenBatch batch_of(const ModelPlan& plan, const Unit& unit) {
-  TokenBatch batch;
-  batch.row_start.push_back(0);
-  for (const std::size_t prompt : unit.prompts) {
-    const auto& ids = plan.sets[unit.set].prompts[prompt].token_ids;
-    batch.token_ids.insert(batch.token_ids.end(), ids.begin(), ids.end());
-    batch.row_start.push_back(batch.num_tokens());
-  }
-  return batch;
+std::int64_t longest_prompt(const ModelPlan& plan, const BatchWork& batch) {
+  std::int64_t longest = 0;
+  for (const std::size_t prompt : batch.prompts)
+    longest = std::max(longest, plan.sets[batch.set].prompts[prompt].num_tokens());
+  return longest;
 }
 
 namespace {
@@ -221,13 +209,13 @@ std::vector<std::string> tensors_of_forward(ModelDescription used) {
 }  // namespace
 
 std::vector<std::string> tensors_of(const ModelDescription& model, const Unit& unit) {
-  if (unit.kind == UnitKind::prompts) return tensors_of_forward(model);
+  if (unit.of_batch() != nullptr) return tensors_of_forward(model);
   std::set<std::string> names;
-  if (unit.kind == UnitKind::unembedding) {
-    if (!is_part(unit, model)) add(names, model.embedding.unembedding);
-  } else {
-    const LayerSources& layer = model.layers[static_cast<std::size_t>(unit.layer)];
-    for (const auto* linear : {&layer.w_q, &layer.w_k, &layer.w_v, &layer.w_o}) add(names, linear->weight);
+  if (const RowsWork* rows = unit.of_rows()) {
+    if (!rows->is_part) add(names, rows->analysis->matrix(model));
+  } else if (const LayerWork* work = unit.of_layer()) {
+    const LayerSources& layer = model.layers[static_cast<std::size_t>(work->layer)];
+    for (const MatrixRole role : work->analysis->needs(model)) add(names, source_of(layer, role).weight);
   }
   return {names.begin(), names.end()};
 }

@@ -218,7 +218,7 @@ Explanation explain(const std::string& place, const Json* value, const Json* sch
 }  // namespace
 
 std::vector<std::string> schema_errors(const JsonNode& job) {
-  const Json schema_json = Json::parse(job_schema());
+  const Json& schema_json = job_schema();
   valijson::Schema schema;
   valijson::SchemaParser().populateSchema(valijson::adapters::NlohmannJsonAdapter(schema_json), schema);
   valijson::ValidationResults results;

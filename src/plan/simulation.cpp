@@ -17,73 +17,112 @@ struct Share {
   bool reads_to_the_end = false;  ///< not only in its first round
 };
 
-Share share_of(const ModelLoad& model, const Assignment& assignment, int stage, bool is_resident) {
-  const int num_stages = assignment.num_ranks;
-  const LayerRange range = stage_layers(model.layer_bytes, num_stages)[static_cast<std::size_t>(stage)];
-  double bytes = 0, memory = 0, all_bytes = 0;
-  for (std::int64_t l = 0; l < static_cast<std::int64_t>(model.layer_bytes.size()); ++l) {
-    const auto layer = static_cast<std::size_t>(l);
-    all_bytes += model.layer_bytes[layer];
-    if (l < range.first || l >= range.last) continue;
-    bytes += model.layer_bytes[layer];
-    memory += model.layer_memory[layer];
+/// The units of one stage's share, taken up one after the other.
+class ShareOfStage {
+ public:
+  ShareOfStage(const ModelLoad& model, const Assignment& assignment, int stage)
+      : model_(model),
+        assignment_(assignment),
+        stage_(stage),
+        range_(stage_layers(model.layer_bytes, assignment.num_ranks)[static_cast<std::size_t>(stage)]),
+        has_units_(model.layer_bytes.size(), false) {
+    double all_bytes = 0;
+    for (std::int64_t l = 0; l < static_cast<std::int64_t>(model.layer_bytes.size()); ++l) {
+      const auto layer = static_cast<std::size_t>(l);
+      all_bytes += model.layer_bytes[layer];
+      if (l < range_.first || l >= range_.last) continue;
+      bytes_ += model.layer_bytes[layer];
+      memory_ += model.layer_memory[layer];
+    }
+    part_ = all_bytes > 0 ? bytes_ / all_bytes : 1.0 / num_stages();
+    stays_ = memory_ > 0 ? std::min(1.0, static_cast<double>(model.resident_bytes_limit) / memory_) : 1.0;
+    const BatchTotals batches = batch_totals(model.units, assignment.units);
+    most_in_stream_ =
+        num_stages() == 1 ? batches.num_batches : batches_a_round(batches, num_stages(), /*layers_stay=*/stays_ >= 1);
   }
-  const double part = all_bytes > 0 ? bytes / all_bytes : 1.0 / num_stages;
-  const double stays = memory > 0 ? std::min(1.0, static_cast<double>(model.resident_bytes_limit) / memory) : 1.0;
 
-  Share share;
-  RankLoad& load = share.load;
-  std::vector<bool> layers(model.layer_bytes.size(), false);
-  std::int64_t num_streams = 0, under_way = 0, in_stream = 0;
-  int num_parts = 0;  // of the unembedding
-  const BatchTotals batches = batch_totals(model.units, assignment.units);
-  const std::int64_t most = num_stages == 1 ? batches.num_batches : batches_a_round(batches, num_stages, stays >= 1);
-  for (const std::size_t index : assignment.units) {
-    const Unit& unit = model.units[index];
-    if (unit.kind == UnitKind::prompts) {
-      ++load.num_units;
-      load.flops += unit.flops * part;
-      share.work_s += model.rates.seconds_of(unit) * part;
-      load.num_tokens += unit.num_tokens;
-      const std::int64_t size = model.bytes_under_way[index];
-      if (num_streams == 0 || in_stream == most ||
-          (model.hidden_bytes_limit > 0 && under_way + size > model.hidden_bytes_limit)) {
-        ++num_streams;
-        under_way = in_stream = 0;
+  void add(std::size_t index) {
+    const Unit& unit = model_.units[index];
+    if (const BatchWork* batch = unit.of_batch())
+      add_batch(unit, *batch, model_.bytes_under_way[index]);
+    else if (unit.of_rows() != nullptr)
+      add_rows(unit);
+    else
+      add_layer(unit, unit.of_layer()->layer);
+  }
+
+  /// `is_resident`: what stays of the layers is there already, of an earlier share.
+  Share take(bool is_resident) {
+    RankLoad& load = share_.load;
+    if (num_streams_ == 0) {
+      for (std::size_t l = 0; l < has_units_.size(); ++l) {
+        if (!has_units_[l]) continue;
+        ++load.num_layers_read;
+        load.bytes += model_.matrix_share * model_.layer_bytes[l];
       }
-      under_way += size;
-      load.under_way_bytes += static_cast<double>(size);
-      ++in_stream;
-    } else if (unit.kind == UnitKind::unembedding) {
-      if (num_parts++ % num_stages != stage) continue;
-      ++load.num_units;
-      load.flops += unit.flops;
-      share.unembedding_s += model.rates.seconds_of(unit);
-      load.bytes += model.unembedding_bytes / model.num_unembedding_parts;
-    } else {
-      if (unit.layer < range.first || unit.layer >= range.last) continue;
-      ++load.num_units;
-      load.flops += unit.flops;
-      share.work_s += model.rates.seconds_of(unit);
-      layers[static_cast<std::size_t>(unit.layer)] = true;
+      return share_;
     }
-  }
-  if (num_streams > 0) {
     // What stays is read once; nothing of it if it was read for an earlier share.
-    const double times = (is_resident ? 1 - stays : 1.0) + static_cast<double>(num_streams - 1) * (1 - stays);
-    load.bytes += bytes * times;
-    load.num_layers_read = static_cast<std::size_t>(static_cast<double>(range.size()) * times + 0.5);
-    share.work_s += model.values_flops * static_cast<double>(range.size()) * times / model.rates.spectra_flops_per_s;
-    if (num_streams > 1 || num_stages > 1 || !assignment.is_last) load.resident_bytes = stays * memory;
-    share.reads_to_the_end = num_streams > 1 && stays < 1;
-  } else {
-    for (std::size_t l = 0; l < layers.size(); ++l) {
-      if (!layers[l]) continue;
-      ++load.num_layers_read;
-      load.bytes += model.attention_share * model.layer_bytes[l];
-    }
+    const double times = (is_resident ? 1 - stays_ : 1.0) + static_cast<double>(num_streams_ - 1) * (1 - stays_);
+    const double layers_read = static_cast<double>(range_.size()) * times;
+    load.bytes += bytes_ * times;
+    load.num_layers_read = static_cast<std::size_t>(layers_read + 0.5);
+    share_.work_s += model_.values_flops * layers_read / model_.rates.spectra_flops_per_s;
+    if (num_streams_ > 1 || num_stages() > 1 || !assignment_.is_last) load.resident_bytes = stays_ * memory_;
+    share_.reads_to_the_end = num_streams_ > 1 && stays_ < 1;
+    return share_;
   }
-  return share;
+
+ private:
+  int num_stages() const { return assignment_.num_ranks; }
+
+  void add_batch(const Unit& unit, const BatchWork& batch, std::int64_t bytes) {
+    RankLoad& load = share_.load;
+    ++load.num_units;
+    load.flops += unit.flops * part_;
+    share_.work_s += model_.rates.seconds_of(unit) * part_;
+    load.num_tokens += batch.num_tokens;
+    if (num_streams_ == 0 || in_stream_ == most_in_stream_ ||
+        (model_.hidden_bytes_limit > 0 && under_way_ + bytes > model_.hidden_bytes_limit)) {
+      ++num_streams_;
+      under_way_ = in_stream_ = 0;
+    }
+    under_way_ += bytes;
+    load.under_way_bytes += static_cast<double>(bytes);
+    ++in_stream_;
+  }
+  void add_rows(const Unit& unit) {
+    if (num_parts_++ % num_stages() != stage_) return;
+    ++share_.load.num_units;
+    share_.load.flops += unit.flops;
+    share_.unembedding_s += model_.rates.seconds_of(unit);
+    share_.load.bytes += model_.unembedding_bytes / model_.num_unembedding_parts;
+  }
+  void add_layer(const Unit& unit, std::int64_t layer) {
+    if (layer < range_.first || layer >= range_.last) return;
+    ++share_.load.num_units;
+    share_.load.flops += unit.flops;
+    share_.work_s += model_.rates.seconds_of(unit);
+    has_units_[static_cast<std::size_t>(layer)] = true;
+  }
+
+  const ModelLoad& model_;
+  const Assignment& assignment_;
+  const int stage_;
+  const LayerRange range_;
+  double bytes_ = 0, memory_ = 0;  // of the stage's layers
+  double part_ = 1, stays_ = 1;    // of all layers the stage's; of these, what stays in memory
+  std::int64_t most_in_stream_ = 0;
+  std::int64_t num_streams_ = 0, under_way_ = 0, in_stream_ = 0;
+  int num_parts_ = 0;            // of the unembedding
+  std::vector<bool> has_units_;  // by layer
+  Share share_;
+};
+
+Share share_of(const ModelLoad& model, const Assignment& assignment, int stage, bool is_resident) {
+  ShareOfStage share(model, assignment, stage);
+  for (const std::size_t unit : assignment.units) share.add(unit);
+  return share.take(is_resident);
 }
 
 double collecting_s(const ModelLoad& model, const MachineProfile& profile) {
@@ -96,7 +135,7 @@ double filling_s(const ModelLoad& model, const Assignment& assignment) {
   if (assignment.num_ranks == 1) return 0;
   double largest = 0;
   for (const std::size_t index : assignment.units)
-    if (model.units[index].kind == UnitKind::prompts) largest = std::max(largest, model.units[index].flops);
+    if (model.units[index].of_batch() != nullptr) largest = std::max(largest, model.units[index].flops);
   const BatchTotals batches = batch_totals(model.units, assignment.units);
   const auto together = static_cast<double>(std::min(batches.num_batches, batches.together()));
   return together * largest / model.rates.prompt_flops_per_s * (assignment.num_ranks - 1) / assignment.num_ranks;
@@ -134,125 +173,158 @@ class FileSystem {
   std::priority_queue<double, std::vector<double>, std::greater<>> ends_;
 };
 
-}  // namespace
-
-SimulatedSweep simulate_sweep(const std::vector<ModelLoad>& models, int num_ranks, const MachineProfile& profile,
-                              bool with_details) {
-  const auto count = static_cast<std::size_t>(num_ranks);
-  SimulatedSweep sweep;
-  sweep.ranks.resize(count);
-  if (with_details) {
-    sweep.of_models.assign(models.size(), std::vector<RankLoad>(count));
-    sweep.units.assign(models.size(), std::vector<std::vector<std::size_t>>(count));
+/// The sweep in simulated time: assignments begin and end, whoever has none asks the scheduler.
+class Simulation {
+ public:
+  Simulation(const std::vector<ModelLoad>& models, int num_ranks, const MachineProfile& profile, bool with_details)
+      : models_(models),
+        num_ranks_(num_ranks),
+        profile_(profile),
+        with_details_(with_details),
+        scheduler_(models.size(), num_ranks),
+        given_(static_cast<std::size_t>(num_ranks)),
+        resident_(given_.size()),
+        idle_(given_.size()),
+        file_system_(profile.file_system_bytes_per_s) {
+    std::iota(idle_.begin(), idle_.end(), 0);
+    sweep_.ranks.resize(given_.size());
+    if (!with_details) return;
+    sweep_.of_models.assign(models.size(), std::vector<RankLoad>(given_.size()));
+    sweep_.units.assign(models.size(), std::vector<std::vector<std::size_t>>(given_.size()));
   }
-  Scheduler scheduler(models.size(), num_ranks);
-  using Event = std::pair<double, int>;  // when which rank is free again
-  std::priority_queue<Event, std::vector<Event>, std::greater<>> events;
-  std::vector<Assignment> given(count);
-  std::vector<int> idle(count);
-  std::iota(idle.begin(), idle.end(), 0);
-  double now = 0;
-  std::vector<std::optional<std::size_t>> resident(count);
-  FileSystem file_system(profile.file_system_bytes_per_s);
+
+  SimulatedSweep run() {
+    for (hand_out(); !events_.empty(); hand_out()) {
+      now_s_ = events_.top().first;
+      while (!events_.empty() && events_.top().first <= now_s_) {
+        const int rank = events_.top().second;
+        events_.pop();
+        end(rank);
+        idle_.push_back(rank);
+      }
+      std::sort(idle_.begin(), idle_.end());
+    }
+    sweep_.makespan_s = now_s_;
+    double busy_s = 0;
+    for (const auto& rank : sweep_.ranks) busy_s += rank.busy_s;
+    if (now_s_ > 0) sweep_.efficiency = busy_s / (now_s_ * static_cast<double>(num_ranks_));
+    return std::move(sweep_);
+  }
+
+ private:
   struct Begun {
     Assignment assignment;
     std::vector<Share> shares;  // of each of those who do it
   };
-  std::vector<Begun> begun;  // now
-  const auto begin = [&](const Assignment& assignment) {
-    Begun& one = begun.emplace_back(Begun{assignment, {}});
-    for (int stage = 0; stage < assignment.num_ranks; ++stage) {
-      const auto place = static_cast<std::size_t>(assignment.first_rank + stage);
-      given[place] = assignment;
-      Share& share = one.shares.emplace_back();
-      if (assignment.step != Step::work) {
-        share.work_s = assignment.step == Step::open ? profile.open_s : collecting_s(models[assignment.model], profile);
-        continue;
-      }
-      share = share_of(models[assignment.model], assignment, stage, resident[place] == assignment.model);
-      if (share.load.resident_bytes > 0 && !assignment.is_last) resident[place] = assignment.model;
-    }
-  };
-  // How long what was begun at this moment takes: all of it reads at once.
-  const auto set_off = [&] {
-    std::size_t num_readers = 0;
-    for (const Begun& one : begun)
-      for (const Share& share : one.shares) num_readers += share.load.bytes > 0;
-    file_system.begin(now, num_readers);
-    for (Begun& one : begun) {
-      const Assignment& assignment = one.assignment;
-      const ModelLoad& model = models[assignment.model];
-      const bool is_work = assignment.step == Step::work;
-      double longest_s = 0;
-      for (std::size_t stage = 0; stage < one.shares.size(); ++stage) {
-        Share& share = one.shares[stage];
-        // Reading and computing take turns.
-        const double read_s = share.load.bytes / file_system.bytes_per_s(model.rates);
-        share.load.busy_s = share.work_s + share.unembedding_s + read_s;
-        if (read_s > 0) file_system.end_at(now + (share.reads_to_the_end ? share.load.busy_s : read_s));
-        // The first stage has its part of the unembedding while the pipeline empties, the others behind it.
-        const double behind_s = stage > 0 ? share.unembedding_s : 0;
-        const double in_line_s = share.work_s + read_s + behind_s + (is_work ? filling_s(model, assignment) : 0);
-        longest_s = std::max({longest_s, share.load.busy_s, in_line_s});
-        const auto place = static_cast<std::size_t>(assignment.first_rank) + stage;
-        add(sweep.ranks[place], share.load);
-        if (!with_details || !is_work) continue;
-        add(sweep.of_models[assignment.model][place], share.load);
-        auto& units = sweep.units[assignment.model][place];
-        if (stage == 0) units.insert(units.end(), assignment.units.begin(), assignment.units.end());
-      }
-      for (int rank = assignment.first_rank; rank < assignment.first_rank + assignment.num_ranks; ++rank)
-        events.emplace(now + longest_s, rank);
-    }
-    begun.clear();
-  };
-  const auto hand_out = [&] {
+  using Event = std::pair<double, int>;  // when which rank is free again
+
+  void hand_out() {
     std::vector<int> still;
-    for (std::size_t i = 0; i < idle.size(); ++i) {
-      const int rank = idle[i];
-      if (scheduler.is_busy(rank)) continue;  // with another of its group
-      if (!scheduler.has_work()) {
-        still.insert(still.end(), idle.begin() + static_cast<std::ptrdiff_t>(i), idle.end());
+    for (std::size_t i = 0; i < idle_.size(); ++i) {
+      const int rank = idle_[i];
+      if (scheduler_.is_busy(rank)) continue;  // with another of its group
+      if (!scheduler_.has_work()) {
+        still.insert(still.end(), idle_.begin() + static_cast<std::ptrdiff_t>(i), idle_.end());
         break;
       }
-      if (const auto assignment = scheduler.next(rank))
+      if (const auto assignment = scheduler_.next(rank))
         begin(*assignment);
       else
         still.push_back(rank);
     }
-    std::erase_if(still, [&](int rank) { return scheduler.is_busy(rank); });
-    idle = std::move(still);
+    std::erase_if(still, [&](int rank) { return scheduler_.is_busy(rank); });
+    idle_ = std::move(still);
     set_off();
-  };
-  for (hand_out(); !events.empty(); hand_out()) {
-    now = events.top().first;
-    while (!events.empty() && events.top().first <= now) {
-      const int rank = events.top().second;
-      events.pop();
-      const Assignment& assignment = given[static_cast<std::size_t>(rank)];
-      if (assignment.step == Step::open) {
-        std::vector<OpenUnit> units;
-        const ModelLoad& model = models[assignment.model];
-        const double read_bytes_per_s = profile.read_bytes_per_s_of(model.rates, num_ranks);
-        for (std::size_t u = 0; u < model.units.size(); ++u)
-          units.push_back({u, model.units[u].flops,
-                           group_seconds(model, model.units[u], model.stages, read_bytes_per_s),
-                           model.units[u].kind == UnitKind::unembedding});
-        scheduler.opened(rank, std::move(units), true, model.stages);
-      } else if (assignment.step == Step::work) {
-        scheduler.worked(rank);
-      } else {
-        scheduler.collected(rank);
-      }
-      idle.push_back(rank);
-    }
-    std::sort(idle.begin(), idle.end());
   }
-  sweep.makespan_s = now;
-  double busy = 0;
-  for (const auto& rank : sweep.ranks) busy += rank.busy_s;
-  if (now > 0) sweep.efficiency = busy / (now * static_cast<double>(num_ranks));
-  return sweep;
+
+  void begin(const Assignment& assignment) {
+    Begun& begun = begun_.emplace_back(Begun{assignment, {}});
+    const ModelLoad& model = models_[assignment.model];
+    for (int stage = 0; stage < assignment.num_ranks; ++stage) {
+      const auto place = static_cast<std::size_t>(assignment.first_rank + stage);
+      given_[place] = assignment;
+      Share& share = begun.shares.emplace_back();
+      if (assignment.step != Step::work) {
+        share.work_s = assignment.step == Step::open ? profile_.open_s : collecting_s(model, profile_);
+        continue;
+      }
+      share = share_of(model, assignment, stage, resident_[place] == assignment.model);
+      if (share.load.resident_bytes > 0 && !assignment.is_last) resident_[place] = assignment.model;
+    }
+  }
+
+  /// How long what was begun at this moment takes: all of it reads at once.
+  void set_off() {
+    std::size_t num_readers = 0;
+    for (const Begun& begun : begun_)
+      for (const Share& share : begun.shares) num_readers += share.load.bytes > 0;
+    file_system_.begin(now_s_, num_readers);
+    for (Begun& begun : begun_) {
+      const Assignment& assignment = begun.assignment;
+      double longest_s = 0;
+      for (std::size_t stage = 0; stage < begun.shares.size(); ++stage)
+        longest_s = std::max(longest_s, seconds_of(assignment, stage, begun.shares[stage]));
+      for (int rank = assignment.first_rank; rank < assignment.first_rank + assignment.num_ranks; ++rank)
+        events_.emplace(now_s_ + longest_s, rank);
+    }
+    begun_.clear();
+  }
+
+  double seconds_of(const Assignment& assignment, std::size_t stage, Share& share) {
+    const ModelLoad& model = models_[assignment.model];
+    const bool is_work = assignment.step == Step::work;
+    // Reading and computing take turns.
+    const double read_s = share.load.bytes / file_system_.bytes_per_s(model.rates);
+    share.load.busy_s = share.work_s + share.unembedding_s + read_s;
+    if (read_s > 0) file_system_.end_at(now_s_ + (share.reads_to_the_end ? share.load.busy_s : read_s));
+    // The first stage has its part of the unembedding while the pipeline empties, the others behind it.
+    const double behind_s = stage > 0 ? share.unembedding_s : 0;
+    const double in_line_s = share.work_s + read_s + behind_s + (is_work ? filling_s(model, assignment) : 0);
+    const auto place = static_cast<std::size_t>(assignment.first_rank) + stage;
+    add(sweep_.ranks[place], share.load);
+    if (with_details_ && is_work) {
+      add(sweep_.of_models[assignment.model][place], share.load);
+      auto& units = sweep_.units[assignment.model][place];
+      if (stage == 0) units.insert(units.end(), assignment.units.begin(), assignment.units.end());
+    }
+    return std::max(share.load.busy_s, in_line_s);
+  }
+
+  void end(int rank) {
+    const Assignment& assignment = given_[static_cast<std::size_t>(rank)];
+    if (assignment.step == Step::work) return scheduler_.worked(rank);
+    if (assignment.step == Step::collect) return scheduler_.collected(rank);
+    std::vector<OpenUnit> units;
+    const ModelLoad& model = models_[assignment.model];
+    const double read_bytes_per_s = profile_.read_bytes_per_s_of(model.rates, num_ranks_);
+    for (std::size_t u = 0; u < model.units.size(); ++u)
+      units.push_back({.unit = u,
+                       .flops = model.units[u].flops,
+                       .seconds = group_seconds(model, model.units[u], model.stages, read_bytes_per_s),
+                       .is_undivided = model.units[u].of_rows() != nullptr});
+    scheduler_.opened(rank, std::move(units), true, model.stages);
+  }
+
+  const std::vector<ModelLoad>& models_;
+  const int num_ranks_;
+  const MachineProfile& profile_;
+  const bool with_details_;
+  SimulatedSweep sweep_;
+  Scheduler scheduler_;
+  std::vector<Assignment> given_;
+  std::vector<std::optional<std::size_t>> resident_;
+  std::vector<int> idle_;
+  std::priority_queue<Event, std::vector<Event>, std::greater<>> events_;
+  std::vector<Begun> begun_;  // now
+  FileSystem file_system_;
+  double now_s_ = 0;
+};
+
+}  // namespace
+
+SimulatedSweep simulate_sweep(const std::vector<ModelLoad>& models, int num_ranks, const MachineProfile& profile,
+                              bool with_details) {
+  return Simulation(models, num_ranks, profile, with_details).run();
 }
 
 double peak_bytes(const MemoryNeed& need, const ModelLoad& load, const RankLoad& rank) {

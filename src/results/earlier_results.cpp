@@ -1,94 +1,43 @@
 #include "spectrace/results/earlier_results.hpp"
 
 #include <algorithm>
-#include <charconv>
 
 #include "spectrace/core/json.hpp"
+#include "spectrace/plan/settings.hpp"
+#include "spectrace/results/growth.hpp"
+#include "spectrace/results/layout.hpp"
 #include "spectrace/results/result_attributes.hpp"
-#include "spectrace/store/schema.hpp"
 
 namespace spectrace {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// The values that the attribute `identity` holds have to be read again; why they cannot be.
+/// The attribute `identity` has to be read again; why it cannot be.
 std::string find_wrong_identity(const ResultTree& tree) {
   const Json identity = Json::parse(text_attribute(tree, "identity"), nullptr, /*allow_exceptions=*/false);
   if (!identity.is_array()) return "its attribute 'identity' is absent or no JSON array";
-  for (const auto& pair : identity) {
+  for (const auto& pair : identity)
     if (!pair.is_array() || pair.size() != 2 || !pair[0].is_string() || !pair[1].is_string())
       return "its attribute 'identity' does not hold pairs of texts";
-    const auto& value = pair[1].get_ref<const std::string&>();
-    std::int64_t number = 0;
-    if (pair[0] == "tokens_per_batch") {
-      const auto read = std::from_chars(value.data(), value.data() + value.size(), number);
-      if (read.ec != std::errc() || read.ptr != value.data() + value.size())
-        return "its identity's tokens_per_batch is no number";
-    }
-    if (pair[0] == "beta grid" && !Json::accept(value)) return "its identity's beta grid is no JSON";
-  }
-  return "";
-}
-
-bool holds_numbers(const Dataset& dataset) { return std::holds_alternative<std::vector<double>>(dataset.values); }
-
-/// Why a group is not one that the schema describes; datasets of quantities that were not asked for may be absent.
-std::string find_misfit(const Group& group, const std::vector<DatasetSpec>& schema, bool all_are_there) {
-  for (const auto& spec : schema) {
-    const Dataset* dataset = group.find(spec.name);
-    const std::string place = group.path + "/" + spec.name;
-    if (dataset == nullptr && all_are_there) return place + " is absent";
-    if (dataset != nullptr && (!holds_numbers(*dataset) || dataset->dims != spec.dims))
-      return place + " has another type or other dimensions";
-  }
-  return "";
+  return find_wrong_value(identity_from_json(identity.dump()));
 }
 
 std::string find_checkpoint_misfit(const ResultTree& tree) {
-  const Group* group = tree.find("/checkpoint");
-  const Dimension* tensor = group == nullptr ? nullptr : group->find_dimension("tensor");
-  const Dataset* digest = group == nullptr ? nullptr : group->find("digest");
+  const Group* group = tree.find(kCheckpointGroup);
+  const Dimension* tensor = group == nullptr ? nullptr : group->find_dimension(kTensor);
+  const Dataset* digest = group == nullptr ? nullptr : group->find(kDigest);
   const bool is_good = tensor != nullptr && std::holds_alternative<std::vector<std::string>>(tensor->values) &&
                        digest != nullptr && std::holds_alternative<std::vector<std::string>>(digest->values) &&
-                       digest->dims == std::vector<std::string>{"tensor"};
+                       digest->dims == std::vector<std::string>{kTensor};
   return is_good ? "" : "/checkpoint does not hold the digests of tensors";
 }
 
-std::vector<DatasetSpec> prompt_datasets(const char* first_dimension) {
-  std::vector<DatasetSpec> datasets;
-  for (const auto& quantity : prompt_schema()) {
-    datasets.push_back(quantity.dataset);
-    datasets.back().dims.front() = first_dimension;
-  }
-  return datasets;
-}
-
-std::string find_set_misfit(const Group& group) {
-  if (group.path.ends_with("/statistics")) {
-    const Dimension* statistic = group.find_dimension("statistic");
-    const auto* names = statistic == nullptr ? nullptr : std::get_if<std::vector<std::string>>(&statistic->values);
-    if (names == nullptr || *names != statistic_names()) return group.path + " has other statistics";
-    auto misfit = find_misfit(group, statistics_scalars_schema(), true);
-    return misfit.empty() ? find_misfit(group, prompt_datasets("statistic"), false) : misfit;
-  }
-  const Dataset* errors = group.find("prompt_error");
-  if (errors == nullptr || !std::holds_alternative<std::vector<std::string>>(errors->values))
-    return group.path + "/prompt_error is absent or of another type";
-  return find_misfit(group, prompt_datasets("prompt"), false);
-}
-
-std::string find_misfit(const ResultTree& tree) {
+std::string find_tree_misfit(const ResultTree& tree) {
   if (auto misfit = find_wrong_identity(tree); !misfit.empty()) return misfit;
   if (auto misfit = find_checkpoint_misfit(tree); !misfit.empty()) return misfit;
-  for (const auto& group : tree.groups) {
-    std::string misfit;
-    if (group.path == "/weights") misfit = find_misfit(group, weights_schema(), true);
-    if (group.path == "/heads") misfit = find_misfit(group, heads_schema(), true);
-    if (group.path == "/unembedding") misfit = find_misfit(group, unembedding_schema(), true);
-    if (group.path.starts_with("/prompts/")) misfit = find_set_misfit(group);
-    if (!misfit.empty()) return misfit;
-  }
+  for (const auto& group : tree.groups)
+    if (auto misfit = find_misfit(group); !misfit.empty()) return misfit;
   return "";
 }
 
@@ -119,9 +68,11 @@ std::optional<EarlierResults> read_earlier_results(const Job& job, const ModelEn
     throw InputError(ErrorKind::usage, "'" + path.string() + "' holds results of another format",
                      "'" + format + "', this version builds on '" + kConventions + "'",
                      "Give another output folder, or --fresh to compute everything anew.");
-  earlier.is_whole = std::erase_if(tree.groups, [](const Group& group) { return has_failed_units(group); }) == 0;
+  earlier.is_whole = std::none_of(tree.groups.begin(), tree.groups.end(), has_failed_units);
+  std::erase_if(tree.groups,
+                [](const Group& group) { return has_failed_units(group) && !group.path.starts_with("/prompts/"); });
   if (tree.groups.empty()) return std::nullopt;
-  if (const std::string misfit = find_misfit(tree); !misfit.empty())
+  if (const std::string misfit = find_tree_misfit(tree); !misfit.empty())
     throw InputError(ErrorKind::model, "cannot build upon the results file '" + path.string() + "'", misfit,
                      "Remove it, use --fresh or give another output folder.");
   return earlier;

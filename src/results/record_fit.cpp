@@ -2,115 +2,79 @@
 
 #include <algorithm>
 
-#include "spectrace/measure/slicing.hpp"
-#include "spectrace/results/assemble.hpp"
-#include "spectrace/store/schema.hpp"
+#include "spectrace/core/json.hpp"
+#include "spectrace/measure/prompts.hpp"
 
 namespace spectrace {
 namespace {
 
 using Shape = std::vector<std::int64_t>;
 
-std::string find_misfit(const Record& record, const std::string& name, const Shape& shape) {
-  const auto found = record.arrays.find(name);
-  if (found == record.arrays.end()) return "array '" + name + "' is absent";
-  return found->second.shape == shape ? "" : "array '" + name + "' has another shape";
+std::string find_array_misfit(const Record& record, const std::string& name, const Shape& shape) {
+  const auto array = record.arrays.find(name);
+  if (array == record.arrays.end()) return "array '" + name + "' is absent";
+  return array->second.shape == shape ? "" : "array '" + name + "' has another shape";
 }
 
-/// Datasets (layer, ...) of which a unit has one layer.
-std::string find_layer_misfit(const Record& record, const std::vector<DatasetSpec>& schema,
-                              const ModelDescription& model, std::int64_t index_size) {
-  // Another array would be looked for in the results in vain.
-  if (record.arrays.size() != schema.size()) return "it has another number of arrays";
-  for (const auto& spec : schema) {
-    Shape shape;
-    for (const auto& dim : spec.dims) {
-      if (dim == "matrix") shape.push_back(static_cast<std::int64_t>(kMatrixNames.size()));
-      if (dim == "head") shape.push_back(model.num_heads);
-      if (dim == "index") shape.push_back(index_size);
+/// A unit of weights has one layer of the analysis' quantities, or all of them, and no other array: it would be looked
+/// for in the results in vain.
+std::string find_weights_misfit(const Record& record, const Chosen& chosen, const ModelDescription& model,
+                                Slicing slicing) {
+  const auto quantities = chosen.quantities();
+  if (record.arrays.size() != quantities.size()) return "it has another number of arrays";
+  const Extents extents = chosen.extents(model, slicing);
+  for (const Quantity* quantity : quantities)
+    if (auto misfit = find_array_misfit(record, quantity->name, shape_of(*quantity, extents, "layer")); !misfit.empty())
+      return misfit;
+  return "";
+}
+
+std::string find_errors_misfit(const Record& record, const BatchWork& batch) {
+  const auto errors = record.texts.find(kPromptErrors);
+  return errors == record.texts.end() || errors->second.size() == batch.prompts.size()
+             ? ""
+             : "it has errors of another number of prompts";
+}
+
+/// What was measured of the batch: arrays as the measurement makes them.
+std::string find_measured_misfit(const Record& record, const BatchWork& batch, const ModelDescription& model,
+                                 const ModelPlan& plan) {
+  const PlannedSet& set = plan.sets[batch.set];
+  for (const Chosen& chosen : set.analyses) {
+    const Extents extents = chosen.extents(model, Slicing::correct, longest_prompt(plan, batch));
+    for (const Quantity* quantity : chosen.quantities()) {
+      if (!quantity->derived.from.empty()) continue;
+      Shape shape = shape_of(*quantity, extents, "prompt");
+      shape.insert(shape.begin(), static_cast<std::int64_t>(batch.prompts.size()));
+      if (auto misfit = find_array_misfit(record, quantity->name, shape); !misfit.empty()) return misfit;
     }
-    if (auto misfit = find_misfit(record, spec.name, shape); !misfit.empty()) return misfit;
   }
-  return "";
-}
-
-std::string find_unembedding_misfit(const Record& record) {
-  for (const auto& spec : unembedding_schema()) {
-    const auto found = record.arrays.find(spec.name);
-    if (found == record.arrays.end()) return "array '" + spec.name + "' is absent";
-    if (found->second.shape.size() != spec.dims.size() || (spec.dims.empty() && found->second.values.size() != 1))
-      return "array '" + spec.name + "' has another shape";
-  }
-  return "";
-}
-
-PromptAnalyses analyses_of(const ModelPlan& plan, const Job& job) {
-  return {plan.analyses.attention, plan.analyses.sheaf, plan.analyses.residual, job.graph_eigenvalues,
-          job.beta.values()};
-}
-
-std::string find_prompts_misfit(const Record& record, const Unit& unit, const ModelDescription& model,
-                                const ModelPlan& plan, const Job& job) {
-  const auto num_prompts = unit.prompts.size();
-  if (const auto errors = record.texts.find("prompt_errors");
-      errors != record.texts.end() && errors->second.size() != num_prompts)
-    return "it has errors of another number of prompts";
-  const PromptAnalyses analyses = analyses_of(plan, job);
-  for (const auto* quantity : quantities_of(analyses)) {
-    const DatasetSpec& spec = quantity->dataset;
-    if (!quantity->is_stored) continue;  // made from another one
-    const auto found = record.arrays.find(spec.name);
-    if (found == record.arrays.end()) return "array '" + spec.name + "' is absent";
-    // As wide as the batch's longest prompt.
-    const std::int64_t longest = found->second.shape.empty() ? 0 : found->second.shape.back();
-    Shape shape = slot_shape(spec, model, static_cast<std::int64_t>(analyses.beta.size()), longest);
-    shape.insert(shape.begin(), static_cast<std::int64_t>(num_prompts));
-    if (found->second.shape != shape) return "array '" + spec.name + "' has another shape";
-    std::size_t most = 0;
-    for (const auto& prompt : plan.sets[unit.set].prompts) most = std::max(most, prompt.token_ids.size());
-    if (spec.name == "graph_eigenvalues" && longest > static_cast<std::int64_t>(most))
-      return "array '" + spec.name + "' is wider than the set's longest prompt";
-  }
-  return "";
+  return find_errors_misfit(record, batch);
 }
 
 }  // namespace
 
 std::string find_misfit(const Record& record, const Unit& unit, const ModelDescription& model, const ModelPlan& plan,
-                        const Job& job) {
+                        Slicing slicing) {
   if (!record.error.empty()) return "";
-  switch (unit.kind) {
-    case UnitKind::matrices:
-      return find_layer_misfit(record, weights_schema(), model,
-                               std::min(model.num_heads * model.head_dim, model.hidden_size));
-    case UnitKind::heads: return find_layer_misfit(record, heads_schema(), model, head_index_size(model, job.slicing));
-    case UnitKind::unembedding:
-      if (!is_part(unit, model)) return find_unembedding_misfit(record);
-      return UnembeddingParts::fits(record, unit.rows, model.embedding.unembedding.canonical_shape()[1])
-                 ? ""
-                 : "it is no part of the unembedding";
-    case UnitKind::prompts: break;
-  }
-  return find_prompts_misfit(record, unit, model, plan, job);
+  if (const BatchWork* batch = unit.of_batch()) return find_measured_misfit(record, *batch, model, plan);
+  if (const RowsWork* rows = unit.of_rows(); rows != nullptr && rows->is_part)
+    return rows->analysis->fits(record, model, rows->rows) ? "" : "it is no part of the " + rows->analysis->name();
+  return find_weights_misfit(record, *plan.of_weights.find(unit.analysis()->name()), model, slicing);
 }
 
 std::string find_state_misfit(const Record& record, const Unit& unit, const ModelDescription& model,
-                              const ModelPlan& plan, const Job& job) {
-  if (unit.kind != UnitKind::prompts) return "it is of a unit that is not done in parts";
-  const TokenBatch batch = batch_of(plan, unit);
-  const Record expected = PromptMeasurement(model, batch, analyses_of(plan, job)).so_far();
-  for (const auto& [name, array] : expected.arrays)
-    if (auto misfit = find_misfit(record, name, array.shape); !misfit.empty()) return misfit;
-  if (const auto errors = record.texts.find("prompt_errors");
-      errors != record.texts.end() && errors->second.size() != unit.prompts.size())
-    return "it has errors of another number of prompts";
-  return find_misfit(record, "hidden", {unit.num_tokens, model.hidden_size});
+                              const ModelPlan& plan) {
+  const BatchWork* batch = unit.of_batch();
+  if (batch == nullptr) return "it is of a unit that is not done in parts";
+  if (auto misfit = find_measured_misfit(record, *batch, model, plan); !misfit.empty()) return misfit;
+  return find_array_misfit(record, "hidden", {batch->num_tokens, model.hidden_size});
 }
 
 std::string find_misfit(const Record& record, const std::string& key) {
   const auto texts = [&](const char* name) -> const std::vector<std::string>* {
-    const auto found = record.texts.find(name);
-    return found == record.texts.end() ? nullptr : &found->second;
+    const auto place = record.texts.find(name);
+    return place == record.texts.end() ? nullptr : &place->second;
   };
   if (key.starts_with(kReportKey)) {
     const auto* report = texts("report");

@@ -5,9 +5,10 @@
 
 #include "spectrace/core/build_info.hpp"
 #include "spectrace/core/error.hpp"
+#include "spectrace/measure/catalogue.hpp"
 #include "spectrace/model/adapter.hpp"
 #include "spectrace/plan/cost.hpp"
-#include "spectrace/store/schema.hpp"
+#include "spectrace/results/layout.hpp"
 
 namespace spectrace {
 namespace {
@@ -52,23 +53,21 @@ AttributeValue number_or_text(const std::string& text) {
   return text;
 }
 
-int rank_of(const Job& job, const std::string& path) {
-  if (path == "/weights") return 0;
-  if (path == "/heads") return 1;
-  if (path == "/unembedding") return 2;
-  if (path == "/checkpoint") return static_cast<int>(4 + 2 * job.prompt_sets.size());
-  for (std::size_t s = 0; s < job.prompt_sets.size(); ++s) {
-    const std::string set = "/prompts/" + job.prompt_sets[s].name;
-    if (path == set) return static_cast<int>(3 + 2 * s);
-    if (path == set + "/statistics") return static_cast<int>(4 + 2 * s);
+/// Where a group stands in the file: weights in the catalogue's order, prompt sets as the job has them, each before its
+/// statistics, sets of earlier jobs, the checkpoint.
+std::size_t place_of(const Job& job, const std::string& path) {
+  std::size_t place = 0;
+  for (const Analysis* analysis : catalogue())
+    if (const std::string& group = analysis->info().group; !group.empty()) {
+      if (path == group) return place;
+      ++place;
+    }
+  for (const auto& set : job.prompt_sets) {
+    if (path == group_of_set(set.name)) return place;
+    if (path == group_of_statistics(set.name)) return place + 1;
+    place += 2;
   }
-  return static_cast<int>(3 + 2 * job.prompt_sets.size());
-}
-
-double* scalar_of(Group& group, const std::string& dataset_name) {
-  for (auto& dataset : group.datasets)
-    if (dataset.name == dataset_name) return &std::get<std::vector<double>>(dataset.values).front();
-  return nullptr;
+  return path == kCheckpointGroup ? place + 1 : place;
 }
 
 }  // namespace
@@ -77,11 +76,6 @@ std::string text_attribute(const ResultTree& tree, const std::string& name) {
   const auto* value = tree.find_attribute(name);
   const auto* text = value == nullptr ? nullptr : std::get_if<std::string>(value);
   return text == nullptr ? "" : *text;
-}
-
-bool has_failed_units(const Group& group) {
-  return std::any_of(group.attributes.begin(), group.attributes.end(),
-                     [](const auto& attribute) { return attribute.first == kFailedUnitsAttribute; });
 }
 
 Attributes result_attributes(const Job& job, const ModelEntry& entry, const OpenModel& model,
@@ -117,21 +111,9 @@ Attributes failed_attributes(const Job& job, const ModelEntry& entry, const std:
 }
 
 void set_parameters(ResultTree& tree, const Identity& identity) {
-  const auto value_of = [&](const std::string& wanted) {
-    for (const auto& [what, value] : identity)
-      if (what == wanted) return value;
-    return std::string();
-  };
-  Json parameters = {{"slicing", value_of("slicing")}, {"dtype", value_of("compute dtype")}};
-  bool has_prompts = false, has_sheaf = false;
-  for (const auto& group : tree.groups) {
-    has_prompts |= group.path.starts_with("/prompts/");
-    has_sheaf |= group.find_dimension("beta") != nullptr;
-  }
-  if (has_prompts) parameters["tokens_per_batch"] = std::stoll(value_of("tokens_per_batch"));
-  if (has_sheaf) parameters["beta"] = Json::parse(value_of("beta grid"));
+  const std::string parameters = parameters_of(identity, analyses_in(tree)).dump();
   for (auto& [attribute, value] : tree.attributes)
-    if (attribute == "parameters") value = parameters.dump();
+    if (attribute == "parameters") value = parameters;
 }
 
 void add_earlier_groups(const ResultTree& earlier, ResultTree& tree) {
@@ -141,26 +123,7 @@ void add_earlier_groups(const ResultTree& earlier, ResultTree& tree) {
 
 void order_groups(const Job& job, ResultTree& tree) {
   std::stable_sort(tree.groups.begin(), tree.groups.end(),
-                   [&](const Group& a, const Group& b) { return rank_of(job, a.path) < rank_of(job, b.path); });
-}
-
-void set_effective_amplification(ResultTree& tree) {
-  for (auto& unembedding : tree.groups) {
-    if (unembedding.path != "/unembedding") continue;
-    const double spectral_norm = *scalar_of(unembedding, "spectral_norm");
-    for (auto& group : tree.groups)
-      if (double* amplification = scalar_of(group, "effective_amplification"))
-        *amplification = spectral_norm * *scalar_of(group, "last_gain_mean");
-  }
-}
-
-Identity merged_identity(const std::optional<ResultTree>& earlier, const Identity& now) {
-  if (!earlier) return now;
-  Identity merged = now;
-  for (const auto& pair : identity_from_json(text_attribute(*earlier, "identity")))
-    if (std::none_of(now.begin(), now.end(), [&](const auto& known) { return known.first == pair.first; }))
-      merged.push_back(pair);
-  return merged;
+                   [&](const Group& a, const Group& b) { return place_of(job, a.path) < place_of(job, b.path); });
 }
 
 }  // namespace spectrace

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <limits>
 #include <new>
 
 #include "digest.hpp"
@@ -11,7 +12,6 @@
 #include "spectrace/core/file.hpp"
 #include "spectrace/core/log.hpp"
 #include "spectrace/store/result_file.hpp"
-#include "spectrace/store/schema.hpp"
 #include "vetting.hpp"
 
 namespace spectrace {
@@ -244,46 +244,53 @@ ReadResults read_results_here(const std::filesystem::path& path, std::size_t mos
   return read;
 }
 
-namespace {
-
 /// A dataset of which `num_read` rows were read.
-struct RowsUnderWay {
+struct RowsReader::UnderWay {
   const Dataset* dataset;
   hsize_t num_read = 0, num_rows = 1;  // how many there are is known when the first were read
+
+  std::vector<double> read_next(const std::filesystem::path& path, const Group& group) {
+    constexpr hsize_t kValuesAtOnce = 1 << 19;
+    const h5::Session session;
+    const Handle file = open_for_reading(path);
+    const std::string place = (group.path == "/" ? "" : group.path) + "/" + dataset->name;
+    const Handle object(SPECTRACE_H5(H5Dopen2, file.get(), place.c_str(), H5P_DEFAULT), H5Dclose);
+    const auto shape = h5::shape_of(object.get());
+    if (shape.empty()) throw h5::Error(place + " has no rows");
+    num_rows = shape.front();
+    hsize_t row_size = 1;
+    for (std::size_t axis = 1; axis < shape.size(); ++axis) row_size *= shape[axis];
+    // Whole chunks, so that each is unpacked once.
+    const hsize_t chunk = h5::rows_of_chunk(shape), most = kValuesAtOnce / std::max<hsize_t>(1, row_size);
+    const hsize_t count = std::min(num_rows - num_read, std::max<hsize_t>(1, most / chunk) * chunk);
+    auto values = h5::read_rows(object.get(), num_read, count);
+    num_read += count;
+    return values;
+  }
 };
 
-std::vector<double> read_next_rows(const std::filesystem::path& path, const Group& group, RowsUnderWay& rows) {
-  constexpr hsize_t kValuesAtOnce = 1 << 19;
-  const h5::Session session;
-  const Handle file = open_for_reading(path);
-  const std::string place = (group.path == "/" ? "" : group.path) + "/" + rows.dataset->name;
-  const Handle object(SPECTRACE_H5(H5Dopen2, file.get(), place.c_str(), H5P_DEFAULT), H5Dclose);
-  const auto shape = h5::shape_of(object.get());
-  if (shape.empty()) throw h5::Error(place + " has no rows");
-  rows.num_rows = shape.front();
-  hsize_t row_size = 1;
-  for (std::size_t axis = 1; axis < shape.size(); ++axis) row_size *= shape[axis];
-  // Whole chunks, so that each is unpacked once.
-  const hsize_t chunk = h5::rows_of_chunk(shape), most = kValuesAtOnce / std::max<hsize_t>(1, row_size);
-  const hsize_t count = std::min(rows.num_rows - rows.num_read, std::max<hsize_t>(1, most / chunk) * chunk);
-  auto values = h5::read_rows(object.get(), rows.num_read, count);
-  rows.num_read += count;
-  return values;
+RowsReader::RowsReader(std::filesystem::path path, const Group& group, const std::vector<const Dataset*>& datasets)
+    : path_(std::move(path)), group_(group) {
+  for (const Dataset* dataset : datasets) left_.push_back({dataset});
 }
 
-}  // namespace
+RowsReader::~RowsReader() = default;
+
+void RowsReader::read_until(std::size_t num_rows,
+                            const std::function<void(const Dataset& dataset, std::span<const double> rows)>& take) {
+  while (!left_.empty()) {
+    const auto next = std::min_element(left_.begin(), left_.end(),
+                                       [](const UnderWay& a, const UnderWay& b) { return a.num_read < b.num_read; });
+    if (next->num_read >= num_rows) return;
+    const auto values = with_file_named(path_, [&] { return next->read_next(path_, group_); });
+    take(*next->dataset, values);
+    if (next->num_read >= next->num_rows) left_.erase(next);
+  }
+}
 
 void read_rows(const std::filesystem::path& path, const Group& group, const std::vector<const Dataset*>& datasets,
                const std::function<void(const Dataset& dataset, std::span<const double> rows)>& take) {
-  std::vector<RowsUnderWay> left;
-  for (const Dataset* dataset : datasets) left.push_back({dataset});
-  while (!left.empty()) {
-    const auto next = std::min_element(
-        left.begin(), left.end(), [](const RowsUnderWay& a, const RowsUnderWay& b) { return a.num_read < b.num_read; });
-    const auto values = with_file_named(path, [&] { return read_next_rows(path, group, *next); });
-    take(*next->dataset, values);
-    if (next->num_read >= next->num_rows) left.erase(next);
-  }
+  RowsReader(path, group, datasets).read_until(std::numeric_limits<std::size_t>::max(), take);
 }
 
 ResultTree read_result_file(const std::filesystem::path& path, WrongDigest wrong_digest, std::size_t most_values) {

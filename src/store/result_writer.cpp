@@ -83,7 +83,7 @@ void write_plot_hints(hid_t object, const Group& group) {
   h5::write_attribute(object, "axes", axes);
 }
 
-std::vector<hsize_t> shape_of(const Group& group, const Dataset& dataset) {
+std::vector<hsize_t> sizes_along(const Group& group, const Dataset& dataset) {
   std::vector<hsize_t> shape;
   for (const auto& name : dataset.dims) shape.push_back(group.find_dimension(name)->size());
   return shape;
@@ -194,7 +194,7 @@ void ResultFileWriter::State::add_group(const Group& group) {
     scales.emplace(dimension.name, std::move(scale));
   }
   for (const auto& dataset : group.datasets) {
-    const auto shape = spectrace::shape_of(group, dataset);
+    const auto shape = sizes_along(group, dataset);
     Handle written = dataset.in_rows ? h5::create_numbers(object.get(), dataset.name, shape)
                                      : write_values(object.get(), dataset.name, shape, dataset.values);
     describe(written.get(), dataset.units, dataset.long_name);

@@ -1,5 +1,6 @@
 #include "spectrace/work/layer_stream.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <functional>
 #include <utility>
@@ -7,7 +8,7 @@
 #include "error_of.hpp"
 #include "spectrace/core/parallel.hpp"
 #include "spectrace/core/stage_times.hpp"
-#include "spectrace/plan/cost.hpp"
+#include "spectrace/model/layer_parts.hpp"
 
 namespace spectrace {
 
@@ -72,66 +73,112 @@ const LoadedLayer& LayerStream::load(std::int64_t layer, LayerNeeds needs) {
   return slot.layer;
 }
 
+void LayerNeeds::add(const MatrixRoles& roles) {
+  for (const MatrixRole role : roles)
+    if (std::find(matrices.begin(), matrices.end(), role) == matrices.end()) matrices.push_back(role);
+}
+
+std::optional<std::string> LoadedLayer::find_error(const MatrixRoles& roles) const {
+  for (const MatrixRole role : roles)
+    if (const auto error = matrix_errors.find(role); error != matrix_errors.end()) return error->second;
+  return std::nullopt;
+}
+
 void LayerStream::read(Slot& slot, std::int64_t layer, LayerNeeds needs) const {
   const StageTimer timer(Stage::reading);
   const SideStream beside(device_);
   const std::uint64_t read_before = model_.store.bytes_read();
-  LoadedLayer& loaded = slot.layer;
-  const ModelDescription& description = model_.description;
-  const std::string here = "layer " + std::to_string(layer);
-  needs.attention |= needs.values;
-  // Spectra are of what is stored, whatever type the forward pass has.
-  const bool is_wider = type_ == ComputeType::float32 && stores_float64(layer);
-  const auto read_attention = [&] {
-    slot.tried.attention = true;
-    AttentionWeights attention;
-    loaded.attention_error = error_of(here, [&] {
-      attention = read_attention_weights(description, model_.store, layer, is_wider ? ComputeType::float64 : type_);
-    });
-    return attention;
-  };
-  AttentionWeights attention;
-  const bool is_new = needs.weights && !slot.tried.weights;
-  if (is_new) {
-    slot.tried.weights = true;
-    needs.attention = true;  // the batches' measurements ask for both
-    if (is_wider && !slot.tried.attention) {
-      attention = read_attention();
-      if (!loaded.attention_error) loaded.sliced = slice_weights(description, attention, slicing_);
-    }
-    const AttentionWeights* const wide = is_wider && attention.w_q.defined() ? &attention : nullptr;
-    // What a device can widen by itself goes there as it is stored: half of the bytes, of most checkpoints.
-    const Widening widening = device_.is_host() ? Widening::here : Widening::later;
-    loaded.weights_error =
-        error_of(here, [&] { loaded.weights = read_layer(description, model_.store, layer, type_, wide, widening); });
+  if (needs.values) needs.add({MatrixRole::w_v});
+  needs.matrices = roles_to_slice(model_.description, needs.matrices, slicing_);
+  if (needs.weights && !slot.tried.weights) {
+    // What the forward pass has in a narrower type is converted of what spectra have in a wider one.
+    if (type_of_matrices(layer) != type_) read_matrices_of(slot, layer, needs.matrices);
+    read_weights(slot, layer, needs.matrices);
   }
-  // The host's copy is dropped once the device has its own, but for what spectra are taken of.
-  std::optional<AttentionWeights> on_host;
-  if (is_new && loaded.weights) {
-    loaded.weights_error = error_of(here, [&] {
-      if (!is_wider && !slot.tried.attention) on_host = widened(attention_weights(*loaded.weights), type_);
-      loaded.weights = on_device(*loaded.weights, device_, type_);
-      device_.wait();  // from here on it is there for the stream of the forward pass
-    });
-    if (loaded.weights_error) loaded.weights.reset();
-  }
-  // What needs the attention matrices alone must fail of these alone, whatever else of the layer cannot be read.
-  if (needs.attention && !slot.tried.attention) {
-    if (on_host) {
-      slot.tried.attention = true;
-      attention = *on_host;
-    } else {
-      attention = read_attention();
-    }
-    if (!loaded.attention_error) loaded.sliced = slice_weights(description, attention, slicing_);
-  }
+  // What needs some matrices alone must fail of these alone, whatever else of the layer cannot be read.
+  read_matrices_of(slot, layer, needs.matrices);
+  slice(slot.layer, needs.matrices);
   count_bytes(Stage::reading, model_.store.bytes_read() - read_before);
-  if (needs.values && !slot.tried.values && !loaded.attention_error) {
-    const StageTimer spectra_timer(Stage::heads);
-    slot.tried.values = true;
-    loaded.values_error = error_of(here + ", W_V of a head", [&] { loaded.values = value_spectra(loaded.sliced); });
-    count_flops(Stage::heads, value_spectra_flops(description));
+  if (needs.values) take_values(slot, layer);
+}
+
+void LayerStream::read_matrices_of(Slot& slot, std::int64_t layer, const MatrixRoles& roles) const {
+  LoadedLayer& loaded = slot.layer;
+  MatrixRoles open;
+  for (const MatrixRole role : roles)
+    if (std::find(slot.tried.matrices.begin(), slot.tried.matrices.end(), role) == slot.tried.matrices.end())
+      open.push_back(role);
+  if (open.empty()) return;
+  slot.tried.add(open);
+  if (loaded.weights && device_.is_host() && type_of_matrices(layer) == type_) {
+    const LayerMatrices there = matrices_of(*loaded.weights, open);
+    for (const MatrixRole role : open) loaded.matrices.set(role, there.at(role));
+    return;
   }
+  const std::string here = "layer " + std::to_string(layer);
+  const ReadMatrices read = read_matrices(model_.description, model_.store, layer, open, type_of_matrices(layer));
+  for (const MatrixRole role : open) {
+    const auto error = read.errors.find(role);
+    if (error == read.errors.end())
+      loaded.matrices.set(role, read.matrices.at(role));
+    else if (const auto text = error_of(here, [&] { std::rethrow_exception(error->second); }))
+      loaded.matrix_errors[role] = *text;
+  }
+}
+
+void LayerStream::read_weights(Slot& slot, std::int64_t layer, const MatrixRoles& roles) const {
+  slot.tried.weights = true;
+  LoadedLayer& loaded = slot.layer;
+  const bool is_wider = type_of_matrices(layer) != type_;
+  // What a device can widen by itself goes there as it is stored: half of the bytes, of most checkpoints.
+  const Widening widening = device_.is_host() ? Widening::here : Widening::later;
+  loaded.weights_error = error_of("layer " + std::to_string(layer), [&] {
+    const LayerMatrices* const wide = is_wider ? &loaded.matrices : nullptr;
+    const LayerWeights read = read_layer(model_.description, model_.store, layer, type_, wide, widening);
+    LayerMatrices on_host;
+    const bool keeps_on_host = !is_wider && !device_.is_host();
+    if (keeps_on_host) on_host = widened(matrices_of(read, roles), type_);
+    loaded.weights = on_device(read, device_, type_);
+    device_.wait();  // from here on it is there for the stream of the forward pass
+    // The host's copy goes now that the device has its own, but for what spectra are taken of.
+    for (const MatrixRole role : roles) {
+      if (!keeps_on_host || loaded.matrices.has(role)) continue;
+      loaded.matrices.set(role, on_host.at(role));
+      slot.tried.add({role});
+    }
+  });
+  if (loaded.weights_error) loaded.weights.reset();
+}
+
+void LayerStream::slice(LoadedLayer& loaded, const MatrixRoles& roles) const {
+  LayerMatrices open;
+  bool any = false;
+  for (const MatrixRole role : roles) {
+    const MatrixRoles together = roles_to_slice(model_.description, {role}, slicing_);
+    if (const auto error = loaded.find_error(together)) {
+      loaded.matrix_errors[role] = *error;
+    } else if (!loaded.sliced.has(role)) {
+      open.set(role, loaded.matrices.at(role));
+      any = true;
+    }
+  }
+  if (!any) return;
+  const LayerMatrices sliced = slice_matrices(model_.description, open, slicing_);
+  for (const MatrixRole role : roles)
+    if (sliced.has(role)) loaded.sliced.set(role, sliced.at(role));
+}
+
+void LayerStream::take_values(Slot& slot, std::int64_t layer) const {
+  LoadedLayer& loaded = slot.layer;
+  if (slot.tried.values) return;
+  slot.tried.values = true;
+  loaded.values_error = loaded.find_error({MatrixRole::w_v});
+  if (loaded.values_error) return;
+  const StageTimer timer(Stage::value_spectra);
+  loaded.values_error = error_of("layer " + std::to_string(layer) + ", W_V of a head", [&] {
+    loaded.values = value_spectra(model_.description, loaded.sliced.at(MatrixRole::w_v), slicing_);
+  });
+  count_flops(Stage::value_spectra, value_spectra_flops(model_.description));
 }
 
 void LayerStream::release(std::int64_t layer) {
@@ -166,19 +213,26 @@ void LayerStream::read_ahead(std::int64_t layer, LayerNeeds needs) {
   if (bytes >= kWorthwhileBytes) ahead_->warm(model_.store, std::move(tensors));
 }
 
-/// Whether one of the layer's attention matrices is stored in more than float32 holds.
+ComputeType LayerStream::type_of_matrices(std::int64_t layer) const {
+  return stores_float64(layer) ? ComputeType::float64 : type_;
+}
+
+/// Whether one of the layer's matrices is stored in more than float32 holds.
 bool LayerStream::stores_float64(std::int64_t layer) const {
-  const LayerSources& sources = model_.description.layers[static_cast<std::size_t>(layer)];
-  const auto is_wide = [&](const LinearSource& source) {
-    const TensorInfo* info = model_.store.find(source.weight.tensor);
-    return info != nullptr && info->type == StorageType::float64;
-  };
-  return is_wide(sources.w_q) || is_wide(sources.w_k) || is_wide(sources.w_v) || is_wide(sources.w_o);
+  bool is_wide = false;
+  for_each_part(
+      model_.description.layers[static_cast<std::size_t>(layer)],
+      [&](MatrixRole, const LinearSource& source) {
+        const TensorInfo* info = model_.store.find(source.weight.tensor);
+        is_wide |= info != nullptr && info->type == StorageType::float64;
+      },
+      [](const auto&) {});
+  return is_wide;
 }
 
 std::int64_t LayerStream::size_bytes(std::int64_t layer) const {
   const std::int64_t bytes = layer_size_bytes(model_.description, layer, type_);
-  return stores_float64(layer) && type_ == ComputeType::float32 ? 2 * bytes : bytes;
+  return type_of_matrices(layer) != type_ ? 2 * bytes : bytes;
 }
 
 }  // namespace spectrace

@@ -39,23 +39,23 @@ std::vector<std::uint64_t> hashes_of(const Record& record, std::int64_t count) {
 
 }  // namespace
 
-void sign_part(Record& record, const OpenModel& model, const Unit& unit) {
+void sign_part(Record& record, const OpenModel& model, const RowsWork& work) {
   const TensorInfo& tensor = unembedding_of(model);
-  const SegmentRange segments = segments_of_rows(tensor, unit.rows.first, unit.rows.last());
+  const SegmentRange segments = segments_of_rows(tensor, work.rows.first, work.rows.last());
   record.texts[kSegments] = as_text(model.store.read_segment_hashes(tensor, segments.first, segments.last));
 }
 
-bool is_made_of(const Record& record, const OpenModel& model, const Unit& unit) {
+bool is_made_of(const Record& record, const OpenModel& model, const RowsWork& work) {
   const TensorInfo& tensor = unembedding_of(model);
-  const SegmentRange segments = segments_of_rows(tensor, unit.rows.first, unit.rows.last());
+  const SegmentRange segments = segments_of_rows(tensor, work.rows.first, work.rows.last());
   const auto hashes = hashes_of(record, segments.last - segments.first);
   return !hashes.empty() && hashes == model.store.read_segment_hashes(tensor, segments.first, segments.last);
 }
 
 PartDigests::PartDigests(const OpenModel& model) : tensor_(unembedding_of(model)), digests_({tensor_}) {}
 
-bool PartDigests::add(const Record& record, const Unit& unit) {
-  const SegmentRange segments = segments_of_rows(tensor_, unit.rows.first, unit.rows.last());
+bool PartDigests::add(const Record& record, const RowsWork& work) {
+  const SegmentRange segments = segments_of_rows(tensor_, work.rows.first, work.rows.last());
   const auto hashes = hashes_of(record, segments.last - segments.first);
   bool are_same = !hashes.empty();
   for (std::size_t i = 0; i < hashes.size(); ++i)

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <set>
 
 #include "error_of.hpp"
 #include "spectrace/core/file.hpp"
@@ -9,11 +10,10 @@
 #include "spectrace/core/log.hpp"
 #include "spectrace/core/stopwatch.hpp"
 #include "spectrace/model/adapter.hpp"
-#include "spectrace/numerics/version.hpp"
 #include "spectrace/plan/memory.hpp"
 #include "spectrace/plan/model_load.hpp"
 #include "spectrace/plan/simulation.hpp"
-#include "spectrace/results/assemble.hpp"
+#include "spectrace/results/layout.hpp"
 #include "spectrace/results/record_fit.hpp"
 #include "spectrace/results/result_attributes.hpp"
 #include "spectrace/work/part_signature.hpp"
@@ -32,16 +32,8 @@ fs::path preparation_path(const RunContext& context, const ModelEntry& entry) {
 }
 
 Identity make_identity(const Job& job, const OpenModel& model, const std::vector<PreparedSet>& sets) {
-  Identity identity = {{"numerics version", std::to_string(kNumericsVersion)},
-                       {"config.json", sha256_hex(model.config.json().dump())},
-                       {"compute dtype", name(job.compute.dtype)},
-                       {"slicing", name(job.slicing)}};
-  if (job.analyses.any_of_prompts())
-    identity.emplace_back("tokens_per_batch", std::to_string(job.compute.tokens_per_batch));
-  if (job.analyses.any_of_prompts() && !job.compute.device_kind.empty())
-    identity.emplace_back("device", job.compute.device_kind);
-  if (job.analyses.sheaf) identity.emplace_back("beta grid", Json(job.beta.values()).dump());
-  for (const auto& set : sets) identity.emplace_back("prompts of the set '" + set.name + "'", set.digest());
+  Identity identity = identity_of(job.analyses, plan_options(job, model.config.json()));
+  for (const auto& set : sets) add_set(identity, set.name, set.digest());
   return identity;
 }
 
@@ -53,14 +45,17 @@ Identity make_identity(const Job& job, const OpenModel& model, const std::vector
 }
 
 /// The checkpoint's tensors whose digest is another one now; reads them where the files may have changed.
+/// @throws InputError (model) if they cannot be read.
 std::vector<std::string> other_tensors(const OpenModel& model, const std::vector<std::string>& names,
                                        const std::vector<std::string>& digests) {
   std::vector<std::string> others;
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    if (digests[i].empty()) continue;
-    const TensorInfo* info = model.store.find(names[i]);
-    if (info == nullptr || model.store.read_digest(*info) != digests[i]) others.push_back(names[i]);
-  }
+  with_kind(ErrorKind::model, [&] {
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      if (digests[i].empty()) continue;
+      const TensorInfo* info = model.store.find(names[i]);
+      if (info == nullptr || model.store.read_digest(*info) != digests[i]) others.push_back(names[i]);
+    }
+  });
   return others;
 }
 
@@ -79,54 +74,20 @@ void expect_same(const RunContext& context, const ModelEntry& entry, const OpenM
                  const Identity& now) {
   const fs::path path = result_path(context.job, entry);
   auto differences = identity_differences(identity_from_json(text_attribute(earlier, "identity")), now);
-  const Group* checkpoint = earlier.find("/checkpoint");
+  const Group* checkpoint = earlier.find(kCheckpointGroup);
   if (checkpoint != nullptr && noted_fingerprint(run_info_path(context.job, entry)) != model.store.fingerprint()) {
     log_info(
         "{}: the checkpoint's files are not those that the results were made of, or were touched since; reading "
         "them to compare",
         entry.name);
-    const auto& names = std::get<std::vector<std::string>>(checkpoint->find_dimension("tensor")->values);
-    const auto& digests = std::get<std::vector<std::string>>(checkpoint->find("digest")->values);
+    const auto& names = std::get<std::vector<std::string>>(checkpoint->find_dimension(kTensor)->values);
+    const auto& digests = std::get<std::vector<std::string>>(checkpoint->find(kDigest)->values);
     const auto others = other_tensors(model, names, digests);
     if (!others.empty())
       differences.push_back("weights: " + std::to_string(others.size()) + " of " + std::to_string(names.size()) +
                             " tensors were others, the first is '" + others.front() + "'");
   }
   if (!differences.empty()) refuse(path, differences);
-}
-
-/// Takes off what the earlier results hold. A set that lacks an analysis is done again with all it had and shall have.
-void leave_out_finished(const ResultTree& earlier, const Job& job, Preparation& preparation) {
-  AnalysisChoice& left = preparation.analyses;
-  left.weights = left.weights && earlier.find("/weights") == nullptr;
-  left.heads = left.heads && earlier.find("/heads") == nullptr;
-  left.unembedding = left.unembedding && earlier.find("/unembedding") == nullptr;
-
-  const AnalysisChoice wanted = left;
-  std::vector<PreparedSet> open;
-  for (auto& set : preparation.sets) {
-    const Group* group = earlier.find("/prompts/" + set.name);
-    const auto has = [&](const char* dataset) { return group != nullptr && group->find(dataset) != nullptr; };
-    const Group* statistics = earlier.find("/prompts/" + set.name + "/statistics");
-    const auto had = [&](const char* quantity) {
-      return statistics != nullptr && statistics->find(quantity) != nullptr;
-    };
-    const bool had_attention = had("row_entropy"), had_sheaf = had("trace"), had_residual = had("gain");
-    bool complete = true;
-    for (const auto* quantity :
-         quantities_of({wanted.attention, wanted.sheaf, wanted.residual, job.graph_eigenvalues, {}})) {
-      const char* const dataset = quantity->dataset.name.c_str();
-      complete &= !quantity->has_statistics || had(dataset);
-      complete &= !is_kept(*quantity, job.keep) || has(dataset);
-    }
-    if (complete && group != nullptr) continue;
-    left.attention |= had_attention;
-    left.sheaf |= had_sheaf;
-    left.residual |= had_residual;
-    open.push_back(std::move(set));
-  }
-  preparation.sets = std::move(open);
-  if (preparation.sets.empty()) left.attention = left.sheaf = left.residual = false;
 }
 
 /// The unit and layer of the key "<unit's key>@<next layer>" of a batch in the middle.
@@ -142,8 +103,22 @@ std::optional<std::pair<std::string, std::int64_t>> state_key(const std::string&
 
 constexpr const char* kOtherWeights = "the checkpoint's weights have changed since the last start";
 
+/// Why a record is not what this program leaves under the key; empty if it is.
+std::string find_misfit_under(const std::string& key, const Record& record,
+                              const std::map<std::string, const Unit*>& units, const ModelDescription& model,
+                              const ModelPlan& plan, Slicing slicing) {
+  if (std::string misfit = find_misfit(record, key); !misfit.empty()) return misfit;
+  if (const auto unit = units.find(key); unit != units.end())
+    return find_misfit(record, *unit->second, model, plan, slicing);
+  if (const auto state = state_key(key))
+    if (const auto unit = units.find(state->first); unit != units.end())
+      return find_state_misfit(record, *unit->second, model, plan);
+  return "";
+}
+
 /// Why the journal's records cannot be taken up: one is not what this program leaves there, or was made of other
 /// weights than lie there now. Files that are others than they were count only by what was read of them.
+/// @throws InputError (io) if the journal cannot be read, (model) if the checkpoint cannot.
 std::string find_other_journal(const RunContext& context, const OpenModel& model, const ModelPlan& plan,
                                const std::map<std::string, JournalEntry>& index) {
   std::map<std::string, const Unit*> units;
@@ -152,22 +127,19 @@ std::string find_other_journal(const RunContext& context, const OpenModel& model
   JournalReader journal;
   for (const auto& [key, entry] : index) {
     const Record record = journal.read(entry);
-    std::string misfit = find_misfit(record, key);
-    if (const auto unit = units.find(key); misfit.empty() && unit != units.end())
-      misfit = find_misfit(record, *unit->second, model.description, plan, context.job);
-    if (const auto state = state_key(key); misfit.empty() && state)
-      if (const auto unit = units.find(state->first); unit != units.end())
-        misfit = find_state_misfit(record, *unit->second, model.description, plan, context.job);
+    const std::string misfit = find_misfit_under(key, record, units, model.description, plan, context.job.slicing);
     if (!misfit.empty()) return "the record '" + key + "' was not written by this version: " + misfit;
     if (entry.failed || key.starts_with(kReportKey)) continue;
     if (record.texts.at("fingerprint").front() == model.store.fingerprint()) continue;
-    if (const auto unit = units.find(key);
-        unit != units.end() && is_part(*unit->second, model.description) && !is_made_of(record, model, *unit->second))
+    const auto unit = units.find(key);
+    const RowsWork* rows = unit == units.end() ? nullptr : unit->second->of_rows();
+    if (rows != nullptr && rows->is_part &&
+        !with_kind(ErrorKind::model, [&] { return is_made_of(record, model, *rows); }))
       return kOtherWeights;
     const auto& names = record.texts.at("tensors");
-    const auto& found = record.texts.at("digests");
+    const auto& values = record.texts.at("digests");
     for (std::size_t i = 0; i < names.size(); ++i)
-      if (digests.try_emplace(names[i], found[i]).first->second != found[i]) return kOtherWeights;
+      if (digests.try_emplace(names[i], values[i]).first->second != values[i]) return kOtherWeights;
   }
   std::vector<std::string> names, values;
   for (const auto& [tensor, digest] : digests) {
@@ -181,8 +153,7 @@ std::string find_other_journal(const RunContext& context, const OpenModel& model
 Opening take_off_journalled(const RunContext& context, const ModelEntry& entry, const OpenModel& model,
                             const ModelPlan& plan, Preparation& preparation) {
   auto index = read_journal_index(journal_folder(context.job, entry));
-  const std::string other =
-      with_kind(ErrorKind::model, [&] { return find_other_journal(context, model, plan, index); });
+  const std::string other = find_other_journal(context, model, plan, index);
   if (!other.empty()) {
     log_warning("{}: {}; everything is computed again", entry.name, other);
     remove_journal(journal_folder(context.job, entry));
@@ -235,7 +206,7 @@ void expect(const RunContext& context, const OpenModel& model, const ModelPlan& 
   const double read_bytes_per_s = profile.read_bytes_per_s_of(load.rates, context.num_ranks);
   for (auto& unit : opening.units) {
     unit.seconds = group_seconds(load, load.units[unit.unit], opening.stages, read_bytes_per_s);
-    unit.is_undivided = load.units[unit.unit].kind == UnitKind::unembedding;
+    unit.is_undivided = load.units[unit.unit].of_rows() != nullptr;
     left.push_back(load.units[unit.unit]);
     under_way.push_back(load.bytes_under_way[unit.unit]);
   }
@@ -281,24 +252,22 @@ void Preparation::write(const RunContext& context, const ModelEntry& entry) cons
     text += line.dump(-1, ' ', false, Json::error_handler_t::replace);
     text += '\n';
   };
-  Json head = {
-      {"folder", text_of_bytes(folder.string())},
-      {"fingerprint", fingerprint},
-      {"analyses",
-       {analyses.weights, analyses.heads, analyses.unembedding, analyses.attention, analyses.sheaf, analyses.residual}},
-      {"sets", Json::array()},
-      {"states", Json::array()},
-      {"identity", identity_to_json(identity)},
-      {"prompt_sha256", prompt_sha256},
-      {"fresh", fresh},
-      {"num_starts", num_starts},
-      {"open_s", open_s}};
-  for (const auto& set : sets) head["sets"].push_back({set.name, set.prompts.size()});
+  Json head = {{"folder", text_of_bytes(folder.string())},
+               {"fingerprint", fingerprint},
+               {"of_weights", lack.of_weights.names()},
+               {"sets", Json::array()},
+               {"states", Json::array()},
+               {"identity", identity_to_json(identity)},
+               {"prompt_sha256", prompt_sha256},
+               {"fresh", fresh},
+               {"num_starts", num_starts},
+               {"open_s", open_s}};
+  for (const auto& set : lack.sets) head["sets"].push_back({set.name, set.prompts.size(), set.analyses.names()});
   for (const auto& [key, place] : states)
     head["states"].push_back(
         {key, place.entry.file.filename().string(), place.entry.offset, place.entry.size_bytes, place.next_layer});
   add(head);
-  for (const auto& set : sets)
+  for (const auto& set : lack.sets)
     for (const auto& prompt : set.prompts) add({prompt.id, prompt.token_ids, prompt.error});
   text += checksum_line(text);
   create_journal_folder(journal_folder(context.job, entry));
@@ -322,8 +291,7 @@ Preparation Preparation::read(const RunContext& context, const ModelEntry& entry
     Preparation preparation;
     preparation.folder = bytes_of_text(head.at("folder").get<std::string>());
     preparation.fingerprint = head.at("fingerprint");
-    const Json& a = head.at("analyses");
-    preparation.analyses = {a.at(0), a.at(1), a.at(2), a.at(3), a.at(4), a.at(5)};
+    preparation.lack.of_weights = context.job.analyses.only(head.at("of_weights"));
     for (const auto& state : head.at("states"))
       preparation.states[state.at(0)] = {
           {journal_folder(context.job, entry) / state.at(1).get<std::string>(), state.at(2), state.at(3), false},
@@ -334,8 +302,9 @@ Preparation Preparation::read(const RunContext& context, const ModelEntry& entry
     preparation.num_starts = head.at("num_starts");
     preparation.open_s = head.at("open_s");
     for (const auto& set : head.at("sets")) {
-      PreparedSet& target = preparation.sets.emplace_back();
+      PlannedSet& target = preparation.lack.sets.emplace_back();
       target.name = set.at(0);
+      target.analyses = context.job.analyses.only(set.at(2));
       target.prompts.resize(set.at(1).get<std::size_t>());
       for (auto& prompt : target.prompts) {
         const Json line = reader.next();
@@ -348,71 +317,77 @@ Preparation Preparation::read(const RunContext& context, const ModelEntry& entry
   }
 }
 
-ModelPlan plan_of(const Job& job, const OpenModel& model, std::vector<PreparedSet> sets,
-                  const AnalysisChoice& analyses) {
-  return plan_model(model.description, analyses, std::move(sets), plan_options(job, model.config.json()));
+ModelPlan plan_of(const Job& job, const OpenModel& model, Lack lack) {
+  return plan_model(model.description, lack.of_weights, std::move(lack.sets), plan_options(job, model.config.json()));
 }
+
+namespace {
+
+/// What an earlier start noted, if one did.
+void go_on_from_start_before(const RunContext& context, const ModelEntry& entry, Preparation& preparation) {
+  std::error_code error;
+  if (!fs::exists(preparation_path(context, entry), error)) return;
+  try {
+    const Preparation before = Preparation::read(context, entry);
+    preparation.num_starts = std::clamp<std::int64_t>(before.num_starts, 0, kMostStarts) + 1;
+    preparation.fresh = before.fresh;
+  } catch (const InputError& damaged) {
+    log_warning("{}: {} ({}); it is made anew", entry.name, damaged.problem(), damaged.why());
+  }
+}
+
+void warn_of_memory(const ModelEntry& entry, const MemoryNeed& need, std::int64_t limit_bytes) {
+  if (need.least() <= limit_bytes) return;
+  log_warning(
+      "{}: a rank needs about {:.2f} GiB for it, and may use {:.2f} GiB. Fewer ranks a host, a larger "
+      "--max-memory or smaller tokens_per_batch would do.",
+      entry.name, static_cast<double>(need.least()) / (1 << 30), static_cast<double>(limit_bytes) / (1 << 30));
+}
+
+}  // namespace
 
 Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
   const Stopwatch watch;
   const Job& job = context.job;
   // A checkpoint that cannot be read is this model's failure, not the run's.
-  Preparation preparation;
+  std::vector<PreparedSet> sets;
   const OpenModel model = with_kind(ErrorKind::model, [&] {
     OpenModel opened = open_model(entry, job, context.io);
-    if (job.analyses.any_of_prompts()) preparation.sets = prepare_prompts(opened, job.sets_of(entry));
+    if (job.analyses.any_of_prompts()) sets = prepare_prompts(opened, job.sets_of(entry));
     return opened;
   });
+  Preparation preparation;
   preparation.folder = model.folder;
   preparation.fingerprint = model.store.fingerprint();
-  preparation.analyses = job.analyses;
-  preparation.identity = make_identity(job, model, preparation.sets);
+  preparation.identity = make_identity(job, model, sets);
   std::string digests;
-  for (const auto& set : preparation.sets) digests += set.digest();
+  for (const auto& set : sets) digests += set.digest();
   preparation.prompt_sha256 = sha256_hex(digests);
 
-  expect_room_for_results(context.job, entry);
-  std::error_code error;
+  expect_room_for_results(job, entry);
   if (context.fresh) {
     drop_journal(context, entry);
     preparation.fresh = true;
-  } else if (fs::exists(preparation_path(context, entry), error)) {
-    try {
-      const Preparation before = Preparation::read(context, entry);
-      preparation.num_starts = std::clamp<std::int64_t>(before.num_starts, 0, kMostStarts) + 1;
-      preparation.fresh = before.fresh;
-    } catch (const InputError& damaged) {
-      log_warning("{}: {} ({}); it is made anew", entry.name, damaged.problem(), damaged.why());
-    }
+  } else {
+    go_on_from_start_before(context, entry, preparation);
   }
-  if (!preparation.fresh) {
-    auto earlier = read_earlier_results(context.job, entry, WrongDigest::unasked);
-    if (earlier) {
-      expect_same(context, entry, model, earlier->tree, preparation.identity);
-      leave_out_finished(earlier->tree, job, preparation);
-    }
-    const AnalysisChoice& left = preparation.analyses;
-    if (earlier && !left.weights && !left.heads && !left.unembedding && !left.any_of_prompts()) {
-      Opening opening;
-      opening.complete = true;
-      opening.finished = std::move(earlier);
-      return opening;
-    }
+  auto earlier = preparation.fresh ? std::nullopt : read_earlier_results(job, entry, WrongDigest::unasked);
+  if (earlier) {
+    expect_same(context, entry, model, earlier->tree, preparation.identity);
+    preparation.lack = find_lack(earlier->tree, job.analyses, job.keep, std::move(sets));
+    if (preparation.lack.empty()) return {.complete = true, .finished = std::move(earlier)};
     // What is built upon must be whole; better asked now than after the work.
-    if (earlier) read_earlier_results(context.job, entry, WrongDigest::refused);
+    read_earlier_results(job, entry, WrongDigest::refused);
+  } else {
+    preparation.lack = everything(job.analyses, std::move(sets));
   }
   warn_of_unused_tensors(entry, model);
-  ModelPlan plan = plan_of(job, model, std::move(preparation.sets), preparation.analyses);
+  ModelPlan plan = plan_of(job, model, std::move(preparation.lack));
   const MemoryNeed need = memory_need(model.description, plan, job);
-  if (need.least() > context.memory_bytes)
-    log_warning(
-        "{}: a rank needs about {:.2f} GiB for it, and may use {:.2f} GiB. Fewer ranks a host, a larger "
-        "--max-memory or smaller tokens_per_batch would do.",
-        entry.name, static_cast<double>(need.least()) / (1 << 30),
-        static_cast<double>(context.memory_bytes) / (1 << 30));
+  warn_of_memory(entry, need, context.memory_bytes);
   Opening opening = take_off_journalled(context, entry, model, plan, preparation);
   expect(context, model, plan, need, opening);
-  preparation.sets = std::move(plan.sets);
+  preparation.lack = {plan.of_weights, std::move(plan.sets)};
   preparation.open_s = watch.elapsed_s();
   preparation.write(context, entry);
   return opening;

@@ -29,7 +29,7 @@ struct Worker::Opened {
       : number(index),
         preparation(Preparation::read(context, context.job.models[index])),
         model(with_kind(ErrorKind::model, [&] { return open_model_folder(preparation.folder, context.io); })),
-        plan(plan_of(context.job, model, std::move(preparation.sets), preparation.analyses)),
+        plan(plan_of(context.job, model, std::move(preparation.lack))),
         journal(journal_folder(context.job, context.job.models[index]), context.rank),
         stream(model, context.job.compute.dtype, context.job.slicing, context.device),
         on_device(device_memory_need(model.description, plan, context.job.compute.dtype, context.device)) {}
@@ -53,7 +53,7 @@ struct Worker::Opened {
   }
 
   const std::vector<std::string>& tensors(const Unit& unit) {
-    const bool is_prompts = unit.kind == UnitKind::prompts;
+    const bool is_prompts = unit.of_batch() != nullptr;
     if (!is_prompts) return scratch = tensors_of(model.description, unit);
     if (of_prompts.empty()) of_prompts = tensors_of(model.description, unit);
     return of_prompts;
@@ -125,9 +125,8 @@ bool needs_several_rounds(const RunContext& context, const OpenModel& model, con
                           const Assignment& assignment, const PassOptions& options) {
   std::int64_t bytes = 0;
   for (const std::size_t unit : assignment.units)
-    if (plan.units[unit].kind == UnitKind::prompts)
-      bytes += bytes_under_way(model.description, plan, plan.units[unit], context.job.compute.dtype,
-                               context.job.beta.count, context.job.graph_eigenvalues);
+    if (const BatchWork* batch = plan.units[unit].of_batch())
+      bytes += bytes_under_way(model.description, plan, *batch, context.job.compute.dtype);
   return options.hidden_bytes_limit > 0 && bytes > options.hidden_bytes_limit;
 }
 
@@ -136,12 +135,15 @@ void expect_rows(const RunContext& context, const OpenModel& model, const ModelP
                  const Assignment& assignment) {
   std::vector<std::int64_t> token_ids;
   std::size_t longest = 0;
-  for (const std::size_t unit : assignment.units)
-    for (const std::size_t prompt : plan.units[unit].prompts) {
-      const auto& ids = plan.sets[plan.units[unit].set].prompts[prompt].token_ids;
+  for (const std::size_t unit : assignment.units) {
+    const BatchWork* batch = plan.units[unit].of_batch();
+    if (batch == nullptr) continue;
+    for (const std::size_t prompt : batch->prompts) {
+      const auto& ids = plan.sets[batch->set].prompts[prompt].token_ids;
       token_ids.insert(token_ids.end(), ids.begin(), ids.end());
       longest = std::max(longest, ids.size());
     }
+  }
   if (longest == 0) return;
   expect_tokens(model.description, model.store, std::move(token_ids), static_cast<std::int64_t>(longest),
                 context.job.compute.dtype);
@@ -265,9 +267,6 @@ Json Worker::work_on_opened(const Assignment& assignment) {
   const Job& job = context_.job;
   PassOptions options;
   options.slicing = job.slicing;
-  const AnalysisChoice& analyses = opened.plan.analyses;
-  options.prompt_analyses = {analyses.attention, analyses.sheaf, analyses.residual, job.graph_eigenvalues,
-                             job.beta.values()};
   options.hidden_bytes_limit = hidden_bytes_limit(job, opened.model.description, opened.plan, context_.memory_bytes);
   options.memory_bytes = context_.memory_bytes;
   options.layers_in_flight = layers_in_flight(job, opened.model.description, opened.plan, context_.memory_bytes);
@@ -302,7 +301,8 @@ Json Worker::work_on_opened(const Assignment& assignment) {
       try {
         opened.model.store.expect_unchanged();
         opened.sign(record, opened.tensors(unit), /*whole=*/true);
-        if (is_part(unit, opened.model.description)) sign_part(record, opened.model, unit);
+        if (const RowsWork* rows = unit.of_rows(); rows != nullptr && rows->is_part)
+          sign_part(record, opened.model, *rows);
       } catch (const InputError& error) {
         record = Record();
         record.error = error.what();

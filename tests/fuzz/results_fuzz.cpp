@@ -12,7 +12,7 @@
 #include "fuzz/target.hpp"
 #include "spectrace/core/log.hpp"
 #include "spectrace/store/result_file.hpp"
-#include "spectrace/store/schema.hpp"
+
 
 // A results file. HDF5 itself crashes on some of them, and reads on for ever in others, which is why the program reads
 // foreign ones in a process of its own, under limits (store/vetting.hpp); so does this target. What may not be: bytes

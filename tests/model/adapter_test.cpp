@@ -336,9 +336,25 @@ TEST(LayerSizeTest, is_the_size_of_what_is_read) {
 
 TEST(LayerWeightsTest, contiguous_parts_of_a_fused_matrix_are_views) {
   const Model model(case_folder("gpt2"));
-  const AttentionWeights w = read_attention_weights(model.description, model.store, 0, ComputeType::float32);
-  EXPECT_EQ(w.w_q.storage().data(), w.w_k.storage().data());
-  EXPECT_EQ(w.w_q.storage().data(), w.w_v.storage().data());
+  const LayerMatrices w = read_matrices(model.description, model.store, 0,
+                                        {MatrixRole::w_q, MatrixRole::w_k, MatrixRole::w_v}, ComputeType::float32)
+                              .matrices;
+  EXPECT_EQ(w.at(MatrixRole::w_q).storage().data(), w.at(MatrixRole::w_k).storage().data());
+  EXPECT_EQ(w.at(MatrixRole::w_q).storage().data(), w.at(MatrixRole::w_v).storage().data());
+}
+
+// What is read already in a wider type is converted to the type that is asked for, not to float32.
+TEST(LayerWeightsTest, wide_matrices_get_the_type_that_is_asked_for) {
+  const Model model(case_folder("gpt2"));
+  const MatrixRoles roles(kAttentionRoles.begin(), kAttentionRoles.end());
+  const LayerMatrices wide = read_matrices(model.description, model.store, 0, roles, ComputeType::float64).matrices;
+  for (const ComputeType type : {ComputeType::float32, ComputeType::float64}) {
+    const LayerWeights layer = read_layer(model.description, model.store, 0, type, &wide);
+    EXPECT_EQ(layer.w_q.weight.scalar_type(), scalar_type(type));
+    EXPECT_EQ(layer.w_o.weight.scalar_type(), scalar_type(type));
+    EXPECT_EQ(layer.mlp_up.weight.scalar_type(), scalar_type(type));
+    EXPECT_TRUE(at::equal(layer.w_k.weight, read_layer(model.description, model.store, 0, type).w_k.weight));
+  }
 }
 
 }  // namespace

@@ -81,14 +81,14 @@ TEST_P(OracleTest, attention_weights_are_equal) {
   const Expected expected(case_folder(GetParam()));
   for (std::int64_t layer = 0; layer < model.description.num_layers; ++layer) {
     const std::string number = "." + std::to_string(layer);
-    const auto alone = read_attention_weights(model.description, model.store, layer, ComputeType::float64);
-    const auto whole = attention_weights(read_layer(model.description, model.store, layer, ComputeType::float64));
-    for (const AttentionWeights& found : {alone, whole}) {
-      EXPECT_TRUE(at::equal(found.w_q, expected("W_Q" + number))) << "layer " << layer;
-      EXPECT_TRUE(at::equal(found.w_k, expected("W_K" + number))) << "layer " << layer;
-      EXPECT_TRUE(at::equal(found.w_v, expected("W_V" + number))) << "layer " << layer;
-      EXPECT_TRUE(at::equal(found.w_o, expected("W_O" + number))) << "layer " << layer;
-    }
+    const MatrixRoles roles(kAttentionRoles.begin(), kAttentionRoles.end());
+    const auto alone = read_matrices(model.description, model.store, layer, roles, ComputeType::float64);
+    const auto whole = matrices_of(read_layer(model.description, model.store, layer, ComputeType::float64), roles);
+    EXPECT_TRUE(alone.errors.empty());
+    for (const LayerMatrices& matrices : {alone.matrices, whole})
+      for (const MatrixRole role : roles)
+        EXPECT_TRUE(at::equal(matrices.at(role), expected(info(role).name + number)))
+            << "layer " << layer << ", " << info(role).name;
   }
 }
 

@@ -11,7 +11,7 @@
 #include "spectrace/results/record_fit.hpp"
 #include "spectrace/results/result_attributes.hpp"
 #include "spectrace/results/summary.hpp"
-#include "spectrace/store/schema.hpp"
+
 #include "support/temp_folder.hpp"
 
 namespace spectrace {

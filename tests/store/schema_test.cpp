@@ -1,4 +1,4 @@
-#include "spectrace/store/schema.hpp"
+
 
 #include <gtest/gtest.h>
 

@@ -58,14 +58,10 @@ TokenBatch read_batch(const ModelDescription& model, const std::filesystem::path
 }
 
 void add_weights(std::vector<Named>& tensors, const LayerWeights& weights, std::int64_t layer) {
-  const AttentionWeights attention = attention_weights(weights);
-  const auto add = [&](const char* name, const Tensor& matrix) {
-    tensors.push_back({name + std::to_string(layer), matrix.to(at::kDouble).contiguous()});
-  };
-  add("W_Q.", attention.w_q);
-  add("W_K.", attention.w_k);
-  add("W_V.", attention.w_v);
-  add("W_O.", attention.w_o);
+  const LayerMatrices matrices = matrices_of(weights, {kAttentionRoles.begin(), kAttentionRoles.end()});
+  for (const MatrixRole role : kAttentionRoles)
+    tensors.push_back(
+        {std::string(info(role).name) + "." + std::to_string(layer), matrices.at(role).to(at::kDouble).contiguous()});
 }
 
 std::vector<Named> run_model(const ModelDescription& model, const TensorStore& store, const TokenBatch& batch,

@@ -25,6 +25,16 @@ function(spectrace_module name)
   endif()
 endfunction()
 
+# spectrace_list(WHAT FOLDER FILE MODULE): a header of the module's with a line SPECTRACE_<WHAT>(name) for each source of the
+# folder: what lies there is found by the build, and nowhere else to be named.
+function(spectrace_list what folder file module)
+  file(GLOB names RELATIVE ${CMAKE_SOURCE_DIR}/${folder} CONFIGURE_DEPENDS ${folder}/*.cpp)
+  list(TRANSFORM names REPLACE "(.*)\\.cpp" "SPECTRACE_${what}(\\1)\n")
+  string(CONCAT lines ${names})
+  file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/generated/${file} CONTENT "${lines}" @ONLY)
+  target_include_directories(spectrace_${module} PRIVATE ${CMAKE_BINARY_DIR}/generated)
+endfunction()
+
 # Libtorch's headers parsed once, and several sources compiled together (SPECTRACE_TOGETHER).
 function(spectrace_compile_fast target)
   target_precompile_headers(${target} REUSE_FROM spectrace_pch)

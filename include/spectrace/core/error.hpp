@@ -52,6 +52,19 @@ std::string quoted_list(const Range& names) {
   return text;
 }
 
+/// "attention, sheaf and residual"
+template <typename Range>
+std::string plain_list(const Range& names) {
+  std::string text;
+  std::size_t left = names.size();
+  for (const auto& name : names) {
+    if (!text.empty()) text += left == 1 ? " and " : ", ";
+    text += name;
+    --left;
+  }
+  return text;
+}
+
 namespace detail {
 [[noreturn]] void assertion_failed(const char* condition, const char* file, int line);
 }

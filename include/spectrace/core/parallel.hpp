@@ -22,6 +22,9 @@ void set_worker_start(std::function<void()> start);
 /// lowest i is rethrown after all have ended.
 void parallel_for(std::int64_t num_tasks, const std::function<void(std::int64_t)>& task);
 
+/// Whether the calling thread is inside a task of parallel_for.
+bool is_in_task();
+
 /// Work beside the calling thread, on a thread of its own, always the same one (a BLAS keeps memory for each that it
 /// has seen). The loops of both share the threads of parallel_for.
 class SideThread {

@@ -4,13 +4,29 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <string>
 
 namespace spectrace {
 
-/// What the time of a rank's computing thread goes to.
-enum class Stage { opening, reading, embedding, forward, statistics, matrices, heads, unembedding, writing, exchange };
-inline constexpr std::size_t kNumStages = 10;
+/// What the time of a rank's computing thread goes to: these, and whatever else has been named, by stage_named.
+enum class Stage : std::size_t {
+  opening,
+  reading,
+  embedding,
+  forward,
+  statistics,
+  value_spectra,
+  writing,
+  exchange,
+  first_named
+};
+/// At most: sums over ranks have as many whoever was named.
+inline constexpr std::size_t kNumStages = 40;
+/// Empty if there is no such stage (yet).
 const char* name(Stage stage);
+/// The stage of this name; the first call makes it.
+Stage stage_named(const std::string& name);
 
 /// Of each stage: seconds of the computing thread's time, floating-point operations, bytes read.
 struct StageTimes {
@@ -47,8 +63,20 @@ class StageTimer {
 void count_flops(Stage stage, double flops);
 void count_bytes(Stage stage, std::uint64_t bytes);
 
-/// Moves time that tasks spent on `to` out of `from`, which their loop is timed as. From any thread; `seconds` are the
-/// task's own, and count by the number of threads that work side by side.
-void move_task_time(Stage from, Stage to, double seconds);
+/// Gives the time between its construction and destruction to a stage whatever thread it is on. Outside of tasks that is
+/// what StageTimer does. In a task it moves the task's share out of `loop`, which its loop is timed as: the time counts
+/// by the number of threads that work side by side.
+class TaskStageTimer {
+ public:
+  TaskStageTimer(Stage loop, Stage stage);
+  ~TaskStageTimer();
+  TaskStageTimer(const TaskStageTimer&) = delete;
+  TaskStageTimer& operator=(const TaskStageTimer&) = delete;
+
+ private:
+  Stage loop_, stage_;
+  std::optional<StageTimer> timer_;
+  std::chrono::steady_clock::time_point since_;
+};
 
 }  // namespace spectrace

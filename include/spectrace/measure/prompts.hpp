@@ -1,36 +1,33 @@
 #pragma once
 
+#include <initializer_list>
+#include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
+#include "spectrace/measure/choice.hpp"
 #include "spectrace/measure/record.hpp"
-#include "spectrace/measure/weight_spectra.hpp"
-#include "spectrace/model/forward.hpp"
 #include "spectrace/numerics/attention_statistics.hpp"
 
 namespace spectrace {
 
-/// What is measured of prompts.
-struct PromptAnalyses {
-  bool attention = true, sheaf = true, residual = true;
-  bool graph_eigenvalues = false;  ///< keep mu of every head (large)
-  std::vector<double> beta;        ///< of the partition function
-};
-
-/// Takes down sections 3 to 5 of docs/quantities.md for the prompts of one batch while they go through the model.
-/// Arrays are named as the datasets of /prompts/<set>, prompt first: [prompt, layer, head], [prompt, boundary], …
-/// free_energy is left out: it is -log_partition / beta.
-class PromptMeasurement {
+/// Takes down what the chosen analyses of prompts want to know of one batch while it goes through the model, and which
+/// of its prompts fail. Arrays are named as the datasets of /prompts/<set>, prompt first: [prompt, layer, head],
+/// [prompt, boundary], …
+class PromptMeasurement final : private PromptArrays {
  public:
-  PromptMeasurement(const ModelDescription& model, const TokenBatch& batch, PromptAnalyses analyses);
+  /// @pre model and batch outlive it.
+  PromptMeasurement(const ModelDescription& model, const TokenBatch& batch, AnalysisChoice analyses);
 
-  bool needs_attention() const { return analyses_.attention || analyses_.sheaf; }
-  bool needs_value_spectra() const { return analyses_.sheaf; }
+  const PromptWants& wants() const { return wants_; }
 
   /// Boundary b of the residual stream. @pre hidden is [num_tokens, hidden_size].
   void see_boundary(std::int64_t boundary, const Tensor& hidden);
   void see_final_norm(const Tensor& normed);
+  /// What the softmax of the heads was made of that come next to see_attention, of the same prompt (ScoresObserver).
+  void see_scores(std::int64_t prompt, const Tensor& row_max, const Tensor& row_log_sum_exp);
   /// Attention of one prompt in one layer, [heads, n, n], of the heads from `first_head` on: all of them, or some at a
   /// time, in their order (AttentionObserver). Different prompts may come at the same time.
   void see_attention(std::int64_t layer, std::int64_t prompt, std::int64_t first_head, const Tensor& a,
@@ -45,43 +42,50 @@ class PromptMeasurement {
   /// @pre a record that so_far() of a measurement of the same batch and analyses gave.
   void go_on_from(const Record& so_far);
 
-  /// What was found, gains included; NaN for a prompt that failed, whose reason stands in the text "prompt_errors" (one
-  /// of each prompt, absent if none failed). Call once, after the last block.
+  /// What was found; NaN for a prompt that failed, whose reason stands in the text kPromptErrors (one of each prompt,
+  /// absent if none failed). Call once, after the last block.
   Record finish();
 
  private:
-  Array& array(const char* name) { return record_.arrays.at(name); }
-  /// Everything of the array under the indices of its first dimensions.
-  std::span<double> slots(const char* name, std::initializer_list<std::int64_t> index);
-  /// @pre index has all dimensions.
-  void set(const char* name, std::initializer_list<std::int64_t> index, double value);
+  std::span<double> slots(const char* quantity, std::initializer_list<std::int64_t> index) override;
+  void set(const char* quantity, std::initializer_list<std::int64_t> index, double value) override;
+
   bool has_failed(std::int64_t prompt) const { return !errors_[static_cast<std::size_t>(prompt)].empty(); }
   /// Fails prompts with a norm that is not finite.
   void expect_finite(const std::vector<double>& row_norms, const std::string& what);
-  void expect_finite_spectra();
+  void expect_finite_values();
+  void expect_finite(const Quantity& quantity, const Array& array);
   void keep_errors(Record& record) const;
-  /// What the heads of one prompt in one layer come to together, while they come.
-  struct OverHeads {
-    MeanAttention mean;
-    double trace = 0, off_diagonal_sum = 0;
+
+  /// What comes of a prompt between two calls for its heads.
+  struct BetweenCalls {
+    std::optional<MeanAttention> mean;
+    Tensor row_max, row_log_sum_exp;
   };
-  void see_statistics(std::int64_t layer, std::int64_t prompt, std::int64_t first_head, const Tensor& a);
-  void see_sheaf(std::int64_t layer, std::int64_t prompt, std::int64_t first_head, const Tensor& a,
-                 const std::vector<ValueSpectrum>& values, OverHeads& over_heads);
-  /// When all heads have come.
-  void see_over_heads(std::int64_t layer, std::int64_t prompt, const std::vector<ValueSpectrum>& values,
-                      OverHeads& over_heads);
 
   const ModelDescription& model_;
   const TokenBatch& batch_;
-  PromptAnalyses analyses_;
+  const AnalysisChoice analyses_;
+  const PromptWants wants_;
   Record record_;
-  std::vector<std::string> errors_;                   // of each prompt, empty if it has not failed
-  std::vector<std::optional<OverHeads>> over_heads_;  // of each prompt, between two calls for its heads
+  std::vector<std::string> errors_;  // of each prompt, empty if it has not failed
+  std::vector<std::unique_ptr<PromptObserver>> observers_;
+  std::vector<BetweenCalls> between_calls_;  // of each prompt
 };
 
-/// Peak bytes of see_attention for prompts of n tokens, over all threads, for planning.
-std::int64_t measurement_workspace_bytes(const ModelDescription& model, std::int64_t num_prompt_tokens, bool attention,
-                                         bool sheaf);
+/// The text of a record that says which prompts of the batch failed, and why.
+inline constexpr const char* kPromptErrors = "prompt_errors";
+
+/// Values that such a record has for a prompt of a batch whose longest has so many tokens.
+std::int64_t num_values_of_prompt(const ModelDescription& model, const AnalysisChoice& analyses, std::int64_t longest);
+
+/// Peak bytes of seeing prompts of n tokens, over all threads, for planning.
+std::int64_t measurement_workspace_bytes(const ModelDescription& model, const AnalysisChoice& analyses,
+                                         std::int64_t num_prompt_tokens);
+/// The same on another device than the host.
+std::int64_t measurement_device_bytes(const ModelDescription& model, const AnalysisChoice& analyses,
+                                      std::int64_t num_prompt_tokens);
+/// Flops of all analyses for a prompt in one layer, beyond the forward pass.
+double measurement_flops(const ModelDescription& model, const AnalysisChoice& analyses, std::int64_t num_tokens);
 
 }  // namespace spectrace

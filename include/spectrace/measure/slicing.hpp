@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -22,18 +21,15 @@ const char* name(Slicing slicing);
 /// Of the type of `weights`; as they are, unless the slicing rounds them to float16 (to nearest; infinite above 65519).
 Tensor rounded(const Tensor& weights, Slicing slicing);
 
-/// The four attention matrices that the spectra are taken of, and each query head's slice of them.
-/// All are views of what was read, wherever the checkpoint's layout allows.
-struct SlicedWeights {
-  std::array<Tensor, 4> matrices;  // W_Q, W_K, W_V, W_O; each (out, in)
-  /// Rows of the slice of W_V that belongs to each query head: grouped heads share one; as published a slice past the
-  /// end is empty.
-  std::vector<RowRange> value_rows;  // [num_heads]
-};
+/// The roles that have to be read so that these can be cut: as published, W_Q, W_K and W_V are thirds of what is fused.
+MatrixRoles roles_to_slice(const ModelDescription& model, const MatrixRoles& roles, Slicing slicing);
+/// The matrices as the slicing cuts them: views of what was read, wherever the checkpoint's layout allows.
+/// @pre all of roles_to_slice are there.
+LayerMatrices slice_matrices(const ModelDescription& model, const LayerMatrices& matrices, Slicing slicing);
 
-inline constexpr std::array<const char*, 4> kMatrixNames = {"W_Q", "W_K", "W_V", "W_O"};
-
-SlicedWeights slice_weights(const ModelDescription& model, const AttentionWeights& weights, Slicing slicing);
+/// Rows of the slice of W_V that belongs to each query head: grouped heads share one; as published a slice past the end
+/// is empty. [num_heads]
+std::vector<RowRange> value_rows(const ModelDescription& model, const Tensor& sliced_w_v, Slicing slicing);
 
 /// Most singular values that one head's slice can have: head_dim, or hidden_size / num_heads where that is larger and
 /// the notebooks' slices are asked for.

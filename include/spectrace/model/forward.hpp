@@ -27,6 +27,12 @@ struct TokenBatch {
 /// The tensor is only valid during the call.
 using AttentionObserver = std::function<void(std::int64_t prompt, std::int64_t first_head, const Tensor& a)>;
 
+/// Sees what the softmax of the same heads is made of, right before they come to an AttentionObserver: of every row of
+/// the scores as they enter it (scaled, capped, with ALiBi), masked ones aside, the largest, in the compute type, and
+/// the log of the sum of exponentials, float64. [heads, n] each, valid during the call.
+using ScoresObserver = std::function<void(std::int64_t prompt, std::int64_t first_head, const Tensor& row_max,
+                                          const Tensor& row_log_sum_exp)>;
+
 /// What enters block 0.
 struct Embedded {
   Tensor hidden;  // [num_tokens, hidden_size]
@@ -46,10 +52,11 @@ Embedded embed(const ModelDescription& model, const TensorStore& store, const To
 
 /// One of the batches that go through a block at the same time.
 struct BlockBatch {
-  const TokenBatch* tokens;
-  Tensor hidden;  ///< [num_tokens, hidden_size]: what enters the block, and then what leaves it, in place
-  AttentionObserver observe;
-  std::exception_ptr error;  ///< what the batch failed of; the others go on
+  const TokenBatch* tokens = nullptr;
+  Tensor hidden = {};  ///< [num_tokens, hidden_size]: what enters the block, and then what leaves it, in place
+  AttentionObserver observe = {};
+  ScoresObserver observe_scores = {};  ///< only beside `observe`
+  std::exception_ptr error = {};       ///< what the batch failed of; the others go on
 };
 
 /// Runs block `layer` over the batches: threads share out the rows and prompts of all of them, or the device works on

@@ -1,9 +1,13 @@
 #pragma once
 
+#include <array>
+#include <exception>
+#include <map>
 #include <optional>
 
 #include "spectrace/checkpoint/tensor_store.hpp"
 #include "spectrace/model/description.hpp"
+#include "spectrace/model/layer_parts.hpp"
 #include "spectrace/numerics/device.hpp"
 
 namespace spectrace {
@@ -31,25 +35,40 @@ struct LayerWeights {
   Linear mlp_down;                 // [hidden_size, intermediate]
 };
 
-/// The four attention matrices alone, without the rest of the layer (weight spectra on a rank that runs no prompts).
-struct AttentionWeights {
-  Tensor w_q, w_k, w_v, w_o;  // as in LayerWeights
+/// Matrices of one layer by what they do, as far as they were asked for: what weight analyses see.
+class LayerMatrices {
+ public:
+  void set(MatrixRole role, Tensor matrix) { matrices_[static_cast<std::size_t>(role)] = std::move(matrix); }
+  bool has(MatrixRole role) const { return matrices_[static_cast<std::size_t>(role)].defined(); }
+  /// (out, in), as in LayerWeights. @pre it is there.
+  const Tensor& at(MatrixRole role) const;
+
+ private:
+  std::array<Tensor, kNumMatrixRoles> matrices_;  // undefined: not there
 };
 
 /// Reads one layer. @throws InputError (model or io) naming the tensor.
-/// `read_already`: the layer's attention matrices in float64, to be converted instead of read once more.
+/// `wide`: matrices of the layer that were read in a wider type already, to be converted instead of read once more.
 /// `widening`: later, and what is stored in less than the compute type stays so, until `on_device` or `widened`.
 LayerWeights read_layer(const ModelDescription& model, const TensorStore& store, std::int64_t layer, ComputeType type,
-                        const AttentionWeights* read_already = nullptr, Widening widening = Widening::here);
-AttentionWeights read_attention_weights(const ModelDescription& model, const TensorStore& store, std::int64_t layer,
-                                        ComputeType type);
+                        const LayerMatrices* wide = nullptr, Widening widening = Widening::here);
+
+/// Some matrices of a layer, each there or why it is not: who needs one alone fails of this one alone.
+struct ReadMatrices {
+  LayerMatrices matrices;
+  std::map<MatrixRole, std::exception_ptr> errors;
+};
+/// @pre the layer has matrices of these roles.
+ReadMatrices read_matrices(const ModelDescription& model, const TensorStore& store, std::int64_t layer,
+                           const MatrixRoles& roles, ComputeType type);
+
 /// A layer that was read, on a device and in the compute type; itself where it is there and has it. Each stored tensor
 /// goes once, as it was read.
 LayerWeights on_device(const LayerWeights& host, const Device& device, ComputeType type);
-/// Of a layer that is read already: no copies.
-AttentionWeights attention_weights(const LayerWeights& layer);
+/// Of a layer that is read already, those of the roles that it has: no copies.
+LayerMatrices matrices_of(const LayerWeights& layer, const MatrixRoles& roles);
 /// In the compute type, on the host.
-AttentionWeights widened(const AttentionWeights& read, ComputeType type);
+LayerMatrices widened(const LayerMatrices& read, ComputeType type);
 
 /// Bytes of one layer in the compute type.
 std::int64_t layer_size_bytes(const ModelDescription& model, std::int64_t layer, ComputeType type);

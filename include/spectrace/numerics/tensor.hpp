@@ -13,6 +13,7 @@ using Tensor = at::Tensor;
 enum class ComputeType { float32, float64 };
 
 at::ScalarType scalar_type(ComputeType type);
+inline std::int64_t element_size_bytes(ComputeType type) { return type == ComputeType::float64 ? 8 : 4; }
 const char* name(ComputeType type);
 /// @throws InputError (usage) naming what is allowed.
 ComputeType parse_compute_type(const std::string& text);

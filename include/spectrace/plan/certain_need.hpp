@@ -17,7 +17,7 @@ class CertainNeed {
   CertainNeed(const ModelDescription& model, const ModelPlan& plan, ComputeType dtype);
 
   /// Of a batch: the largest layer, hidden states, queries and, where a prompt is long, what one thread has of its
-  /// attention in one layer; of a layer's spectra its attention matrices; of the unembedding the triangle and the rows'
+  /// attention in one layer; of a layer's spectra its matrices; of the unembedding the triangle and the rows'
   /// norms.
   std::int64_t bytes(const Unit& unit) const;
 
@@ -26,8 +26,7 @@ class CertainNeed {
   std::optional<std::string> find_lack(const Unit& unit, std::int64_t limit_bytes) const;
 
  private:
-  std::int64_t longest_prompt(const Unit& unit) const;
-  std::int64_t attention_bytes(std::int64_t num_prompt_tokens) const;
+  std::int64_t attention_bytes(std::int64_t num_prompt_tokens, const PromptWants& wants) const;
 
   const ModelDescription& model_;
   const ModelPlan& plan_;

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "spectrace/core/json.hpp"
-#include "spectrace/measure/slicing.hpp"
+#include "spectrace/measure/choice.hpp"
 #include "spectrace/text/prompt_set.hpp"
 
 namespace spectrace {
@@ -29,21 +29,6 @@ struct PromptSetEntry {
   std::vector<Prompt> prompts;  ///< read already, wherever they come from
 };
 
-enum class Analysis { weights, heads, unembedding, attention, sheaf, residual };
-
-/// The analyses asked for, in the contract's order.
-struct AnalysisChoice {
-  bool weights = true, heads = true, unembedding = true, attention = true, sheaf = true, residual = true;
-  bool any_of_prompts() const { return attention || sheaf || residual; }
-};
-
-struct BetaGrid {
-  double from = 1e-3, to = 1e3;
-  std::int64_t count = 25;
-  /// `count` points, evenly spaced in log beta; the ends exact.
-  std::vector<double> values() const;
-};
-
 enum class DeviceChoice { automatic, cpu, cuda };
 DeviceChoice parse_device(const std::string& text);
 
@@ -53,6 +38,8 @@ struct KeepChoice {
   Which which = Which::most;            ///< most: all but what makes files many times larger
   std::vector<std::string> quantities;  ///< if listed
 };
+/// Whether the results hold the quantity of every prompt.
+bool is_kept(const Quantity& quantity, const KeepChoice& keep);
 
 struct ComputeOptions {
   ComputeType dtype = ComputeType::float32;
@@ -70,8 +57,6 @@ struct Job {
   std::vector<ModelEntry> models;
   std::vector<PromptSetEntry> prompt_sets;
   AnalysisChoice analyses;
-  BetaGrid beta;
-  bool graph_eigenvalues = false;
   ComputeOptions compute;
   Slicing slicing = Slicing::correct;
   KeepChoice keep;
@@ -104,8 +89,9 @@ Job read_job(const std::filesystem::path& path, const JobOverrides& overrides = 
 std::string resolve_job(const Job& job);
 Job parse_resolved_job(const std::string& text);
 
-/// The JSON Schema (draft-07) of job files, as it lies in jobs/job.schema.json.
-const std::string& job_schema();
+/// The JSON Schema (draft-07) of job files: jobs/job.schema.json, with what the catalogue of analyses says. The file is
+/// made from it (tools/update_docs), so that editors know the same.
+const Json& job_schema();
 
 /// Every way in which the document breaks the schema, "place: problem (why)"; empty if none.
 std::vector<std::string> schema_errors(const JsonNode& job);

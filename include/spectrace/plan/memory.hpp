@@ -8,8 +8,13 @@
 
 namespace spectrace {
 
-/// What one rank needs for a model at its peak, bytes. The one model of memory: `plan` shows it, the default limit and
-/// the run follow it.
+/// The program itself: resident after start-up with libtorch, HDF5 and MPI in it. On no machine it took less than two
+/// thirds of that.
+inline constexpr std::int64_t kProgramBytes = std::int64_t{142} << 20;
+inline constexpr std::int64_t kLeastProgramBytes = kProgramBytes * 2 / 3;
+
+/// What one rank needs for a model at its peak, bytes, as far as it can be foreseen: `plan` and `inspect` show it, the
+/// default limit and the run follow it. What surely does not fit is CertainNeed's.
 struct MemoryNeed {
   std::int64_t libraries = 0;    ///< the program itself
   std::int64_t layer = 0;        ///< the largest layer's weights, and what is converted on the way
@@ -24,8 +29,11 @@ struct MemoryNeed {
 };
 
 /// Hidden states and record of a batch on its way through the layers.
-std::int64_t bytes_under_way(const ModelDescription& model, const ModelPlan& plan, const Unit& unit, ComputeType dtype,
-                             std::int64_t num_beta, bool graph_eigenvalues);
+std::int64_t bytes_under_way(const ModelDescription& model, const ModelPlan& plan, const BatchWork& batch,
+                             ComputeType dtype);
+
+/// Bytes of the matrices that the layer analyses of the plan need of a layer, at most.
+std::int64_t matrix_bytes(const ModelDescription& model, const ModelPlan& plan, ComputeType dtype);
 
 /// Where the job asks for a GPU, what is left to the host of it: pinned buffers, the next layer on its way, and what
 /// spectra and Laplacians are taken of, side by side.

@@ -15,7 +15,7 @@ struct ModelLoad {
   std::vector<Unit> units;           ///< without keys and prompts
   std::vector<double> layer_bytes;   ///< of each layer, whole, as stored
   std::vector<double> layer_memory;  ///< of each layer, bytes in the compute type
-  double attention_share = 1;        ///< of a layer: its attention matrices
+  double matrix_share = 1;           ///< of a layer: the matrices that layer analyses need
   double unembedding_bytes = 0;      ///< of all its parts
   int num_unembedding_parts = 1;
   std::int64_t hidden_bytes_limit = 0;        ///< of batches under way, as the run has it; 0: none

@@ -2,87 +2,94 @@
 
 #include <cstdint>
 #include <string>
-#include <utility>
+#include <variant>
 #include <vector>
 
-#include "spectrace/measure/unembedding.hpp"
+#include "spectrace/measure/choice.hpp"
 #include "spectrace/model/description.hpp"
 #include "spectrace/model/forward.hpp"
-#include "spectrace/plan/job.hpp"
+#include "spectrace/plan/settings.hpp"
 
 namespace spectrace {
 
 /// A prompt as the model gets it.
 struct PreparedPrompt {
-  std::string id;
-  std::vector<std::int64_t> token_ids;
-  std::string error;  ///< why it cannot run; empty if it can
+  std::string id = {};
+  std::vector<std::int64_t> token_ids = {};
+  std::string error = {};  ///< why it cannot run; empty if it can
+  std::int64_t num_tokens() const { return static_cast<std::int64_t>(token_ids.size()); }
 };
 
 struct PreparedSet {
-  std::string name;
-  std::vector<PreparedPrompt> prompts;
+  std::string name = {};
+  std::vector<PreparedPrompt> prompts = {};
   /// SHA-256 over ids, token ids and errors
   std::string digest() const;
+  /// Tokens of the longest prompt that runs.
+  std::int64_t longest_prompt() const;
 };
 
-/// What results depend on, by name: results whose identities differ in a name that both have do not belong together.
-using Identity = std::vector<std::pair<std::string, std::string>>;
+/// A set of prompts, and what is measured of it: results may hold other analyses of it already.
+struct PlannedSet : PreparedSet {
+  AnalysisChoice analyses = {};
+  /// Values that a batch's record has for each prompt: so many, and so many more for each token of the batch's longest
+  /// prompt (plan_model finds them).
+  std::int64_t fixed_values = 0, values_per_token = 0;
+};
+/// Sets of which all of these analyses are to be made.
+std::vector<PlannedSet> planned(std::vector<PreparedSet> sets, const AnalysisChoice& analyses);
 
-/// "compute dtype: was float32, now float64" for each name that both have with different values. Prompts that name no
-/// device were measured on the host.
-std::vector<std::string> identity_differences(const Identity& before, const Identity& now);
-std::string identity_to_json(const Identity& identity);
-Identity identity_from_json(const std::string& text);
-
-enum class UnitKind { matrices, heads, unembedding, prompts };
+/// What a unit does: an analysis of one layer's weights, of some rows of a matrix, or all analyses of a set of some of
+/// its prompts.
+struct LayerWork {
+  const LayerAnalysis* analysis = nullptr;
+  std::int64_t layer = 0;
+};
+struct RowsWork {
+  const RowsAnalysis* analysis = nullptr;
+  RowRange rows = {};
+  bool is_part = false;  ///< of several: then its record is not the analysis', and the collector joins them
+};
+struct BatchWork {
+  std::size_t set = 0;                    ///< index into ModelPlan::sets
+  std::vector<std::size_t> prompts = {};  ///< indices into the set, those that run
+  std::int64_t num_tokens = 0;
+};
 
 /// The smallest piece of work that is done, journalled and handed out whole. Fixed by job and checkpoint alone.
 struct Unit {
-  UnitKind kind = UnitKind::matrices;
-  std::string key;          ///< names its record in the journal: readable, and a hash of what its bits depend on
-  std::int64_t layer = -1;  ///< of matrices and heads
-  std::size_t set = 0;      ///< of prompts: index into ModelPlan::sets
-  std::vector<std::size_t> prompts;  ///< of prompts: indices into the set, those that run
-  std::int64_t num_tokens = 0;
-  double flops = 0;    ///< estimate, for sharing out and for progress
-  RowRange rows = {};  ///< of the unembedding
-};
+  std::variant<LayerWork, RowsWork, BatchWork> work;
+  std::string key = {};  ///< names its record in the journal: readable, and a hash of what its bits depend on
+  double flops = 0;      ///< estimate, for sharing out and for progress
 
-/// Whether the unit is one of several parts of the unembedding: then its record is a triangle, and the collector joins
-/// them.
-bool is_part(const Unit& unit, const ModelDescription& model);
+  const LayerWork* of_layer() const { return std::get_if<LayerWork>(&work); }
+  const RowsWork* of_rows() const { return std::get_if<RowsWork>(&work); }
+  const BatchWork* of_batch() const { return std::get_if<BatchWork>(&work); }
+  /// Of a layer or of rows; null of a batch.
+  const Analysis* analysis() const;
+};
 
 /// What is to be done for one model.
 struct ModelPlan {
-  AnalysisChoice analyses;  ///< of this run (what results hold already is left out)
-  std::vector<PreparedSet> sets;
+  AnalysisChoice of_weights;  ///< of this run (what results hold already is left out)
+  std::vector<PlannedSet> sets;
   std::vector<Unit> units;
   double total_flops() const;
+  /// Of all sets together.
+  PromptWants wants() const;
 };
 
 /// Puts prompts into batches of up to tokens_per_batch tokens, in their order; a longer prompt is a batch of its own.
 /// Prompts that cannot run are in none.
 std::vector<std::vector<std::size_t>> make_batches(const PreparedSet& set, std::int64_t tokens_per_batch);
 
-/// What decides the bits of a model's records beside its weights and token ids.
-struct PlanOptions {
-  ComputeType dtype = ComputeType::float32;
-  Slicing slicing = Slicing::correct;
-  std::int64_t tokens_per_batch = 256;
-  std::vector<double> beta;
-  bool graph_eigenvalues = false;
-  std::string config;       ///< of the model: config.json, as it was parsed
-  std::string device_kind;  ///< of prompts; empty: the host. Spectra are the host's everywhere
-};
-PlanOptions plan_options(const Job& job, const Json& config);
-
 /// A pure function of its arguments: the same for any number of ranks. Every layer, every prompt that runs once.
-ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& analyses, std::vector<PreparedSet> sets,
+ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& of_weights, std::vector<PlannedSet> sets,
                      const PlanOptions& options);
 
-/// The tokens of a unit of prompts.
-TokenBatch batch_of(const ModelPlan& plan, const Unit& unit);
+/// The tokens of a batch, and of its longest prompt.
+TokenBatch batch_of(const ModelPlan& plan, const BatchWork& batch);
+std::int64_t longest_prompt(const ModelPlan& plan, const BatchWork& batch);
 
 /// Names of the checkpoint's tensors that a unit's record is made of, sorted: of the whole tensor. None of a part of
 /// the unembedding.

@@ -13,10 +13,11 @@ namespace spectrace {
 inline constexpr std::size_t kMostValuesInMemory = 1 << 19;
 
 /// Results that are there and may be built upon. The tree has all that building upon it relies on: the attribute
-/// `identity`, a /checkpoint, and the schema's datasets with their types and dimensions.
+/// `identity`, a /checkpoint, and in what it has of the catalogue's datasets
+/// their types and dimensions.
 struct EarlierResults {
-  ResultTree tree;       ///< groups without failed units
-  bool is_whole = true;  ///< no group of the file was left out
+  ResultTree tree;       ///< without groups of weights that have failed units
+  bool is_whole = true;  ///< no group has any
 };
 
 /// @throws InputError (model) if the file cannot be read, is damaged or is no such file, (usage) if it is of another

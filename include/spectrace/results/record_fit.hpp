@@ -4,7 +4,6 @@
 
 #include "spectrace/measure/record.hpp"
 #include "spectrace/model/description.hpp"
-#include "spectrace/plan/job.hpp"
 #include "spectrace/plan/model_plan.hpp"
 
 namespace spectrace {
@@ -16,11 +15,11 @@ inline constexpr const char* kReportKey = "report/";
 /// ("array 'trace' is absent"). Empty if it is, and for a unit that failed. A checksum says that a record is what was
 /// written, not that this program wrote it; who collects it relies on its shapes.
 std::string find_misfit(const Record& record, const Unit& unit, const ModelDescription& model, const ModelPlan& plan,
-                        const Job& job);
+                        Slicing slicing);
 
 /// The same of a batch in the middle of the layers: hidden states, and what was measured so far.
 std::string find_state_misfit(const Record& record, const Unit& unit, const ModelDescription& model,
-                              const ModelPlan& plan, const Job& job);
+                              const ModelPlan& plan);
 
 /// The same of any record of the journal: what it says of the tensors that it was made of, or of a rank's work.
 std::string find_misfit(const Record& record, const std::string& key);

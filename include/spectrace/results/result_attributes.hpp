@@ -7,6 +7,7 @@
 
 #include "spectrace/plan/job.hpp"
 #include "spectrace/plan/open_model.hpp"
+#include "spectrace/plan/settings.hpp"
 #include "spectrace/store/result_tree.hpp"
 
 namespace spectrace {
@@ -31,17 +32,9 @@ void set_parameters(ResultTree& tree, const Identity& identity);
 
 /// A text among the tree's attributes; empty if there is none of the name.
 std::string text_attribute(const ResultTree& tree, const std::string& name);
-/// A group some of whose units failed: the next start does them again.
-inline constexpr const char* kFailedUnitsAttribute = "failed_units";
-bool has_failed_units(const Group& group);
-
 /// Groups of earlier results that the tree has no newer one of.
 void add_earlier_groups(const ResultTree& earlier, ResultTree& tree);
-/// The order of the contract: weights, heads, unembedding, prompt sets as the job has them, then sets of earlier jobs.
+/// The order of the contract: groups of weights, prompt sets as the job has them, then sets of earlier jobs.
 void order_groups(const Job& job, ResultTree& tree);
-/// effective_amplification needs the unembedding and the gains, which may come from different runs.
-void set_effective_amplification(ResultTree& tree);
-/// What the results now depend on: the earlier ones' identity with the new names added.
-Identity merged_identity(const std::optional<ResultTree>& earlier, const Identity& now);
 
 }  // namespace spectrace

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "spectrace/measure/analysis.hpp"
 #include "spectrace/plan/job.hpp"
 #include "spectrace/store/result_tree.hpp"
 
@@ -13,13 +14,12 @@ namespace spectrace {
 struct SummaryRow {
   std::string model, lab, expected, prompt_set, status, error;
   double num_layers = 0, num_heads = 0, num_prompts = 0, num_failed_prompts = 0;
-  double mean_trace = 0;  ///< mean over layers of the prompt-mean trace_multihead
-  double l_star_trace = 0, l_star_entropy = 0, l_star_sign_change = 0;
-  double w_v_spectral_norm_mean = 0, w_o_spectral_norm_mean = 0;  ///< over layers
-  double unembedding_spectral_norm = 0;
-  double last_gain_mean = 0, last_gain_after_norm_mean = 0, effective_amplification = 0;
-  double elapsed_s = 0;  ///< of this run; not in summary.h5, which is the same from run to run
+  std::vector<double> of_analyses;  ///< in the order of summary_columns()
+  double elapsed_s = 0;             ///< of this run; not in summary.h5, which is the same from run to run
 };
+
+/// What the analyses have to say in it, in the order of the file.
+const std::vector<const SummaryColumn*>& summary_columns();
 
 enum class ModelStatus { ok, partial, failed, mismatch };
 const char* name(ModelStatus status);
@@ -41,7 +41,7 @@ std::vector<SummaryRow> rows_from_json(const Json& json);
 /// @throws InputError (io).
 void write_summary_file(const std::filesystem::path& path, const std::vector<SummaryRow>& rows);
 
-/// The table for people: model, time, mean trace, L*, mean spectral norms of W_V and W_O, last gain; then the errors.
+/// The table for people: model, time, what the analyses show; then the errors.
 std::string summary_table(const std::vector<SummaryRow>& rows);
 
 }  // namespace spectrace

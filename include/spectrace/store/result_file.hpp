@@ -61,8 +61,27 @@ enum class WrongDigest {
 ResultTree read_result_file(const std::filesystem::path& path, WrongDigest wrong_digest = WrongDigest::warned,
                             std::size_t most_values = static_cast<std::size_t>(-1));
 
-/// Reads datasets of the group from the file, in blocks of rows: of the one with the fewest rows read so far next, so
-/// that they can be written side by side. @throws InputError (io).
+/// Reads datasets of a group from the file, in blocks of rows, of several side by side.
+class RowsReader {
+ public:
+  RowsReader(std::filesystem::path path, const Group& group, const std::vector<const Dataset*>& datasets);
+  ~RowsReader();
+  RowsReader(const RowsReader&) = delete;
+  RowsReader& operator=(const RowsReader&) = delete;
+
+  /// Until at least the first `num_rows` rows of each were read (or all, if it has fewer): of the one with the fewest
+  /// rows read so far next, so that they can be written side by side. @throws InputError (io).
+  void read_until(std::size_t num_rows,
+                  const std::function<void(const Dataset& dataset, std::span<const double> rows)>& take);
+
+ private:
+  struct UnderWay;
+  std::filesystem::path path_;
+  const Group& group_;
+  std::vector<UnderWay> left_;
+};
+
+/// All rows.
 void read_rows(const std::filesystem::path& path, const Group& group, const std::vector<const Dataset*>& datasets,
                const std::function<void(const Dataset& dataset, std::span<const double> rows)>& take);
 

@@ -7,13 +7,15 @@
 #include <variant>
 #include <vector>
 
+#include "spectrace/measure/quantity.hpp"
+
 namespace spectrace {
 
 /// A value of an attribute.
 using AttributeValue = std::variant<std::string, std::int64_t, double>;
 
-/// Coordinate of a dimension: numbers or names.
-using Coordinate = std::variant<std::vector<std::int64_t>, std::vector<double>, std::vector<std::string>>;
+/// The format that docs/file-format.md describes.
+inline constexpr const char* kConventions = "spectrace-2";
 
 struct Dimension {
   std::string name;

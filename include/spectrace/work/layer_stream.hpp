@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "spectrace/measure/slicing.hpp"
-#include "spectrace/measure/weight_spectra.hpp"
+#include "spectrace/measure/value_spectra.hpp"
 #include "spectrace/model/layer_weights.hpp"
 #include "spectrace/plan/open_model.hpp"
 
@@ -16,18 +16,24 @@ namespace spectrace {
 
 /// What is needed of a layer.
 struct LayerNeeds {
-  bool weights = false;    ///< all of them, for the forward pass
-  bool attention = false;  ///< the four attention matrices, for their spectra
-  bool values = false;     ///< the singular values of every head's W_V
+  bool weights = false;       ///< all of them, for the forward pass
+  MatrixRoles matrices = {};  ///< for their spectra
+  bool values = false;        ///< the singular values of every head's W_V
+
+  void add(const MatrixRoles& roles);
 };
 
 /// A layer as it was read: each part is there, or why it is not.
 struct LoadedLayer {
   std::optional<LayerWeights> weights;  // on the stream's device
-  SlicedWeights sliced;                 // in the host's memory
-  std::vector<ValueSpectrum> values;    // [num_heads]
-  std::optional<std::string> weights_error, attention_error, values_error;
-  bool is_good() const { return !weights_error && !attention_error && !values_error; }
+  LayerMatrices matrices, sliced;  // in the host's memory: as the model uses them, and as the job's slicing cuts them
+  std::vector<ValueSpectrum> values;  // [num_heads]
+  std::optional<std::string> weights_error, values_error;
+  std::map<MatrixRole, std::string> matrix_errors;
+
+  /// Why one of these matrices is not there.
+  std::optional<std::string> find_error(const MatrixRoles& roles) const;
+  bool is_good() const { return !weights_error && !values_error && matrix_errors.empty(); }
 };
 
 /// Gives the layers of one model, works ahead on the next one, and keeps those that it may: so that a rank that passes
@@ -58,13 +64,22 @@ class LayerStream {
  private:
   struct Slot {
     LoadedLayer layer;
-    LayerNeeds tried;
+    LayerNeeds tried = {};
     bool stays = false;
   };
   class ReadAhead;
 
   /// What is needed and not there yet. Another thread may load other layers meanwhile.
   void read(Slot& slot, std::int64_t layer, LayerNeeds needs) const;
+  /// Of these, those that were not tried before.
+  void read_matrices_of(Slot& slot, std::int64_t layer, const MatrixRoles& roles) const;
+  /// `roles`: those whose matrices the host shall have, beside the device.
+  void read_weights(Slot& slot, std::int64_t layer, const MatrixRoles& roles) const;
+  /// Cuts these as the job's slicing says; what is cut together is there together, or fails together.
+  void slice(LoadedLayer& loaded, const MatrixRoles& roles) const;
+  void take_values(Slot& slot, std::int64_t layer) const;
+  /// The type in which matrices are read for their spectra, which are of what is stored, whatever the forward pass has.
+  ComputeType type_of_matrices(std::int64_t layer) const;
   bool stores_float64(std::int64_t layer) const;
   std::int64_t size_bytes(std::int64_t layer) const;
 

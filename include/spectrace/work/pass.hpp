@@ -5,7 +5,6 @@
 #include <optional>
 #include <vector>
 
-#include "spectrace/measure/prompts.hpp"
 #include "spectrace/measure/record.hpp"
 #include "spectrace/measure/slicing.hpp"
 #include "spectrace/plan/model_load.hpp"
@@ -16,7 +15,6 @@ namespace spectrace {
 
 /// What one rank needs to know to work on its units of one model.
 struct PassOptions {
-  PromptAnalyses prompt_analyses;
   Slicing slicing = Slicing::correct;
   /// Bytes that batches under way may take at once, hidden states and records; more prompts go in several rounds. 0: no
   /// limit.

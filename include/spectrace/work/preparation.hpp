@@ -10,6 +10,7 @@
 #include "spectrace/plan/open_model.hpp"
 #include "spectrace/plan/scheduler.hpp"
 #include "spectrace/results/earlier_results.hpp"
+#include "spectrace/results/growth.hpp"
 #include "spectrace/store/journal.hpp"
 #include "spectrace/work/run_context.hpp"
 
@@ -26,8 +27,7 @@ struct StatePlace {
 struct Preparation {
   std::filesystem::path folder;              ///< of the model
   std::string fingerprint;                   ///< of its files
-  AnalysisChoice analyses;                   ///< what is left to do
-  std::vector<PreparedSet> sets;             ///< of those, the sets to run
+  Lack lack;                                 ///< what is left to do
   std::map<std::string, StatePlace> states;  ///< batches that an earlier start left in the middle, by the unit's key
   Identity identity;
   std::string prompt_sha256;  ///< over all sets of the model
@@ -42,9 +42,9 @@ struct Preparation {
 
 /// What is left of a model.
 struct Opening {
-  bool complete = false;                   ///< the results file is there and holds all that is asked for
-  std::optional<EarlierResults> finished;  ///< then: that file
-  std::vector<OpenUnit> units;             ///< else: to be done
+  bool complete = false;                        ///< the results file is there and holds all that is asked for
+  std::optional<EarlierResults> finished = {};  ///< then: that file
+  std::vector<OpenUnit> units = {};             ///< else: to be done
   std::size_t num_journalled = 0;
   double journalled_flops = 0;
   int stages = 1;  ///< ranks that shall share its layers
@@ -60,8 +60,7 @@ struct Opening {
 Opening open_for_work(const RunContext& context, const ModelEntry& entry);
 
 /// The model's plan, as every rank makes it.
-ModelPlan plan_of(const Job& job, const OpenModel& model, std::vector<PreparedSet> sets,
-                  const AnalysisChoice& analyses);
+ModelPlan plan_of(const Job& job, const OpenModel& model, Lack lack);
 
 /// Removes the model's journal, preparation among it. `file_names`: as for read_journal_index.
 /// @throws InputError (io) if something of it stays.

@@ -1,0 +1,246 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "spectrace/checkpoint/tensor_store.hpp"
+#include "spectrace/core/json.hpp"
+#include "spectrace/measure/quantity.hpp"
+#include "spectrace/measure/record.hpp"
+#include "spectrace/measure/slicing.hpp"
+#include "spectrace/measure/value_spectra.hpp"
+#include "spectrace/model/forward.hpp"
+#include "spectrace/model/layer_weights.hpp"
+
+namespace spectrace {
+
+/// A model's results, as far as they are numbers that do not grow with the prompts.
+class ResultNumbers {
+ public:
+  virtual ~ResultNumbers() = default;
+  /// Null if there are none.
+  virtual const std::vector<double>* numbers(const std::string& group, const std::string& dataset) const = 0;
+};
+/// Mean over the prompts of a quantity of a set, slot by slot; empty if the results have none.
+std::vector<double> means_over_prompts(const ResultNumbers& results, const std::string& set,
+                                       const std::string& quantity);
+/// NaN if the results have none.
+double scalar_of(const ResultNumbers& results, const std::string& group, const std::string& dataset);
+std::string group_of_set(const std::string& set);
+std::string group_of_statistics(const std::string& set);
+/// Names along the dimension `statistic`.
+const std::vector<std::string>& statistic_names();
+
+/// A number of a whole set, made of its statistics: a scalar of /prompts/<set>/statistics.
+struct SetScalar {
+  Quantity quantity;
+  int place = 0;  ///< in the group, lowest first
+  double (*value)(const ResultNumbers& results, const std::string& set) = nullptr;
+};
+
+/// A column of summary.h5, which has a row for each model and set.
+struct SummaryColumn {
+  std::string name;
+  std::string meaning;
+  int place = 0;             ///< among the columns, lowest first
+  std::string heading = {};  ///< in the table at the end of a run; empty: not shown there
+  std::string format = "{:.4g}";
+  std::string legend = {};  ///< what the heading means
+  double (*value)(const ResultNumbers& results, const std::string& set) = nullptr;
+};
+
+/// A dataset that follows from the model's description alone.
+struct Fact {
+  Quantity quantity;
+  std::vector<std::int64_t> (*values)(const ModelDescription& model) = nullptr;
+};
+
+/// Something that an analysis' bits depend on, as results name it.
+struct Setting {
+  std::string name;       ///< in the attribute `identity`: "beta grid"
+  std::string parameter;  ///< in the attribute `parameters`: "beta"
+  Json value;
+};
+
+/// What an analysis says of itself.
+struct AnalysisInfo {
+  std::string name;     ///< as the job asks for it
+  std::string meaning;  ///< one sentence
+  int place = 0;        ///< among the analyses, in files and lists; lowest first
+  bool is_default = true;
+  std::string matrices_name = "attention matrices";  ///< what a layer analysis is made of, for messages
+  std::string group = {};                            ///< of its datasets: "/weights"; empty: those of prompt sets
+  std::vector<Quantity> quantities;
+  std::vector<DimensionInfo> dimensions = {};  ///< that it has beside layer, head, boundary, prompt and token
+  std::vector<Fact> facts = {};
+  std::vector<SetScalar> scalars = {};
+  std::vector<SummaryColumn> summary = {};
+  /// Properties of its section in the job file, as a JSON Schema has them; null: it has no section.
+  Json section_schema = {};
+  std::string section_meaning = {};
+  /// Why the notebooks' slicing has no meaning for it: it is of the right slices then, and its group says so.
+  std::string ignores_slicing = {};
+};
+
+/// What a job asks of an analysis: the section of its name, complete.
+using Settings = Json;
+
+/// What the sizes of an analysis' results follow from.
+struct Circumstances {
+  const ModelDescription& model;
+  Slicing slicing = Slicing::correct;
+  const Settings& settings;
+  std::int64_t longest_prompt = 0;  ///< tokens
+};
+
+/// A kind of numbers that the program computes: one file of src/measure/analyses, which declares them and measures them
+/// (docs/adding-an-analysis.md). Stateless: there is one of each.
+class Analysis {
+ public:
+  explicit Analysis(AnalysisInfo info) : info_(std::move(info)) {}
+  virtual ~Analysis() = default;
+  Analysis(const Analysis&) = delete;
+  Analysis& operator=(const Analysis&) = delete;
+
+  const AnalysisInfo& info() const { return info_; }
+  const std::string& name() const { return info_.name; }
+  const Quantity* find_quantity(const std::string& quantity) const;
+
+  /// The job's section, checked beyond its schema, and completed. @throws InputError (usage) naming the place.
+  virtual Settings complete(const std::optional<JsonNode>& section) const;
+  /// What of it decides bits.
+  virtual std::vector<Setting> deciding(const Settings&) const { return {}; }
+  /// Its own dimensions, in the order of info().dimensions.
+  virtual std::vector<DimensionValues> dimensions(const Circumstances&) const { return {}; }
+  /// Why the model cannot have it; empty if it can.
+  virtual std::string lacks(const ModelDescription&) const { return {}; }
+
+ private:
+  AnalysisInfo info_;
+};
+
+/// One layer's matrices, and where they come from.
+struct LayerView {
+  const ModelDescription& model;
+  std::int64_t layer = 0;
+  const LayerMatrices& matrices;  ///< of the roles that the analysis needs, as the model uses them
+  const LayerMatrices& sliced;    ///< the same as the job's slicing cuts them
+  Slicing slicing = Slicing::correct;
+  /// [num_heads], of the job's slicing; empty unless the analysis needs them.
+  const std::vector<ValueSpectrum>& values;
+};
+
+/// An analysis of the weights of each layer by itself. Its record has the quantities without their dimension `layer`.
+class LayerAnalysis : public Analysis {
+ public:
+  using Analysis::Analysis;
+  /// Matrices that it is made of. @pre the model lacks nothing.
+  virtual MatrixRoles needs(const ModelDescription& model) const = 0;
+  virtual bool needs_value_spectra() const { return false; }
+  /// Estimate, of one layer; where it needs value spectra, theirs among it.
+  virtual double flops(const ModelDescription& model) const = 0;
+  /// Peak bytes of `measure` of so many layers side by side, beside their matrices, with as many tasks at work as there
+  /// are threads.
+  virtual std::int64_t workspace_bytes(const ModelDescription& model, std::int64_t num_layers) const = 0;
+  /// @throws NumericalError if no route to a spectrum converges.
+  virtual Record measure(const LayerView& layer) const = 0;
+};
+
+/// Puts the records of parts together that ranks did.
+class RowsJoin {
+ public:
+  virtual ~RowsJoin() = default;
+  /// Parts in their order. @pre fits(part, rows).
+  virtual void add(const Record& part) = 0;
+  /// The record of all rows. Call once. @throws NumericalError.
+  virtual Record finish() = 0;
+};
+
+/// An analysis of one large matrix of the model that is read in blocks of rows, by several ranks perhaps.
+class RowsAnalysis : public Analysis {
+ public:
+  using Analysis::Analysis;
+  virtual const TensorSource& matrix(const ModelDescription& model) const = 0;
+  /// Rows of each part, in order; they follow from the shape alone.
+  virtual std::vector<RowRange> parts(const ModelDescription& model) const = 0;
+  virtual double flops(const ModelDescription& model, const RowRange& rows) const = 0;
+  /// Of putting the parts together.
+  virtual double join_flops(const ModelDescription& model) const = 0;
+  virtual std::int64_t workspace_bytes(const ModelDescription& model) const = 0;
+  virtual std::int64_t join_bytes(const ModelDescription& model) const = 0;
+  /// Of all rows the analysis' quantities; of a part what `join` needs. `on_progress` is told which share of the work
+  /// was done since the last call; it may throw to end the work. @throws InputError (model, io) naming the tensor.
+  virtual Record measure(const ModelDescription& model, const TensorStore& store, Slicing slicing, const RowRange& rows,
+                         const std::function<void(double share)>& on_progress) const = 0;
+  /// Whether a record can be that of a part.
+  virtual bool fits(const Record& part, const ModelDescription& model, const RowRange& rows) const = 0;
+  virtual std::unique_ptr<RowsJoin> join(const ModelDescription& model) const = 0;
+};
+
+/// What an analysis of prompts wants to see of them.
+struct PromptWants {
+  bool norms = false;           ///< of the residual stream's rows
+  bool attention = false;       ///< of every head
+  bool mean_attention = false;  ///< averaged over heads
+  bool value_spectra = false;   ///< of every head's slice of W_V
+  bool scores = false;          ///< rows' largest score and log-sum-exp
+};
+PromptWants operator|(const PromptWants& a, const PromptWants& b);
+
+/// Heads [first_head, first_head + a.size(0)) of one prompt in one layer.
+struct HeadsView {
+  std::int64_t layer, prompt, first_head;
+  const Tensor& a;                           ///< [heads, n, n] after softmax, where the forward pass runs
+  const std::vector<ValueSpectrum>& values;  ///< [num_heads] of the layer, if wanted
+  const Tensor& row_max;                     ///< [heads, n] of the scores, if wanted
+  const Tensor& row_log_sum_exp;             ///< [heads, n] float64, if wanted
+};
+
+/// Where the values of a batch go: arrays by the names of quantities, prompt first.
+class PromptArrays {
+ public:
+  virtual ~PromptArrays() = default;
+  /// Everything of the quantity under the indices of its first dimensions; empty if the job does not ask for it (its
+  /// option).
+  virtual std::span<double> slots(const char* quantity, std::initializer_list<std::int64_t> index) = 0;
+  /// @pre index has all dimensions.
+  virtual void set(const char* quantity, std::initializer_list<std::int64_t> index, double value) = 0;
+};
+
+/// Takes down one analysis of one batch while it goes through the model. Different prompts may come at the same time,
+/// so what lies between calls is kept by prompt. Nothing may lie between layers: a batch is gone on with elsewhere.
+class PromptObserver {
+ public:
+  virtual ~PromptObserver() = default;
+  /// Norms of all rows at boundary b of the residual stream, and after the final norm.
+  virtual void see_norms(std::int64_t /*boundary*/, const std::vector<double>& /*of_rows*/) {}
+  virtual void see_final_norms(const std::vector<double>& /*of_rows*/) {}
+  virtual void see_heads(const HeadsView&) {}
+  /// When all heads of a prompt have come in a layer. `mean`: [n, n] float64, if wanted.
+  virtual void see_all_heads(std::int64_t /*layer*/, std::int64_t /*prompt*/, const std::vector<ValueSpectrum>&,
+                             const Tensor& /*mean*/) {}
+  /// After the last block and the final norm.
+  virtual void finish() {}
+};
+
+/// An analysis of what prompts do in the model.
+class PromptAnalysis : public Analysis {
+ public:
+  using Analysis::Analysis;
+  virtual PromptWants wants() const = 0;
+  /// Of a prompt in one layer, beyond the forward pass.
+  virtual double flops(const ModelDescription&, std::int64_t /*num_tokens*/) const { return 0; }
+  /// Peak bytes for one prompt that is seen, beside its attention, on the host and on another device.
+  virtual std::int64_t workspace_bytes(const ModelDescription&, std::int64_t /*num_tokens*/) const { return 0; }
+  virtual std::int64_t device_bytes(const ModelDescription&, std::int64_t /*num_tokens*/) const { return 0; }
+  /// @pre model, batch, settings and arrays outlive the observer.
+  virtual std::unique_ptr<PromptObserver> observe(const ModelDescription& model, const TokenBatch& batch,
+                                                  const Settings& settings, PromptArrays& arrays) const = 0;
+};
+
+}  // namespace spectrace

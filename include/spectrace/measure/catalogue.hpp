@@ -1,0 +1,25 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "spectrace/measure/analysis.hpp"
+
+namespace spectrace {
+
+/// Every analysis that there is, by place: the files of src/measure/analyses, which the build finds. Checked when it is
+/// made: names and places are there once.
+const std::vector<const Analysis*>& catalogue();
+/// Null if there is none.
+const Analysis* find_analysis(const std::string& name);
+std::vector<std::string> analysis_names();
+
+/// Dimensions that results have whatever is measured.
+const std::vector<DimensionInfo>& common_dimensions();
+/// Of any group. @pre there is one of the name.
+const DimensionInfo& dimension_info(const std::string& name);
+
+/// Of these names, those that are nearest to a misspelt one; none if none is near.
+std::vector<std::string> nearest_names(const std::string& misspelt, const std::vector<std::string>& names);
+
+}  // namespace spectrace

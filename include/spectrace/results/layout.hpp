@@ -1,0 +1,58 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "spectrace/measure/analysis.hpp"
+#include "spectrace/measure/choice.hpp"
+#include "spectrace/plan/model_plan.hpp"
+#include "spectrace/store/result_tree.hpp"
+
+namespace spectrace {
+
+/// What results hold of a set's prompts whatever is measured of them: int64 numbers and texts.
+inline constexpr const char *kPromptId = "prompt_id", *kNumTokens = "num_tokens", *kPromptError = "prompt_error",
+                            *kTokenIds = "token_ids", *kRowStart = "row_start";
+const std::vector<Quantity>& prompt_facts();
+
+/// Which tensors results were made of: the group, its dataset and its dimension.
+inline constexpr const char *kCheckpointGroup = "/checkpoint", *kDigest = "digest", *kTensor = "tensor";
+const Quantity& digest_quantity();
+
+Dimension dimension_of(const DimensionValues& dimension);
+/// One that every model has. @pre layer, head, boundary, prompt, token, statistic, row or tensor.
+Dimension common_dimension(const std::string& name, Coordinate values);
+Dataset dataset_of(const Quantity& quantity, DatasetValues values);
+/// The same of its statistics over the prompts.
+Dataset statistics_of(const Quantity& quantity, std::vector<double> values);
+
+/// The group of an analysis of weights: dimensions, every quantity NaN, what follows from the model alone.
+Group empty_group(const Chosen& chosen, const ModelDescription& model, Slicing slicing);
+
+/// All quantities that prompts may have, and all scalars of a set, in the order of files.
+std::vector<const Quantity*> prompt_quantities();
+std::vector<const SetScalar*> set_scalars();
+/// The analyses of which the tree has something.
+std::vector<const Analysis*> analyses_in(const ResultTree& tree);
+
+/// Why a group does not hold what the catalogue says of it, in dimensions and types; empty if it does. What the
+/// catalogue does not know, or the group has not, is no misfit.
+std::string find_misfit(const Group& group);
+
+/// The numbers of a tree.
+class TreeNumbers final : public ResultNumbers {
+ public:
+  /// @pre the tree outlives it.
+  explicit TreeNumbers(const ResultTree& tree) : tree_(tree) {}
+  const std::vector<double>* numbers(const std::string& group, const std::string& dataset) const override;
+
+ private:
+  const ResultTree& tree_;
+};
+
+/// Scalars of sets that the tree holds are made anew of its statistics: what they follow from may have come from
+/// different runs.
+void update_scalars(ResultTree& tree);
+
+}  // namespace spectrace

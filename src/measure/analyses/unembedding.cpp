@@ -1,0 +1,291 @@
+// Spectrum and row norms of the unembedding W_U (docs/quantities.md, section 2).
+#include <algorithm>
+#include <cmath>
+
+#include "../matrix_spectra.hpp"
+#include "spectrace/checkpoint/tensor_digests.hpp"
+#include "spectrace/core/error.hpp"
+#include "spectrace/core/floats.hpp"
+#include "spectrace/numerics/exact_sum.hpp"
+#include "spectrace/numerics/singular_values.hpp"
+
+namespace spectrace {
+namespace unembedding {
+namespace {
+
+constexpr const char *kRowNorm = "row_norm", *kRowNormMean = "row_norm_mean", *kRowNormStd = "row_norm_std",
+                     *kSpectralPerSqrtVocab = "spectral_per_sqrt_vocab";
+/// Of a part's record.
+constexpr const char *kTriangle = "triangle", *kTriangleFacts = "triangle_facts";
+
+std::vector<Quantity> unembedding_quantities() {
+  return {
+      {.name = spectral::kSingularValues,
+       .dims = {"index"},
+       .meaning = "Singular values of W_U, descending",
+       .formula = "σᵢ of W_U, descending",
+       .function = "TallSingularValues"},
+      {.name = kRowNorm,
+       .dims = {"token"},
+       .meaning = "Euclidean norm of each token's row of W_U",
+       .formula = "‖W_U[t]‖₂ of token t",
+       .function = "row_norms"},
+      {.name = spectral::kSingularValueError,
+       .meaning = "Absolute error bound that holds for every singular value",
+       .formula = "bound of \\|computed − exact\\| for every σᵢ",
+       .function = "TallSingularValues"},
+      {.name = spectral::kSpectralNorm,
+       .meaning = "Largest singular value of W_U",
+       .formula = "σ₁",
+       .function = "summarize_spectrum"},
+      {.name = spectral::kFrobeniusNorm,
+       .meaning = "Frobenius norm of W_U, from the entries",
+       .formula = "‖W_U‖_F, from the entries",
+       .function = "row_norms"},
+      {.name = spectral::kEffectiveRank,
+       .meaning = "exp of the entropy of the singular values scaled to sum 1",
+       .formula = "exp(−Σ p ln p), p = σ/Σσ",
+       .function = "summarize_spectrum",
+       .source = "Roy and Vetterli 2007"},
+      {.name = kRowNormMean,
+       .meaning = "Mean of the row norms",
+       .formula = "mean of `row_norm`",
+       .function = "row_norms"},
+      {.name = kRowNormStd,
+       .meaning = "Standard deviation of the row norms, unbiased",
+       .formula = "its standard deviation, n−1",
+       .function = "row_norms"},
+      {.name = kSpectralPerSqrtVocab,
+       .meaning = "Spectral norm over the square root of the vocabulary's size",
+       .formula = "σ₁/√V",
+       .function = "summarize_spectrum"},
+  };
+}
+
+AnalysisInfo unembedding_info() {
+  return {
+      .name = "unembedding",
+      .meaning = "Spectrum and row norms of the unembedding W_U.",
+      .place = 30,
+      .group = "/unembedding",
+      .quantities = unembedding_quantities(),
+      .summary = {{.name = "unembedding_spectral_norm",
+                   .meaning = "Spectral norm of W_U",
+                   .place = 60,
+                   .value =
+                       [](const ResultNumbers& results, const std::string&) {
+                         return scalar_of(results, "/unembedding", spectral::kSpectralNorm);
+                       }}},
+  };
+}
+
+/// Rows a block: about 32 MiB in float64, and not so flat that the factorization's R is updated more often than needed.
+std::int64_t wanted_rows(std::int64_t num_columns) {
+  return std::max(num_columns, (std::int64_t{1} << 22) / std::max<std::int64_t>(1, num_columns));
+}
+
+/// A part shall have many times the rows of its triangle, which goes through the journal, and be worth a second of a
+/// core, half of it on a fast one.
+constexpr std::int64_t kLeastHeight = 6;
+constexpr double kLeastPartFlops = 2e10;
+constexpr std::int64_t kMostParts = 8;
+
+/// Whole segments, so that the digest of the tensor sees all rows. How rows are cut has no effect on the bits of the
+/// singular values (TallSingularValues), nor on the norms of rows and their exact sums.
+std::int64_t rows_per_block(const TensorInfo& tensor) {
+  const std::int64_t segment = segment_rows(tensor), wanted = wanted_rows(tensor.shape[1]);
+  return (wanted + segment - 1) / segment * segment;
+}
+
+Array scalar(double value) { return Array{{}, {value}}; }
+
+/// What is stored of all rows.
+Record results(TallSingularValues& tall, std::vector<double> norms, std::int64_t num_columns) {
+  const SingularValues singular = tall.finish();
+  const auto num_rows = static_cast<std::int64_t>(norms.size());
+  ExactSum<2> squares;
+  for (const double norm : norms) squares.add(norm);
+  const double frobenius = std::sqrt(squares.round());
+  const auto summary = summarize_spectrum(singular.values, frobenius, num_rows, num_columns);
+  ExactSum<1> norm_sum;
+  for (const double norm : norms) norm_sum.add(norm);
+  const Moments row_moments = moments(num_rows, norm_sum, squares);
+
+  Record record;
+  record.arrays[spectral::kSingularValues] = {{static_cast<std::int64_t>(singular.values.size())}, singular.values};
+  record.arrays[kRowNorm] = {{num_rows}, std::move(norms)};
+  record.arrays[spectral::kSingularValueError] = scalar(singular.error_bound);
+  record.arrays[spectral::kSpectralNorm] = scalar(summary.spectral_norm);
+  record.arrays[spectral::kFrobeniusNorm] = scalar(frobenius);
+  record.arrays[spectral::kEffectiveRank] = scalar(summary.effective_rank);
+  record.arrays[kRowNormMean] = scalar(row_moments.mean);
+  record.arrays[kRowNormStd] = scalar(row_moments.std);
+  record.arrays[kSpectralPerSqrtVocab] = scalar(summary.spectral_norm / std::sqrt(static_cast<double>(num_rows)));
+  return record;
+}
+
+/// The numbers beside a part's triangle, in this order: exponent, sum_of_squares, num_reflectors, max_height.
+constexpr std::size_t kNumTriangleFacts = 4;
+
+Record record_of(TriangleOfRows part, std::vector<double> norms) {
+  const TriangleFacts& facts = part.facts;
+  Record record;
+  record.arrays[kRowNorm] = {{facts.num_rows}, std::move(norms)};
+  record.arrays[kTriangle] = {{static_cast<std::int64_t>(part.entries.size())}, std::move(part.entries)};
+  record.arrays[kTriangleFacts] = {{kNumTriangleFacts},
+                                   {static_cast<double>(facts.exponent), facts.sum_of_squares,
+                                    static_cast<double>(facts.num_reflectors), static_cast<double>(facts.max_height)}};
+  return record;
+}
+
+bool is_whole(std::int64_t num_rows, const RowRange& rows) { return rows.count == num_rows; }
+
+/// The parts in which a matrix of this shape is done, each by whichever rank: rows in order, the first ones one longer
+/// where they are not equal. As many as keep the work of one worth its triangle. They follow from the shape alone,
+/// since the bits depend on them. One if it is not worth more.
+std::vector<RowRange> parts_of(std::int64_t num_rows, std::int64_t num_columns) {
+  const double flops = triangle_flops(num_rows, num_columns);
+  const std::int64_t by_height = num_rows / std::max<std::int64_t>(1, kLeastHeight * num_columns);
+  const auto by_flops = static_cast<std::int64_t>(std::clamp(flops / kLeastPartFlops, 1.0, double{kMostParts}));
+  const std::int64_t count = std::clamp<std::int64_t>(by_height, 1, by_flops);
+  std::vector<RowRange> parts;
+  for (std::int64_t i = 0, first = 0; i < count; ++i) {
+    const std::int64_t size = num_rows / count + (i < num_rows % count ? 1 : 0);
+    parts.push_back({first, size});
+    first += size;
+  }
+  return parts;
+}
+
+MatrixShape shape_of(const ModelDescription& model) {
+  const auto shape = model.embedding.unembedding.canonical_shape();
+  return {shape[0], shape[1]};
+}
+
+/// Puts the triangles of all parts together.
+class Join final : public RowsJoin {
+ public:
+  explicit Join(std::int64_t num_columns)
+      : tall_(TallSingularValues::of_triangles(num_columns)), num_columns_(num_columns) {}
+  void add(const Record& part) override;
+  Record finish() override { return results(tall_, std::move(norms_), num_columns_); }
+
+ private:
+  TallSingularValues tall_;
+  std::int64_t num_columns_;
+  std::vector<double> norms_;  // of all rows so far
+};
+
+void Join::add(const Record& part) {
+  const auto& norms = part.arrays.at(kRowNorm).values;
+  const auto& facts = part.arrays.at(kTriangleFacts).values;
+  tall_.add_triangle(part.arrays.at(kTriangle).values,
+                     {static_cast<int>(facts[0]), facts[1], static_cast<std::int64_t>(norms.size()),
+                      static_cast<std::int64_t>(facts[2]), static_cast<std::int64_t>(facts[3])});
+  norms_.insert(norms_.end(), norms.begin(), norms.end());
+}
+
+class Unembedding final : public RowsAnalysis {
+ public:
+  Unembedding() : RowsAnalysis(unembedding_info()) {}
+
+  std::vector<DimensionValues> dimensions(const Circumstances& of) const override {
+    const MatrixShape shape = shape_of(of.model);
+    return {{{"index"}, counted(std::min(shape.rows, shape.columns))}, {{"token"}, counted(shape.rows)}};
+  }
+  const TensorSource& matrix(const ModelDescription& model) const override { return model.embedding.unembedding; }
+  std::vector<RowRange> parts(const ModelDescription& model) const override {
+    return parts_of(shape_of(model).rows, shape_of(model).columns);
+  }
+  double flops(const ModelDescription& model, const RowRange& rows) const override {
+    const MatrixShape shape = shape_of(model);
+    return is_whole(shape.rows, rows) ? singular_values_flops(shape.rows, shape.columns)
+                                      : triangle_flops(rows.count, shape.columns);
+  }
+  double join_flops(const ModelDescription& model) const override {
+    const auto num_parts = static_cast<std::int64_t>(parts(model).size());
+    return num_parts == 1 ? 0 : spectrace::join_flops(num_parts, shape_of(model).columns);
+  }
+  std::int64_t workspace_bytes(const ModelDescription& model) const override;
+  std::int64_t join_bytes(const ModelDescription& model) const override;
+  Record measure(const ModelDescription& model, const TensorStore& store, Slicing slicing, const RowRange& rows,
+                 const std::function<void(double share)>& on_progress) const override;
+  bool fits(const Record& part, const ModelDescription& model, const RowRange& rows) const override;
+  std::unique_ptr<RowsJoin> join(const ModelDescription& model) const override {
+    return std::make_unique<Join>(shape_of(model).columns);
+  }
+};
+
+Record Unembedding::measure(const ModelDescription& model, const TensorStore& store, Slicing slicing,
+                            const RowRange& rows, const std::function<void(double share)>& on_progress) const {
+  const TensorInfo* info = store.find(matrix(model).tensor);
+  SPECTRACE_ASSERT(info != nullptr);  // describe_model has seen it
+  const std::int64_t num_rows = info->shape[0], num_columns = info->shape[1];
+  SPECTRACE_ASSERT(rows.first >= 0 && rows.count > 0 && rows.last() <= num_rows);
+
+  TallSingularValues tall(num_columns);
+  std::vector<double> norms;
+  norms.reserve(static_cast<std::size_t>(rows.count));
+  const bool is_double = info->type == StorageType::float64;
+  // Segments that two parts have rows of are read by both: a MiB or two.
+  const SegmentRange segments = segments_of_rows(*info, rows.first, rows.last());
+  const std::int64_t begin = segments.first * segment_rows(*info);
+  const std::int64_t end = std::min(num_rows, segments.last * segment_rows(*info));
+  const std::int64_t height = std::min(end - begin, rows_per_block(*info));
+  const Tensor buffer = at::empty({height, num_columns}, is_double ? at::kDouble : at::kFloat);
+  for (std::int64_t first = begin; first < end; first += height) {
+    const Tensor read = buffer.narrow(0, 0, std::min(height, end - first));
+    store.read_rows(*info, first, read);
+    const std::int64_t from = std::max(first, rows.first), to = std::min(first + read.size(0), rows.last());
+    const Tensor block = read.narrow(0, from - first, to - from);
+    if (const Tensor kept = rounded(block, slicing); !kept.is_same(block)) block.copy_(kept);
+    tall.add_rows(block);
+    for (const double norm : row_norms(block)) norms.push_back(norm);
+    if (on_progress) on_progress(static_cast<double>(block.size(0)) / static_cast<double>(rows.count));
+  }
+  if (is_whole(num_rows, rows)) return results(tall, std::move(norms), num_columns);
+  return record_of(tall.triangle(), std::move(norms));
+}
+
+bool Unembedding::fits(const Record& part, const ModelDescription& model, const RowRange& rows) const {
+  const std::int64_t num_columns = shape_of(model).columns;
+  const auto has = [&](const char* name, std::int64_t size) {
+    const auto found = part.arrays.find(name);
+    return found != part.arrays.end() && found->second.shape == std::vector<std::int64_t>{size};
+  };
+  if (!has(kRowNorm, rows.count) || !has(kTriangle, num_columns * (num_columns + 1) / 2) ||
+      !has(kTriangleFacts, kNumTriangleFacts))
+    return false;
+  const auto& facts = part.arrays.at(kTriangleFacts).values;
+  constexpr double kMostReflectors = 1e12, kMostExponent = 1100;
+  const auto is_count = [](double x) { return x >= 1 && x <= kMostReflectors && x == std::floor(x); };
+  return std::abs(facts[0]) <= kMostExponent && facts[0] == std::floor(facts[0]) && facts[1] >= 0 &&
+         is_count(facts[2]) && is_count(facts[3]);
+}
+
+std::int64_t Unembedding::workspace_bytes(const ModelDescription& model) const {
+  const auto [num_rows, num_columns] = shape_of(model);
+  const auto all_parts = parts(model);
+  const std::int64_t height = all_parts.front().count;
+  const std::int64_t block = std::min(height, wanted_rows(num_columns)) * num_columns * 4;  // float32 as a rule
+  const std::int64_t norms = height * 24;                                                   // and what is made of them
+  return block + norms +
+         (all_parts.size() == 1 ? singular_values_bytes(height, num_columns) : triangle_bytes(height, num_columns));
+}
+
+std::int64_t Unembedding::join_bytes(const ModelDescription& model) const {
+  const auto [num_rows, num_columns] = shape_of(model);
+  if (parts(model).size() == 1) return 0;
+  // A part's record as it lies in the journal, and taken apart.
+  return spectrace::join_bytes(num_columns) + 2 * 4 * num_columns * (num_columns + 1) + num_rows * 24;
+}
+
+}  // namespace
+}  // namespace unembedding
+
+const Analysis& unembedding_analysis() {
+  static const unembedding::Unembedding analysis;
+  return analysis;
+}
+
+}  // namespace spectrace

@@ -1,0 +1,181 @@
+#include "matrix_spectra.hpp"
+
+#include <algorithm>
+
+#include "spectrace/core/parallel.hpp"
+#include "spectrace/numerics/singular_values.hpp"
+
+namespace spectrace {
+
+DimensionValues matrix_dimension(const MatrixRoles& roles, const std::string& meaning) {
+  std::vector<std::string> names;
+  for (const MatrixRole role : roles) names.push_back(info(role).name);
+  return {{"matrix", meaning}, std::move(names)};
+}
+
+std::vector<Quantity> matrix_quantities() {
+  const std::vector<std::string> matrix = {"layer", "matrix"};
+  return {
+      {.name = spectral::kSingularValues,
+       .dims = {"layer", "matrix", "index"},
+       .meaning = "Singular values, descending; NaN past the last",
+       .formula = "σᵢ, all min(m, n), descending",
+       .function = "singular_values"},
+      {.name = spectral::kNumSingularValues,
+       .dims = matrix,
+       .meaning = "Number of singular values, min(rows, columns)",
+       .formula = "min(m, n)",
+       .function = "singular_values"},
+      {.name = spectral::kSingularValueError,
+       .dims = matrix,
+       .meaning = "Absolute error bound that holds for every singular value",
+       .formula = "bound of \\|computed − exact\\| for every σᵢ of the matrix",
+       .function = "singular_values"},
+      {.name = spectral::kSpectralNorm,
+       .dims = matrix,
+       .meaning = "Largest singular value",
+       .formula = "σ₁",
+       .function = "summarize_spectrum"},
+      {.name = spectral::kFrobeniusNorm,
+       .dims = matrix,
+       .meaning = "Frobenius norm, from the entries",
+       .formula = "‖W‖_F = √Σ Wᵢⱼ², from the entries",
+       .function = "entry_moments"},
+      {.name = spectral::kEffectiveRank,
+       .dims = matrix,
+       .meaning = "exp of the entropy of the singular values scaled to sum 1",
+       .formula = "exp(−Σ p ln p), p = σ/Σσ",
+       .function = "summarize_spectrum",
+       .source = "Roy and Vetterli 2007"},
+      {.name = spectral::kStableRank,
+       .dims = matrix,
+       .meaning = "Squared Frobenius norm over squared spectral norm",
+       .formula = "‖W‖_F²/σ₁²",
+       .function = "summarize_spectrum"},
+      {.name = spectral::kConditionNumber,
+       .dims = matrix,
+       .meaning = "Largest over smallest singular value; inf if the smallest is 0",
+       .formula = "σ₁/σ_min; inf if σ_min = 0",
+       .function = "summarize_spectrum"},
+      {.name = spectral::kNumericalRank,
+       .dims = matrix,
+       .meaning = "Singular values above the largest times max(rows, columns) times 2^-23",
+       .formula = "number of σᵢ > σ₁·max(m, n)·2⁻²³",
+       .function = "summarize_spectrum"},
+      {.name = spectral::kEntryMean,
+       .dims = matrix,
+       .meaning = "Mean of the entries",
+       .formula = "mean of the entries",
+       .function = "entry_moments"},
+      {.name = spectral::kEntryStd,
+       .dims = matrix,
+       .meaning = "Standard deviation of the entries, unbiased",
+       .formula = "standard deviation of the entries",
+       .function = "entry_moments"},
+  };
+}
+
+void make_arrays(Record& record, std::initializer_list<const char*> names, const std::vector<std::int64_t>& shape) {
+  for (const char* name : names) record.arrays[name] = Array::filled_with_nan(shape);
+}
+
+void store_values(Record& record, const char* name, std::size_t slot, const std::vector<double>& values) {
+  Array& array = record.arrays.at(name);
+  const auto width = static_cast<std::size_t>(array.shape.back());
+  std::copy(values.begin(), values.end(), array.values.begin() + static_cast<std::ptrdiff_t>(slot * width));
+}
+
+void store_summary(Record& record, std::size_t slot, const SpectralSummary& summary) {
+  const auto set = [&](const char* name, double value) { record.arrays.at(name).values.at(slot) = value; };
+  set(spectral::kSpectralNorm, summary.spectral_norm);
+  set(spectral::kFrobeniusNorm, summary.frobenius_norm);
+  set(spectral::kEffectiveRank, summary.effective_rank);
+  set(spectral::kStableRank, summary.stable_rank);
+  set(spectral::kConditionNumber, summary.condition_number);
+}
+
+Record measure_matrices(const std::vector<Tensor>& matrices) {
+  const auto count = static_cast<std::int64_t>(matrices.size());
+  std::vector<MatrixShape> shapes;
+  for (const Tensor& w : matrices) shapes.push_back({w.size(0), w.size(1)});
+  Record record;
+  make_arrays(record, {spectral::kSingularValues}, {count, index_size(shapes)});
+  make_arrays(record,
+              {spectral::kNumSingularValues, spectral::kSingularValueError, spectral::kSpectralNorm,
+               spectral::kFrobeniusNorm, spectral::kEffectiveRank, spectral::kStableRank, spectral::kConditionNumber,
+               spectral::kNumericalRank, spectral::kEntryMean, spectral::kEntryStd},
+              {count});
+
+  struct Solved {
+    SingularValues singular;
+    EntryMoments entries;
+  };
+  std::vector<Solved> solved(matrices.size());
+  // The largest ones first: the others fill the gaps.
+  std::vector<std::size_t> order;
+  for (std::size_t i = 0; i < matrices.size(); ++i) order.push_back(i);
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return std::min(shapes[a].rows, shapes[a].columns) > std::min(shapes[b].rows, shapes[b].columns);
+  });
+  parallel_for(count, [&](std::int64_t i) {
+    const std::size_t slot = order[static_cast<std::size_t>(i)];
+    solved[slot] = {singular_values(matrices[slot]), entry_moments(matrices[slot])};
+  });
+
+  for (std::size_t i = 0; i < solved.size(); ++i) {
+    const auto& [singular, entries] = solved[i];
+    const auto summary = summarize_spectrum(singular.values, entries.frobenius_norm, shapes[i].rows, shapes[i].columns);
+    const auto set = [&](const char* name, double value) { record.arrays.at(name).values[i] = value; };
+    store_values(record, spectral::kSingularValues, i, singular.values);
+    store_summary(record, i, summary);
+    set(spectral::kNumericalRank, summary.numerical_rank);
+    set(spectral::kNumSingularValues, static_cast<double>(singular.values.size()));
+    set(spectral::kSingularValueError, singular.error_bound);
+    set(spectral::kEntryMean, entries.mean);
+    set(spectral::kEntryStd, entries.std);
+  }
+  return record;
+}
+
+std::vector<MatrixShape> shapes_of(const ModelDescription& model, const MatrixRoles& roles) {
+  const std::int64_t queries = model.num_heads * model.head_dim, keys = model.num_kv_heads * model.head_dim,
+                     hidden = model.hidden_size, inner = model.intermediate_size;
+  std::vector<MatrixShape> shapes;
+  for (const MatrixRole role : roles) switch (role) {
+      case MatrixRole::w_q: shapes.push_back({queries, hidden}); break;
+      case MatrixRole::w_k:
+      case MatrixRole::w_v: shapes.push_back({keys, hidden}); break;
+      case MatrixRole::w_o: shapes.push_back({hidden, queries}); break;
+      case MatrixRole::w_gate:
+      case MatrixRole::w_up: shapes.push_back({inner, hidden}); break;
+      case MatrixRole::w_down: shapes.push_back({hidden, inner}); break;
+    }
+  return shapes;
+}
+
+double spectra_flops(const std::vector<MatrixShape>& shapes) {
+  double flops = 0;
+  for (const MatrixShape& shape : shapes) flops += singular_values_flops(shape.rows, shape.columns);
+  return flops;
+}
+
+std::int64_t spectra_workspace_bytes(const std::vector<MatrixShape>& shapes, std::int64_t num_layers) {
+  std::vector<std::int64_t> bytes;
+  for (const MatrixShape& shape : shapes) bytes.push_back(singular_values_bytes(shape.rows, shape.columns));
+  std::sort(bytes.rbegin(), bytes.rend());
+  std::int64_t sum = 0, threads_left = num_threads();
+  for (const std::int64_t of_matrix : bytes) {
+    const std::int64_t at_once = std::min(num_layers, threads_left);
+    sum += at_once * of_matrix;
+    threads_left -= at_once;
+  }
+  return sum;
+}
+
+std::int64_t index_size(const std::vector<MatrixShape>& shapes) {
+  std::int64_t most = 0;
+  for (const MatrixShape& shape : shapes) most = std::max(most, std::min(shape.rows, shape.columns));
+  return most;
+}
+
+}  // namespace spectrace

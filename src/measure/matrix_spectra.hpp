@@ -1,0 +1,46 @@
+#pragma once
+
+#include <vector>
+
+#include "spectrace/measure/analysis.hpp"
+#include "spectrace/numerics/spectral_summary.hpp"
+
+namespace spectrace {
+
+/// Names of what every spectrum comes to, wherever it is stored. More than one analysis declares them.
+namespace spectral {
+inline constexpr const char *kSingularValues = "singular_values", *kNumSingularValues = "num_singular_values",
+                            *kSingularValueError = "singular_value_error", *kSpectralNorm = "spectral_norm",
+                            *kFrobeniusNorm = "frobenius_norm", *kEffectiveRank = "effective_rank",
+                            *kStableRank = "stable_rank", *kConditionNumber = "condition_number",
+                            *kNumericalRank = "numerical_rank", *kEntryMean = "entry_mean", *kEntryStd = "entry_std";
+}  // namespace spectral
+
+/// The dimension `matrix` of these roles.
+DimensionValues matrix_dimension(const MatrixRoles& roles, const std::string& meaning);
+
+/// What there is of each matrix of a layer: (layer, matrix), and its singular values.
+std::vector<Quantity> matrix_quantities();
+/// Their values, without the layer: singular_values [matrices, index], the others [matrices]. index = most singular
+/// values that any of the matrices has.
+Record measure_matrices(const std::vector<Tensor>& matrices);
+
+/// Puts numbers of a record's arrays into their slots.
+void make_arrays(Record& record, std::initializer_list<const char*> names, const std::vector<std::int64_t>& shape);
+void store_values(Record& record, const char* name, std::size_t slot, const std::vector<double>& values);
+/// Spectral norm to condition number.
+void store_summary(Record& record, std::size_t slot, const SpectralSummary& summary);
+
+/// Rows and columns of the model's matrices of these roles.
+struct MatrixShape {
+  std::int64_t rows = 0, columns = 0;
+};
+std::vector<MatrixShape> shapes_of(const ModelDescription& model, const MatrixRoles& roles);
+double spectra_flops(const std::vector<MatrixShape>& shapes);
+/// Peak bytes of measure_matrices of so many layers side by side, with as many matrices under work as there are
+/// threads.
+std::int64_t spectra_workspace_bytes(const std::vector<MatrixShape>& shapes, std::int64_t num_layers);
+/// The most singular values that one of them has.
+std::int64_t index_size(const std::vector<MatrixShape>& shapes);
+
+}  // namespace spectrace

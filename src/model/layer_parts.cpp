@@ -1,0 +1,69 @@
+#include "spectrace/model/layer_parts.hpp"
+
+#include <algorithm>
+
+#include "spectrace/core/error.hpp"
+
+namespace spectrace {
+namespace {
+
+const LinearSource* find_source(const LayerSources& layer, MatrixRole role) {
+  const LinearSource* source = nullptr;
+  for_each_part(
+      layer,
+      [&](MatrixRole other, const LinearSource& linear) {
+        if (other == role) source = &linear;
+      },
+      [](const auto&) {});
+  return source;
+}
+
+}  // namespace
+
+bool has_matrix(const LayerSources& layer, MatrixRole role) { return find_source(layer, role) != nullptr; }
+
+const LinearSource& source_of(const LayerSources& layer, MatrixRole role) {
+  const LinearSource* source = find_source(layer, role);
+  SPECTRACE_ASSERT(source != nullptr);
+  return *source;
+}
+
+std::int64_t num_elements(const TensorSource& source) {
+  std::int64_t count = 1;
+  for (const std::int64_t size : source.canonical_shape()) count *= size;
+  return count;
+}
+
+std::int64_t num_elements(const LayerSources& layer) {
+  std::int64_t count = 0;
+  const auto add = [&](const std::optional<TensorSource>& source) {
+    if (source) count += num_elements(*source);
+  };
+  for_each_part(
+      layer,
+      [&](MatrixRole, const LinearSource& linear) {
+        add(linear.weight);
+        add(linear.bias);
+      },
+      [&](const std::optional<NormSource>& norm) {
+        if (!norm) return;
+        add(norm->weight);
+        add(norm->bias);
+      });
+  return count;
+}
+
+std::int64_t num_matrix_elements(const LayerSources& layer, const MatrixRoles& roles) {
+  std::int64_t count = 0;
+  for (const MatrixRole role : roles)
+    if (has_matrix(layer, role)) count += num_elements(source_of(layer, role).weight);
+  return count;
+}
+
+std::int64_t most_matrix_elements(const ModelDescription& model, const MatrixRoles& roles) {
+  std::int64_t most = 0;
+  for (const LayerSources& layer : model.layers) most = std::max(most, num_matrix_elements(layer, roles));
+  return most;
+}
+
+}  // namespace spectrace

@@ -1,0 +1,172 @@
+#include "spectrace/results/layout.hpp"
+
+#include <algorithm>
+
+#include "spectrace/core/error.hpp"
+#include "spectrace/core/floats.hpp"
+#include "spectrace/measure/catalogue.hpp"
+
+namespace spectrace {
+namespace {
+
+std::vector<std::string> statistics_dims(const Quantity& quantity) {
+  std::vector<std::string> dims = quantity.dims;
+  dims.front() = "statistic";
+  return dims;
+}
+
+bool holds_numbers(const Dataset& dataset) { return std::holds_alternative<std::vector<double>>(dataset.values); }
+
+std::string find_misfit(const Group& group, const std::string& name, const std::vector<std::string>& dims) {
+  const Dataset* dataset = group.find(name);
+  if (dataset == nullptr || (holds_numbers(*dataset) && dataset->dims == dims)) return "";
+  return group.path + "/" + name + " has another type or other dimensions";
+}
+
+std::string find_statistics_misfit(const Group& group) {
+  const Dimension* statistic = group.find_dimension("statistic");
+  const auto* names = statistic == nullptr ? nullptr : std::get_if<std::vector<std::string>>(&statistic->values);
+  if (names == nullptr || *names != statistic_names()) return group.path + " has other statistics";
+  for (const SetScalar* scalar : set_scalars())
+    if (auto misfit = find_misfit(group, scalar->quantity.name, {}); !misfit.empty()) return misfit;
+  for (const Quantity* quantity : prompt_quantities())
+    if (auto misfit = find_misfit(group, quantity->name, statistics_dims(*quantity)); !misfit.empty()) return misfit;
+  return "";
+}
+
+std::string find_set_misfit(const Group& group) {
+  for (const char* name : {kPromptError, kPromptId}) {
+    const Dataset* texts = group.find(name);
+    if (texts == nullptr || !std::holds_alternative<std::vector<std::string>>(texts->values))
+      return group.path + "/" + name + " is absent or of another type";
+  }
+  for (const Quantity* quantity : prompt_quantities())
+    if (auto misfit = find_misfit(group, quantity->name, quantity->dims); !misfit.empty()) return misfit;
+  return "";
+}
+
+}  // namespace
+
+const std::vector<Quantity>& prompt_facts() {
+  static const std::vector<Quantity> facts = {
+      {.name = kPromptId, .dims = {"prompt"}, .meaning = "Name of the prompt"},
+      {.name = kNumTokens, .dims = {"prompt"}, .meaning = "Tokens of the prompt"},
+      {.name = kPromptError, .dims = {"prompt"}, .meaning = "Why the prompt could not run; empty if it did"},
+      {.name = kTokenIds, .dims = {"token"}, .meaning = "Token ids of all prompts, one after the other"},
+      {.name = kRowStart, .dims = {"prompt"}, .meaning = "Place of the prompt's first token in token_ids"},
+  };
+  return facts;
+}
+
+const Quantity& digest_quantity() {
+  static const Quantity digest = {
+      .name = kDigest,
+      .dims = {kTensor},
+      .meaning = "Digest of the tensor's bytes, type and shape: what the results were made of"};
+  return digest;
+}
+
+Dimension dimension_of(const DimensionValues& dimension) {
+  const bool is_common = dimension.info.meaning.empty();
+  const DimensionInfo& info = is_common ? dimension_info(dimension.info.name) : dimension.info;
+  return {info.name, dimension.values, info.units, info.meaning};
+}
+
+Dimension common_dimension(const std::string& name, Coordinate values) {
+  return dimension_of({{name}, std::move(values)});
+}
+
+Dataset dataset_of(const Quantity& quantity, DatasetValues values) {
+  return {quantity.name, quantity.dims, quantity.units, quantity.meaning, std::move(values)};
+}
+
+Dataset statistics_of(const Quantity& quantity, std::vector<double> values) {
+  Dataset dataset = dataset_of(quantity, std::move(values));
+  dataset.dims = statistics_dims(quantity);
+  return dataset;
+}
+
+Group empty_group(const Chosen& chosen, const ModelDescription& model, Slicing slicing) {
+  const AnalysisInfo& info = chosen.analysis->info();
+  Group group;
+  group.path = info.group;
+  if (!info.ignores_slicing.empty()) group.attributes.emplace_back("slicing", std::string(name(Slicing::correct)));
+  const auto own = chosen.analysis->dimensions({model, slicing, chosen.settings});
+  const Extents extents = chosen.extents(model, slicing);
+  // In the order in which the quantities name them.
+  const auto add_dimension = [&](const std::string& dim) {
+    if (group.find_dimension(dim) != nullptr) return;
+    const auto place =
+        std::find_if(own.begin(), own.end(), [&](const DimensionValues& one) { return one.info.name == dim; });
+    group.dimensions.push_back(place != own.end() ? dimension_of(*place)
+                                                  : common_dimension(dim, counted(extents.at(dim))));
+  };
+  for (const Quantity* quantity : chosen.quantities()) {
+    for (const auto& dim : quantity->dims) add_dimension(dim);
+    group.datasets.push_back(
+        dataset_of(*quantity, std::vector<double>(static_cast<std::size_t>(num_values(*quantity, extents)), kNaN)));
+  }
+  for (const Fact& fact : info.facts) group.datasets.push_back(dataset_of(fact.quantity, fact.values(model)));
+  return group;
+}
+
+std::vector<const Quantity*> prompt_quantities() {
+  std::vector<const Quantity*> all;
+  for (const Analysis* analysis : catalogue())
+    if (analysis->info().group.empty())
+      for (const Quantity& quantity : analysis->info().quantities) all.push_back(&quantity);
+  return all;
+}
+
+std::vector<const SetScalar*> set_scalars() {
+  std::vector<const SetScalar*> all;
+  for (const Analysis* analysis : catalogue())
+    for (const SetScalar& scalar : analysis->info().scalars) all.push_back(&scalar);
+  std::stable_sort(all.begin(), all.end(), [](const SetScalar* a, const SetScalar* b) { return a->place < b->place; });
+  return all;
+}
+
+std::vector<const Analysis*> analyses_in(const ResultTree& tree) {
+  std::vector<const Analysis*> present;
+  for (const Analysis* analysis : catalogue()) {
+    const AnalysisInfo& info = analysis->info();
+    const auto has_some = [&](const Group& group) {
+      if (!info.group.empty()) return group.path == info.group;
+      return group.path.ends_with("/statistics") &&
+             std::any_of(info.quantities.begin(), info.quantities.end(),
+                         [&](const Quantity& quantity) { return group.find(quantity.name) != nullptr; });
+    };
+    if (std::any_of(tree.groups.begin(), tree.groups.end(), has_some)) present.push_back(analysis);
+  }
+  return present;
+}
+
+std::string find_misfit(const Group& group) {
+  if (group.path.starts_with("/prompts/"))
+    return group.path.ends_with("/statistics") ? find_statistics_misfit(group) : find_set_misfit(group);
+  for (const Analysis* analysis : catalogue())
+    if (analysis->info().group == group.path)
+      for (const Quantity& quantity : analysis->info().quantities)
+        if (auto misfit = find_misfit(group, quantity.name, quantity.dims); !misfit.empty()) return misfit;
+  return "";
+}
+
+const std::vector<double>* TreeNumbers::numbers(const std::string& group, const std::string& dataset) const {
+  const Group* of_tree = tree_.find(group);
+  const Dataset* values = of_tree == nullptr ? nullptr : of_tree->find(dataset);
+  return values == nullptr || values->in_rows ? nullptr : std::get_if<std::vector<double>>(&values->values);
+}
+
+void update_scalars(ResultTree& tree) {
+  const TreeNumbers numbers(tree);
+  for (Group& group : tree.groups) {
+    if (!group.path.ends_with("/statistics")) continue;
+    const std::string set = group.path.substr(group_of_set("").size(), group.path.rfind('/') - group_of_set("").size());
+    for (const SetScalar* scalar : set_scalars())
+      for (Dataset& dataset : group.datasets)
+        if (dataset.name == scalar->quantity.name)
+          std::get<std::vector<double>>(dataset.values).assign(1, scalar->value(numbers, set));
+  }
+}
+
+}  // namespace spectrace
