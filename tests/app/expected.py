@@ -197,13 +197,13 @@ class ExpectedModel:
 
     def patterns(self, prompts, exact=False):
         """One dict a prompt, of arrays (layer, head). `_scores` (layer, 1): the largest score by its absolute value."""
-        found = []
+        values = []
         for ids, forward in zip(prompts, oracle.oracle_forward(self.folder, prompts, exact)):
             heads = [[patterns(a, s, ids) for a, s in zip(*layer)] for layer in zip(forward.attentions, forward.scores)]
-            found.append({name: np.array([[head[name] for head in layer] for layer in heads]) for name in heads[0][0]})
+            values.append({name: np.array([[head[name] for head in layer] for layer in heads]) for name in heads[0][0]})
             sizes = np.abs(np.where(np.isfinite(forward.scores), forward.scores, 0))
-            found[-1]["_scores"] = sizes.max(axis=(1, 2, 3))[:, None]
-        return found
+            values[-1]["_scores"] = sizes.max(axis=(1, 2, 3))[:, None]
+        return values
 
     def prompt(self, ids, betas, exact=False):
         """All quantities of one prompt, as arrays without the prompt dimension. `exact`: transformers' float32 steps in

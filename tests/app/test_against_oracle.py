@@ -67,11 +67,11 @@ def check_matrix(group, place, matrix, where):
     values = spectrum(matrix)
     s = values.pop("singular_values")
     count = int(group["num_singular_values"][place])
-    found = group["singular_values"][place]
-    assert count == s.size and np.isnan(found[count:]).all(), where
+    measured = group["singular_values"][place]
+    assert count == s.size and np.isnan(measured[count:]).all(), where
     # Singular values to the stored bound, plus numpy's own error.
     bound = group["singular_value_error"][place] + max(matrix.shape) * 2.0**-52 * s[0]
-    assert np.abs(found[:count] - s).max() <= bound, where
+    assert np.abs(measured[:count] - s).max() <= bound, where
     for name, value in values.items():
         if name == "condition_number":
             assert abs(group["condition_number"][place] / value - 1) <= 2 * bound / s[-1] + 1e-12, where
@@ -127,14 +127,14 @@ def check_prompts(file, expected, name, tolerance, exact, floor=1e-3):
     check_scalars(file, group, per_prompt)
 
 
-def check_statistics(group, quantity, found):
-    """Of a quantity whose values by prompt are `found`."""
+def check_statistics(group, quantity, values):
+    """Of a quantity whose values by prompt are `values`."""
     statistics = group[quantity][:]
-    finite = np.where(np.isfinite(found), found, np.nan)
-    count = np.isfinite(found).sum(0)
+    finite = np.where(np.isfinite(values), values, np.nan)
+    count = np.isfinite(values).sum(0)
     with np.errstate(all="ignore"):
         assert np.array_equal(statistics[0], count), quantity
-        assert np.array_equal(statistics[1], len(found) - count), quantity
+        assert np.array_equal(statistics[1], len(values) - count), quantity
         some = count > 0
         assert_close(np.where(some, statistics[2], np.nan), np.where(some, np.nansum(finite, 0) / count, np.nan), 1e-12, quantity)
         if (count > 1).all():

@@ -35,9 +35,10 @@ def check_product(group, circuit, place, left, right):
     # Beyond the worst case over all roundings, m n u a factor (docs/numerics.md), a bound says nothing.
     assert 0 <= stored <= left.size * EPS * np.linalg.norm(left) * np.linalg.norm(right), (circuit, place)
     for name, error in errors_of(values, stored + values.pop("_error")).items():
-        found = group[f"{circuit}_{name}"][place]
-        assert np.shape(found) == np.shape(values[name]), (circuit, place, name)
-        assert (np.abs(found - values[name]) <= error).all(), f"{circuit}_{name} at {place}: {np.abs(found - values[name]).max():.3g} is over {error:.3g}"
+        measured = group[f"{circuit}_{name}"][place]
+        assert np.shape(measured) == np.shape(values[name]), (circuit, place, name)
+        off = np.abs(measured - values[name]).max()
+        assert off <= error, f"{circuit}_{name} at {place}: {off:.3g} is over {error:.3g}"
 
 
 def check_eigenvalues(group, place, w_o, w_v):
@@ -142,11 +143,12 @@ def test_singular_values_that_are_known_are_within_the_bound(tmp_path):
     with h5py.File(run_with(tmp_path, change)) as file:
         group = file["circuits"]
         for circuit in ("ov", "qk"):
-            found, bound = group[f"{circuit}_singular_values"][0], group[f"{circuit}_singular_value_error"][0]
-            assert (np.abs(found - exact).max(-1) <= bound).all(), circuit
+            measured, bound = group[f"{circuit}_singular_values"][0], group[f"{circuit}_singular_value_error"][0]
+            assert (np.abs(measured - exact).max(-1) <= bound).all(), circuit
             assert (bound <= D * HEAD_DIM * EPS * np.linalg.norm(read) * np.linalg.norm(written)).all(), circuit
             np.testing.assert_allclose(group[f"{circuit}_frobenius_norm"][0], np.linalg.norm(exact), rtol=0, atol=np.sqrt(HEAD_DIM) * bound.max())
-            np.testing.assert_allclose(group[f"{circuit}_effective_rank"][0], np.exp(entropy(exact / exact.sum())), rtol=HEAD_DIM * LEAST_LOG * 4 * bound.max() / exact.sum())
+            np.testing.assert_allclose(group[f"{circuit}_effective_rank"][0], np.exp(entropy(exact / exact.sum())),
+                                       rtol=4 * HEAD_DIM * LEAST_LOG * bound.max() / exact.sum())
         error = 2 * HEAD_DIM * D * EPS * np.linalg.norm(read) * np.linalg.norm(written) / exact.sum()
         np.testing.assert_allclose(group["ov_eigenvalue_positivity"][0], [1, (exact * signs).sum() / exact.sum()] * 2, rtol=0, atol=error)
         np.testing.assert_allclose(group["ov_spectral_radius"][0], exact[0], rtol=0, atol=error)

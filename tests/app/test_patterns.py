@@ -34,12 +34,13 @@ def prompts_of(group):
 
 def check_patterns(group, expected, tolerance, exact, floor=1e-3):
     per_prompt = expected.patterns(prompts_of(group), exact)
-    largest = np.stack([found["_scores"] for found in per_prompt])
+    largest = np.stack([values["_scores"] for values in per_prompt])
     for quantity in (name for name in per_prompt[0] if not name.startswith("_")):
-        found, values = group[quantity][:], np.stack([found[quantity] for found in per_prompt])
+        measured = group[quantity][:]
         # A score is a sum of products that may cancel: it is as good as the largest of its layer.
-        assert_close(found, values, tolerance, quantity, floor, more=tolerance * largest if quantity in SCORES else 0.0)
-        check_statistics(group["statistics"], quantity, found)
+        more = tolerance * largest if quantity in SCORES else 0.0
+        assert_close(measured, np.stack([values[quantity] for values in per_prompt]), tolerance, quantity, floor, more)
+        check_statistics(group["statistics"], quantity, measured)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -68,8 +69,8 @@ def test_definitions_by_hand():
     """Rows: 0 4 | 1 4 | 2 9 | 3 4. Equal tokens before: row 1 (0), row 3 (0, 1); those with another one between: row 3 (0, 1)."""
     a = np.array([[1, 0, 0, 0], [0.25, 0.75, 0, 0], [0.5, 0.125, 0.375, 0], [0.0625, 0.25, 0.5, 0.1875]])
     scores = np.log(a, out=np.full(a.shape, -np.inf), where=a > 0) + [[2], [-3], [0], [1]]
-    found = patterns(a, scores, [4, 4, 9, 4])
-    assert found == pytest.approx({
+    values = patterns(a, scores, [4, 4, 9, 4])
+    assert values == pytest.approx({
         "first_token_mass": (0.25 + 0.5 + 0.0625) / 3,
         "self_mass": (0.75 + 0.375 + 0.1875) / 3,
         "previous_token_mass": (0.25 + 0.125 + 0.5) / 3,
@@ -99,12 +100,12 @@ def test_tokens_in_another_place_are_noticed(tmp_path, shift, quantity):
     ids = PROMPTS["twice at once and again"]
     with h5py.File(run_patterns(tmp_path, folder, [{"name": "ids", "prompts": [{"id": "p", "input_ids": ids}]}])) as file:
         forward = oracle.oracle_forward(folder, [ids], exact=True)[0]
-        found = file["prompts/ids"][quantity][0]
+        values = file["prompts/ids"][quantity][0]
         of_layer = [[patterns(a, s, ids)[quantity] for a, s in zip(*layer)] for layer in zip(forward.attentions, forward.scores)]
         moved = [[patterns(a, s, shift(ids))[quantity] for a, s in zip(*layer)] for layer in zip(forward.attentions, forward.scores)]
-        assert_close(found, of_layer, TOLERANCE["float64"], quantity)
+        assert_close(values, of_layer, TOLERANCE["float64"], quantity)
         with pytest.raises(AssertionError, match=quantity):
-            assert_close(found, moved, TOLERANCE["float64"], quantity)
+            assert_close(values, moved, TOLERANCE["float64"], quantity)
 
 
 def test_heads_in_another_order_are_noticed(tmp_path):
@@ -112,7 +113,7 @@ def test_heads_in_another_order_are_noticed(tmp_path):
     as_it_is = expected.patterns
 
     def reversed_heads(prompts, exact=False):
-        return [{name: values[:, ::-1] for name, values in found.items()} for found in as_it_is(prompts, exact)]
+        return [{name: values[:, ::-1] for name, values in of_prompt.items()} for of_prompt in as_it_is(prompts, exact)]
 
     expected.patterns = reversed_heads
     sets = [{"name": "ids", "prompts": [{"id": "p", "input_ids": PROMPTS["long"]}]}]

@@ -281,21 +281,21 @@ def split_mlp(config, block):
 
     kind = config.model_type
     if kind == "gpt2":  # as (in, out)
-        found = {"W_up": find("mlp.c_fc").T, "W_down": find("mlp.c_proj").T}
+        matrices = {"W_up": find("mlp.c_fc").T, "W_down": find("mlp.c_proj").T}
     elif kind == "gpt_neo":
-        found = {"W_up": find("mlp.c_fc"), "W_down": find("mlp.c_proj")}
+        matrices = {"W_up": find("mlp.c_fc"), "W_down": find("mlp.c_proj")}
     elif kind == "gptj":
-        found = {"W_up": find("mlp.fc_in"), "W_down": find("mlp.fc_out")}
+        matrices = {"W_up": find("mlp.fc_in"), "W_down": find("mlp.fc_out")}
     elif kind == "opt":
-        found = {"W_up": find("fc1"), "W_down": find("fc2")}
+        matrices = {"W_up": find("fc1"), "W_down": find("fc2")}
     elif kind in ("gpt_neox", "bloom", "falcon"):
-        found = {"W_up": find("mlp.dense_h_to_4h"), "W_down": find("mlp.dense_4h_to_h")}
+        matrices = {"W_up": find("mlp.dense_h_to_4h"), "W_down": find("mlp.dense_4h_to_h")}
     elif kind == "phi3":
         gate, up = find("mlp.gate_up_proj").chunk(2, dim=0)
-        found = {"W_gate": gate, "W_up": up, "W_down": find("mlp.down_proj")}
+        matrices = {"W_gate": gate, "W_up": up, "W_down": find("mlp.down_proj")}
     else:
-        found = {"W_gate": find("mlp.gate_proj"), "W_up": find("mlp.up_proj"), "W_down": find("mlp.down_proj")}
-    return {name: matrix.numpy() for name, matrix in found.items()}
+        matrices = {"W_gate": find("mlp.gate_proj"), "W_up": find("mlp.up_proj"), "W_down": find("mlp.down_proj")}
+    return {name: matrix.numpy() for name, matrix in matrices.items()}
 
 
 def relative_error(found, expected):
