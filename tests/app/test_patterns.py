@@ -151,9 +151,10 @@ def test_random_tokens_are_decided_by_the_seed(tmp_path):
     assert random_tokens(tmp_path, seed=2) != prompts
 
 
-@pytest.mark.parametrize("settings, key", [({"lenght": 5}, "lenght"), ({"length": 0}, "length"), ({"prompts": -1}, "prompts")])
-def test_wrong_settings_of_random_tokens_are_named(tmp_path, settings, key):
+@pytest.mark.parametrize("settings, problem", [({"lenght": 5}, ": unknown key 'lenght'"), ({"length": 0}, "/length: is 0"),
+                                               ({"prompts": -1}, "/prompts: is -1")])
+def test_wrong_settings_of_random_tokens_are_named(tmp_path, settings, problem):
     job = {"name": "j", "models": [{"name": "m", "path": str(make_llama(tmp_path / "model"))}], "analyses": ["patterns"],
            "prompt_sets": [{"name": "s", "repeated_random_tokens": REPEATED | settings}]}
     done = spectrace("check", write_job(tmp_path, job))
-    assert done.returncode == 2 and key in done.stderr, f"{done.stdout}\n{done.stderr}"
+    assert done.returncode == 2 and f"/prompt_sets/0/repeated_random_tokens{problem}" in done.stderr, f"{done.stdout}\n{done.stderr}"
