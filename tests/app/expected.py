@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import scipy.linalg
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "oracle"))
 import oracle  # noqa: E402
@@ -35,6 +36,68 @@ def spectrum(w):
         "numerical_rank": (s > s[0] * max(w.shape) * 2.0**-23).sum(),
         "entry_mean": w.mean(),
         "entry_std": w.std(ddof=1),
+    }
+
+
+def product_spectrum(left, right):
+    """Of a head's map left @ right, (D, d) by (d, D), from all D×D entries of it. `_error`: how far numpy's may be off."""
+    product, d = left @ right, right.shape[0]
+    s = np.linalg.svd(product, compute_uv=False)
+    error = EPS * (len(product) * s[0] + d * np.linalg.norm(left) * np.linalg.norm(right))
+    assert (s[d:] <= error).all()  # its rank is d
+    s, squares = s[:d], (product**2).sum()
+    with np.errstate(invalid="ignore"):
+        return {
+            "singular_values": s,
+            "spectral_norm": s[0],
+            "frobenius_norm": np.sqrt(squares),
+            "effective_rank": np.exp(entropy(s / s.sum())) if s[0] > 0 else np.nan,
+            "stable_rank": squares / s[0] ** 2,
+            "_error": error,
+        }
+
+
+def output_value_eigenvalues(w_o, w_v):
+    """The d eigenvalues of w_v @ w_o: those of the D×D map w_o @ w_v, which has D − d zeros besides."""
+    values = np.linalg.eigvals(w_o @ w_v)
+    return values[np.argsort(-np.abs(values))][: len(w_v)]
+
+
+def eigenvalue_errors(w_o, w_v):
+    """How far each eigenvalue λ of w_v @ w_o may be off, to first order, in the d×d and in the D×D route together: the condition
+    of λ, ‖x‖‖y‖/|yᴴx| of its right and left eigenvectors, times the rounding of the product and of the QR iteration. The D×D map
+    has the eigenvectors w_o x and yᴴ w_v, whose inner product is λ yᴴx."""
+    values, y, x = scipy.linalg.eig(w_v @ w_o, left=True, right=True)
+    aligned = np.abs((y.conj() * x).sum(0))
+    of_whole = np.linalg.norm(w_o @ x, axis=0) * np.linalg.norm(w_v.T @ y.conj(), axis=0) / np.abs(values)
+    (hidden, d), factors = w_o.shape, np.linalg.norm(w_o) * np.linalg.norm(w_v)
+    small = d * np.linalg.norm(w_v @ w_o) + hidden * factors
+    whole = hidden * np.linalg.norm(w_o @ w_v) + d * factors
+    return EPS / aligned * (small + whole * of_whole)
+
+
+def patterns(a, scores, ids):
+    """Of one head, by the definitions: a and scores (n, n); scores as they enter the softmax, -inf where masked."""
+    n, ids = len(ids), np.asarray(ids)
+    later, places = slice(1, None), np.arange(n)
+    earlier = np.tril(ids[:, None] == ids[None, :], -1)  # [i, j]: token j is token i, and before it
+    followed = np.tril(earlier, -2)  # …, and the one after it is before i too
+    after = np.zeros((n, n), dtype=bool)
+    after[:, 1:] = followed[:, :-1]
+    log_sum_exp = [np.log(np.exp(row - row.max()).sum()) + row.max() for row in scores]
+
+    def mean(values):
+        return np.mean(values) if len(values) else np.nan
+
+    return {
+        "first_token_mass": mean(a[later, 0]),
+        "self_mass": mean(np.diagonal(a)[later]),
+        "previous_token_mass": mean(np.diagonal(a, -1)),
+        "mean_distance": mean((a * (places[:, None] - places[None, :])).sum(1)[later]),
+        "duplicate_token_score": mean((a * earlier).sum(1)[earlier.any(1)]),
+        "induction_score": mean((a * after).sum(1)[followed.any(1)]),
+        "max_logit": scores.max(),
+        "mean_log_sum_exp": mean(log_sum_exp),
     }
 
 
@@ -100,8 +163,9 @@ class ExpectedModel:
 
     def __init__(self, folder):
         self.folder = folder
-        self.weights = oracle.attention_weights(folder)  # one dict a layer
         model = oracle.load_model(folder)
+        self.weights = oracle.attention_weights(folder, model)  # one dict a layer
+        self.mlp = oracle.mlp_weights(folder, model)
         config = model.config.get_text_config()
         self.num_heads = config.num_attention_heads
         self.hidden = config.hidden_size
@@ -109,22 +173,37 @@ class ExpectedModel:
         self.head_dim = self.weights[0]["W_Q"].shape[0] // self.num_heads
         self.num_kv_heads = self.weights[0]["W_V"].shape[0] // self.head_dim
 
+    def group_of(self, head):
+        return head * self.num_kv_heads // self.num_heads
+
     def head_slice(self, layer, matrix, head):
         w, d = self.weights[layer][matrix], self.head_dim
-        group = head * self.num_kv_heads // self.num_heads
+        group = self.group_of(head)
         if matrix == "W_O":
             return w[:, head * d : (head + 1) * d]
         row = head if matrix == "W_Q" else group
         return w[row * d : (row + 1) * d]
-
-    def matrices(self):
-        return [[spectrum(layer[m]) for m in MATRICES] for layer in self.weights]
 
     def heads(self):
         return [
             [[spectrum(self.head_slice(layer, m, h)) for h in range(self.num_heads)] for m in MATRICES]
             for layer in range(len(self.weights))
         ]
+
+    def circuit_factors(self, layer, head):
+        """{"ov": (D, d) and (d, D), "qk": the same}: whose products are the head's two maps."""
+        w_q, w_k, w_v, w_o = (self.head_slice(layer, matrix, head) for matrix in MATRICES)
+        return {"ov": (w_o, w_v), "qk": (w_q.T, w_k)}
+
+    def patterns(self, prompts, exact=False):
+        """One dict a prompt, of arrays (layer, head). `_scores` (layer, 1): the largest score by its absolute value."""
+        values = []
+        for ids, forward in zip(prompts, oracle.oracle_forward(self.folder, prompts, exact)):
+            heads = [[patterns(a, s, ids) for a, s in zip(*layer)] for layer in zip(forward.attentions, forward.scores)]
+            values.append({name: np.array([[head[name] for head in layer] for layer in heads]) for name in heads[0][0]})
+            sizes = np.abs(np.where(np.isfinite(forward.scores), forward.scores, 0))
+            values[-1]["_scores"] = sizes.max(axis=(1, 2, 3))[:, None]
+        return values
 
     def prompt(self, ids, betas, exact=False):
         """All quantities of one prompt, as arrays without the prompt dimension. `exact`: transformers' float32 steps in

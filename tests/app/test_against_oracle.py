@@ -6,7 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from expected import MATRICES, ExpectedModel
+from expected import MATRICES, ExpectedModel, spectrum
 from program import DEMO_MODELS, ROOT, run_job
 
 PROMPTS = [
@@ -54,22 +54,33 @@ def assert_close(found, expected, tolerance, what, floor=1e-3, more=0.0):
     )
 
 
-def check_weights(file, expected, tolerance):
-    for layer, row in enumerate(expected.matrices()):
-        for m, values in enumerate(row):
-            where = f"layer {layer} {MATRICES[m]}"
-            s = values.pop("singular_values")
-            count = int(file["weights/num_singular_values"][layer, m])
-            found = file["weights/singular_values"][layer, m]
-            assert count == s.size and np.isnan(found[count:]).all()
-            # Singular values to the stored bound, plus numpy's own error.
-            bound = file["weights/singular_value_error"][layer, m] + max(expected.weights[layer][MATRICES[m]].shape) * 2.0**-52 * s[0]
-            assert np.abs(found[:count] - s).max() <= bound, where
-            for name, value in values.items():
-                if name == "condition_number":
-                    assert abs(file["weights/condition_number"][layer, m] / value - 1) <= 2 * bound / s[-1] + 1e-12, where
-                else:
-                    assert_close(file["weights"][name][layer, m], value, 1e-11, f"{name} {where}")
+def check_matrices(group, layers):
+    """A group like /weights; layers: of each its matrices by name, in the group's order."""
+    names = list(layers[0])
+    assert group["matrix"].asstr()[:].tolist() == names
+    for layer, matrices in enumerate(layers):
+        for m, name in enumerate(names):
+            check_matrix(group, (layer, m), matrices[name], f"layer {layer} {name}")
+
+
+def check_matrix(group, place, matrix, where):
+    values = spectrum(matrix)
+    s = values.pop("singular_values")
+    count = int(group["num_singular_values"][place])
+    measured = group["singular_values"][place]
+    assert count == s.size and np.isnan(measured[count:]).all(), where
+    # Singular values to the stored bound, plus numpy's own error.
+    bound = group["singular_value_error"][place] + max(matrix.shape) * 2.0**-52 * s[0]
+    assert np.abs(measured[:count] - s).max() <= bound, where
+    for name, value in values.items():
+        if name == "condition_number":
+            assert abs(group["condition_number"][place] / value - 1) <= 2 * bound / s[-1] + 1e-12, where
+        else:
+            assert_close(group[name][place], value, 1e-11, f"{name} {where}")
+
+
+def check_weights(file, expected):
+    check_matrices(file["weights"], expected.weights)
     for layer, row in enumerate(expected.heads()):
         for m, heads in enumerate(row):
             for h, values in enumerate(heads):
@@ -112,20 +123,25 @@ def check_prompts(file, expected, name, tolerance, exact, floor=1e-3):
             assert np.mean(found != values) <= 0.02, quantity
             continue
         assert_close(found, values, tolerance, quantity, floor, from_levels(quantity, per_prompt, tolerance, betas))
-        statistics = group["statistics"][quantity][:]
-        finite = np.where(np.isfinite(found), found, np.nan)
-        count = np.isfinite(found).sum(0)
-        with np.errstate(all="ignore"):
-            assert np.array_equal(statistics[0], count), quantity
-            assert np.array_equal(statistics[1], len(prompts) - count), quantity
-            some = count > 0
-            assert_close(np.where(some, statistics[2], np.nan), np.where(some, np.nansum(finite, 0) / count, np.nan), 1e-12, quantity)
-            if (count > 1).all():
-                reference = np.nanstd(finite, axis=0, ddof=1)
-                scale = np.nanmax(np.abs(finite), axis=0)
-                assert (np.abs(statistics[3] - reference) <= 1e-7 * scale + 1e-300).all(), quantity
-                assert np.array_equal(statistics[4], np.nanmin(finite, 0)) and np.array_equal(statistics[5], np.nanmax(finite, 0))
+        check_statistics(group["statistics"], quantity, found)
     check_scalars(file, group, per_prompt)
+
+
+def check_statistics(group, quantity, values):
+    """Of a quantity whose values by prompt are `values`."""
+    statistics = group[quantity][:]
+    finite = np.where(np.isfinite(values), values, np.nan)
+    count = np.isfinite(values).sum(0)
+    with np.errstate(all="ignore"):
+        assert np.array_equal(statistics[0], count), quantity
+        assert np.array_equal(statistics[1], len(values) - count), quantity
+        some = count > 0
+        assert_close(np.where(some, statistics[2], np.nan), np.where(some, np.nansum(finite, 0) / count, np.nan), 1e-12, quantity)
+        if (count > 1).all():
+            reference = np.nanstd(finite, axis=0, ddof=1)
+            scale = np.nanmax(np.abs(finite), axis=0)
+            assert (np.abs(statistics[3] - reference) <= 1e-7 * scale + 1e-300).all(), quantity
+            assert np.array_equal(statistics[4], np.nanmin(finite, 0)) and np.array_equal(statistics[5], np.nanmax(finite, 0))
 
 
 def check_scalars(file, group, per_prompt):
@@ -159,7 +175,7 @@ def check_model(tmp_path, folder, dtype, prompt_sets):
         assert file.attrs["status"] == "ok", file.attrs["error"]
         expected = ExpectedModel(folder)
         assert (file.attrs["num_heads"], file.attrs["num_kv_heads"]) == (expected.num_heads, expected.num_kv_heads)
-        check_weights(file, expected, TOLERANCE[dtype])
+        check_weights(file, expected)
         check_unembedding(file, expected)
         for prompt_set in prompt_sets:
             check_prompts(file, expected, prompt_set["name"], TOLERANCE[dtype], exact=dtype == "float64")

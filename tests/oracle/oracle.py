@@ -28,6 +28,7 @@ class Forward:
     attentions: np.ndarray  # [layers, heads, n, n]
     boundaries: np.ndarray  # [layers + 1, n, hidden]: what enters block 0, then the raw output of each block
     final_norm: np.ndarray  # [n, hidden]: after the final norm (the last block's output where there is none)
+    scores: np.ndarray  # [layers, heads, n, n]: what enters the softmax of the attentions; -inf where it is masked
 
 
 def load_model(folder, dtype=torch.float64):
@@ -136,6 +137,29 @@ def float64_steps(model, exact):
             handle.remove()
 
 
+@contextlib.contextmanager
+def softmax_inputs(num_tokens):
+    """A list of what enters the softmax of the blocks' attentions, one after the other: (1, heads, n, n)."""
+    functional = torch.nn.functional
+    softmax, inputs = functional.softmax, []
+
+    def noting(x, *args, **kwargs):
+        if x.dim() == 4 and x.shape[2:] == (num_tokens, num_tokens):
+            inputs.append(x.clone())
+        return softmax(x, *args, **kwargs)
+
+    functional.softmax = noting
+    try:
+        yield inputs
+    finally:
+        functional.softmax = softmax
+
+
+def unmasked(scores):
+    """float64, and -inf where a mask has put a number at the type's end (or added one there)."""
+    return scores.double().masked_fill(scores < torch.finfo(torch.float32).min / 2, -torch.inf)
+
+
 def run_prompt(model, ids, exact=False):
     """Forward of one prompt through a model of load_model."""
     blocks = find_blocks(model)
@@ -159,17 +183,19 @@ def run_prompt(model, ids, exact=False):
     if norm is not None:
         handles.append(norm.register_forward_hook(lambda _, __, output: final.update(norm=output.clone())))
     try:
-        with float64_steps(model, exact):
+        with float64_steps(model, exact), softmax_inputs(len(ids)) as scores:
             result = model(input_ids=torch.tensor([list(ids)]), output_attentions=True, use_cache=False)
     finally:
         for handle in handles:
             handle.remove()
+    assert len(scores) == len(blocks), f"{len(scores)} softmaxes in {len(blocks)} blocks"
     boundaries = [inputs[0]] + [outputs[i] for i in range(len(blocks))]
     boundaries = [b.reshape(1, len(ids), -1) for b in boundaries]
     return Forward(
         attentions=torch.stack([a[0] for a in result.attentions]).double().numpy(),
         boundaries=torch.stack([b[0] for b in boundaries]).double().numpy(),
         final_norm=final.get("norm", boundaries[-1])[0].double().numpy(),
+        scores=torch.stack([unmasked(s[0]) for s in scores]).numpy(),
     )
 
 
@@ -238,6 +264,38 @@ def split_attention(config, block):
         q, k, v = find("q_proj.weight"), find("k_proj.weight"), find("v_proj.weight")
         o = next(w for name, w in weight.items() if name.endswith(("o_proj.weight", "out_proj.weight")))
     return {"W_Q": q.numpy(), "W_K": k.numpy(), "W_V": v.numpy(), "W_O": o.numpy()}
+
+
+def mlp_weights(folder, model=None):
+    """W_gate (of gated ones), W_up and W_down of every layer: (inner, D), (inner, D), (D, inner). Float64 arrays, as above."""
+    model = model or load_model(folder)
+    config = model.config.get_text_config()
+    return [split_mlp(config, block) for block in find_blocks(model)]
+
+
+def split_mlp(config, block):
+    weight = {name: p.double() for name, p in block.named_parameters()}
+
+    def find(ending):
+        return next(w for name, w in weight.items() if name.endswith(ending + ".weight"))
+
+    kind = config.model_type
+    if kind == "gpt2":  # as (in, out)
+        matrices = {"W_up": find("mlp.c_fc").T, "W_down": find("mlp.c_proj").T}
+    elif kind == "gpt_neo":
+        matrices = {"W_up": find("mlp.c_fc"), "W_down": find("mlp.c_proj")}
+    elif kind == "gptj":
+        matrices = {"W_up": find("mlp.fc_in"), "W_down": find("mlp.fc_out")}
+    elif kind == "opt":
+        matrices = {"W_up": find("fc1"), "W_down": find("fc2")}
+    elif kind in ("gpt_neox", "bloom", "falcon"):
+        matrices = {"W_up": find("mlp.dense_h_to_4h"), "W_down": find("mlp.dense_4h_to_h")}
+    elif kind == "phi3":
+        gate, up = find("mlp.gate_up_proj").chunk(2, dim=0)
+        matrices = {"W_gate": gate, "W_up": up, "W_down": find("mlp.down_proj")}
+    else:
+        matrices = {"W_gate": find("mlp.gate_proj"), "W_up": find("mlp.up_proj"), "W_down": find("mlp.down_proj")}
+    return {name: matrix.numpy() for name, matrix in matrices.items()}
 
 
 def relative_error(found, expected):

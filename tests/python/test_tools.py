@@ -30,7 +30,7 @@ def test_layers_pass_where_all_obey(root, tree):
 @pytest.mark.parametrize("file, line, message", [
     ("src/core/bad.cpp", '#include "spectrace/numerics/x.hpp"', "src/core/bad.cpp:1: core includes spectrace/numerics/x.hpp"),
     ("src/plan/bad.cpp", '#  include "spectrace/comm/x.hpp"', "comm does not stand left of plan"),
-    ("include/spectrace/run/bad.hpp", "#include <hdf5.h>", "only store may"),
+    ("include/spectrace/sweep/bad.hpp", "#include <hdf5.h>", "only store may"),
     ("src/model/bad.cpp", "#include <mpi.h>", "only comm may"),
     ("src/numerics/bad.cpp", "#include <torch/torch.h>", "only nobody may"),
     ("tests/text/bad_test.cpp", '#include "spectrace/model/x.hpp"', "model does not stand left of text"),

@@ -16,7 +16,8 @@ import numpy as np
 import xarray as xr
 
 from spectrace import error_bounds
-from spectrace.results import Results, ResultsError, open_results
+from spectrace.opening import open_results
+from spectrace.results import Results, ResultsError
 from spectrace.tables.general import series_of
 
 FACTS = ("status", "slicing", "compute_dtype", "storage_dtype", "architecture", "num_layers", "num_heads", "num_kv_heads", "head_dim",

@@ -12,7 +12,8 @@ import sys
 import pandas as pd
 
 from spectrace import notebooks, tables
-from spectrace.results import Results, ResultsError, open_results
+from spectrace.opening import open_results
+from spectrace.results import Results, ResultsError
 
 
 class UsageError(Exception):

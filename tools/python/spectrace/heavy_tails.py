@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize
+import scipy
 
 NAN = float("nan")
 LEAST_EIGENVALUE = 1e-5  # what is not above has no part in the power law
@@ -92,7 +92,7 @@ def fit_marchenko_pastur(eigenvalues: np.ndarray, num_rows: int, num_columns: in
     edge = scaled[-1] / (1 + 1 / np.sqrt(q)) ** 2
     step = np.sqrt(edge)
     residual = _density_residual(np.sqrt(scaled) if q == 1 else scaled, q)
-    sigma = float(optimize.brute(residual, (slice(0.05 * step, 2.0 * step, 0.01 * step),))[0])
+    sigma = float(scipy.optimize.brute(residual, (slice(0.05 * step, 2.0 * step, 0.01 * step),))[0])
     bulk_max, bulk_min = (sigma * (1 + 1 / np.sqrt(q))) ** 2, (sigma * (1 - 1 / np.sqrt(q))) ** 2
     margin = np.sqrt(1 / np.sqrt(q) * bulk_max ** (2 / 3) * small ** (-2 / 3))
     return BulkFit(int(np.count_nonzero(scaled > bulk_max + margin)), sigma, float(bulk_max / scaled[-1]),

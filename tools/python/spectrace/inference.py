@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 NAN = float("nan")
 ALPHA = 0.05
@@ -98,7 +98,7 @@ def mann_whitney(question: str, first, second, names: tuple[str, str], alternati
         empty = names[0] if not a.size else names[1]
         return Outcome(**base, effect=NAN, low=NAN, high=NAN, statistic=NAN, p=NAN, verdict="open",
                        words=f"Can't be tested: no {of} in the group “{empty}”.", note=note)
-    found = stats.mannwhitneyu(a, b, alternative=alternative)
+    found = scipy.stats.mannwhitneyu(a, b, alternative=alternative)
     effect, low, high = found.statistic / (a.size * b.size), NAN, NAN
     if min(a.size, b.size) >= 2 and 0 < effect < 1:
         from statsmodels.stats.nonparametric import rank_compare_2indep  # see the top
@@ -134,7 +134,7 @@ def bootstrap_interval(samples: tuple[np.ndarray, ...], statistic: Callable, pai
         return NAN, NAN
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        found = stats.bootstrap(samples, statistic, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, paired=paired,
+        found = scipy.stats.bootstrap(samples, statistic, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, paired=paired,
                                 vectorized=True, rng=np.random.default_rng(0), method="BCa")
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
@@ -171,7 +171,7 @@ def pearson(question: str, x, y, names: tuple[str, str], of: str = "models") -> 
     if reason:
         return Outcome(**base, effect=NAN, low=NAN, high=NAN, statistic=NAN, p=NAN, verdict="open",
                        words=f"Can't be tested: {reason}.", note=note.strip())
-    found = stats.pearsonr(x[good], y[good])
+    found = scipy.stats.pearsonr(x[good], y[good])
     low, high = found.confidence_interval(CONFIDENCE) if good.sum() > 3 else (NAN, NAN)
     if good.sum() < SMALL:
         note += f"Few {of} ({int(good.sum())}). "
@@ -218,7 +218,7 @@ def mean_against(question: str, values, expected: float, name: str, of: str = "m
     if a.size < 2 or is_constant(a):
         return Outcome(**base, effect=float(a.mean()) if a.size else NAN, low=NAN, high=NAN, statistic=NAN, p=NAN, verdict="open",
                        words=f"Can't be tested: {'all values are the same' if a.size > 1 else f'fewer than two {of}'}.", note=note.strip())
-    found = stats.ttest_1samp(a, expected)
+    found = scipy.stats.ttest_1samp(a, expected)
     low, high = found.confidence_interval(CONFIDENCE)
     if a.size < SMALL:
         note += f"Few {of} ({a.size}). "
@@ -246,7 +246,7 @@ def paired_difference(question: str, first, second, names: tuple[str, str], of: 
                        verdict="open", words=f"Can't be tested: {reason}.", note=note.strip())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = stats.wilcoxon(difference)
+        found = scipy.stats.wilcoxon(difference)
     low, high = bootstrap_interval((difference,), lambda d, axis=-1: np.mean(d, axis=axis))
     least = 2 / 2**np.count_nonzero(difference)
     if difference.size < SMALL:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
+import scipy
 
 START = (0.5, 10.0, 0.1)
 BOUNDS = ((0.0, 2.0), (1.0, 50.0), (0.0, 0.5))
@@ -60,7 +60,7 @@ def fit_l_star_v2(num_layers, entropy_gradient, condition, empirical) -> Fit:
     def mean_absolute_error(parameters) -> float:
         return float(np.mean(np.abs(l_star_v2(layers, gradient, kappa, *parameters) - target)))
 
-    found = minimize(mean_absolute_error, x0=START, bounds=BOUNDS, method="L-BFGS-B")
+    found = scipy.optimize.minimize(mean_absolute_error, x0=START, bounds=BOUNDS, method="L-BFGS-B")
     return Fit(*(float(value) for value in found.x), float(found.fun), n)
 
 

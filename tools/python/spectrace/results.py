@@ -6,7 +6,7 @@ import contextlib
 import json
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import h5py
@@ -34,6 +34,9 @@ class _ModelFile:
     tree: xr.DataTree | None = None
 
 
+MakeTable = Callable[["Results", str, str | None], pd.DataFrame]  # of results, a table's name and a prompt set (None: all)
+
+
 class Results(Mapping):
     """The models of a results folder by name, in the order of the job; each an xarray DataTree, opened when it is used.
 
@@ -42,8 +45,10 @@ class Results(Mapping):
     A sweep need not be finished: `problems` names the files that can't be read, `missing` the models that have none yet.
     """
 
-    def __init__(self, path: str | pathlib.Path):
+    def __init__(self, path: str | pathlib.Path, make_table: MakeTable):
+        """make_table: what table() asks. Tables are made of results, so results are told how to have them (spectrace.opening)."""
         self.path = pathlib.Path(path)
+        self._make_table = make_table
         self._models: dict[str, _ModelFile] = {}
         self._problems: list[tuple[str, str]] = []
         for file in _result_files(self.path):
@@ -179,9 +184,7 @@ class Results(Mapping):
 
         prompt_set: rows of this set only. Raises ResultsError if there is no such table.
         """
-        from spectrace import tables  # the tables are made of results, not the other way round
-
-        return tables.make(self, name, prompt_set)
+        return self._make_table(self, name, prompt_set)
 
     @contextlib.contextmanager
     def reading(self, model: str, path: str) -> Iterator[None]:
@@ -238,14 +241,6 @@ class Results(Mapping):
                 return list(dict.fromkeys(file["summary/model"].asstr()[:]))
         except (OSError, KeyError, TypeError, AttributeError):
             return _models_of(self.job)
-
-
-def open_results(path: str | pathlib.Path) -> Results:
-    """Opens a results folder, or a single <model>.h5.
-
-    Raises ResultsError if there is nothing to read; the message says what was found instead.
-    """
-    return Results(path)
 
 
 def free_energy(prompts: xr.DataTree | xr.Dataset) -> xr.DataArray:

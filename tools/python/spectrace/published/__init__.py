@@ -15,9 +15,10 @@ import sys
 
 import pandas as pd
 
+from spectrace.opening import open_results
 from spectrace.published.check import DIFFERS, NOT_IN_SWEEP, NOT_RUN, REPRODUCED, WITHIN_ROUNDING, check
 from spectrace.published.numbers import ERRORS, SOURCES, Number, Source, models, numbers
-from spectrace.results import ResultsError, open_results
+from spectrace.results import ResultsError
 
 __all__ = ["DIFFERS", "ERRORS", "NOT_RUN", "REPRODUCED", "SOURCES", "WITHIN_ROUNDING", "Number", "Source", "check", "models", "numbers"]
 

@@ -6,7 +6,8 @@ import argparse
 import pathlib
 import sys
 
-from spectrace.results import Results, ResultsError, open_results
+from spectrace.opening import open_results
+from spectrace.results import Results, ResultsError
 
 
 def write_report(results: Results, folder: pathlib.Path, prompt_sets: list[str] | None = None) -> list[pathlib.Path]:
