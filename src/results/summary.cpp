@@ -155,10 +155,10 @@ std::vector<SummaryRow> rows_from_json(const Json& json) {
   for (const auto& entry : json) {
     SummaryRow& row = rows.emplace_back();
     std::size_t i = 0;
-    for (const auto member : kRowTexts) row.*member = entry[0][i++].get<std::string>();
+    for (const auto member : kRowTexts) row.*member = entry.at(0).at(i++).get<std::string>();
     i = 0;
     for (const auto member : kRowNumbers) {
-      const Json& value = entry[1][i++];
+      const Json& value = entry.at(1).at(i++);
       row.*member = value.is_null() ? kNaN : value.get<double>();
     }
   }

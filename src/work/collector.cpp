@@ -4,7 +4,6 @@
 #include <map>
 #include <set>
 
-#include "error_of.hpp"
 #include "spectrace/checkpoint/tensor_digests.hpp"
 #include "spectrace/core/file.hpp"
 #include "spectrace/core/hash.hpp"
@@ -18,6 +17,7 @@
 #include "spectrace/results/statistics.hpp"
 #include "spectrace/store/journal.hpp"
 #include "spectrace/store/result_file.hpp"
+#include "spectrace/work/error_of.hpp"
 #include "spectrace/work/part_signature.hpp"
 #include "spectrace/work/preparation.hpp"
 #include "spectrace/work/run_info.hpp"

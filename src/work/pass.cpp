@@ -10,7 +10,6 @@
 #include <optional>
 #include <utility>
 
-#include "error_of.hpp"
 #include "spectrace/core/host_memory.hpp"
 #include "spectrace/core/log.hpp"
 #include "spectrace/core/parallel.hpp"
@@ -22,6 +21,7 @@
 #include "spectrace/plan/certain_need.hpp"
 #include "spectrace/plan/cost.hpp"
 #include "spectrace/plan/memory.hpp"
+#include "spectrace/work/error_of.hpp"
 
 namespace spectrace {
 namespace {
