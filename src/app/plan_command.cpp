@@ -9,7 +9,7 @@
 #include "spectrace/plan/memory.hpp"
 #include "spectrace/plan/open_model.hpp"
 #include "spectrace/plan/simulation.hpp"
-#include "spectrace/sweep/run_job.hpp"
+#include "spectrace/sweep/num_threads.hpp"
 
 namespace spectrace {
 namespace {
@@ -135,7 +135,7 @@ int command_plan(const CommandLine& line) {
   const std::int64_t limit = memory_limit_bytes(job, host_memory_bytes(), per_node);
   MachineProfile profile = read_machine_profile(default_profile_path());
   const int threads = default_num_threads(job.compute.threads, per_node);
-  set_compute_threads(threads);                  // memory and rounds depend on them
+  start_compute_threads(threads);                // memory and rounds depend on them
   if (line.calibrate) profile.measured.clear();  // what was measured before may be of another time of day
   bool all_measured = true;
   std::vector<PlannedModel> models;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <system_error>
 #include <utility>
 
 #include "spectrace/core/log.hpp"
@@ -14,16 +15,22 @@ TimeLimit::~TimeLimit() { end(); }
 void TimeLimit::begin(double seconds, std::string message, int exit_code) {
   end();
   is_over_ = false;
-  watcher_ = std::thread([this, seconds, message = std::move(message), exit_code] {
-    std::unique_lock lock(mutex_);
-    // Second by second: of a time in which the whole job was suspended only one counts.
-    for (double left = seconds; left > 0; left -= 1.0)
-      if (changed_.wait_for(lock, std::chrono::duration<double>(std::min(left, 1.0)), [this] { return is_over_; }))
-        return;
-    log_error("{}", message);
-    flush_log();
-    std::_Exit(exit_code);  // nothing of MPI may be waited for
-  });
+  try {
+    watcher_ = std::thread([this, seconds, message = std::move(message), exit_code] {
+      std::unique_lock lock(mutex_);
+      // Second by second: of a time in which the whole job was suspended only one counts.
+      for (double left = seconds; left > 0; left -= 1.0)
+        if (changed_.wait_for(lock, std::chrono::duration<double>(std::min(left, 1.0)), [this] { return is_over_; }))
+          return;
+      log_error("{}", message);
+      flush_log();
+      std::_Exit(exit_code);  // nothing of MPI may be waited for
+    });
+  } catch (const std::system_error& error) {
+    // What needs its threads says so itself; at the end of a run the work is done without.
+    log_warning("cannot start a thread ({}): nothing ends this run if other ranks do not answer now",
+                error.code().message());
+  }
 }
 
 void TimeLimit::end() {

@@ -1,3 +1,6 @@
+#include "spectrace/sweep/num_threads.hpp"
+
+#include <fmt/format.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -5,10 +8,12 @@
 #include <optional>
 #include <sstream>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "spectrace/comm/launch.hpp"
-#include "spectrace/sweep/run_job.hpp"
+#include "spectrace/core/parallel.hpp"
+#include "spectrace/numerics/tensor.hpp"
 
 namespace spectrace {
 namespace {
@@ -76,6 +81,24 @@ int choose_num_threads(std::optional<int> asked, Communicator& communicator) {
     share += 1.0 / std::max(1, num_users);
   }
   return std::max(1, static_cast<int>(share + 1e-9));
+}
+
+void start_compute_threads(int num_threads) {
+  try {
+    set_compute_threads(num_threads);
+  } catch (const std::system_error& error) {
+    set_num_threads(1);  // those that it gave
+    throw no_threads(num_threads, error.code().message());
+  }
+}
+
+InputError no_threads(int num_threads, const std::string& reason) {
+  return InputError(
+      ErrorKind::usage,
+      fmt::format("cannot start {} compute thread{} on {}", num_threads, num_threads == 1 ? "" : "s", host_name()),
+      reason,
+      "Ask for fewer (compute.threads, --threads or OMP_NUM_THREADS), start fewer ranks a host, or raise what limits "
+      "them: ulimit -u and -v, the pids and memory limits of the container or batch job.");
 }
 
 }  // namespace spectrace

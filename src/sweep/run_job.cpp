@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <memory>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "spectrace/comm/launch.hpp"
@@ -14,24 +15,24 @@
 #include "spectrace/core/foreign_memory.hpp"
 #include "spectrace/core/host_memory.hpp"
 #include "spectrace/core/log.hpp"
-#include "spectrace/core/stage_times.hpp"
 #include "spectrace/core/stopwatch.hpp"
-#include "spectrace/numerics/product_rate.hpp"
 #include "spectrace/numerics/tensor_memory.hpp"
 #include "spectrace/plan/memory.hpp"
 #include "spectrace/results/summary.hpp"
+#include "spectrace/sweep/compute_thread.hpp"
 #include "spectrace/sweep/conductor.hpp"
 #include "spectrace/sweep/device_choice.hpp"
 #include "spectrace/sweep/folder_lock.hpp"
+#include "spectrace/sweep/num_threads.hpp"
 #include "spectrace/sweep/share.hpp"
-#include "spectrace/work/run_info.hpp"
+#include "spectrace/sweep/totals.hpp"
+#include "spectrace/work/run_context.hpp"
 
 namespace spectrace {
 namespace {
 
 /// Tensors may take so much whatever the job says: with less, no model's first layer would fit.
 constexpr std::int64_t kLeastTensorMemory = std::int64_t{256} << 20;
-constexpr double kWorthMeasuring_s = 5;  // shorter runs are not accounted for: the measurement would show in them
 
 /// Files that a kill left half written: "<name>.part<digits>", where <name> is a file of this job. Nothing else goes.
 void remove_leftovers(const Job& job) {
@@ -102,81 +103,76 @@ void log_ranks(Communicator& communicator, int threads, const Device& device) {
   }
 }
 
-/// What the stages took, of all ranks: a line for each that took time. Collective.
-void log_stages(const RunContext& context, double busy_s, double elapsed_s, Communicator& communicator,
-                Reducer& reducer) {
-  const StageTimes mine = stage_times();
-  std::vector<std::int64_t> sums;
-  for (std::size_t i = 0; i < kNumStages; ++i) {
-    sums.push_back(static_cast<std::int64_t>(mine.seconds[i] * 1e6));
-    sums.push_back(static_cast<std::int64_t>(mine.flops[i] / 1e6));
-    sums.push_back(static_cast<std::int64_t>(mine.bytes[i]));
-  }
-  // All ranks at once, so that they share what they shared during the run.
-  std::int64_t peaks[] = {0, 0};
-  if (elapsed_s >= kWorthMeasuring_s) {
-    set_compute_threads(context.num_threads);  // the threads that computed have ended
-    peaks[0] = static_cast<std::int64_t>(product_rate(ComputeType::float32) / 1e6);
-    peaks[1] = static_cast<std::int64_t>(product_rate(ComputeType::float64) / 1e6);
-    set_compute_threads(1);
-  }
-  reducer.sum(sums);
-  reducer.sum(peaks);
-  if (!communicator.is_root() || elapsed_s < kWorthMeasuring_s) return;
-  const double ranks = communicator.size(), all_s = elapsed_s * ranks;
-  log_info("of the ranks' time  share   seconds   Gflop/s  of peak    GiB read");
-  double seen_s = 0;
-  const auto line = [&](const char* what, double seconds, double mflop, double bytes, double peak) {
-    seen_s += seconds;
-    const double rate = seconds > 0 ? mflop / 1e3 / seconds : 0;
-    log_info("{:<18} {:5.1f} % {:9.2f} {:>9} {:>8} {:>11}", what, 100 * seconds / all_s, seconds,
-             mflop > 0 ? fmt::format("{:.1f}", rate) : "",
-             mflop > 0 && peak > 0 ? fmt::format("{:.0f} %", 100 * rate / peak) : "",
-             bytes > 0 ? fmt::format("{:.2f}", bytes / (1 << 30)) : "");
-  };
-  for (std::size_t i = 0; i < kNumStages; ++i) {
-    const auto stage = static_cast<Stage>(i);
-    const bool is_forward = stage == Stage::forward || stage == Stage::embedding;
-    const double peak = static_cast<double>(peaks[is_forward ? 0 : 1]) / 1e3 / ranks;
-    if (sums[3 * i] > 0)
-      line(name(stage), static_cast<double>(sums[3 * i]) / 1e6, static_cast<double>(sums[3 * i + 1]),
-           static_cast<double>(sums[3 * i + 2]), peak);
-  }
-  line("other work", std::max(0.0, busy_s - seen_s), 0, 0, 0);
-  line("waiting", std::max(0.0, all_s - seen_s), 0, 0, 0);
-  log_info("peak: products of matrices, {:.1f} Gflop/s in float32, {:.1f} in float64, a rank",
-           static_cast<double>(peaks[0]) / 1e3 / ranks, static_cast<double>(peaks[1]) / 1e3 / ranks);
-}
-
-/// What the sweep took, of all ranks. Collective.
-void log_totals(const RunContext& context, const Expectation& expected, double elapsed_s, Communicator& communicator,
-                Reducer& reducer) {
-  std::int64_t sums[] = {static_cast<std::int64_t>(context.busy_s.load() * 1e3),
-                         static_cast<std::int64_t>(context.flops_done.load() / 1e6),
-                         static_cast<std::int64_t>(context.bytes_read.load())};
-  double peak[] = {static_cast<double>(peak_memory_bytes())};
-  reducer.sum(sums);
-  reducer.max(peak);
-  const double busy_s = static_cast<double>(sums[0]) * 1e-3, gib = 1 << 30;
-  log_stages(context, busy_s, elapsed_s, communicator, reducer);
-  if (!communicator.is_root()) return;
-  log_info(
-      "{:.1f} s, {:.0f} % of the ranks' time at work, {:.3g} Gflop/s a rank, {:.2f} GiB read, peak memory of a rank "
-      "{:.2f} GiB",
-      elapsed_s, std::min(100.0, 100 * busy_s / (elapsed_s * communicator.size())),
-      busy_s > 0 ? static_cast<double>(sums[1]) * 1e-3 / busy_s : 0.0, static_cast<double>(sums[2]) / gib,
-      peak[0] / gib);
-  // Below that there is nothing to learn from it.
-  if (expected.busy_s <= 0 || busy_s < 1) return;
-  log_info(
-      "expected were {:.1f} s of work, it took {:.1f} ({:+.0f} %); {:.2f} GiB, it took {:.2f} ({:+.0f} %){}",
-      expected.busy_s, busy_s, 100 * (busy_s / expected.busy_s - 1), expected.peak_bytes / gib, peak[0] / gib,
-      100 * (peak[0] / expected.peak_bytes - 1),
-      expected.is_calibrated ? "" : "; times are of typical cores, spectrace plan --calibrate measures this machine");
-}
-
 std::string counted(std::size_t count, const char* noun) {
   return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
+
+/// A rank's part of a run, from the job to the threads that compute it.
+struct Start {
+  std::shared_ptr<RunContext> context = std::make_shared<RunContext>();
+  std::unique_ptr<Compute> compute;
+  std::unique_ptr<FolderLock> lock;  ///< root's
+  std::unique_ptr<Reducer> reducer;
+};
+
+/// The threads that compute; without them on one rank, the run does not begin on any. Collective.
+std::unique_ptr<Compute> start_computing(const std::shared_ptr<RunContext>& context, Communicator& communicator) {
+  context->num_threads = choose_num_threads(context->job.compute.threads, communicator);
+  std::unique_ptr<Compute> compute;
+  on_every_rank(communicator, [&] { compute = std::make_unique<ComputeThread>(context); });
+  return compute;
+}
+
+void limit_memory(RunContext& context, const Communicator& communicator) {
+  context.memory_bytes = memory_limit_bytes(context.job, host_memory_bytes(), communicator.local_size());
+  set_process_memory(context.memory_bytes);
+  limit_tensor_memory(std::max(kLeastTensorMemory, context.memory_bytes - resident_memory_bytes()));
+}
+
+/// Collective.
+Start begin_run(const RunOptions& options, Communicator& communicator) {
+  Start start;
+  RunContext& context = *start.context;
+  context.job = share_job(options, communicator);
+  return_freed_memory();  // a job as JSON is several times its prompts
+  context.io = options.io;
+  context.fresh = options.fresh;
+  context.rank = communicator.rank();
+  context.num_ranks = communicator.size();
+  // A rank that lacks what the job asks for ends the run before anything is made.
+  const ChosenDevice chosen = choose_device(context.job.compute.device, communicator);
+  context.device = chosen.device;
+  context.device_bytes = chosen.bytes;
+  if (!chosen.device.is_host()) context.job.compute.device_kind = chosen.device.kind();
+  start.compute = start_computing(start.context, communicator);
+  start.lock = take_output_folder(context.job, communicator);
+  on_every_rank(communicator, [&] { open_log_file(context.job.output / "logs", communicator.rank()); });
+  limit_memory(context, communicator);
+  start.reducer = make_reducer(options.reduce, communicator);
+  return start;
+}
+
+void log_start(const RunContext& context, const Reducer& reducer, Communicator& communicator) {
+  const Job& job = context.job;
+  if (communicator.is_root())
+    log_info("job '{}': {}, {}, {}, {:.1f} GiB for each, totals over {}", job.name, counted(job.models.size(), "model"),
+             counted(job.prompt_sets.size(), "prompt set"),
+             counted(static_cast<std::size_t>(communicator.size()), "rank"),
+             static_cast<double>(context.memory_bytes) / (1 << 30), reducer.backend());
+  log_ranks(communicator, context.num_threads, context.device);
+}
+
+/// Root's last files and words.
+void end_run(const RunOptions& options, const Job& job, const SweepOutcome& outcome) {
+  remove_folder_of_journals(job);
+  if (outcome.exit_code == kStopped)
+    log_warning("stopped; what is finished is safe: run the same command again{} to go on",
+                options.fresh ? " without --fresh" : "");
+  else if (outcome.exit_code != kNothingReadOrWritten)
+    write_summary_file(job.output / "summary.h5", outcome.rows);
+  if (outcome.rows.empty()) return;
+  fmt::print("{}results: {}\n", summary_table(outcome.rows), job.output.string());
+  std::fflush(stdout);
 }
 
 }  // namespace
@@ -192,54 +188,21 @@ RunEnd run_job(const RunOptions& options, Communicator& communicator, TimeLimit&
   };
   if (communicator.size() > 1) limit_step("the start of the run");
   const StopRequest stop(options.max_hours);
-  const auto context = std::make_shared<RunContext>();
-  context->job = share_job(options, communicator);
-  return_freed_memory();  // a job as JSON is several times its prompts
-  // A rank that lacks what the job asks for ends the run before anything is made.
-  const ChosenDevice chosen = choose_device(context->job.compute.device, communicator);
-  const auto lock = take_output_folder(context->job, communicator);
-  context->device = chosen.device;
-  context->device_bytes = chosen.bytes;
-  if (!chosen.device.is_host()) context->job.compute.device_kind = chosen.device.kind();
-  const Job& job = context->job;
-  on_every_rank(communicator, [&] { open_log_file(job.output / "logs", communicator.rank()); });
-  context->io = options.io;
-  context->fresh = options.fresh;
-  context->rank = communicator.rank();
-  context->num_ranks = communicator.size();
-  context->num_threads = choose_num_threads(job.compute.threads, communicator);
-  context->memory_bytes = memory_limit_bytes(job, host_memory_bytes(), communicator.local_size());
-  set_process_memory(context->memory_bytes);
-  limit_tensor_memory(std::max(kLeastTensorMemory, context->memory_bytes - resident_memory_bytes()));
-  const auto reducer = make_reducer(options.reduce, communicator);
-  if (communicator.is_root())
-    log_info("job '{}': {}, {}, {}, {:.1f} GiB for each, totals over {}", job.name, counted(job.models.size(), "model"),
-             counted(job.prompt_sets.size(), "prompt set"),
-             counted(static_cast<std::size_t>(communicator.size()), "rank"),
-             static_cast<double>(context->memory_bytes) / (1 << 30), reducer->backend());
-  log_ranks(communicator, context->num_threads, context->device);
+  Start start = begin_run(options, communicator);
+  const RunContext& context = *start.context;
+  log_start(context, *start.reducer, communicator);
 
   limit.end();  // from here on root watches over the ranks, and they over root
   const Stopwatch watch;
-  const SweepOutcome outcome = conduct(context, communicator, stop, {options.deadline_s, 40}, lock.get());
+  const SweepOutcome outcome = conduct(*start.context, communicator, stop, {.silence_s = options.deadline_s},
+                                       std::move(start.compute), start.lock.get());
   const double elapsed_s = watch.elapsed_s();
   if (communicator.size() > 1) limit_step("the end of the run");
   if (outcome.exit_code != kStopped && outcome.exit_code != kNothingReadOrWritten)
-    log_totals(*context, outcome.expected, elapsed_s, communicator, *reducer);
-  if (communicator.is_root()) {
-    remove_folder_of_journals(job);
-    if (outcome.exit_code == kStopped)
-      log_warning("stopped; what is finished is safe: run the same command again{} to go on",
-                  options.fresh ? " without --fresh" : "");
-    else if (outcome.exit_code != kNothingReadOrWritten)
-      write_summary_file(job.output / "summary.h5", outcome.rows);
-  }
-  if (communicator.is_root() && !outcome.rows.empty()) {
-    fmt::print("{}results: {}\n", summary_table(outcome.rows), job.output.string());
-    std::fflush(stdout);
-  }
+    log_totals(context, outcome.expected, elapsed_s, communicator, *start.reducer);
+  if (communicator.is_root()) end_run(options, context.job, outcome);
   flush_log();
-  return {outcome.exit_code, outcome.abandoned};
+  return {.exit_code = outcome.exit_code, .abandoned = outcome.abandoned};
 }
 
 }  // namespace spectrace

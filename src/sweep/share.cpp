@@ -1,47 +1,47 @@
 #include "spectrace/sweep/share.hpp"
 
-#include "spectrace/core/json.hpp"
+#include <string_view>
+
+#include "spectrace/core/error.hpp"
+#include "spectrace/sweep/messages.hpp"
 
 namespace spectrace {
-
 namespace {
 
-std::string error_text(const InputError& error) {
-  return "-" + Json{static_cast<int>(error.kind()), error.problem(), error.why(), error.suggestion()}.dump(
-                   -1, ' ', false, Json::error_handler_t::replace);
+/// A text, or the error that was thrown instead of it.
+constexpr char kText = '+', kError = '-';
+
+std::string attempt(const std::function<std::string()>& f) {
+  try {
+    return kText + f();
+  } catch (const InputError& error) {
+    return kError + encode(error);
+  }
 }
 
-[[noreturn]] void throw_error(const std::string& text) {
-  const Json error = Json::parse(text.substr(1));
-  throw InputError(static_cast<ErrorKind>(error[0].get<int>()), error[1], error[2], error[3]);
+void expect_text(const std::string& message, int sender) {
+  if (message.empty() || message.front() != kText)
+    throw decode_error(std::string_view(message).substr(message.empty() ? 0 : 1), sender);
 }
 
 }  // namespace
 
 std::string share_from_root(Communicator& communicator, const std::function<std::string()>& f) {
   std::string message;
-  if (communicator.is_root()) {
-    try {
-      message = "+" + f();
-    } catch (const InputError& error) {
-      message = error_text(error);
-    }
-  }
+  if (communicator.is_root()) message = attempt(f);
   communicator.broadcast(message, 0);
-  if (message.front() != '+') throw_error(message);
+  expect_text(message, 0);
   message.erase(0, 1);
   return message;
 }
 
 void on_every_rank(Communicator& communicator, const std::function<void()>& f) {
-  std::string message = "+";
-  try {
+  const std::string mine = attempt([&] {
     f();
-  } catch (const InputError& error) {
-    message = error_text(error);
-  }
-  for (const auto& other : communicator.all_gather(message))
-    if (other.front() != '+') throw_error(other);
+    return std::string();
+  });
+  const auto all = communicator.all_gather(mine);
+  for (std::size_t rank = 0; rank < all.size(); ++rank) expect_text(all[rank], static_cast<int>(rank));
 }
 
 }  // namespace spectrace

@@ -4,7 +4,6 @@
 #include <map>
 #include <set>
 
-#include "error_of.hpp"
 #include "group_copy.hpp"
 #include "join_of_parts.hpp"
 #include "spectrace/core/file.hpp"
@@ -20,6 +19,7 @@
 #include "spectrace/results/statistics.hpp"
 #include "spectrace/store/journal.hpp"
 #include "spectrace/store/result_file.hpp"
+#include "spectrace/work/error_of.hpp"
 #include "spectrace/work/part_signature.hpp"
 #include "spectrace/work/preparation.hpp"
 #include "spectrace/work/run_info.hpp"

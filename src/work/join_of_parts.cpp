@@ -1,8 +1,8 @@
 #include "join_of_parts.hpp"
 
-#include "error_of.hpp"
 #include "layer_spectra.hpp"
 #include "spectrace/core/stage_times.hpp"
+#include "spectrace/work/error_of.hpp"
 
 namespace spectrace {
 

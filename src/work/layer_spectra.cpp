@@ -2,8 +2,8 @@
 
 #include <utility>
 
-#include "error_of.hpp"
 #include "spectrace/core/parallel.hpp"
+#include "spectrace/work/error_of.hpp"
 
 namespace spectrace {
 

@@ -5,10 +5,10 @@
 #include <functional>
 #include <utility>
 
-#include "error_of.hpp"
 #include "spectrace/core/parallel.hpp"
 #include "spectrace/core/stage_times.hpp"
 #include "spectrace/model/layer_parts.hpp"
+#include "spectrace/work/error_of.hpp"
 
 namespace spectrace {
 

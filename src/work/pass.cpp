@@ -10,7 +10,6 @@
 #include <utility>
 
 #include "batch_under_way.hpp"
-#include "error_of.hpp"
 #include "layer_spectra.hpp"
 #include "spectrace/core/host_memory.hpp"
 #include "spectrace/core/log.hpp"
@@ -20,6 +19,7 @@
 #include "spectrace/model/forward.hpp"
 #include "spectrace/plan/certain_need.hpp"
 #include "spectrace/plan/memory.hpp"
+#include "spectrace/work/error_of.hpp"
 
 namespace spectrace {
 namespace {

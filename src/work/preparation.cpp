@@ -4,7 +4,6 @@
 #include <charconv>
 #include <set>
 
-#include "error_of.hpp"
 #include "spectrace/core/file.hpp"
 #include "spectrace/core/hash.hpp"
 #include "spectrace/core/log.hpp"
@@ -16,6 +15,7 @@
 #include "spectrace/results/layout.hpp"
 #include "spectrace/results/record_fit.hpp"
 #include "spectrace/results/result_attributes.hpp"
+#include "spectrace/work/error_of.hpp"
 #include "spectrace/work/part_signature.hpp"
 #include "spectrace/work/run_info.hpp"
 

@@ -7,7 +7,6 @@
 #include <set>
 #include <span>
 
-#include "error_of.hpp"
 #include "spectrace/core/host_memory.hpp"
 #include "spectrace/core/log.hpp"
 #include "spectrace/core/stage_times.hpp"
@@ -16,6 +15,7 @@
 #include "spectrace/results/record_fit.hpp"
 #include "spectrace/store/journal.hpp"
 #include "spectrace/work/collector.hpp"
+#include "spectrace/work/error_of.hpp"
 #include "spectrace/work/part_signature.hpp"
 #include "spectrace/work/pass.hpp"
 #include "spectrace/work/preparation.hpp"
@@ -72,15 +72,15 @@ struct Worker::Opened {
 Worker::Worker(RunContext& context) : context_(context) {}
 Worker::~Worker() = default;
 
-Json Worker::run(const Order& order) {
+Report Worker::run(const Order& order) {
   context_.device.make_current();
   const Stopwatch watch;
-  Json report = carry_out(order);
+  Report report = carry_out(order);
   context_.busy_s.store(context_.busy_s.load() + watch.elapsed_s());
   return report;
 }
 
-Json Worker::carry_out(const Order& order) {
+Report Worker::carry_out(const Order& order) {
   const Assignment& assignment = order.assignment;
   switch (assignment.step) {
     case Step::open: {
@@ -93,7 +93,7 @@ Json Worker::carry_out(const Order& order) {
       return collect(order);
     }
   }
-  return {};
+  throw InternalError(fmt::format("a rank was told to do step {}", static_cast<int>(assignment.step)));
 }
 
 Worker::Opened& Worker::opened(std::size_t model) {
@@ -107,17 +107,8 @@ Worker::Opened& Worker::opened(std::size_t model) {
 
 namespace {
 
-Json to_json(const std::vector<OpenUnit>& units) {
-  Json json = Json::array();
-  for (const auto& unit : units) json.push_back({unit.unit, unit.flops, unit.seconds, unit.is_undivided});
-  return json;
-}
-
-Json to_json(const Collection& collection) {
-  return {{"status", static_cast<int>(collection.outcome.status)},
-          {"error", collection.outcome.error},
-          {"rows", rows_to_json(collection.rows)},
-          {"again", to_json(collection.again)}};
+ModelFinished finished(Collection collection) {
+  return {.outcome = std::move(collection.outcome), .rows = std::move(collection.rows), .was_there = false};
 }
 
 /// Whether the assignment's batches are too many to be under way at once.
@@ -151,20 +142,11 @@ void expect_rows(const RunContext& context, const OpenModel& model, const ModelP
 
 /// What is wrong with a model ends this model; what is wrong with the output folder, or our own mistake, the run.
 template <typename F>
-Json with_outcome(const RunContext& context, const ModelEntry& entry, F&& f) {
-  ModelOutcome outcome;
-  try {
-    return f();
-  } catch (const InputError& error) {
-    if (error.kind() == ErrorKind::io) throw;
-    outcome = {error.kind() == ErrorKind::usage ? ModelStatus::mismatch : ModelStatus::failed, error.what()};
-  } catch (const std::exception& error) {
-    outcome = {ModelStatus::failed, entry.name + ": " + error.what()};
-  }
-  Json json = to_json(unopened_model(context, entry, outcome));
-  json["units"] = Json::array();
-  json["complete"] = true;
-  return json;
+Report with_outcome(const RunContext& context, const ModelEntry& entry, F&& f) {
+  std::optional<Report> report;
+  const auto outcome = outcome_of(entry.name, [&] { report = f(); });
+  if (outcome) return finished(unopened_model(context, entry, *outcome));
+  return std::move(*report);
 }
 
 /// Of a stage that cannot do its part: takes what comes, so that those before it are not kept waiting, and tells the
@@ -181,23 +163,23 @@ void pass_by(RunContext& context, const Assignment& assignment) {
 
 }  // namespace
 
-Json Worker::open(std::size_t model) {
+Report Worker::open(std::size_t model) {
   const ModelEntry& entry = context_.job.models[model];
-  return with_outcome(context_, entry, [&]() -> Json {
+  return with_outcome(context_, entry, [&]() -> Report {
     Opening opening = open_for_work(context_, entry);
     if (opening.complete) {
-      Json json = to_json(finished_model(context_, entry, std::move(*opening.finished)));
-      json["units"] = Json::array();
-      json["complete"] = json["was_there"] = true;
-      return json;
+      ModelFinished report = finished(finished_model(context_, entry, std::move(*opening.finished)));
+      report.was_there = true;
+      return report;
     }
     return_freed_memory();
-    return {{"complete", false},
-            {"stages", opening.stages},
-            {"expected", {opening.expected_s, opening.expected_bytes, opening.is_calibrated}},
-            {"units", to_json(opening.units)},
-            {"num_journalled", opening.num_journalled},
-            {"journalled_flops", opening.journalled_flops}};
+    return ModelOpened{.units = std::move(opening.units),
+                       .stages = opening.stages,
+                       .num_journalled = opening.num_journalled,
+                       .journalled_flops = opening.journalled_flops,
+                       .expected = {.busy_s = opening.expected_s,
+                                    .peak_bytes = opening.expected_bytes,
+                                    .is_calibrated = opening.is_calibrated}};
   });
 }
 
@@ -245,23 +227,17 @@ class Worker::StageEnds {
   bool is_over_ = false;
 };
 
-Json Worker::work(const Assignment& assignment) {
+Report Worker::work(const Assignment& assignment) {
   const ModelEntry& entry = context_.job.models[assignment.model];
-  bool is_open = false;
-  Json json = with_outcome(context_, entry, [&]() -> Json {
-    opened(assignment.model);
-    is_open = true;
-    return {};
-  });
-  if (is_open) return work_on_opened(assignment);
+  const auto outcome = outcome_of(entry.name, [&] { opened(assignment.model); });
+  if (!outcome) return work_on_opened(assignment);
   // It could be opened before: its checkpoint has gone meanwhile, or is another one.
+  ModelFinished given_up = finished(unopened_model(context_, entry, *outcome));
   pass_by(context_, assignment);
-  json["stopped"] = false;
-  json["given_up"] = true;
-  return json;
+  return given_up;
 }
 
-Json Worker::work_on_opened(const Assignment& assignment) {
+Report Worker::work_on_opened(const Assignment& assignment) {
   const Stopwatch watch;
   Opened& opened = this->opened(assignment.model);
   const Job& job = context_.job;
@@ -344,18 +320,19 @@ Json Worker::work_on_opened(const Assignment& assignment) {
   note.texts["report"] = {report.to_json(context_.rank, context_.num_threads, context_.device)};
   opened.journal.append(fmt::format("{}{}/{}", kReportKey, context_.rank, std::random_device()()), note);
   opened.journal.flush();
-  return {{"stopped", report.stopped},
-          {"compute_s", report.compute_s},
-          {"bytes_read", report.bytes_read},
-          {"journal_file", opened.journal.file_name()}};
+  return UnitsWorked{.journal_file = opened.journal.file_name()};
 }
 
-Json Worker::collect(const Order& order) {
+Report Worker::collect(const Order& order) {
   // Nothing of another model is kept in memory meanwhile.
   opened_.reset();
   return_freed_memory();
   const ModelEntry& entry = context_.job.models[order.assignment.model];
-  return with_outcome(context_, entry, [&] { return to_json(collect_model(context_, entry, order.journal_files)); });
+  return with_outcome(context_, entry, [&]() -> Report {
+    Collection collection = collect_model(context_, entry, order.journal_files);
+    if (!collection.again.empty()) return RecordsMissing{.units = std::move(collection.again)};
+    return finished(std::move(collection));
+  });
 }
 
 }  // namespace spectrace

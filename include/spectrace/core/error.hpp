@@ -37,6 +37,12 @@ class InputError : public std::runtime_error {
   std::string problem_, why_, suggestion_;
 };
 
+/// "Our bug", noticed where the run can still end in order. what() says what happened and where it was caught.
+class InternalError : public std::logic_error {
+ public:
+  using std::logic_error::logic_error;
+};
+
 /// Foreign bytes as a terminal, a log or a results file may take them: what is not UTF-8, a NUL and other control
 /// characters (but line ends and tabs) as \xNN; cut after 8000 bytes. The same again of what it returned.
 std::string shown_text(std::string_view text);

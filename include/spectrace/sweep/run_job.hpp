@@ -7,11 +7,9 @@
 #include "spectrace/comm/reducer.hpp"
 #include "spectrace/core/time_limit.hpp"
 #include "spectrace/plan/job.hpp"
+#include "spectrace/sweep/exit_code.hpp"
 
 namespace spectrace {
-
-/// Exit codes of the program (docs/manual.md).
-enum ExitCode : int { kAllDone = 0, kSomeFailed = 1, kWrongUsage = 2, kNothingReadOrWritten = 3, kStopped = 75 };
 
 struct RunOptions {
   std::filesystem::path job_path;
@@ -37,14 +35,5 @@ struct RunEnd {
 /// `limit` is what the caller's start runs under; on return it runs for the end.
 /// @throws InputError (usage, io), the same on all ranks, if the run cannot even begin.
 RunEnd run_job(const RunOptions& options, Communicator& communicator, TimeLimit& limit);
-
-/// Threads for this rank: `asked`, else OMP_NUM_THREADS, else the cores that this rank may use, each shared among the
-/// ranks of this host that may use it too. At least 1. Collective.
-/// As the job or OMP_NUM_THREADS says, else a rank's share of the cores that this process may use.
-int default_num_threads(std::optional<int> asked, int ranks_on_host);
-int choose_num_threads(std::optional<int> asked, Communicator& communicator);
-
-/// Cores that this process may run on: "0-3,8".
-std::string allowed_cores_text();
 
 }  // namespace spectrace

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "spectrace/core/json.hpp"
 #include "spectrace/plan/scheduler.hpp"
+#include "spectrace/work/report.hpp"
 #include "spectrace/work/run_context.hpp"
 
 namespace spectrace {
@@ -23,18 +23,18 @@ class Worker {
   explicit Worker(RunContext& context);
   ~Worker();
 
-  /// Does it and says what came of it (an object; what it holds depends on the step, see conductor.cpp). What is wrong
-  /// with the model is in the report. @throws InputError (io), std::exception for what ends the run.
-  Json run(const Order& order);
+  /// Does it and says what came of it. What is wrong with the model is in the report.
+  /// @throws InputError (io), InternalError and other std::exceptions for what ends the run (work/error_of.hpp).
+  Report run(const Order& order);
 
  private:
   struct Opened;
   class StageEnds;
-  Json carry_out(const Order& order);
-  Json open(std::size_t model);
-  Json work(const Assignment& assignment);
-  Json work_on_opened(const Assignment& assignment);
-  Json collect(const Order& order);
+  Report carry_out(const Order& order);
+  Report open(std::size_t model);
+  Report work(const Assignment& assignment);
+  Report work_on_opened(const Assignment& assignment);
+  Report collect(const Order& order);
   Opened& opened(std::size_t model);
 
   RunContext& context_;
