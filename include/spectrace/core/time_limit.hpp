@@ -17,7 +17,8 @@ class TimeLimit {
   TimeLimit& operator=(const TimeLimit&) = delete;
 
   /// From now on the process has so many seconds, not counting those in which it was suspended; then it says `message`
-  /// and leaves with `exit_code`. Takes the place of the limit before.
+  /// and leaves with `exit_code`. Takes the place of the limit before. If the system gives no thread to watch it, a
+  /// warning, and there is no limit.
   void begin(double seconds, std::string message, int exit_code);
   /// The step is over.
   void end();
