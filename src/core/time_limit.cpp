@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "spectrace/core/log.hpp"
+#include "spectrace/core/parallel.hpp"
 
 namespace spectrace {
 
@@ -14,7 +15,7 @@ TimeLimit::~TimeLimit() { end(); }
 void TimeLimit::begin(double seconds, std::string message, int exit_code) {
   end();
   is_over_ = false;
-  watcher_ = std::thread([this, seconds, message = std::move(message), exit_code] {
+  watcher_ = start_thread([this, seconds, message = std::move(message), exit_code] {
     std::unique_lock lock(mutex_);
     // Second by second: of a time in which the whole job was suspended only one counts.
     for (double left = seconds; left > 0; left -= 1.0)
