@@ -1,11 +1,14 @@
 #include "spectrace/measure/unembedding.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
 #include "spectrace/checkpoint/tensor_digests.hpp"
 #include "spectrace/core/error.hpp"
 #include "spectrace/numerics/exact_sum.hpp"
+#include "spectrace/numerics/numerical_error.hpp"
 #include "spectrace/numerics/spectral_summary.hpp"
 
 namespace spectrace {
@@ -29,6 +32,19 @@ std::int64_t rows_per_block(const TensorInfo& tensor) {
   return (wanted + segment - 1) / segment * segment;
 }
 
+/// Norms of the rows from `first` on. @throws InputError if one of finite entries is no float64 number.
+std::vector<double> finite_row_norms(const TensorInfo& tensor, const Tensor& block, std::int64_t first) {
+  std::vector<double> norms = row_norms(block);
+  const auto bad = std::find_if_not(norms.begin(), norms.end(), [](double norm) { return std::isfinite(norm); });
+  if (bad == norms.end()) return norms;
+  const std::int64_t row = bad - norms.begin();
+  throw InputError(
+      ErrorKind::model,
+      "row " + std::to_string(first + row) + " of '" + tensor.name + "' has a norm beyond the range of float64",
+      fmt::format("its largest entry is {:.3g}", block[row].abs().max().item<double>()),
+      "No model has such weights: is the file damaged?");
+}
+
 Array scalar(double value) { return Array{{}, {value}}; }
 
 /// What is stored of all rows.
@@ -36,11 +52,12 @@ Record results(TallSingularValues& tall, std::vector<double> norms, std::int64_t
   const SingularValues singular = tall.finish();
   const auto num_rows = static_cast<std::int64_t>(norms.size());
   ExactSum<2> squares;
-  for (const double norm : norms) squares.add(norm);
-  const double frobenius = std::sqrt(squares.round());
+  for (const double of_row : norms) squares.add(of_row);
+  const double frobenius = norm(squares);
+  if (!std::isfinite(frobenius)) throw beyond_range("the Frobenius norm");
   const auto summary = summarize_spectrum(singular.values, frobenius, num_rows, num_columns);
   ExactSum<1> norm_sum;
-  for (const double norm : norms) norm_sum.add(norm);
+  for (const double of_row : norms) norm_sum.add(of_row);
   const Moments row_moments = moments(num_rows, norm_sum, squares);
 
   Record record;
@@ -123,7 +140,8 @@ Record measure_unembedding(const ModelDescription& model, const TensorStore& sto
     const Tensor block = read.narrow(0, from - first, to - from);
     if (const Tensor kept = rounded(block, slicing); !kept.is_same(block)) block.copy_(kept);
     tall.add_rows(block);
-    for (const double norm : row_norms(block)) norms.push_back(norm);
+    const auto of_block = finite_row_norms(*info, block, from);
+    norms.insert(norms.end(), of_block.begin(), of_block.end());
     if (on_progress) on_progress(static_cast<double>(block.size(0)) / static_cast<double>(rows.count));
   }
   if (is_whole(num_rows, rows)) return results(tall, std::move(norms), num_columns);
@@ -141,11 +159,15 @@ bool UnembeddingParts::fits(const Record& part, const RowRange& rows, std::int64
   if (!has("row_norm", rows.count) || !has("triangle", num_columns * (num_columns + 1) / 2) ||
       !has("triangle_facts", kNumTriangleFacts))
     return false;
+  const auto is_finite = [](double x) { return std::isfinite(x); };
+  for (const char* name : {"row_norm", "triangle"})
+    if (const auto& values = part.arrays.at(name).values; !std::all_of(values.begin(), values.end(), is_finite))
+      return false;
   const auto& facts = part.arrays.at("triangle_facts").values;
   constexpr double kMostReflectors = 1e12, kMostExponent = 1100;
   const auto is_count = [](double x) { return x >= 1 && x <= kMostReflectors && x == std::floor(x); };
   return std::abs(facts[0]) <= kMostExponent && facts[0] == std::floor(facts[0]) && facts[1] >= 0 &&
-         is_count(facts[2]) && is_count(facts[3]);
+         is_finite(facts[1]) && is_count(facts[2]) && is_count(facts[3]);
 }
 
 void UnembeddingParts::add(const Record& part) {

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <string>
 
 #include "spectrace/core/parallel.hpp"
+#include "spectrace/numerics/numerical_error.hpp"
 #include "spectrace/numerics/singular_values.hpp"
 #include "spectrace/numerics/spectral_summary.hpp"
 
@@ -42,6 +44,20 @@ Tensor head_slice(const ModelDescription& model, const SlicedWeights& weights, s
     }
     default: return w.narrow(1, head * d, d);
   }
+}
+
+/// Says of which matrix what the solver throws is.
+template <typename Solve>
+auto of_matrix(const std::string& matrix, const Solve& solve) {
+  try {
+    return solve();
+  } catch (const NumericalError& error) {
+    throw NumericalError(matrix + ": " + error.what());
+  }
+}
+
+std::string head_name(std::size_t matrix, std::int64_t head) {
+  return std::string(kMatrixNames[matrix]) + " of head " + std::to_string(head);
 }
 
 }  // namespace
@@ -91,7 +107,9 @@ Record measure_matrices(const SlicedWeights& weights) {
   });
   parallel_for(4, [&](std::int64_t i) {
     const std::size_t slot = order[static_cast<std::size_t>(i)];
-    solved[slot] = {singular_values(weights.matrices[slot]), entry_moments(weights.matrices[slot])};
+    solved[slot] = of_matrix(kMatrixNames[slot], [&] {
+      return Solved{singular_values(weights.matrices[slot]), entry_moments(weights.matrices[slot])};
+    });
   });
 
   for (std::size_t i = 0; i < 4; ++i) {
@@ -132,8 +150,13 @@ Record measure_heads(const ModelDescription& model, const SlicedWeights& weights
     const Tensor slice = head_slice(model, weights, matrix, head);
     auto& slot = solved[static_cast<std::size_t>(task)];
     const auto& value = values[static_cast<std::size_t>(head)];
-    slot.singular = matrix == 2 ? value.singular_values : singular_values(slice).values;
-    const double frobenius = matrix == 2 ? value.frobenius_norm : entry_moments(slice).frobenius_norm;
+    double frobenius = value.frobenius_norm;
+    slot.singular = value.singular_values;
+    if (matrix != 2)
+      of_matrix(head_name(matrix, head), [&] {
+        slot.singular = singular_values(slice).values;
+        frobenius = entry_moments(slice).frobenius_norm;
+      });
     slot.summary = summarize_spectrum(slot.singular, frobenius, slice.size(0), slice.size(1));
   });
   for (std::int64_t h = 1; h < heads; ++h)
