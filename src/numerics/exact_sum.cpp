@@ -13,8 +13,6 @@
 namespace spectrace {
 namespace {
 
-__extension__ typedef unsigned __int128 Uint128;
-
 constexpr int kLowestExponent = -1074;  // of the smallest subnormal
 constexpr int kMaxAdds = 1 << 20;       // 2^30 would fit; a carry every million adds costs nothing either
 constexpr std::uint64_t kLowHalf = 0xffffffffu;

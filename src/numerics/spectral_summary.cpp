@@ -41,11 +41,6 @@ void for_each_row(const Tensor& w, int exponent, const std::function<void(std::i
   });
 }
 
-double sum_of(const std::vector<double>& values) {
-  return pairwise_sum(0, static_cast<std::int64_t>(values.size()),
-                      [&](std::int64_t i) { return values[static_cast<std::size_t>(i)]; });
-}
-
 double square(double x) { return x * x; }
 
 /// @pre size > 0
@@ -87,13 +82,13 @@ EntryMoments entry_moments(const Tensor& w) {
   // Within rows and between rows (Chan, Golub, LeVeque 1983): sums of squares, so nothing cancels.
   std::vector<double> offsets(num_rows), between(num_rows);
   for (std::size_t row = 0; row < num_rows; ++row) offsets[row] = (means[row] - means[0]) + residuals[row];
-  const double offset = sum_of(offsets) / rows;
+  const double offset = pairwise_sum(offsets) / rows;
   for (std::size_t row = 0; row < num_rows; ++row)
     between[row] = columns * (square(offsets[row] - offset) - square(residuals[row]));
   const double count = rows * columns;
-  const double variance = (sum_of(deviations) + sum_of(between)) / (count - 1.0);
+  const double variance = (pairwise_sum(deviations) + pairwise_sum(between)) / (count - 1.0);
   EntryMoments result;
-  const double scaled_norm = std::sqrt(sum_of(squares));
+  const double scaled_norm = std::sqrt(pairwise_sum(squares));
   result.frobenius_norm = std::ldexp(scaled_norm, -exponent);
   if (std::isfinite(scaled_norm) && !std::isfinite(result.frobenius_norm)) throw beyond_range("the Frobenius norm");
   result.mean = std::ldexp(means[0] + offset, -exponent);

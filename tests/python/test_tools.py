@@ -7,8 +7,8 @@ import sys
 import pytest
 
 
-def check_layers(root, tree):
-    return subprocess.run([sys.executable, root / "tools" / "check_layers", tree], capture_output=True, text=True)
+def check(root, tool, tree):
+    return subprocess.run([sys.executable, root / "tools" / tool, tree], capture_output=True, text=True)
 
 
 @pytest.fixture
@@ -24,13 +24,13 @@ def tree(tmp_path):
 
 
 def test_layers_pass_where_all_obey(root, tree):
-    assert check_layers(root, tree).returncode == 0
+    assert check(root, "check_layers", tree).returncode == 0
 
 
 @pytest.mark.parametrize("file, line, message", [
     ("src/core/bad.cpp", '#include "spectrace/numerics/x.hpp"', "src/core/bad.cpp:1: core includes spectrace/numerics/x.hpp"),
     ("src/plan/bad.cpp", '#  include "spectrace/comm/x.hpp"', "comm does not stand left of plan"),
-    ("include/spectrace/run/bad.hpp", "#include <hdf5.h>", "only store may"),
+    ("include/spectrace/work/bad.hpp", "#include <hdf5.h>", "only store may"),
     ("src/model/bad.cpp", "#include <mpi.h>", "only comm may"),
     ("src/numerics/bad.cpp", "#include <torch/torch.h>", "only nobody may"),
     ("tests/text/bad_test.cpp", '#include "spectrace/model/x.hpp"', "model does not stand left of text"),
@@ -39,8 +39,53 @@ def test_layers_pass_where_all_obey(root, tree):
 def test_layers_name_what_breaks_them(root, tree, file, line, message):
     (tree / file).parent.mkdir(parents=True, exist_ok=True)
     (tree / file).write_text(line + "\n")
-    run = check_layers(root, tree)
+    run = check(root, "check_layers", tree)
     assert run.returncode == 1 and message in run.stdout
+
+
+HIDDEN = "namespace spectrace {{\nnamespace {{\n\n{}\n\n}}  // namespace\n}}  // namespace spectrace\n"
+
+
+@pytest.mark.parametrize("own", [
+    "int twice(int x) { return 2 * x; }",
+    "template <typename T>\nT twice(T x) {\n  return 2 * x;\n}",
+    "constexpr int twice = 2;",
+    "struct twice {\n  int x = 0;\n};",
+    "using twice = int;",
+    "int twice(int x);",
+])
+def test_names_of_two_sources_are_told_where_they_are_the_same(root, tree, own):
+    (tree / "src/store/other.cpp").write_text(HIDDEN.format("double twice(double x) { return x + x; }"))
+    assert check(root, "check_names", tree).returncode == 0
+    (tree / "src/store/own.cpp").write_text(HIDDEN.format(own))
+    run = check(root, "check_names", tree)
+    assert run.returncode == 1 and "'twice' is in src/store/o" in run.stdout
+    # Of another module it would never be compiled together; in a class, a function or a comment it is another name.
+    (tree / "src/store/own.cpp").write_text(HIDDEN.format('class Own {\n  int twice() { return 2; }\n};\nint own() {\n  int twice = 2;\n  return twice;  // twice(2)\n}\nconst char* text = "int twice() {";'))
+    (tree / "src/work").mkdir()
+    (tree / "src/work/own.cpp").write_text(HIDDEN.format(own))
+    assert check(root, "check_names", tree).returncode == 0
+
+
+@pytest.mark.parametrize("header, is_seen", [("include/spectrace/core/a.hpp", True), ("include/spectrace/store/a.hpp", True), ("include/spectrace/app/a.hpp", False)])
+def test_names_of_headers_that_a_source_may_include_are_not_its_own(root, tree, header, is_seen):
+    (tree / header).parent.mkdir(parents=True, exist_ok=True)
+    (tree / header).write_text("namespace spectrace {\nint twice(int x);\n}\n")
+    (tree / "src/store/own.cpp").write_text(HIDDEN.format("double twice(double x) { return x + x; }"))
+    assert check(root, "check_names", tree).returncode == is_seen
+
+
+def test_sizes_are_told_where_they_are_too_large(root, tree):
+    # A constructor's initializers, a lambda, braces in text: none of them ends a function.
+    long = "Own::Own(int x)\n    : x_{x}, y_(x) {\n" + '  const auto f = [] { return "}"; };\n' * 57 + "}\n"
+    (tree / "src/store/own.cpp").write_text("namespace spectrace {\n" + long + "}\n")
+    assert check(root, "check_sizes", tree).returncode == 0
+    (tree / "src/store/own.cpp").write_text("namespace spectrace {\n" + long.replace("{\n", "{\n\n") + "}\n")
+    run = check(root, "check_sizes", tree)
+    assert run.returncode == 1 and "src/store/own.cpp:2: Own::Own has 61 lines" in run.stdout
+    (tree / "src/store/own.cpp").write_text("int x;\n" * 401)
+    run = check(root, "check_sizes", tree)
+    assert run.returncode == 1 and "src/store/own.cpp: has 401 lines" in run.stdout
 
 
 @pytest.mark.parametrize("tool", ["setup", "test", "demo", "docs"])
