@@ -10,8 +10,6 @@
 namespace spectrace {
 namespace {
 
-using Kind = PickleValue::Kind;
-
 /// Some 30 values describe a tensor: far more than any checkpoint needs, and what a hostile file costs at most. On the
 /// stack, and of marks in it, there are no more either.
 constexpr std::size_t max_num_values = 4'000'000;
@@ -26,10 +24,10 @@ class Machine {
   Machine(std::string_view bytes, const std::string& document,
           const std::function<bool(std::string_view)>& allow_global)
       : bytes_(bytes), document_(document), allow_global_(allow_global) {
-    none_ = make(Kind::none);
-    false_ = make(Kind::boolean);
-    true_ = make(Kind::boolean, 1);
-    empty_tuple_ = make(Kind::tuple);
+    none_ = make(PickleKind::none);
+    false_ = make(PickleKind::boolean);
+    true_ = make(PickleKind::boolean, 1);
+    empty_tuple_ = make(PickleKind::tuple);
   }
 
   Pickle run() {
@@ -75,7 +73,7 @@ class Machine {
     return text;
   }
 
-  int make(Kind kind, std::int64_t integer = 0, std::string text = {}, std::vector<int> items = {}) {
+  int make(PickleKind kind, std::int64_t integer = 0, std::string text = {}, std::vector<int> items = {}) {
     if (values_.size() >= max_num_values) throw error("the pickle holds too many values");
     count_items(items.size());
     values_.push_back(PickleValue{kind, integer, std::move(text), std::move(items)});
@@ -138,12 +136,12 @@ class Machine {
       case 'N': push(none_); return true;
       case 0x88: push(true_); return true;
       case 0x89: push(false_); return true;
-      case 'J': push(make(Kind::integer, number<std::int32_t>())); return true;
-      case 'K': push(make(Kind::integer, number<std::uint8_t>())); return true;
-      case 'M': push(make(Kind::integer, number<std::uint16_t>())); return true;
+      case 'J': push(make(PickleKind::integer, number<std::int32_t>())); return true;
+      case 'K': push(make(PickleKind::integer, number<std::uint8_t>())); return true;
+      case 'M': push(make(PickleKind::integer, number<std::uint16_t>())); return true;
       case 0x8a: push_long(number<std::uint8_t>()); return true;   // LONG1
       case 0x8b: push_long(number<std::uint32_t>()); return true;  // LONG4
-      case 'G': number<std::uint64_t>(), push(make(Kind::opaque)); return true;
+      case 'G': number<std::uint64_t>(), push(make(PickleKind::opaque)); return true;
       default: return false;
     }
   }
@@ -151,39 +149,39 @@ class Machine {
   /// Little-endian two's complement.
   void push_long(std::uint64_t size) {
     const auto digits = take(size);
-    if (size > 8) return push(make(Kind::opaque));
+    if (size > 8) return push(make(PickleKind::opaque));
     std::uint64_t integer = size > 0 && (digits.back() & 0x80) ? ~std::uint64_t{0} : 0;
     std::memcpy(&integer, digits.data(), digits.size());
-    push(make(Kind::integer, static_cast<std::int64_t>(integer)));
+    push(make(PickleKind::integer, static_cast<std::int64_t>(integer)));
   }
 
-  void push_text(Kind kind, std::uint64_t size) { push(make(kind, 0, std::string(take(size)))); }
+  void push_text(PickleKind kind, std::uint64_t size) { push(make(kind, 0, std::string(take(size)))); }
 
   bool run_text(std::uint8_t opcode) {
     switch (opcode) {
-      case 'X': push_text(Kind::text, number<std::uint32_t>()); return true;
-      case 0x8c: push_text(Kind::text, number<std::uint8_t>()); return true;
-      case 0x8d: push_text(Kind::text, number<std::uint64_t>()); return true;
-      case 'U': push_text(Kind::text, number<std::uint8_t>()); return true;  // Python 2's str
-      case 'T': push_text(Kind::text, number<std::uint32_t>()); return true;
-      case 'C': push_text(Kind::bytes, number<std::uint8_t>()); return true;
-      case 'B': push_text(Kind::bytes, number<std::uint32_t>()); return true;
-      case 0x8e: push_text(Kind::bytes, number<std::uint64_t>()); return true;
+      case 'X': push_text(PickleKind::text, number<std::uint32_t>()); return true;
+      case 0x8c: push_text(PickleKind::text, number<std::uint8_t>()); return true;
+      case 0x8d: push_text(PickleKind::text, number<std::uint64_t>()); return true;
+      case 'U': push_text(PickleKind::text, number<std::uint8_t>()); return true;  // Python 2's str
+      case 'T': push_text(PickleKind::text, number<std::uint32_t>()); return true;
+      case 'C': push_text(PickleKind::bytes, number<std::uint8_t>()); return true;
+      case 'B': push_text(PickleKind::bytes, number<std::uint32_t>()); return true;
+      case 0x8e: push_text(PickleKind::bytes, number<std::uint64_t>()); return true;
       default: return false;
     }
   }
 
   /// The list or dict on top, to be added to.
-  PickleValue& container(Kind kind) {
+  PickleValue& container(PickleKind kind) {
     auto& target = value(top());
     if (target.kind != kind)
-      throw error(kind == Kind::dict ? "the pickle sets a key of what is not a dict"
-                                     : "the pickle appends to what is not a list");
+      throw error(kind == PickleKind::dict ? "the pickle sets a key of what is not a dict"
+                                           : "the pickle appends to what is not a list");
     return target;
   }
 
-  void add(Kind kind, const std::vector<int>& items) {
-    if (kind == Kind::dict && items.size() % 2 != 0) throw error("the pickle sets a key without a value");
+  void add(PickleKind kind, const std::vector<int>& items) {
+    if (kind == PickleKind::dict && items.size() % 2 != 0) throw error("the pickle sets a key without a value");
     auto& target = container(kind);
     count_items(items.size());
     target.items.insert(target.items.end(), items.begin(), items.end());
@@ -191,7 +189,7 @@ class Machine {
 
   void push_dict(std::vector<int> items) {
     if (items.size() % 2 != 0) throw error("the pickle sets a key without a value");
-    push(make(Kind::dict, 0, {}, std::move(items)));
+    push(make(PickleKind::dict, 0, {}, std::move(items)));
   }
 
   void push_mark() {
@@ -203,18 +201,18 @@ class Machine {
     switch (opcode) {
       case '(': push_mark(); return true;
       case ')': push(empty_tuple_); return true;
-      case 't': push(make(Kind::tuple, 0, {}, pop_to_mark())); return true;
-      case 0x85: push(make(Kind::tuple, 0, {}, pop_count(1))); return true;
-      case 0x86: push(make(Kind::tuple, 0, {}, pop_count(2))); return true;
-      case 0x87: push(make(Kind::tuple, 0, {}, pop_count(3))); return true;
-      case ']': push(make(Kind::list)); return true;
-      case 'l': push(make(Kind::list, 0, {}, pop_to_mark())); return true;
-      case 'a': add(Kind::list, pop_count(1)); return true;
-      case 'e': add(Kind::list, pop_to_mark()); return true;
-      case '}': push(make(Kind::dict)); return true;
+      case 't': push(make(PickleKind::tuple, 0, {}, pop_to_mark())); return true;
+      case 0x85: push(make(PickleKind::tuple, 0, {}, pop_count(1))); return true;
+      case 0x86: push(make(PickleKind::tuple, 0, {}, pop_count(2))); return true;
+      case 0x87: push(make(PickleKind::tuple, 0, {}, pop_count(3))); return true;
+      case ']': push(make(PickleKind::list)); return true;
+      case 'l': push(make(PickleKind::list, 0, {}, pop_to_mark())); return true;
+      case 'a': add(PickleKind::list, pop_count(1)); return true;
+      case 'e': add(PickleKind::list, pop_to_mark()); return true;
+      case '}': push(make(PickleKind::dict)); return true;
       case 'd': push_dict(pop_to_mark()); return true;
-      case 's': add(Kind::dict, pop_count(2)); return true;
-      case 'u': add(Kind::dict, pop_to_mark()); return true;
+      case 's': add(PickleKind::dict, pop_count(2)); return true;
+      case 'u': add(PickleKind::dict, pop_to_mark()); return true;
       default: return false;
     }
   }
@@ -246,22 +244,23 @@ class Machine {
     std::string full = std::string(module) + "." + std::string(name);
     if (!allow_global_(full))
       throw error("the pickle asks for the Python object '" + full + "'", "only plain state dicts of tensors are read");
-    push(make(Kind::global, 0, std::move(full)));
+    push(make(PickleKind::global, 0, std::move(full)));
   }
 
   void push_stack_global() {
     const int name = pop(), module = pop();
-    if (value(name).kind != Kind::text || value(module).kind != Kind::text)
+    if (value(name).kind != PickleKind::text || value(module).kind != PickleKind::text)
       throw error("the pickle names a Python object by what is not a text");
     push_global(value(module).text, value(name).text);
   }
 
   void push_call() {
     const int arguments = pop(), callable = pop();
-    if (value(callable).kind != Kind::global || value(arguments).kind != Kind::tuple)
+    if (value(callable).kind != PickleKind::global || value(arguments).kind != PickleKind::tuple)
       throw error("the pickle calls what is not a known function");
-    if (value(callable).text != "collections.OrderedDict") return push(make(Kind::call, 0, {}, {callable, arguments}));
-    if (value(arguments).items.empty()) return push(make(Kind::dict));
+    if (value(callable).text != "collections.OrderedDict")
+      return push(make(PickleKind::call, 0, {}, {callable, arguments}));
+    if (value(arguments).items.empty()) return push(make(PickleKind::dict));
     // Protocol 2 of old Pythons: OrderedDict([[key, value], ...])
     const std::vector<int>& pairs = value(value(arguments).items.front()).items;
     expect_room_for_items(2 * pairs.size());  // before they are gathered
@@ -283,10 +282,11 @@ class Machine {
       case 0x93: push_stack_global(); return true;
       case 'R':                             // REDUCE
       case 0x81: push_call(); return true;  // NEWOBJ
-      case 'Q': push(make(Kind::persistent, 0, {}, {pop()})); return true;
+      case 'Q': push(make(PickleKind::persistent, 0, {}, {pop()})); return true;
       case 'b':  // BUILD sets attributes: an OrderedDict's are _metadata, which holds versions only
         pop();
-        if (value(top()).kind != Kind::dict) throw error("the pickle sets attributes of what is not an OrderedDict");
+        if (value(top()).kind != PickleKind::dict)
+          throw error("the pickle sets attributes of what is not an OrderedDict");
         return true;
       default: return false;
     }

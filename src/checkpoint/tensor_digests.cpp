@@ -29,17 +29,17 @@ Rows rows_of(const TensorInfo& tensor) {
   return rows;
 }
 
-std::int64_t segment_rows(const Rows& rows) {
+std::int64_t rows_of_segment(const Rows& rows) {
   return std::max<std::int64_t>(1, target_bytes / std::max<std::int64_t>(1, rows.size_bytes));
 }
 
 }  // namespace
 
-std::int64_t segment_rows(const TensorInfo& tensor) { return segment_rows(rows_of(tensor)); }
+std::int64_t segment_rows(const TensorInfo& tensor) { return rows_of_segment(rows_of(tensor)); }
 
 std::int64_t num_segments(const TensorInfo& tensor) {
   const Rows rows = rows_of(tensor);
-  const std::int64_t height = segment_rows(rows);
+  const std::int64_t height = rows_of_segment(rows);
   return rows.count / height + (rows.count % height != 0);
 }
 
@@ -50,7 +50,7 @@ SegmentRange segments_of_rows(const TensorInfo& tensor, std::int64_t first, std:
 
 SegmentBytes segment_bytes(const TensorInfo& tensor, std::int64_t segment) {
   const Rows rows = rows_of(tensor);
-  const std::int64_t height = segment_rows(rows), first = segment * height;
+  const std::int64_t height = rows_of_segment(rows), first = segment * height;
   SPECTRACE_ASSERT(segment >= 0 && first < rows.count);
   return {.first = static_cast<std::uint64_t>(first * rows.size_bytes),
           .size = static_cast<std::uint64_t>(std::min(height, rows.count - first) * rows.size_bytes)};
@@ -58,7 +58,7 @@ SegmentBytes segment_bytes(const TensorInfo& tensor, std::int64_t segment) {
 
 std::int64_t segments_per_slab(const TensorInfo& tensor) {
   const Rows rows = rows_of(tensor);
-  return std::max<std::int64_t>(1, slab_bytes / std::max<std::int64_t>(1, segment_rows(rows) * rows.size_bytes));
+  return std::max<std::int64_t>(1, slab_bytes / std::max<std::int64_t>(1, rows_of_segment(rows) * rows.size_bytes));
 }
 
 TensorDigests::TensorDigests(const std::vector<TensorInfo>& tensors) {

@@ -18,8 +18,6 @@
 namespace spectrace {
 namespace {
 
-using Kind = PickleValue::Kind;
-
 constexpr std::uint64_t max_pickle_size = 64u << 20;
 
 struct TypeGlobal {
@@ -130,12 +128,13 @@ class StateDictReader {
 
   std::vector<TensorInfo> read() {
     const PickleValue* dict = &pickle_.at(pickle_.root);
-    if (dict->kind != Kind::dict) throw file_error(file_, "does not hold a dict of tensors", {}, how_to_convert);
+    if (dict->kind != PickleKind::dict) throw file_error(file_, "does not hold a dict of tensors", {}, how_to_convert);
     auto tensors = read_dict(*dict);
     // A training checkpoint: the weights are one level down, beside the optimizer's tensors.
     for (const char* key : {"state_dict", "model_state_dict", "model", "module"}) {
       if (!tensors.empty()) return tensors;
-      if (const auto* nested = member(*dict, key); nested && nested->kind == Kind::dict) tensors = read_dict(*nested);
+      if (const auto* nested = member(*dict, key); nested && nested->kind == PickleKind::dict)
+        tensors = read_dict(*nested);
     }
     if (tensors.empty())
       throw file_error(file_, "holds no tensors", "its keys are " + keys_text(*dict), how_to_convert);
@@ -149,14 +148,14 @@ class StateDictReader {
   std::string keys_text(const PickleValue& dict) const {
     std::string text;
     for (std::size_t i = 0; i < dict.items.size() && text.size() < 200; i += 2)
-      if (const auto& key = pickle_.at(dict.items[i]); key.kind == Kind::text)
+      if (const auto& key = pickle_.at(dict.items[i]); key.kind == PickleKind::text)
         text += (text.empty() ? "'" : ", '") + key.text.substr(0, 60) + "'";
     return text.empty() ? "none" : text;
   }
 
   const PickleValue* member(const PickleValue& dict, std::string_view wanted) const {
     for (std::size_t i = 0; i < dict.items.size(); i += 2)
-      if (const auto& key = pickle_.at(dict.items[i]); key.kind == Kind::text && key.text == wanted)
+      if (const auto& key = pickle_.at(dict.items[i]); key.kind == PickleKind::text && key.text == wanted)
         return &pickle_.at(dict.items[i + 1]);
     return nullptr;
   }
@@ -167,7 +166,7 @@ class StateDictReader {
     for (std::size_t i = 0; i < dict.items.size(); i += 2) {
       const auto& key = pickle_.at(dict.items[i]);
       const auto& value = pickle_.at(dict.items[i + 1]);
-      if (key.kind != Kind::text || value.kind != Kind::call) continue;
+      if (key.kind != PickleKind::text || value.kind != PickleKind::call) continue;
       if (!names.insert(key.text).second) throw file_error(file_, "tensor '" + key.text + "' is twice in the file");
       name_ = key.text;
       tensors.push_back(read_tensor(value));
@@ -184,16 +183,17 @@ class StateDictReader {
 
   std::int64_t integer(int place, const char* what) const {
     const auto& value = pickle_.at(place);
-    if (value.kind != Kind::integer) fail(std::string("its ") + what + " is not an integer");
+    if (value.kind != PickleKind::integer) fail(std::string("its ") + what + " is not an integer");
     return value.integer;
   }
 
   /// A tuple of integers, or torch.Size of one.
   std::vector<std::int64_t> integers(int place, const char* what) {
     const PickleValue* value = &pickle_.at(place);
-    if (value->kind == Kind::call && callable(*value) == torch_size && arguments(*value).size() == 1)
+    if (value->kind == PickleKind::call && callable(*value) == torch_size && arguments(*value).size() == 1)
       value = &pickle_.at(arguments(*value)[0]);
-    if (value->kind != Kind::tuple && value->kind != Kind::list) fail(std::string("its ") + what + " is not a tuple");
+    if (value->kind != PickleKind::tuple && value->kind != PickleKind::list)
+      fail(std::string("its ") + what + " is not a tuple");
     if (value->items.size() > kMaxDimensions) fail(std::string("its ") + what + " has too many dimensions");
     // torch.save writes a shape for each tensor; one shape that stands for a million of them takes no bytes.
     num_dimensions_ += value->items.size();
@@ -206,7 +206,7 @@ class StateDictReader {
   TypeGlobal type_of(int place) const {
     const auto& value = pickle_.at(place);
     const auto found = type_globals().find(value.text);
-    if (value.kind != Kind::global || found == type_globals().end()) fail("its type is not one of torch's");
+    if (value.kind != PickleKind::global || found == type_globals().end()) fail("its type is not one of torch's");
     return found->second;
   }
 
@@ -219,10 +219,10 @@ class StateDictReader {
   /// The persistent id ("storage", class, key, device, number of elements) and its record data/<key>.
   Storage read_storage(int place) const {
     const auto& reference = pickle_.at(place);
-    if (reference.kind != Kind::persistent) fail("its storage is not a record of the archive");
+    if (reference.kind != PickleKind::persistent) fail("its storage is not a record of the archive");
     const auto& id = pickle_.at(reference.items[0]);
-    if (id.kind != Kind::tuple || id.items.size() < 5 || pickle_.at(id.items[0]).text != "storage" ||
-        pickle_.at(id.items[2]).kind != Kind::text)
+    if (id.kind != PickleKind::tuple || id.items.size() < 5 || pickle_.at(id.items[0]).text != "storage" ||
+        pickle_.at(id.items[2]).kind != PickleKind::text)
       fail("its storage is described in a way that torch.save does not use");
     const auto type = type_of(id.items[1]);
     const std::string record_name = "data/" + pickle_.at(id.items[2]).text;
@@ -241,7 +241,7 @@ class StateDictReader {
   TensorInfo read_tensor(const PickleValue& value) {
     // Parameter(tensor, ...): some savers nest it, a hostile file would without end.
     const PickleValue* call = &value;
-    for (int depth = 0; call->kind == Kind::call; ++depth) {
+    for (int depth = 0; call->kind == PickleKind::call; ++depth) {
       const auto& function = callable(*call);
       const auto given = arguments(*call);
       if (function == rebuild_tensor && given.size() == 4) return place_tensor(given, std::nullopt);
@@ -258,7 +258,7 @@ class StateDictReader {
       call = &pickle_.at(given[0]);
     }
     fail("is described in a way that torch.save does not use",
-         call->kind == Kind::call ? "it is a call of '" + callable(*call) + "'" : "it is no tensor");
+         call->kind == PickleKind::call ? "it is a call of '" + callable(*call) + "'" : "it is no tensor");
   }
 
   /// torch's last argument says whether the stored numbers are to be negated or conjugated when used.

@@ -6,6 +6,8 @@
 #include <exception>
 #include <limits>
 #include <mutex>
+#include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -58,7 +60,7 @@ struct Loop {
 /// who waits for a loop helps only those that began after it, whichever thread called them.
 class Pool {
  public:
-  ~Pool() { resize(1); }
+  ~Pool() { end_workers(); }
 
   int size() const { return static_cast<int>(workers_.size()) + 1; }
   const std::function<void()>& start() const { return start_; }
@@ -70,16 +72,22 @@ class Pool {
     resize(size_now);
   }
 
+  /// All of them or none: where one cannot be had, those before it end again and the calling thread stays alone.
   void resize(int num_threads) {
-    {
-      const std::lock_guard lock(mutex_);
-      stopping_ = true;
+    end_workers();
+    const auto num_workers = static_cast<std::size_t>(std::max(0, num_threads - 1));
+    try {
+      workers_.reserve(num_workers);
+      while (workers_.size() < num_workers) workers_.push_back(start_thread([this] { serve(); }));
+    } catch (const InputError& error) {
+      const std::size_t num_given = workers_.size();
+      end_workers();
+      throw InputError(error.kind(), std::to_string(num_threads) + " threads cannot be had",
+                       "the system gave " + std::to_string(num_given) + ": " + error.why(), error.suggestion());
+    } catch (...) {
+      end_workers();
+      throw;
     }
-    changed_.notify_all();
-    for (auto& worker : workers_) worker.join();
-    workers_.clear();
-    stopping_ = false;
-    for (int i = 1; i < num_threads; ++i) workers_.emplace_back([this] { serve(); });
   }
 
   void run(Loop& loop) {
@@ -99,6 +107,17 @@ class Pool {
   }
 
  private:
+  void end_workers() {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    changed_.notify_all();
+    for (auto& worker : workers_) worker.join();
+    workers_.clear();
+    stopping_ = false;
+  }
+
   /// The last loop that has tasks left, of those that began after `after`.
   Loop* find_work(const Loop* after) const {
     for (auto loop = loops_.rbegin(); loop != loops_.rend() && *loop != after; ++loop)
@@ -140,6 +159,16 @@ Pool& pool() {
 
 }  // namespace
 
+std::thread start_thread(std::function<void()> work) {
+  try {
+    return std::thread(std::move(work));
+  } catch (const std::system_error& error) {
+    throw InputError(ErrorKind::io, "a thread cannot be had", error.code().message(),
+                     "Ask for fewer threads, or raise what limits them: memory for their stacks (ulimit -v), processes "
+                     "of the user (ulimit -u), of the container or of the batch job (pids).");
+  }
+}
+
 void set_num_threads(int num_threads) { pool().resize(std::max(1, num_threads)); }
 int num_threads() { return pool().size(); }
 void set_worker_start(std::function<void()> start) { pool().set_start(std::move(start)); }
@@ -159,8 +188,9 @@ void SideThread::begin(std::function<void()> work) {
   const std::lock_guard lock(mutex_);
   SPECTRACE_ASSERT(!work_);
   error_ = nullptr;
+  // The thread first: work that no thread will do would be waited for without end.
+  if (!thread_.joinable()) thread_ = start_thread([this] { serve(); });
   work_ = std::move(work);
-  if (!thread_.joinable()) thread_ = std::thread([this] { serve(); });
   changed_.notify_all();
 }
 

@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
-#include <system_error>
 #include <utility>
 
+#include "spectrace/core/error.hpp"
 #include "spectrace/core/log.hpp"
+#include "spectrace/core/parallel.hpp"
 
 namespace spectrace {
 
@@ -16,7 +17,7 @@ void TimeLimit::begin(double seconds, std::string message, int exit_code) {
   end();
   is_over_ = false;
   try {
-    watcher_ = std::thread([this, seconds, message = std::move(message), exit_code] {
+    watcher_ = start_thread([this, seconds, message = std::move(message), exit_code] {
       std::unique_lock lock(mutex_);
       // Second by second: of a time in which the whole job was suspended only one counts.
       for (double left = seconds; left > 0; left -= 1.0)
@@ -26,10 +27,9 @@ void TimeLimit::begin(double seconds, std::string message, int exit_code) {
       flush_log();
       std::_Exit(exit_code);  // nothing of MPI may be waited for
     });
-  } catch (const std::system_error& error) {
+  } catch (const InputError& error) {
     // What needs its threads says so itself; at the end of a run the work is done without.
-    log_warning("cannot start a thread ({}): nothing ends this run if other ranks do not answer now",
-                error.code().message());
+    log_warning("{}: nothing ends this run if other ranks do not answer now", error.problem());
   }
 }
 

@@ -15,6 +15,9 @@ DimensionValues matrix_dimension(const MatrixRoles& roles, const std::string& me
 
 std::vector<Quantity> matrix_quantities() {
   const std::vector<std::string> matrix = {"layer", "matrix"};
+  const auto of_matrix_entries = [&](const char* name, const char* meaning, const char* formula) {
+    return Quantity{.name = name, .dims = matrix, .meaning = meaning, .formula = formula, .function = "entry_moments"};
+  };
   return {
       {.name = spectral::kSingularValues,
        .dims = {"layer", "matrix", "index"},
@@ -36,11 +39,8 @@ std::vector<Quantity> matrix_quantities() {
        .meaning = "Largest singular value",
        .formula = "σ₁",
        .function = "summarize_spectrum"},
-      {.name = spectral::kFrobeniusNorm,
-       .dims = matrix,
-       .meaning = "Frobenius norm, from the entries",
-       .formula = "‖W‖_F = √Σ Wᵢⱼ², from the entries",
-       .function = "entry_moments"},
+      of_matrix_entries(spectral::kFrobeniusNorm, "Frobenius norm, from the entries",
+                        "‖W‖_F = √Σ Wᵢⱼ², from the entries"),
       {.name = spectral::kEffectiveRank,
        .dims = matrix,
        .meaning = "exp of the entropy of the singular values scaled to sum 1",
@@ -62,16 +62,9 @@ std::vector<Quantity> matrix_quantities() {
        .meaning = "Singular values above the largest times max(rows, columns) times 2^-23",
        .formula = "number of σᵢ > σ₁·max(m, n)·2⁻²³",
        .function = "summarize_spectrum"},
-      {.name = spectral::kEntryMean,
-       .dims = matrix,
-       .meaning = "Mean of the entries",
-       .formula = "mean of the entries",
-       .function = "entry_moments"},
-      {.name = spectral::kEntryStd,
-       .dims = matrix,
-       .meaning = "Standard deviation of the entries, unbiased",
-       .formula = "standard deviation of the entries",
-       .function = "entry_moments"},
+      of_matrix_entries(spectral::kEntryMean, "Mean of the entries", "mean of the entries"),
+      of_matrix_entries(spectral::kEntryStd, "Standard deviation of the entries, unbiased",
+                        "standard deviation of the entries"),
   };
 }
 
@@ -94,10 +87,10 @@ void store_summary(Record& record, std::size_t slot, const SpectralSummary& summ
   set(spectral::kConditionNumber, summary.condition_number);
 }
 
-Record measure_matrices(const std::vector<Tensor>& matrices) {
-  const auto count = static_cast<std::int64_t>(matrices.size());
+Record measure_matrices(const LayerMatrices& matrices, const MatrixRoles& roles) {
+  const auto count = static_cast<std::int64_t>(roles.size());
   std::vector<MatrixShape> shapes;
-  for (const Tensor& w : matrices) shapes.push_back({w.size(0), w.size(1)});
+  for (const MatrixRole role : roles) shapes.push_back({matrices.at(role).size(0), matrices.at(role).size(1)});
   Record record;
   make_arrays(record, {spectral::kSingularValues}, {count, index_size(shapes)});
   make_arrays(record,
@@ -110,16 +103,17 @@ Record measure_matrices(const std::vector<Tensor>& matrices) {
     SingularValues singular;
     EntryMoments entries;
   };
-  std::vector<Solved> solved(matrices.size());
+  std::vector<Solved> solved(roles.size());
   // The largest ones first: the others fill the gaps.
   std::vector<std::size_t> order;
-  for (std::size_t i = 0; i < matrices.size(); ++i) order.push_back(i);
+  for (std::size_t i = 0; i < roles.size(); ++i) order.push_back(i);
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
     return std::min(shapes[a].rows, shapes[a].columns) > std::min(shapes[b].rows, shapes[b].columns);
   });
   parallel_for(count, [&](std::int64_t i) {
     const std::size_t slot = order[static_cast<std::size_t>(i)];
-    solved[slot] = {singular_values(matrices[slot]), entry_moments(matrices[slot])};
+    const Tensor& w = matrices.at(roles[slot]);
+    solved[slot] = of_matrix(info(roles[slot]).name, [&] { return Solved{singular_values(w), entry_moments(w)}; });
   });
 
   for (std::size_t i = 0; i < solved.size(); ++i) {

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "spectrace/measure/analysis.hpp"
+#include "spectrace/numerics/numerical_error.hpp"
 #include "spectrace/numerics/spectral_summary.hpp"
 
 namespace spectrace {
@@ -23,7 +25,18 @@ DimensionValues matrix_dimension(const MatrixRoles& roles, const std::string& me
 std::vector<Quantity> matrix_quantities();
 /// Their values, without the layer: singular_values [matrices, index], the others [matrices]. index = most singular
 /// values that any of the matrices has.
-Record measure_matrices(const std::vector<Tensor>& matrices);
+/// @throws NumericalError naming the matrix.
+Record measure_matrices(const LayerMatrices& matrices, const MatrixRoles& roles);
+
+/// Says of which matrix it is what a solver throws.
+template <typename Solve>
+auto of_matrix(const std::string& matrix, const Solve& solve) {
+  try {
+    return solve();
+  } catch (const NumericalError& error) {
+    throw NumericalError(matrix + ": " + error.what());
+  }
+}
 
 /// Puts numbers of a record's arrays into their slots.
 void make_arrays(Record& record, std::initializer_list<const char*> names, const std::vector<std::int64_t>& shape);

@@ -4,7 +4,10 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <numeric>
+#include <utility>
 #include <vector>
 
 #include "pairwise_sum.hpp"
@@ -78,11 +81,12 @@ Sums accumulate(const Tensor& a) {
 }
 
 constexpr std::int64_t kSumEntries = 1 << 14;  // of a task of the mean: 128 KiB
-/// Heads are summed by 16, these sums by 16, and so on, as libtorch does in a sum over the first dimension: the error
-/// does not grow with the heads.
+/// Heads are summed by 16, these sums by 16, and so on: the error does not grow with the heads.
 constexpr std::int64_t kHeadsOfSum = 16;
-/// libtorch sums so many entries at a time in that way, and what remains of a matrix in another. So this is left to it.
-constexpr std::int64_t kEntriesTogether = 32;
+/// So many entries at a time. Those that remain of a matrix are summed in four turns (sum_in_turns). Both are the order
+/// of libtorch 2's sum over the first dimension, which the first results were made with.
+constexpr std::int64_t kEntriesTogether = 16;
+constexpr std::int64_t kTurns = 4;
 
 /// Sums that are under way at once: one that is full goes into the next one, unless it has all heads that remain.
 std::int64_t num_sums(std::int64_t num_heads) {
@@ -100,11 +104,26 @@ void add_entries(const Real* x, std::int64_t count, bool begins, double* sum) {
     for (std::int64_t i = 0; i < count; ++i) sum[i] += static_cast<double>(x[i]);
 }
 
-/// Entries at the end that libtorch sums in its own way, and as many before them that it takes the same ones together
-/// as in a whole matrix.
-std::int64_t num_last_entries(std::int64_t num_entries) {
-  const std::int64_t rest = num_entries % kEntriesTogether;
-  return rest == 0 ? 0 : std::min(num_entries, kEntriesTogether + rest);
+/// Sum of x[0], x[stride], ...: by 16, these sums by 16, and so on, as of the entries that are summed together.
+double sum_by_16(const double* x, std::int64_t stride, std::int64_t count) {
+  std::array<double, 4> sums{};  // under way: of single numbers, of 16, 16^2 and 16^3
+  for (std::int64_t i = 0; i < count; ++i) {
+    sums[0] += x[i * stride];
+    std::int64_t size = kHeadsOfSum;  // of a full sum
+    for (std::size_t level = 1; level < sums.size() && (i + 1) % size == 0; ++level, size *= kHeadsOfSum)
+      sums[level] += std::exchange(sums[level - 1], 0.0);
+  }
+  return std::accumulate(sums.begin() + 1, sums.end(), sums.front());
+}
+
+/// Heads 0, 4, 8, ...; heads 1, 5, 9, ...; and so on: each turn by sum_by_16, those that make no whole round are added
+/// to the first one, then the other three.
+double sum_in_turns(const double* x, std::int64_t stride, std::int64_t num_heads) {
+  const std::int64_t num_rounds = num_heads / kTurns;
+  double sum = sum_by_16(x, kTurns * stride, num_rounds);
+  for (std::int64_t h = num_rounds * kTurns; h < num_heads; ++h) sum += x[h * stride];
+  for (std::int64_t turn = 1; turn < kTurns; ++turn) sum += sum_by_16(x + turn * stride, kTurns * stride, num_rounds);
+  return sum;
 }
 
 /// What the sums of one head's n^2 entries come to.
@@ -192,11 +211,11 @@ void MeanAttention::add(const Tensor& a) {
 }
 
 void MeanAttention::add_to_sums(const Tensor& a) {
-  const std::int64_t n = a.size(1), num_entries = n * n, num_last = num_last_entries(num_entries);
+  const std::int64_t n = a.size(1), num_entries = n * n, num_last = num_entries % kEntriesTogether;
   if (num_added_ == 0) {
     sums_ = {at::empty({n, n}, a.options().dtype(at::kDouble))};
     while (std::ssize(sums_) < num_sums(num_heads_)) sums_.push_back(at::zeros_like(sums_.front()));
-    last_entries_ = at::empty({num_heads_, num_last}, a.options());
+    last_entries_ = at::empty({num_heads_, num_last}, a.options().dtype(at::kDouble));
   }
   last_entries_.narrow(0, num_added_, a.size(0)).copy_(a.flatten(1).narrow(1, num_entries - num_last, num_last));
   std::vector<double*> sums;
@@ -224,8 +243,7 @@ Tensor MeanAttention::finish() {
   SPECTRACE_ASSERT(num_added_ == num_heads_ && num_heads_ > 0);
   const Tensor mean = sums_.front();
   if (!Device::of(mean).is_host()) return mean;
-  const std::int64_t num_entries = mean.numel(), num_last = last_entries_.size(1),
-                     rest = num_entries % kEntriesTogether;
+  const std::int64_t num_entries = mean.numel();
   std::vector<double*> sums;
   for (const Tensor& sum : sums_) sums.push_back(sum.mutable_data_ptr<double>());
   parallel_for((num_entries + kSumEntries - 1) / kSumEntries, [&](std::int64_t task) {
@@ -234,10 +252,11 @@ Tensor MeanAttention::finish() {
       for (std::int64_t i = first; i < end; ++i) sums[0][i] += sums[level][i];
     for (std::int64_t i = first; i < end; ++i) sums[0][i] /= static_cast<double>(num_heads_);
   });
-  if (rest > 0)
-    mean.flatten()
-        .narrow(0, num_entries - rest, rest)
-        .copy_(last_entries_.mean(0, /*keepdim=*/false, at::kDouble).narrow(0, num_last - rest, rest));
+  const std::int64_t num_last = last_entries_.size(1);
+  const double* const last = last_entries_.const_data_ptr<double>();
+  for (std::int64_t i = 0; i < num_last; ++i)
+    sums[0][num_entries - num_last + i] =
+        sum_in_turns(last + i, num_last, num_heads_) / static_cast<double>(num_heads_);
   sums_.clear();
   return mean;
 }

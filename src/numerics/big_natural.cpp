@@ -8,8 +8,6 @@
 namespace spectrace {
 namespace {
 
-__extension__ typedef unsigned __int128 Uint128;
-
 /// Divides in place. True if the division leaves a rest. @pre divisor * 2^32 fits a Wide.
 template <typename Wide>
 bool divide_limbs(std::vector<std::uint32_t>& limbs, std::uint64_t divisor) {

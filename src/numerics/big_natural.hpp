@@ -6,6 +6,8 @@
 
 namespace spectrace {
 
+__extension__ typedef unsigned __int128 Uint128;
+
 /// A natural number of any size, for the few exact operations that moments need. Least significant limb first, no zero
 /// limb on top.
 class BigNatural {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "big_natural.hpp"
@@ -11,8 +12,6 @@
 
 namespace spectrace {
 namespace {
-
-__extension__ typedef unsigned __int128 Uint128;
 
 constexpr int kLowestExponent = -1074;  // of the smallest subnormal
 constexpr int kMaxAdds = 1 << 20;       // 2^30 would fit; a carry every million adds costs nothing either
@@ -139,6 +138,13 @@ void ExactSum<kScale>::normalize() {
 
 template class ExactSum<1>;
 template class ExactSum<2>;
+
+double norm(const ExactSum<2>& sum_of_squares) {
+  const double rounded = sum_of_squares.round();
+  if (rounded >= std::numeric_limits<double>::min() && std::isfinite(rounded)) return std::sqrt(rounded);
+  const SignedNumber exact = exact_value(sum_of_squares);
+  return square_root(exact.magnitude, exact.exponent);
+}
 
 Moments moments(std::int64_t count, const ExactSum<1>& sum, const ExactSum<2>& sum_of_squares) {
   if (count <= 0) return {kNaN, kNaN};

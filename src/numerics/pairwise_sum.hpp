@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 
 namespace spectrace {
 
@@ -20,6 +21,11 @@ double pairwise_sum(std::int64_t begin, std::int64_t end, const Term& term) {
     for (std::int64_t lane = 0; lane < 8; ++lane) sums[static_cast<std::size_t>(lane)] += term(i + lane);
   for (std::size_t lane = 0; i < end; ++i, ++lane) sums[lane] += term(i);
   return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+}
+
+inline double pairwise_sum(std::span<const double> values) {
+  return pairwise_sum(0, static_cast<std::int64_t>(values.size()),
+                      [=](std::int64_t i) { return values[static_cast<std::size_t>(i)]; });
 }
 
 }  // namespace spectrace

@@ -11,11 +11,6 @@
 namespace spectrace {
 namespace {
 
-double sum_of(std::span<const double> values) {
-  return pairwise_sum(0, static_cast<std::int64_t>(values.size()),
-                      [=](std::int64_t i) { return values[static_cast<std::size_t>(i)]; });
-}
-
 bool all_finite(std::span<const double> values) {
   return std::all_of(values.begin(), values.end(), [](double x) { return std::isfinite(x); });
 }
@@ -32,7 +27,7 @@ double zero_threshold(std::int64_t size) { return static_cast<double>(size) * 0x
 
 /// -sum p ln p with p = value / sum. @pre values > 0.
 double entropy(std::span<const double> values) {
-  const double total = sum_of(values);
+  const double total = pairwise_sum(values);
   return -pairwise_sum(0, static_cast<std::int64_t>(values.size()), [=](std::int64_t i) {
     const double p = values[static_cast<std::size_t>(i)] / total;
     return p * std::log(p);

@@ -228,6 +228,7 @@ SingularValues TallSingularValues::finish() {
   result.values = std::move(checked.values);
   result.error_bound = relative_error(a) * result.values.front() + kDriftFactor * checked.norm_drift;
   for (double& value : result.values) value = std::ldexp(value, -exponent_);
+  if (!std::isfinite(result.values.front())) throw beyond_range("the spectral norm");
   // Scaling back is exact but for subnormal results.
   result.error_bound = std::ldexp(result.error_bound, -exponent_);
   if (exponent_ > 0) result.error_bound += std::numeric_limits<double>::denorm_min();

@@ -10,6 +10,7 @@
 #include "spectrace/core/floats.hpp"
 #include "spectrace/core/parallel.hpp"
 #include "spectrace/numerics/device.hpp"
+#include "spectrace/numerics/numerical_error.hpp"
 
 namespace spectrace {
 namespace {
@@ -40,12 +41,22 @@ void for_each_row(const Tensor& w, int exponent, const std::function<void(std::i
   });
 }
 
-double sum_of(const std::vector<double>& values) {
-  return pairwise_sum(0, static_cast<std::int64_t>(values.size()),
-                      [&](std::int64_t i) { return values[static_cast<std::size_t>(i)]; });
+double square(double x) { return x * x; }
+
+/// @pre size > 0
+double norm_of(const double* x, std::int64_t size) {
+  return std::sqrt(pairwise_sum(0, size, [=](std::int64_t i) { return square(x[i]); }));
 }
 
-double square(double x) { return x * x; }
+/// The same, each row in a scale of its own: beside an entry near the end of the range, squares of others vanish.
+double scaled_norm_of(const double* x, std::int64_t size) {
+  double largest = 0.0;
+  for (std::int64_t i = 0; i < size; ++i) largest = std::max(largest, std::abs(x[i]));
+  if (largest == 0.0 || !std::isfinite(largest)) return norm_of(x, size);
+  const double scale = std::ldexp(1.0, std::clamp(-std::ilogb(largest), -1000, 1000));
+  const double sum = pairwise_sum(0, size, [=](std::int64_t i) { return square(x[i] * scale); });
+  return std::sqrt(sum) / scale;
+}
 
 }  // namespace
 
@@ -71,13 +82,15 @@ EntryMoments entry_moments(const Tensor& w) {
   // Within rows and between rows (Chan, Golub, LeVeque 1983): sums of squares, so nothing cancels.
   std::vector<double> offsets(num_rows), between(num_rows);
   for (std::size_t row = 0; row < num_rows; ++row) offsets[row] = (means[row] - means[0]) + residuals[row];
-  const double offset = sum_of(offsets) / rows;
+  const double offset = pairwise_sum(offsets) / rows;
   for (std::size_t row = 0; row < num_rows; ++row)
     between[row] = columns * (square(offsets[row] - offset) - square(residuals[row]));
   const double count = rows * columns;
-  const double variance = (sum_of(deviations) + sum_of(between)) / (count - 1.0);
+  const double variance = (pairwise_sum(deviations) + pairwise_sum(between)) / (count - 1.0);
   EntryMoments result;
-  result.frobenius_norm = std::ldexp(std::sqrt(sum_of(squares)), -exponent);
+  const double scaled_norm = std::sqrt(pairwise_sum(squares));
+  result.frobenius_norm = std::ldexp(scaled_norm, -exponent);
+  if (std::isfinite(scaled_norm) && !std::isfinite(result.frobenius_norm)) throw beyond_range("the Frobenius norm");
   result.mean = std::ldexp(means[0] + offset, -exponent);
   result.std = count < 2.0 ? kNaN : std::ldexp(std::sqrt(variance < 0.0 ? 0.0 : variance), -exponent);  // keeps NaN
   return result;
@@ -123,9 +136,8 @@ std::vector<double> row_norms(const Tensor& w) {
     return norms;
   }
   std::vector<double> norms(static_cast<std::size_t>(w.size(0)));
-  for_each_row(w, exponent, [&](std::int64_t row, const double* x) {
-    const double sum = pairwise_sum(0, num_columns, [=](std::int64_t i) { return square(x[i]); });
-    norms[static_cast<std::size_t>(row)] = std::ldexp(std::sqrt(sum), -exponent);
+  for_each_row(w, 0, [&](std::int64_t row, const double* x) {
+    norms[static_cast<std::size_t>(row)] = exponent == 0 ? norm_of(x, num_columns) : scaled_norm_of(x, num_columns);
   });
   return norms;
 }

@@ -45,6 +45,7 @@ void set_compute_threads(int num_threads) {
   keep_freed_memory();
   // The setting is per thread in OpenMP: each worker has to make its own.
   at::set_num_threads(1);
+  set_num_threads(1);  // so that those of before are not made anew for the new start alone
   set_worker_start([] { at::set_num_threads(1); });
   set_num_threads(num_threads);
 }

@@ -61,7 +61,7 @@ bool takes_spectra(const ModelPlan& plan) {
 }
 
 /// Of the layer analyses, which go one after the other.
-std::int64_t spectra_workspace_bytes(const ModelDescription& model, const ModelPlan& plan, std::int64_t num_layers) {
+std::int64_t layers_workspace_bytes(const ModelDescription& model, const ModelPlan& plan, std::int64_t num_layers) {
   std::int64_t bytes = 0;
   for (const Chosen& chosen : plan.of_weights)
     if (const LayerAnalysis* analysis = chosen.of_layers())
@@ -153,7 +153,7 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, con
       need.unembedding = std::max(need.unembedding, analysis->workspace_bytes(model));
       join = std::max(join, analysis->join_bytes(model));
     }
-  const std::int64_t spectra = spectra_workspace_bytes(model, plan, 1);
+  const std::int64_t spectra = layers_workspace_bytes(model, plan, 1);
   if (device.leaves_host_free() && sizes.largest > 0)
     need.workspace += std::max(spectra, need.unembedding);
   else
@@ -223,7 +223,7 @@ std::int64_t in_flight_bytes(const Job& job, const ModelDescription& model, cons
   if (num_layers <= 1) return 0;  // nor does one whose spectra nobody takes
   const MemoryNeed need = memory_need(model, plan, job);
   return (num_layers - 1) * need.layer +
-         std::max<std::int64_t>(0, spectra_workspace_bytes(model, plan, num_layers) - need.workspace);
+         std::max<std::int64_t>(0, layers_workspace_bytes(model, plan, num_layers) - need.workspace);
 }
 
 std::int64_t layers_in_flight(const Job& job, const ModelDescription& model, const ModelPlan& plan,

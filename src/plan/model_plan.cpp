@@ -190,7 +190,7 @@ std::int64_t longest_prompt(const ModelPlan& plan, const BatchWork& batch) {
 
 namespace {
 
-void add(std::set<std::string>& names, const TensorSource& source) {
+void add_names(std::set<std::string>& names, const TensorSource& source) {
   if (source.tensor.empty()) return;
   names.insert(source.tensor);
   names.insert(source.stacked.begin(), source.stacked.end());
@@ -202,7 +202,7 @@ std::vector<std::string> tensors_of_forward(ModelDescription used) {
   used.embedding.unembedding_bias.reset();
   used.embedding.unembedding = used.embedding.token;
   std::set<std::string> names;
-  for (const TensorSource* source : used.all_sources()) add(names, *source);
+  for (const TensorSource* source : used.all_sources()) add_names(names, *source);
   return {names.begin(), names.end()};
 }
 
@@ -212,10 +212,10 @@ std::vector<std::string> tensors_of(const ModelDescription& model, const Unit& u
   if (unit.of_batch() != nullptr) return tensors_of_forward(model);
   std::set<std::string> names;
   if (const RowsWork* rows = unit.of_rows()) {
-    if (!rows->is_part) add(names, rows->analysis->matrix(model));
+    if (!rows->is_part) add_names(names, rows->analysis->matrix(model));
   } else if (const LayerWork* work = unit.of_layer()) {
     const LayerSources& layer = model.layers[static_cast<std::size_t>(work->layer)];
-    for (const MatrixRole role : work->analysis->needs(model)) add(names, source_of(layer, role).weight);
+    for (const MatrixRole role : work->analysis->needs(model)) add_names(names, source_of(layer, role).weight);
   }
   return {names.begin(), names.end()};
 }

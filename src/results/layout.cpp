@@ -17,7 +17,7 @@ std::vector<std::string> statistics_dims(const Quantity& quantity) {
 
 bool holds_numbers(const Dataset& dataset) { return std::holds_alternative<std::vector<double>>(dataset.values); }
 
-std::string find_misfit(const Group& group, const std::string& name, const std::vector<std::string>& dims) {
+std::string find_dataset_misfit(const Group& group, const std::string& name, const std::vector<std::string>& dims) {
   const Dataset* dataset = group.find(name);
   if (dataset == nullptr || (holds_numbers(*dataset) && dataset->dims == dims)) return "";
   return group.path + "/" + name + " has another type or other dimensions";
@@ -28,9 +28,10 @@ std::string find_statistics_misfit(const Group& group) {
   const auto* names = statistic == nullptr ? nullptr : std::get_if<std::vector<std::string>>(&statistic->values);
   if (names == nullptr || *names != statistic_names()) return group.path + " has other statistics";
   for (const SetScalar* scalar : set_scalars())
-    if (auto misfit = find_misfit(group, scalar->quantity.name, {}); !misfit.empty()) return misfit;
+    if (auto misfit = find_dataset_misfit(group, scalar->quantity.name, {}); !misfit.empty()) return misfit;
   for (const Quantity* quantity : prompt_quantities())
-    if (auto misfit = find_misfit(group, quantity->name, statistics_dims(*quantity)); !misfit.empty()) return misfit;
+    if (auto misfit = find_dataset_misfit(group, quantity->name, statistics_dims(*quantity)); !misfit.empty())
+      return misfit;
   return "";
 }
 
@@ -41,7 +42,7 @@ std::string find_set_misfit(const Group& group) {
       return group.path + "/" + name + " is absent or of another type";
   }
   for (const Quantity* quantity : prompt_quantities())
-    if (auto misfit = find_misfit(group, quantity->name, quantity->dims); !misfit.empty()) return misfit;
+    if (auto misfit = find_dataset_misfit(group, quantity->name, quantity->dims); !misfit.empty()) return misfit;
   return "";
 }
 
@@ -147,7 +148,7 @@ std::string find_misfit(const Group& group) {
   for (const Analysis* analysis : catalogue())
     if (analysis->info().group == group.path)
       for (const Quantity& quantity : analysis->info().quantities)
-        if (auto misfit = find_misfit(group, quantity.name, quantity.dims); !misfit.empty()) return misfit;
+        if (auto misfit = find_dataset_misfit(group, quantity.name, quantity.dims); !misfit.empty()) return misfit;
   return "";
 }
 

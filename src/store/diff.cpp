@@ -58,7 +58,7 @@ std::string both(const T& a, const T& b) {
 }
 
 /// "layer=2, matrix=W_V, index=5": an element of row-major values by its coordinates.
-std::string place_of(const Group& group, const std::vector<std::string>& dims, std::size_t element) {
+std::string coordinates_of(const Group& group, const std::vector<std::string>& dims, std::size_t element) {
   std::string place;
   for (std::size_t axis = dims.size(); axis-- > 0;) {
     const Dimension* dimension = group.find_dimension(dims[axis]);
@@ -137,7 +137,8 @@ class TreeDiff {
     match(a.datasets, b.datasets, name_of, [&](const Dataset& in_a, const Dataset& in_b) {
       compare_texts(name_of(in_a), in_a, in_b);
       if (!have_same_shape(a, in_a, b, in_b)) return;
-      compare_values(name_of(in_a), in_a.values, in_b.values, [&](std::size_t i) { return place_of(a, in_a.dims, i); });
+      compare_values(name_of(in_a), in_a.values, in_b.values,
+                     [&](std::size_t i) { return coordinates_of(a, in_a.dims, i); });
     });
   }
 

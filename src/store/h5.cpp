@@ -29,7 +29,7 @@ std::string system_reason(const std::string& description) {
   return description.substr(begin + mark.size(), end - begin - mark.size());
 }
 
-void write_attribute(hid_t object, const char* name, hid_t type, hid_t memory_type, hid_t space, const void* data) {
+void write_raw_attribute(hid_t object, const char* name, hid_t type, hid_t memory_type, hid_t space, const void* data) {
   const Handle list = property_list(H5P_ATTRIBUTE_CREATE);
   SPECTRACE_H5(H5Pset_char_encoding, list.get(), H5T_CSET_UTF8);
   const Handle attribute(SPECTRACE_H5(H5Acreate2, object, name, type, space, list.get(), H5P_DEFAULT), H5Aclose);
@@ -45,8 +45,8 @@ std::vector<const char*> pointers_to(const std::vector<std::string>& values) {
   return pointers;
 }
 
-Handle write_dataset(hid_t group, const std::string& name, const std::vector<hsize_t>& shape, hid_t type,
-                     hid_t memory_type, const void* data, bool may_compress) {
+Handle write_raw_dataset(hid_t group, const std::string& name, const std::vector<hsize_t>& shape, hid_t type,
+                         hid_t memory_type, const void* data, bool may_compress) {
   const Handle list = property_list(H5P_DATASET_CREATE);
   SPECTRACE_H5(H5Pset_obj_track_times, list.get(), false);
   SPECTRACE_H5(H5Pset_attr_creation_order, list.get(), H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED);
@@ -148,26 +148,26 @@ Handle text_type() {
 void write_attribute(hid_t object, const char* name, const std::string& value) {
   const Handle type = text_type();
   const char* text = value.c_str();
-  write_attribute(object, name, type.get(), type.get(), scalar_space().get(), &text);
+  write_raw_attribute(object, name, type.get(), type.get(), scalar_space().get(), &text);
 }
 
 void write_attribute(hid_t object, const char* name, const std::vector<std::string>& values) {
   const Handle type = text_type();
   const hsize_t size = values.size();
   const Handle space(SPECTRACE_H5(H5Screate_simple, 1, &size, nullptr), H5Sclose);
-  write_attribute(object, name, type.get(), type.get(), space.get(), pointers_to(values).data());
+  write_raw_attribute(object, name, type.get(), type.get(), space.get(), pointers_to(values).data());
 }
 
 void write_attribute(hid_t object, const char* name, std::int64_t value) {
-  write_attribute(object, name, H5T_STD_I64LE, H5T_NATIVE_INT64, scalar_space().get(), &value);
+  write_raw_attribute(object, name, H5T_STD_I64LE, H5T_NATIVE_INT64, scalar_space().get(), &value);
 }
 
 void write_attribute(hid_t object, const char* name, double value) {
-  write_attribute(object, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, scalar_space().get(), &value);
+  write_raw_attribute(object, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, scalar_space().get(), &value);
 }
 
 Handle create_numbers(hid_t group, const std::string& name, const std::vector<hsize_t>& shape) {
-  return write_dataset(group, name, shape, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, nullptr, true);
+  return write_raw_dataset(group, name, shape, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, nullptr, true);
 }
 
 hsize_t rows_of_chunk(const std::vector<hsize_t>& shape) {
@@ -215,19 +215,19 @@ std::vector<double> read_rows(hid_t dataset, hsize_t first, hsize_t count) {
 
 Handle write_dataset(hid_t group, const std::string& name, const std::vector<hsize_t>& shape,
                      const std::vector<double>& values) {
-  return write_dataset(group, name, shape, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, values.data(), true);
+  return write_raw_dataset(group, name, shape, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, values.data(), true);
 }
 
 Handle write_dataset(hid_t group, const std::string& name, const std::vector<hsize_t>& shape,
                      const std::vector<std::int64_t>& values) {
-  return write_dataset(group, name, shape, H5T_STD_I64LE, H5T_NATIVE_INT64, values.data(), true);
+  return write_raw_dataset(group, name, shape, H5T_STD_I64LE, H5T_NATIVE_INT64, values.data(), true);
 }
 
 Handle write_dataset(hid_t group, const std::string& name, const std::vector<hsize_t>& shape,
                      const std::vector<std::string>& values) {
   // Filters see references to texts only, never the texts: nothing to gain.
   const Handle type = text_type();
-  return write_dataset(group, name, shape, type.get(), type.get(), pointers_to(values).data(), false);
+  return write_raw_dataset(group, name, shape, type.get(), type.get(), pointers_to(values).data(), false);
 }
 
 void set_reproducible(hid_t group_or_file_list) {

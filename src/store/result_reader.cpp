@@ -38,7 +38,7 @@ std::vector<std::pair<std::string, AttributeValue>> read_attributes(hid_t object
   return attributes;
 }
 
-DatasetValues read_values(hid_t dataset) {
+DatasetValues values_of(hid_t dataset) {
   const Handle type(SPECTRACE_H5(H5Dget_type, dataset), H5Tclose);
   switch (h5::kind_of(type.get())) {
     case h5::Kind::text: return h5::read_texts(dataset);
@@ -98,7 +98,7 @@ void read_dataset(hid_t object, const std::string& name, std::size_t most_values
                               std::vector<double>(), /*in_rows=*/true});
     return;
   }
-  DatasetValues values = read_values(object);
+  DatasetValues values = values_of(object);
   if (is_scale) {
     group.dimensions.push_back({name, to_coordinate(std::move(values)), std::move(units), std::move(long_name)});
     return;

@@ -166,9 +166,9 @@ namespace {
 
 std::string place_of(const Group& group, const std::string& dataset) { return group.path + "/" + dataset; }
 
-/// Passes on what HDF5 says, or the system where it was to blame, as an error of the file.
+/// Runs f; what HDF5 says, or the system where it was to blame, becomes an error of the file.
 template <typename F>
-void with_file_named(const std::filesystem::path& path, const h5::ImageFile* image, F&& f) {
+void while_writing(const std::filesystem::path& path, const h5::ImageFile* image, F&& f) {
   const h5::Session session;
   std::string reason;
   try {
@@ -241,7 +241,7 @@ void ResultFileWriter::State::write_chunks(std::vector<OpenRows>& group) {
 }
 
 ResultFileWriter::ResultFileWriter(const std::filesystem::path& path) {
-  with_file_named(path, nullptr, [&] { state_ = std::make_unique<State>(path); });
+  while_writing(path, nullptr, [&] { state_ = std::make_unique<State>(path); });
 }
 
 ResultFileWriter::~ResultFileWriter() {
@@ -254,7 +254,7 @@ ResultFileWriter::~ResultFileWriter() {
 
 void ResultFileWriter::add_group(const Group& group) {
   if (const std::string problem = find_inconsistency(group); !problem.empty()) throw std::logic_error(problem);
-  with_file_named(state_->path, state_->image.get(), [&] { state_->add_group(group); });
+  while_writing(state_->path, state_->image.get(), [&] { state_->add_group(group); });
 }
 
 void ResultFileWriter::write_rows(const std::string& group, const std::string& dataset,
@@ -267,12 +267,12 @@ void ResultFileWriter::write_rows(const std::string& group, const std::string& d
   if (open->row_size == 0) return;
   open->waiting.insert(open->waiting.end(), values.begin(), values.end());
   open->num_given += values.size() / open->row_size;
-  with_file_named(state_->path, state_->image.get(), [&] { state_->write_chunks(all); });
+  while_writing(state_->path, state_->image.get(), [&] { state_->write_chunks(all); });
 }
 
 void ResultFileWriter::commit(const std::vector<std::pair<std::string, AttributeValue>>& attributes) {
   State& state = *state_;
-  with_file_named(state.path, state.image.get(), [&] {
+  while_writing(state.path, state.image.get(), [&] {
     for (auto& [group, all] : state.rows)
       for (auto& open : all) {
         if (!open.is_finished() || !open.waiting.empty())

@@ -14,7 +14,7 @@
 namespace spectrace {
 namespace {
 
-constexpr std::size_t kMostTextBytes = 4096;  // of each part of an error
+constexpr std::size_t kMostErrorBytes = 4096;  // of each part of an error
 
 std::vector<std::string>& vetting_command() {
   static std::vector<std::string> command;
@@ -33,7 +33,7 @@ ProcessLimits limits_for(const FileReader& file) {
           .output_bytes = 64 << 10};
 }
 
-std::string cut(const std::string& text) { return text.substr(0, kMostTextBytes); }
+std::string cut(const std::string& text) { return text.substr(0, kMostErrorBytes); }
 
 }  // namespace
 

@@ -103,7 +103,7 @@ void log_ranks(Communicator& communicator, int threads, const Device& device) {
   }
 }
 
-std::string counted(std::size_t count, const char* noun) {
+std::string number_of(std::size_t count, const char* noun) {
   return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
 }
 
@@ -155,9 +155,9 @@ Start begin_run(const RunOptions& options, Communicator& communicator) {
 void log_start(const RunContext& context, const Reducer& reducer, Communicator& communicator) {
   const Job& job = context.job;
   if (communicator.is_root())
-    log_info("job '{}': {}, {}, {}, {:.1f} GiB for each, totals over {}", job.name, counted(job.models.size(), "model"),
-             counted(job.prompt_sets.size(), "prompt set"),
-             counted(static_cast<std::size_t>(communicator.size()), "rank"),
+    log_info("job '{}': {}, {}, {}, {:.1f} GiB for each, totals over {}", job.name,
+             number_of(job.models.size(), "model"), number_of(job.prompt_sets.size(), "prompt set"),
+             number_of(static_cast<std::size_t>(communicator.size()), "rank"),
              static_cast<double>(context.memory_bytes) / (1 << 30), reducer.backend());
   log_ranks(communicator, context.num_threads, context.device);
 }

@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,3 +44,31 @@ def run_job(folder, job, *options, ranks=None, expect=0, program=PROGRAM):
     done = spectrace("run", path, *options, ranks=ranks, program=program)
     assert done.returncode == expect, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return folder / job.get("output", job["name"])
+
+
+MARK = "SPECTRACE_TEST_RUN"  # its value says which run a process is of: mpirun puts ranks in sessions of their own
+
+
+def marked(mark):
+    """Pids of the processes that were started with that mark and have not ended."""
+    mine, pids = f"{MARK}={mark}".encode(), []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and mine in (entry / "environ").read_bytes().split(b"\0"):
+                pids.append(int(entry.name))
+        except OSError:
+            continue  # it has ended meanwhile
+    return pids
+
+
+def kill_marked(mark):
+    """kill -9 of all of a run, until none is left."""
+    end = time.monotonic() + 20
+    while pids := marked(mark):
+        assert time.monotonic() < end, pids
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        time.sleep(0.005)

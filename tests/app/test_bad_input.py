@@ -110,6 +110,47 @@ def test_nan_in_a_weight(tmp_path, ranks):
     assert (again / "bad.h5").read_bytes() == (results / "bad.h5").read_bytes()
 
 
+def set_entries(name, row, value):
+    def change(tensors):
+        tensors[name][row] = value
+
+    return change
+
+
+# Of finite entries: which unit has none, and what it says.
+BEYOND_THE_RANGE = {
+    "a row of the unembedding": (
+        set_entries("lm_head.weight", 17, 1e308),
+        "unembedding",
+        "row 17 of 'lm_head.weight' has a norm beyond the range of float64 (its largest entry is 1e+308)",
+    ),
+    "a matrix of a layer": (
+        set_entries("model.layers.1.self_attn.k_proj.weight", 3, 1e308),
+        "weights",
+        "layer 1: W_K: the spectral norm is beyond the range of float64",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BEYOND_THE_RANGE)
+@pytest.mark.parametrize("ranks", [None, 2])
+def test_a_norm_beyond_float64_is_its_units_error(tmp_path, case, ranks):
+    """The good model beside it has the bytes that it has alone, and a restart ends as the first run did."""
+    change, group, said = BEYOND_THE_RANGE[case]
+    good = {"name": "good", "path": str(make_llama(tmp_path / "good", seed=9))}
+    bad = {"name": "bad", "path": str(make_llama(tmp_path / "bad", dtype="<f8", config={"torch_dtype": "float64"}, change=change))}
+    job = {"name": "sweep", "models": [bad, good], "prompt_sets": [ids_set(count=3)]}
+    alone = (run_job(tmp_path / "alone", job | {"models": [good]}) / "good.h5").read_bytes()
+    for start in ("first", "again"):
+        results = run_job(tmp_path / "both", job, ranks=ranks, expect=1)
+        with h5py.File(results / "bad.h5") as file:
+            assert file.attrs["status"] == "partial", start
+            assert said in file.attrs["error"]
+            assert "unembedding" not in file if group == "unembedding" else np.isnan(file[group]["frobenius_norm"][1]).all()
+            assert np.isfinite(file["heads"]["spectral_norm"][0]).all()
+        assert (results / "good.h5").read_bytes() == alone, start
+
+
 @pytest.mark.parametrize("ranks, stages", [(None, 1), (2, 2)])
 def test_nan_in_a_row_of_the_embedding_fails_the_prompts_that_use_it(tmp_path, ranks, stages):
     def poison(tensors):

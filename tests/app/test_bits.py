@@ -5,13 +5,12 @@ import os
 import signal
 import subprocess
 import time
+import uuid
 from datetime import datetime
 
-import h5py
-import numpy as np
 import pytest
 from models import ids_set, make_llama
-from program import ENVIRONMENT, PROGRAM, run_job, spectrace, write_job
+from program import ENVIRONMENT, MARK, PROGRAM, kill_marked, run_job, spectrace, write_job
 
 
 def make_job(tmp_path, name="job", **changes):
@@ -38,11 +37,7 @@ def test_ranks_and_threads_same_bytes(tmp_path):
         assert bytes_of(run_job(tmp_path / f"mpi{ranks}", job, ranks=ranks)) == one, f"{ranks} ranks"
     for threads in (1, 3, 9, 16):  # from 8 on, spectra of several layers are taken side by side
         threaded = make_job(tmp_path, compute={"tokens_per_batch": 30, "threads": threads})
-        results = run_job(tmp_path / f"threads{threads}", threaded)
-        for name in ("m1.h5", "m2.h5"):
-            with h5py.File(results / name) as a, h5py.File(tmp_path / "ranks1" / "job" / name) as b:
-                assert a["prompts/a/log_partition"][:].tobytes() == b["prompts/a/log_partition"][:].tobytes()
-                assert a["weights/singular_values"][:].tobytes() == b["weights/singular_values"][:].tobytes()
+        assert bytes_of(run_job(tmp_path / f"threads{threads}", threaded)) == one, f"{threads} threads"
 
 
 def test_long_prompts_same_bytes(tmp_path):
@@ -110,11 +105,9 @@ def test_layers_in_flight_same_bytes(tmp_path, analyses):
 def test_memory_limit_same_bytes(tmp_path):
     """A limit that leaves room for one batch at a time: several passes over the layers, the same results."""
     job = make_job(tmp_path)
-    one = run_job(tmp_path / "free", job)
-    tight = run_job(tmp_path / "tight", make_job(tmp_path, compute={"tokens_per_batch": 30, "max_memory_gib": 0.01}))
-    for name in ("m1.h5", "m2.h5"):
-        with h5py.File(one / name) as a, h5py.File(tight / name) as b:
-            assert a["prompts/a/trace"][:].tobytes() == b["prompts/a/trace"][:].tobytes()
+    one = bytes_of(run_job(tmp_path / "free", job))
+    tight = make_job(tmp_path, compute={"tokens_per_batch": 30, "max_memory_gib": 0.01})
+    assert bytes_of(run_job(tmp_path / "tight", tight)) == one
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
@@ -127,9 +120,8 @@ def test_kill_and_run_again(tmp_path, ranks):
     for attempt in range(8):
         stages = [] if attempt % 2 else ["--stages", "2"]
         command = ["mpirun", "-n", str(1 + (ranks + attempt) % 3), str(PROGRAM), "run", str(path), *stages]
-        process = subprocess.Popen(
-            command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
+        mark = uuid.uuid4().hex
+        process = subprocess.Popen(command, env=ENVIRONMENT | {MARK: mark}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 60
         # Once more of the journal is there than before: a moment in the middle of the work.
         journal = tmp_path / "killed" / "job" / "journal"
@@ -143,8 +135,7 @@ def test_kill_and_run_again(tmp_path, ranks):
                 break
             time.sleep(0.002)
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            subprocess.run(["pkill", "-9", "-f", str(path)], check=False)  # ranks that mpirun put in sessions of their own
+            kill_marked(mark)
             interrupted += 1
         process.wait()
     assert interrupted > 0

@@ -1,15 +1,53 @@
 #include "spectrace/core/parallel.hpp"
 
+#include <dlfcn.h>
 #include <gtest/gtest.h>
+#include <pthread.h>
 
 #include <atomic>
+#include <cerrno>
 #include <functional>
 #include <stdexcept>
 #include <thread>
 #include <vector>
 
+#include "spectrace/core/error.hpp"
+
+namespace {
+
+std::atomic<int> threads_to_give = -1;  // negative: as many as are asked for
+
+}  // namespace
+
+/// In the place of the C library's, so that it fails as a limit of the system makes it fail.
+extern "C" int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*start)(void*),
+                              void* argument) {
+  using Create = int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
+  static const auto real = reinterpret_cast<Create>(::dlsym(RTLD_NEXT, "pthread_create"));
+  if (threads_to_give == 0) return EAGAIN;
+  if (threads_to_give > 0) --threads_to_give;
+  return real(thread, attributes, start, argument);
+}
+
 namespace spectrace {
 namespace {
+
+/// The system gives so many threads more while this is there.
+class ThreadsGiven {
+ public:
+  explicit ThreadsGiven(int count) { threads_to_give = count; }
+  ~ThreadsGiven() { threads_to_give = -1; }
+};
+
+void expect_all_threads_work(int num_threads) {
+  set_num_threads(num_threads);
+  std::atomic<int> num_inside = 0;
+  parallel_for(num_threads, [&](std::int64_t) {
+    ++num_inside;
+    while (num_inside < num_threads) std::this_thread::yield();
+  });
+  EXPECT_EQ(num_inside, num_threads);
+}
 
 TEST(ParallelFor, every_task_once_for_any_number_of_threads) {
   for (const int threads : {1, 2, 5}) {
@@ -79,6 +117,56 @@ TEST(ParallelFor, nested_loops_run_every_task) {
                [&](std::int64_t i) { parallel_for(5, [&](std::int64_t j) { sum += static_cast<int>(10 * i + j); }); });
   EXPECT_EQ(sum, 10 * (0 + 1 + 2 + 3) * 5 + (0 + 1 + 2 + 3 + 4) * 4);
   set_num_threads(1);
+}
+
+TEST(Threads, that_cannot_be_had_leave_the_calling_one_alone) {
+  for (const int given : {0, 1, 6}) {
+    set_num_threads(3);
+    {
+      const ThreadsGiven limit(given);
+      try {
+        set_num_threads(8);
+        FAIL() << "nothing was thrown";
+      } catch (const InputError& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::io);
+        EXPECT_EQ(error.problem(), "8 threads cannot be had");
+        EXPECT_NE(error.why().find("gave " + std::to_string(given)), std::string::npos) << error.why();
+      }
+    }
+    EXPECT_EQ(num_threads(), 1);
+    std::atomic<int> num_run = 0;
+    parallel_for(10, [&](std::int64_t) { ++num_run; });
+    EXPECT_EQ(num_run, 10);
+    expect_all_threads_work(8);
+  }
+  set_num_threads(1);
+}
+
+TEST(Threads, that_cannot_be_had_for_another_start_leave_the_calling_one_alone) {
+  set_num_threads(4);
+  {
+    const ThreadsGiven limit(2);
+    EXPECT_THROW(set_worker_start([] {}), InputError);
+  }
+  EXPECT_EQ(num_threads(), 1);
+  expect_all_threads_work(4);
+  set_worker_start({});
+  set_num_threads(1);
+}
+
+TEST(SideThread, that_cannot_be_had_has_nothing_under_way) {
+  SideThread side;
+  bool has_run = false;
+  {
+    const ThreadsGiven limit(0);
+    EXPECT_THROW(side.begin([&] { has_run = true; }), InputError);
+    side.settle();  // would wait for ever for work that no thread does
+    side.wait();
+  }
+  EXPECT_FALSE(has_run);
+  side.begin([&] { has_run = true; });
+  side.wait();
+  EXPECT_TRUE(has_run);
 }
 
 TEST(SideThread, shares_the_threads_with_the_loops_of_the_calling_one) {

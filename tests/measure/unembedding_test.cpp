@@ -6,6 +6,8 @@
 #include <cmath>
 #include <span>
 
+#include "spectrace/core/error.hpp"
+#include "spectrace/numerics/numerical_error.hpp"
 #include "spectrace/numerics/singular_values.hpp"
 #include "support/safetensors_writer.hpp"
 #include "support/temp_folder.hpp"
@@ -120,6 +122,53 @@ TEST(MeasureUnembedding, is_rounded_to_float16_where_the_slicing_asks_for_it) {
   EXPECT_EQ(values(Slicing::as_published_float16), rounded.finish().values);
   EXPECT_EQ(values(Slicing::as_published), values(Slicing::correct));
   EXPECT_NE(values(Slicing::as_published_float16), values(Slicing::correct));
+}
+
+TEST(MeasureUnembedding, a_row_whose_norm_no_number_is_names_itself_and_the_tensor) {
+  const at::Tensor given = at::full({40, 6}, 1e150, at::kDouble);
+  const TempFolder folder;
+  ModelDescription model;
+  model.embedding.unembedding.tensor = "lm_head.weight";
+  const auto measure = [&] {
+    write_safetensors(folder.path() / "model.safetensors", {{"lm_head.weight", given}});
+    return measure_unembedding(model, TensorStore::open(folder.path()), Slicing::correct, {0, 40});
+  };
+  // Squares are beyond the range, norms are not.
+  given[17] = 1e307;
+  const Record record = measure();
+  EXPECT_DOUBLE_EQ(record.arrays.at("frobenius_norm").values.front(), std::sqrt(6.0) * 1e307);
+  EXPECT_DOUBLE_EQ(record.arrays.at("row_norm").values[16], std::sqrt(6.0) * 1e150);
+  given[17] = 1e308;
+  try {
+    measure();
+    FAIL() << "nothing was thrown";
+  } catch (const InputError& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::model);
+    EXPECT_EQ(error.problem(), "row 17 of 'lm_head.weight' has a norm beyond the range of float64");
+    EXPECT_EQ(error.why(), "its largest entry is 1e+308");
+  }
+  // Each row has a norm, and so has every singular vector: all together have none.
+  given.zero_();
+  for (int i = 0; i < 5; ++i) given[i][i] = 0x1p1023;
+  try {
+    measure();
+    FAIL() << "nothing was thrown";
+  } catch (const NumericalError& error) {
+    EXPECT_STREQ(error.what(), "the Frobenius norm is beyond the range of float64, though every entry is in it");
+  }
+}
+
+TEST(MeasureUnembedding, a_part_of_an_earlier_version_with_a_norm_beyond_the_range_is_refused) {
+  const std::int64_t num_columns = 3;
+  const TempFolder folder;
+  write_safetensors(folder.path() / "model.safetensors",
+                    {{"lm_head.weight", at::sin(at::arange(40 * num_columns, at::kFloat)).reshape({40, num_columns})}});
+  ModelDescription model;
+  model.embedding.unembedding.tensor = "lm_head.weight";
+  Record part = measure_unembedding(model, TensorStore::open(folder.path()), Slicing::correct, {0, 20});
+  part.arrays.at("row_norm").values[7] = HUGE_VAL;
+  UnembeddingParts parts(num_columns);
+  EXPECT_THROW(parts.add(part), NumericalError);
 }
 
 }  // namespace

@@ -205,6 +205,28 @@ TEST(ExactSum, moments_of_more_numbers_than_32_bits_count) {
   EXPECT_DOUBLE_EQ(std::sqrt(static_cast<double>(count) / static_cast<double>(count - 1)), result.std);
 }
 
+TEST(ExactSum, norms_reach_as_far_as_doubles_do) {
+  EXPECT_EQ(0.0, norm(sum_of<2>({})));
+  EXPECT_EQ(5.0, norm(sum_of<2>({3.0, -4.0})));
+  // Squares beyond both ends of the range, and in what has lost digits there.
+  for (const int exponent : {-1070, -600, -538, -510, 510, 600, 1020}) {
+    const double scale = std::ldexp(1.0, exponent);
+    EXPECT_EQ(13.0 * scale, norm(sum_of<2>({3.0 * scale, 4.0 * scale, -12.0 * scale}))) << exponent;
+  }
+  EXPECT_EQ(HUGE_VAL, norm(sum_of<2>({0x1.8p1023, 0x1.8p1023})));
+}
+
+TEST(ExactSum, norms_have_the_bits_of_the_rounded_sums_root) {
+  for (std::uint32_t seed = 0; seed < 200; ++seed) {
+    std::mt19937 random(seed);
+    std::normal_distribution<double> normal(0.0, std::ldexp(1.0, static_cast<int>(seed) * 5 - 500));
+    std::vector<double> terms(1 + seed % 7);
+    for (double& term : terms) term = normal(random);
+    const auto squares = sum_of<2>(terms);
+    EXPECT_EQ(std::sqrt(squares.round()), norm(squares)) << seed;
+  }
+}
+
 TEST(ExactSum, moments_need_enough_numbers) {
   ExactSum<1> sum;
   ExactSum<2> squares;

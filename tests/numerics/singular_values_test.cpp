@@ -144,6 +144,18 @@ TEST(SingularValues, refuse_what_is_not_finite) {
   }
 }
 
+TEST(SingularValues, beyond_the_range_are_refused_and_at_its_end_not) {
+  // sigma_1 of n x n equal entries is n times one of them.
+  const Tensor ones = at::ones({4, 4}, at::kDouble);
+  EXPECT_DOUBLE_EQ(0x1p1023, singular_values(ones * 0x1p1021).values.front());
+  try {
+    singular_values(ones * 0x1.8p1022);
+    FAIL() << "nothing was thrown";
+  } catch (const NumericalError& error) {
+    EXPECT_STREQ(error.what(), "the spectral norm is beyond the range of float64, though every entry is in it");
+  }
+}
+
 TEST(SingularValues, same_bits_for_any_number_of_threads) {
   const Tensor a = gaussian(150, 150, 2), b = gaussian(3000, 40, 3);
   const auto all = [&] {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "numerics/golden.hpp"
+#include "spectrace/numerics/numerical_error.hpp"
 #include "spectrace/numerics/tensor.hpp"
 #include "support/unit_roundoff.hpp"
 
@@ -72,6 +73,24 @@ TEST(EntryMoments, of_numbers_at_the_ends_of_the_range) {
     EXPECT_DOUBLE_EQ(std::sqrt(50.0 / 3.0) * scale, moments.std);
     EXPECT_EQ((std::vector<double>{5.0 * scale, 13.0 * scale}), row_norms(a));
   }
+}
+
+TEST(EntryMoments, norms_beyond_the_range_are_refused) {
+  const Tensor a = at::full({2, 2}, 0x1p1022, at::kDouble);
+  EXPECT_EQ(0x1p1023, entry_moments(a).frobenius_norm);
+  try {
+    entry_moments(a * 2.0);
+    FAIL() << "nothing was thrown";
+  } catch (const NumericalError& error) {
+    EXPECT_STREQ(error.what(), "the Frobenius norm is beyond the range of float64, though every entry is in it");
+  }
+}
+
+TEST(RowNorms, have_each_row_in_a_scale_of_its_own) {
+  const Tensor a = at::tensor({3.0, 4.0, 5.0, 12.0, 0.0, 0.0, 8.0, -6.0, 1.5, 1.5}, at::kDouble).reshape({5, 2});
+  const double scales[] = {0x1p1020, 0x1p-1060, 0x1p1000, 1.0, 0x1p1023};
+  for (int row = 0; row < 5; ++row) a[row] *= scales[row];
+  EXPECT_EQ((std::vector<double>{5.0 * 0x1p1020, 13.0 * 0x1p-1060, 0.0, 10.0, HUGE_VAL}), row_norms(a));
 }
 
 TEST(EntryMoments, of_more_rows_than_a_block) {

@@ -112,11 +112,19 @@ TEST(Simulation, layers_that_stay_are_read_once) {
 }
 
 TEST(Simulation, ranks_beyond_the_work_are_not_advised) {
-  const int few = sensible_number_of_ranks({simple_load()}, simple_profile());
-  const int more = sensible_number_of_ranks(std::vector<ModelLoad>(20, simple_load()), simple_profile());
-  EXPECT_GE(few, 1);
-  EXPECT_LE(few, 8);
-  EXPECT_GT(more, few);
+  // Models of one batch: a rank has whole ones, so n of them keep r ranks busy for n of ceil(n / r) r turns. Asked for
+  // are 1, 2, 3, 4, 6, 8, ... ranks until they are too many.
+  ModelLoad load = simple_load();
+  load.units = {{UnitKind::prompts, "", -1, 0, {}, 100, 2e9}};
+  load.bytes_under_way = {10};
+  const auto advised = [&](std::size_t num_models, double efficiency) {
+    return sensible_number_of_ranks(std::vector<ModelLoad>(num_models, load), simple_profile(), efficiency);
+  };
+  EXPECT_EQ(advised(1, 0.9), 1);
+  EXPECT_EQ(advised(20, 0.9), 4);   // 20 of 21 turns of three, all of four, 20 of 24 of six
+  EXPECT_EQ(advised(20, 0.96), 2);  // three are too many already
+  EXPECT_EQ(advised(20, 0.8), 12);  // 20 of 24 turns of six, eight and twelve, of 32 of sixteen
+  EXPECT_EQ(advised(48, 0.9), 24);
 }
 
 }  // namespace

@@ -29,6 +29,7 @@ struct PickleValue {
   std::string text;
   std::vector<int> items;  ///< places in Pickle::values; a value may be in several, even in itself
 };
+using PickleKind = PickleValue::Kind;
 
 struct Pickle {
   std::vector<PickleValue> values;

@@ -9,11 +9,16 @@
 
 namespace spectrace {
 
+/// A thread that does the work. @throws InputError (io) if the system has none to give.
+std::thread start_thread(std::function<void()> work);
+
 /// Threads of this process that parallel_for uses, the calling one included. Default 1.
+/// @throws InputError (io) if they cannot be had; then the calling thread is the only one.
 void set_num_threads(int num_threads);
 int num_threads();
 
-/// Runs once at the start of every worker thread (numerics pins the BLAS of that thread to one thread).
+/// Runs once at the start of every worker thread (numerics pins the BLAS of that thread to one thread). Workers that
+/// are there already are made anew. @throws as set_num_threads does.
 void set_worker_start(std::function<void()> start);
 
 /// Calls task(i) for i in [0, num_tasks), on all threads, each i once, in no promised order. What a task computes must
@@ -34,7 +39,7 @@ class SideThread {
   SideThread(const SideThread&) = delete;
   SideThread& operator=(const SideThread&) = delete;
 
-  /// @pre nothing is under way.
+  /// @pre nothing is under way. @throws InputError (io) if its thread cannot be had: nothing is under way then.
   void begin(std::function<void()> work);
   /// Until the work is done; at once if there is none. @throws what it threw, once.
   void wait();

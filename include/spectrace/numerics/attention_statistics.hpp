@@ -17,8 +17,8 @@ struct AttentionStatistics {
 /// @pre a is [n, n], float32 or float64, contiguous rows. Sums in float64. Non-finite entries give NaN.
 AttentionStatistics attention_statistics(const Tensor& a);
 
-/// Mean over the heads of one prompt, which are added some at a time, in their order: the bits do not depend on how
-/// many come together, and are those of libtorch's mean over all of them in float64.
+/// Mean over the heads of one prompt in float64, which are added some at a time, in their order: the bits depend
+/// neither on how many come together nor on libtorch (order of summation: docs/numerics.md, "Attention").
 class MeanAttention {
  public:
   explicit MeanAttention(std::int64_t num_heads) : num_heads_(num_heads) {}
@@ -35,7 +35,7 @@ class MeanAttention {
   const std::int64_t num_heads_;
   std::int64_t num_added_ = 0;
   std::vector<Tensor> sums_;  // [n, n] float64 each, what was added last in the first one
-  Tensor last_entries_;       // [num_heads, at most 63], in the type of the heads
+  Tensor last_entries_;       // [num_heads, at most 15] float64: entries that are summed another way
 };
 /// Bytes that it holds of heads on the host.
 std::int64_t mean_attention_bytes(std::int64_t num_heads, std::int64_t num_tokens);

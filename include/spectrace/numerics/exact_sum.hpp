@@ -41,6 +41,10 @@ class ExactSum {
   int num_adds_ = 0;  // since the last normalize: a chunk has room for 2^30
 };
 
+/// The norm of numbers whose sum of squares is exact, within 1 ulp: finite wherever the norm is, though the sum may be
+/// beyond the range of doubles. inf only where the norm is beyond it too.
+double norm(const ExactSum<2>& sum_of_squares);
+
 /// Mean and standard deviation of numbers whose sums are exact. The mean is correctly rounded, the std within 1 ulp:
 /// the difference count * sum x^2 - (sum x)^2 is formed exactly, so nothing cancels and equal numbers have std 0.
 struct Moments {

@@ -20,7 +20,7 @@ struct SingularValues {
 
 /// Singular values in float64 of a matrix of any real type. The matrix may be any strided view (transposed too).
 /// Memory: singular_values_bytes.
-/// @throws NumericalError if an entry is not finite, or no route converges.
+/// @throws NumericalError if an entry is not finite, the largest value is no float64 number, or no route converges.
 /// @pre w is [m, n]. m or n may be 0: no values.
 SingularValues singular_values(const Tensor& w);
 
@@ -67,7 +67,7 @@ class TallSingularValues {
   /// @pre block is [any, num_columns]. How rows are cut into blocks has no effect on the bits of the result.
   /// @throws NumericalError if an entry is not finite.
   void add_rows(const Tensor& block);
-  /// Call once. @throws NumericalError if no route converges.
+  /// Call once. @throws NumericalError if no route converges, or the largest value is no float64 number.
   SingularValues finish();
 
   /// Instead of finish: what another one takes for these rows, by add_triangle. Call once.

@@ -24,7 +24,8 @@ struct EntryMoments {
   double std = 0;  ///< unbiased; NaN for fewer than two entries
 };
 
-/// Sums in float64, pairwise over rows. @pre w is [m, n] of any real type.
+/// Sums in float64, pairwise over rows. @pre w is [m, n] of any real type. Entries that are not finite give NaN.
+/// @throws NumericalError if the norm of finite entries is no float64 number.
 EntryMoments entry_moments(const Tensor& w);
 
 /// @pre singular_values descending. An all-zero matrix has effective and stable rank NaN, numerical rank 0
@@ -33,7 +34,9 @@ EntryMoments entry_moments(const Tensor& w);
 SpectralSummary summarize_spectrum(std::span<const double> singular_values, double frobenius_norm,
                                    std::int64_t num_rows, std::int64_t num_columns);
 
-/// Euclidean norm of every row, float64; summed where w lies. @pre w is [m, n].
+/// Euclidean norm of every row, float64; summed where w lies. inf where it is beyond the range, or an entry is
+/// infinite.
+/// @pre w is [m, n].
 std::vector<double> row_norms(const Tensor& w);
 
 }  // namespace spectrace

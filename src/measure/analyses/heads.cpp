@@ -132,9 +132,13 @@ Record Heads::measure(const LayerView& layer) const {
     const Tensor slice = head_slice(layer, role, head, rows_of_values);
     auto& slot = solved[static_cast<std::size_t>(task)];
     const auto& value = layer.values[static_cast<std::size_t>(head)];
-    const bool is_solved = role == MatrixRole::w_v;
-    slot.singular = is_solved ? value.singular_values : singular_values(slice).values;
-    const double frobenius = is_solved ? value.frobenius_norm : entry_moments(slice).frobenius_norm;
+    slot.singular = value.singular_values;
+    double frobenius = value.frobenius_norm;
+    if (role != MatrixRole::w_v)
+      of_matrix(spectrace::info(role).name + (" of head " + std::to_string(head)), [&] {
+        slot.singular = singular_values(slice).values;
+        frobenius = entry_moments(slice).frobenius_norm;
+      });
     slot.summary = summarize_spectrum(slot.singular, frobenius, slice.size(0), slice.size(1));
   });
   const auto first_of_keys = static_cast<std::int64_t>(MatrixRole::w_k) * heads;

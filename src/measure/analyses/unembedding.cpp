@@ -1,4 +1,6 @@
 // Spectrum and row norms of the unembedding W_U (docs/quantities.md, section 2).
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -7,6 +9,7 @@
 #include "spectrace/core/error.hpp"
 #include "spectrace/core/floats.hpp"
 #include "spectrace/numerics/exact_sum.hpp"
+#include "spectrace/numerics/numerical_error.hpp"
 #include "spectrace/numerics/singular_values.hpp"
 
 namespace spectrace {
@@ -99,16 +102,30 @@ std::int64_t rows_per_block(const TensorInfo& tensor) {
 
 Array scalar(double value) { return Array{{}, {value}}; }
 
+/// Norms of the rows from `first` on. @throws InputError if one of finite entries is no float64 number.
+std::vector<double> finite_row_norms(const TensorInfo& tensor, const Tensor& block, std::int64_t first) {
+  std::vector<double> norms = row_norms(block);
+  const auto bad = std::find_if_not(norms.begin(), norms.end(), [](double norm) { return std::isfinite(norm); });
+  if (bad == norms.end()) return norms;
+  const std::int64_t row = bad - norms.begin();
+  throw InputError(
+      ErrorKind::model,
+      "row " + std::to_string(first + row) + " of '" + tensor.name + "' has a norm beyond the range of float64",
+      fmt::format("its largest entry is {:.3g}", block[row].abs().max().item<double>()),
+      "No model has such weights: is the file damaged?");
+}
+
 /// What is stored of all rows.
 Record results(TallSingularValues& tall, std::vector<double> norms, std::int64_t num_columns) {
   const SingularValues singular = tall.finish();
   const auto num_rows = static_cast<std::int64_t>(norms.size());
   ExactSum<2> squares;
-  for (const double norm : norms) squares.add(norm);
-  const double frobenius = std::sqrt(squares.round());
+  for (const double of_row : norms) squares.add(of_row);
+  const double frobenius = norm(squares);
+  if (!std::isfinite(frobenius)) throw beyond_range("the Frobenius norm");
   const auto summary = summarize_spectrum(singular.values, frobenius, num_rows, num_columns);
   ExactSum<1> norm_sum;
-  for (const double norm : norms) norm_sum.add(norm);
+  for (const double of_row : norms) norm_sum.add(of_row);
   const Moments row_moments = moments(num_rows, norm_sum, squares);
 
   Record record;
@@ -157,7 +174,7 @@ std::vector<RowRange> parts_of(std::int64_t num_rows, std::int64_t num_columns) 
   return parts;
 }
 
-MatrixShape shape_of(const ModelDescription& model) {
+MatrixShape shape_of_unembedding(const ModelDescription& model) {
   const auto shape = model.embedding.unembedding.canonical_shape();
   return {shape[0], shape[1]};
 }
@@ -178,6 +195,9 @@ class Join final : public RowsJoin {
 
 void Join::add(const Record& part) {
   const auto& norms = part.arrays.at(kRowNorm).values;
+  // Those of a journal that an earlier version left: it did not ask.
+  if (!std::all_of(norms.begin(), norms.end(), [](double norm) { return std::isfinite(norm); }))
+    throw beyond_range("the norm of a row");
   const auto& facts = part.arrays.at(kTriangleFacts).values;
   tall_.add_triangle(part.arrays.at(kTriangle).values,
                      {static_cast<int>(facts[0]), facts[1], static_cast<std::int64_t>(norms.size()),
@@ -190,21 +210,21 @@ class Unembedding final : public RowsAnalysis {
   Unembedding() : RowsAnalysis(unembedding_info()) {}
 
   std::vector<DimensionValues> dimensions(const Circumstances& of) const override {
-    const MatrixShape shape = shape_of(of.model);
+    const MatrixShape shape = shape_of_unembedding(of.model);
     return {{{"index"}, counted(std::min(shape.rows, shape.columns))}, {{"token"}, counted(shape.rows)}};
   }
   const TensorSource& matrix(const ModelDescription& model) const override { return model.embedding.unembedding; }
   std::vector<RowRange> parts(const ModelDescription& model) const override {
-    return parts_of(shape_of(model).rows, shape_of(model).columns);
+    return parts_of(shape_of_unembedding(model).rows, shape_of_unembedding(model).columns);
   }
   double flops(const ModelDescription& model, const RowRange& rows) const override {
-    const MatrixShape shape = shape_of(model);
+    const MatrixShape shape = shape_of_unembedding(model);
     return is_whole(shape.rows, rows) ? singular_values_flops(shape.rows, shape.columns)
                                       : triangle_flops(rows.count, shape.columns);
   }
   double join_flops(const ModelDescription& model) const override {
     const auto num_parts = static_cast<std::int64_t>(parts(model).size());
-    return num_parts == 1 ? 0 : spectrace::join_flops(num_parts, shape_of(model).columns);
+    return num_parts == 1 ? 0 : spectrace::join_flops(num_parts, shape_of_unembedding(model).columns);
   }
   std::int64_t workspace_bytes(const ModelDescription& model) const override;
   std::int64_t join_bytes(const ModelDescription& model) const override;
@@ -212,7 +232,7 @@ class Unembedding final : public RowsAnalysis {
                  const std::function<void(double share)>& on_progress) const override;
   bool fits(const Record& part, const ModelDescription& model, const RowRange& rows) const override;
   std::unique_ptr<RowsJoin> join(const ModelDescription& model) const override {
-    return std::make_unique<Join>(shape_of(model).columns);
+    return std::make_unique<Join>(shape_of_unembedding(model).columns);
   }
 };
 
@@ -240,7 +260,8 @@ Record Unembedding::measure(const ModelDescription& model, const TensorStore& st
     const Tensor block = read.narrow(0, from - first, to - from);
     if (const Tensor kept = rounded(block, slicing); !kept.is_same(block)) block.copy_(kept);
     tall.add_rows(block);
-    for (const double norm : row_norms(block)) norms.push_back(norm);
+    const auto of_block = finite_row_norms(*info, block, from);
+    norms.insert(norms.end(), of_block.begin(), of_block.end());
     if (on_progress) on_progress(static_cast<double>(block.size(0)) / static_cast<double>(rows.count));
   }
   if (is_whole(num_rows, rows)) return results(tall, std::move(norms), num_columns);
@@ -248,7 +269,7 @@ Record Unembedding::measure(const ModelDescription& model, const TensorStore& st
 }
 
 bool Unembedding::fits(const Record& part, const ModelDescription& model, const RowRange& rows) const {
-  const std::int64_t num_columns = shape_of(model).columns;
+  const std::int64_t num_columns = shape_of_unembedding(model).columns;
   const auto has = [&](const char* name, std::int64_t size) {
     const auto found = part.arrays.find(name);
     return found != part.arrays.end() && found->second.shape == std::vector<std::int64_t>{size};
@@ -264,7 +285,7 @@ bool Unembedding::fits(const Record& part, const ModelDescription& model, const 
 }
 
 std::int64_t Unembedding::workspace_bytes(const ModelDescription& model) const {
-  const auto [num_rows, num_columns] = shape_of(model);
+  const auto [num_rows, num_columns] = shape_of_unembedding(model);
   const auto all_parts = parts(model);
   const std::int64_t height = all_parts.front().count;
   const std::int64_t block = std::min(height, wanted_rows(num_columns)) * num_columns * 4;  // float32 as a rule
@@ -274,7 +295,7 @@ std::int64_t Unembedding::workspace_bytes(const ModelDescription& model) const {
 }
 
 std::int64_t Unembedding::join_bytes(const ModelDescription& model) const {
-  const auto [num_rows, num_columns] = shape_of(model);
+  const auto [num_rows, num_columns] = shape_of_unembedding(model);
   if (parts(model).size() == 1) return 0;
   // A part's record as it lies in the journal, and taken apart.
   return spectrace::join_bytes(num_columns) + 2 * 4 * num_columns * (num_columns + 1) + num_rows * 24;

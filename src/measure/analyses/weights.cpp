@@ -56,11 +56,7 @@ class Weights final : public LayerAnalysis {
   std::int64_t workspace_bytes(const ModelDescription& model, std::int64_t num_layers) const override {
     return spectra_workspace_bytes(shapes_of(model, roles()), num_layers);
   }
-  Record measure(const LayerView& layer) const override {
-    std::vector<Tensor> matrices;
-    for (const MatrixRole role : roles()) matrices.push_back(layer.sliced.at(role));
-    return measure_matrices(matrices);
-  }
+  Record measure(const LayerView& layer) const override { return measure_matrices(layer.sliced, roles()); }
 };
 
 }  // namespace
