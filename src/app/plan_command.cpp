@@ -38,8 +38,8 @@ PlannedModel plan_one(const Job& job, const ModelEntry& entry, int ranks_on_host
   const ModelDescription& d = model.description;
   std::vector<PreparedSet> sets;
   if (job.analyses.any_of_prompts()) sets = prepare_prompts(model, job.sets_of(entry));
-  ModelPlan plan =
-      plan_model(d, job.analyses, spectrace::planned(std::move(sets), job.analyses), plan_options(job, model.config.json()));
+  ModelPlan plan = plan_model(d, job.analyses, spectrace::planned(std::move(sets), job.analyses),
+                              plan_options(job, model.config.json()));
   const std::int64_t limit = memory_limit_bytes(job, host_memory_bytes(), ranks_on_host);
   planned.need = memory_need(d, plan, job);
   if (const Device device = planned_device(job); !device.is_host())
@@ -127,78 +127,80 @@ void print_ranks(const SimulatedSweep& sweep) {
   print_row("most", *std::max_element(sweep.ranks.begin(), sweep.ranks.end(), by_time));
 }
 
-}  // namespace
-
-int command_plan(const CommandLine& line) {
-  const Job job = read_job(line.target, line.run.overrides);
-  const int per_node = line.ranks_per_node > 0 ? line.ranks_per_node : line.num_ranks;
-  const std::int64_t limit = memory_limit_bytes(job, host_memory_bytes(), per_node);
-  MachineProfile profile = read_machine_profile(default_profile_path());
-  const int threads = default_num_threads(job.compute.threads, per_node);
-  start_compute_threads(threads);                // memory and rounds depend on them
-  if (line.calibrate) profile.measured.clear();  // what was measured before may be of another time of day
-  bool all_measured = true;
+/// The models of a job, and the sweep over them, as planning sees it.
+struct PlannedJob {
   std::vector<PlannedModel> models;
-  std::vector<ModelLoad> loads;
-  double flops = 0;
-  std::int64_t least = 0;
-  bool any_failed = false;
+  std::vector<ModelLoad> loads;  // of those that can be planned
+  SimulatedSweep sweep;
+  int threads = 1, ranks_per_node = 1, sensible_ranks = 1;
+  bool all_measured = true, any_failed = false;
+  double flops = 0, expected_bytes = 0;
+  std::int64_t least_bytes = 0, limit_bytes = 0, device_bytes = 0;
+  std::string largest;  // model
+  bool fits() const { return least_bytes <= limit_bytes; }
+};
+
+void plan_models(const Job& job, const CommandLine& line, MachineProfile& profile, PlannedJob& planned) {
   for (const auto& entry : job.models) {
     try {
-      models.push_back(plan_one(job, entry, per_node, threads, line.calibrate, profile));
-      all_measured &= models.back().is_measured;
-      loads.push_back(models.back().load);
-      flops += models.back().flops;
-      least = std::max(least, models.back().need.least());
+      planned.models.push_back(plan_one(job, entry, planned.ranks_per_node, planned.threads, line.calibrate, profile));
+      const PlannedModel& model = planned.models.back();
+      planned.all_measured &= model.is_measured;
+      planned.loads.push_back(model.load);
+      planned.flops += model.flops;
+      planned.least_bytes = std::max(planned.least_bytes, model.need.least());
+      planned.device_bytes = std::max(planned.device_bytes, model.device_bytes);
     } catch (const InputError& error) {
-      any_failed = true;
-      models.emplace_back().name = entry.name;
-      models.back().error = error.what();
+      planned.any_failed = true;
+      planned.models.emplace_back().name = entry.name;
+      planned.models.back().error = error.what();
     }
   }
-  if (line.calibrate) write_machine_profile(default_profile_path(), profile);
-  for (std::size_t m = 0, place = 0; m < models.size(); ++m) {
-    if (!models[m].error.empty()) continue;
-    loads[place].stages = models[m].load.stages =
-        stages_of(job, models[m].load, job.models.size(), line.num_ranks, profile);
+}
+
+void plan_sweep(const Job& job, const CommandLine& line, const MachineProfile& profile, PlannedJob& planned) {
+  std::size_t place = 0;
+  for (PlannedModel& model : planned.models) {
+    if (!model.error.empty()) continue;
+    planned.loads[place].stages = model.load.stages =
+        stages_of(job, model.load, job.models.size(), line.num_ranks, profile);
     ++place;
   }
-  const SimulatedSweep sweep = simulate_sweep(loads, line.num_ranks, profile, /*with_details=*/true);
-  double expected = 0;
-  std::string largest;
-  for (std::size_t m = 0, place = 0; m < models.size(); ++m) {
-    if (!models[m].error.empty()) continue;
-    models[m].expected_bytes = expected_bytes(models[m], sweep.of_models[place++]);
-    if (models[m].expected_bytes > expected) {
-      expected = models[m].expected_bytes;
-      largest = models[m].name;
-    }
+  planned.sweep = simulate_sweep(planned.loads, line.num_ranks, profile, /*with_details=*/true);
+  place = 0;
+  for (PlannedModel& model : planned.models) {
+    if (!model.error.empty()) continue;
+    model.expected_bytes = expected_bytes(model, planned.sweep.of_models[place++]);
+    if (model.expected_bytes <= planned.expected_bytes) continue;
+    planned.expected_bytes = model.expected_bytes;
+    planned.largest = model.name;
   }
-  const int sensible = sensible_number_of_ranks(loads, profile);
-  const bool fits = least <= limit;
-  const int exit_code = any_failed ? kSomeFailed : kAllDone;
-  if (line.as_json) {
-    Json all = {{"job", job.name},
-                {"ranks", line.num_ranks},
-                {"ranks_per_node", per_node},
-                {"threads", threads},
-                {"calibrated", all_measured},
-                {"makespan_s", sweep.makespan_s},
-                {"efficiency", sweep.efficiency},
-                {"sensible_ranks", sensible},
-                {"flops", flops},
-                {"least_memory_bytes", least},
-                {"memory_bytes", expected},
-                {"memory_limit_bytes", limit},
-                {"fits", fits},
-                {"rank_totals", Json::array()},
-                {"models", models_to_json(models, sweep, line)}};
-    for (const auto& rank : sweep.ranks) all["rank_totals"].push_back(to_json(rank));
-    fmt::print("{}\n", all.dump(2, ' ', false, Json::error_handler_t::replace));
-    return exit_code;
-  }
+  planned.sensible_ranks = sensible_number_of_ranks(planned.loads, profile);
+}
+
+void print_as_json(const Job& job, const CommandLine& line, const PlannedJob& planned) {
+  Json all = {{"job", job.name},
+              {"ranks", line.num_ranks},
+              {"ranks_per_node", planned.ranks_per_node},
+              {"threads", planned.threads},
+              {"calibrated", planned.all_measured},
+              {"makespan_s", planned.sweep.makespan_s},
+              {"efficiency", planned.sweep.efficiency},
+              {"sensible_ranks", planned.sensible_ranks},
+              {"flops", planned.flops},
+              {"least_memory_bytes", planned.least_bytes},
+              {"memory_bytes", planned.expected_bytes},
+              {"memory_limit_bytes", planned.limit_bytes},
+              {"fits", planned.fits()},
+              {"rank_totals", Json::array()},
+              {"models", models_to_json(planned.models, planned.sweep, line)}};
+  for (const auto& rank : planned.sweep.ranks) all["rank_totals"].push_back(to_json(rank));
+  fmt::print("{}\n", all.dump(2, ' ', false, Json::error_handler_t::replace));
+}
+
+void print_for_people(const CommandLine& line, const PlannedJob& planned) {
   fmt::print("{:<40} {:>7} {:>10} {:>14} {:>7}\n", "model", "units", "flops", "memory MiB", "stages");
-  for (const auto& model : models) {
+  for (const auto& model : planned.models) {
     if (model.error.empty())
       fmt::print("{:<40} {:>7} {:>10.3g} {:>14.0f} {:>7}\n", model.name, model.keys.size(), model.flops,
                  mib(model.expected_bytes), model.load.stages);
@@ -206,25 +208,47 @@ int command_plan(const CommandLine& line) {
       fmt::print("{}: {}\n", model.name, model.error);
   }
   fmt::print("\n");
-  print_ranks(sweep);
+  print_ranks(planned.sweep);
   fmt::print("\n{} ranks: about {}, {:.0f} % of the ranks' time at work. Up to {} ranks stay above 90 %.\n",
-             line.num_ranks, duration(sweep.makespan_s), 100 * sweep.efficiency, sensible);
-  fmt::print("memory of a rank: about {:.0f} MiB (for {}), {:.0f} MiB at least, {:.0f} MiB allowed{}\n", mib(expected),
-             largest, mib(least), mib(limit),
-             fits ? "" : ": too little. Give fewer ranks a node, a larger --max-memory, or smaller tokens_per_batch");
-  fmt::print("times are of ranks of {} thread{}, {}\n", threads, threads == 1 ? "" : "s",
-             all_measured ? "as measured on this machine"
-                          : "on typical cores: --calibrate measures this machine (within a job: a compute node)");
-  std::int64_t of_device = 0;
-  for (const auto& model : models) of_device = std::max(of_device, model.device_bytes);
-  if (of_device > 0)
+             line.num_ranks, duration(planned.sweep.makespan_s), 100 * planned.sweep.efficiency,
+             planned.sensible_ranks);
+  fmt::print("memory of a rank: about {:.0f} MiB (for {}), {:.0f} MiB at least, {:.0f} MiB allowed{}\n",
+             mib(planned.expected_bytes), planned.largest, mib(planned.least_bytes), mib(planned.limit_bytes),
+             planned.fits()
+                 ? ""
+                 : ": too little. Give fewer ranks a node, a larger --max-memory, or smaller tokens_per_batch");
+  fmt::print("times are of ranks of {} thread{}, {}\n", planned.threads, planned.threads == 1 ? "" : "s",
+             planned.all_measured
+                 ? "as measured on this machine"
+                 : "on typical cores: --calibrate measures this machine (within a job: a compute node)");
+  if (planned.device_bytes > 0)
     fmt::print(
         "memory of a rank's GPU: {} MiB at least; spectra and Laplacians take the host's cores, times are of hosts "
         "without GPUs\n",
-        of_device >> 20);
+        planned.device_bytes >> 20);
   else if (line.gpus_per_node > 0)
     fmt::print("GPUs are not used: --device cuda asks for them\n");
-  return exit_code;
+}
+
+}  // namespace
+
+int command_plan(const CommandLine& line) {
+  const Job job = read_job(line.target, line.run.overrides);
+  PlannedJob planned;
+  planned.ranks_per_node = line.ranks_per_node > 0 ? line.ranks_per_node : line.num_ranks;
+  planned.limit_bytes = memory_limit_bytes(job, host_memory_bytes(), planned.ranks_per_node);
+  MachineProfile profile = read_machine_profile(default_profile_path());
+  planned.threads = default_num_threads(job.compute.threads, planned.ranks_per_node);
+  start_compute_threads(planned.threads);        // memory and rounds depend on them
+  if (line.calibrate) profile.measured.clear();  // what was measured before may be of another time of day
+  plan_models(job, line, profile, planned);
+  if (line.calibrate) write_machine_profile(default_profile_path(), profile);
+  plan_sweep(job, line, profile, planned);
+  if (line.as_json)
+    print_as_json(job, line, planned);
+  else
+    print_for_people(line, planned);
+  return planned.any_failed ? kSomeFailed : kAllDone;
 }
 
 }  // namespace spectrace

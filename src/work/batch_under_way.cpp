@@ -2,12 +2,57 @@
 
 #include <ATen/ATen.h>
 
+#include "spectrace/core/stage_times.hpp"
+
 namespace spectrace {
 
 BatchUnderWay::BatchUnderWay(const OpenModel& model, const ModelPlan& plan, std::size_t unit_index)
     : unit(unit_index),
       tokens(batch_of(plan, *plan.units[unit_index].of_batch())),
       measurement(model.description, tokens, plan.sets[plan.units[unit_index].of_batch()->set].analyses) {}
+
+void BatchUnderWay::embed(const OpenModel& model, ComputeType type, const Device& device) {
+  Embedded embedded = spectrace::embed(model.description, model.store, tokens, type, device);
+  hidden = std::move(embedded.hidden);
+  for (std::size_t prompt = 0; prompt < embedded.prompt_errors.size(); ++prompt)
+    measurement.fail(static_cast<std::int64_t>(prompt), embedded.prompt_errors[prompt]);
+  measurement.see_boundary(0, hidden);
+}
+
+Record BatchUnderWay::finish(const OpenModel& model) {
+  measurement.see_final_norm(apply_final_norm(model.description, model.store, hidden));
+  Record record = measurement.finish();
+  record.texts.merge(texts);
+  return record;
+}
+
+BlockBatch BatchUnderWay::in_block(std::int64_t layer, const std::vector<ValueSpectrum>& values) {
+  BlockBatch batch{.tokens = &tokens, .hidden = hidden};
+  if (measurement.wants().attention)
+    batch.observe = [this, &values, layer](std::int64_t prompt, std::int64_t first_head, const Tensor& a) {
+      const TaskStageTimer timer(Stage::forward, Stage::statistics);
+      measurement.see_attention(layer, prompt, first_head, a, values);
+    };
+  if (measurement.wants().scores)
+    batch.observe_scores = [this](std::int64_t prompt, std::int64_t, const Tensor& row_max, const Tensor& log_sum_exp) {
+      measurement.see_scores(prompt, row_max, log_sum_exp);
+    };
+  return batch;
+}
+
+void BatchUnderWay::see_block(std::int64_t layer) {
+  measurement.see_boundary(layer + 1, hidden);
+  next_layer = layer + 1;
+}
+
+double BatchUnderWay::flops_of_statistics(const ModelDescription& model, const ModelPlan& plan) const {
+  const BatchWork& work = *plan.units[unit].of_batch();
+  const PlannedSet& set = plan.sets[work.set];
+  double flops = 0;
+  for (const std::size_t prompt : work.prompts)
+    flops += measurement_flops(model, set.analyses, set.prompts[prompt].num_tokens());
+  return flops;
+}
 
 BatchState BatchUnderWay::state() const {
   BatchState state{next_layer, measurement.so_far()};

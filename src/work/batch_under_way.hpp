@@ -28,6 +28,16 @@ struct BatchUnderWay {
   std::optional<std::string> error;
 
   bool runs_in(std::int64_t layer) const { return !error && next_layer == layer; }
+  /// What enters block 0.
+  void embed(const OpenModel& model, ComputeType type, const Device& device);
+  /// After the last block: what was measured.
+  Record finish(const OpenModel& model);
+  /// As a block takes it, with what its analyses want to see. @pre values outlive it.
+  BlockBatch in_block(std::int64_t layer, const std::vector<ValueSpectrum>& values);
+  /// When the block is done with it.
+  void see_block(std::int64_t layer);
+  /// Of what is measured in a layer.
+  double flops_of_statistics(const ModelDescription& model, const ModelPlan& plan) const;
   /// For the journal, or the next stage.
   BatchState state() const;
   void go_on_from(const BatchState& state, ComputeType type, const Device& device);

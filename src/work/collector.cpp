@@ -32,9 +32,10 @@ class Collector {
   Collector(const RunContext& context, const ModelEntry& entry)
       : context_(context),
         entry_(entry),
-        preparation_(Preparation::read(context, entry)),
-        model_(with_kind(ErrorKind::model, [&] { return open_model_folder(preparation_.folder, context.io); })),
-        plan_(plan_of(context.job, model_, std::move(preparation_.lack))),
+        opened_(context, entry),
+        preparation_(opened_.preparation),
+        model_(opened_.model),
+        plan_(opened_.plan),
         assembly_(model_.description, plan_, context.job.slicing, context.job.keep) {
     // The assembly has them now.
     for (auto& set : plan_.sets)
@@ -282,9 +283,10 @@ class Collector {
 
   const RunContext& context_;
   const ModelEntry& entry_;
-  Preparation preparation_;
-  OpenModel model_;
-  ModelPlan plan_;
+  OpenedModel opened_;
+  const Preparation& preparation_;
+  const OpenModel& model_;
+  ModelPlan& plan_;
   Assembly assembly_;
   JournalReader journal_;
   std::vector<std::vector<QuantitySums>> sums_;  // by set

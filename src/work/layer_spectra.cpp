@@ -15,6 +15,35 @@ Record failed_record(std::string error) {
 
 Stage stage_of(const Analysis& analysis) { return stage_named(analysis.name()); }
 
+namespace {
+
+/// Leaves a unit in the middle because of a stop. No std::exception: nobody takes it for the unit's failure.
+struct LeaveUnit {};
+
+}  // namespace
+
+std::optional<Record> measure_rows_unit(const OpenModel& model, const Unit& unit, Slicing slicing,
+                                        const std::function<bool(double flops)>& go_on) {
+  const RowsWork& work = *unit.of_rows();
+  const Stage stage = stage_of(*work.analysis);
+  const StageTimer timer(stage);
+  Record record;
+  try {
+    const auto error = error_of("the " + work.analysis->name(), [&] {
+      record = work.analysis->measure(model.description, model.store, slicing, work.rows, [&](double share) {
+        if (!go_on(share * unit.flops)) throw LeaveUnit{};
+      });
+      const TensorInfo& tensor = *model.store.find(work.analysis->matrix(model.description).tensor);
+      count_bytes(stage, tensor.size_bytes / static_cast<std::uint64_t>(tensor.shape[0]) *
+                             static_cast<std::uint64_t>(work.rows.count));
+      count_flops(stage, unit.flops);
+    });
+    return error ? failed_record(*error) : std::move(record);
+  } catch (const LeaveUnit&) {
+    return std::nullopt;
+  }
+}
+
 LayerSpectra::LayerSpectra(const ModelDescription& model, const ModelPlan& plan, Slicing slicing,
                            std::vector<Task> tasks, Report report)
     : model_(model),

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "spectrace/core/stage_times.hpp"
@@ -16,6 +17,11 @@ Record failed_record(std::string error);
 
 /// The time that a weight analysis takes is its own.
 Stage stage_of(const Analysis& analysis);
+
+/// Does a unit of rows; its record, or its error. `go_on` is told of flops that were done since the last call, and says
+/// whether to go on: nothing if not. Rows need no layer.
+std::optional<Record> measure_rows_unit(const OpenModel& model, const Unit& unit, Slicing slicing,
+                                        const std::function<bool(double flops)>& go_on);
 
 /// Layer units whose layers are loaded, on their way to being measured and reported. They are measured one after the
 /// other by whichever thread, or all at once; reported by the computing thread alone, in their order.

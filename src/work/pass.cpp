@@ -11,6 +11,7 @@
 
 #include "batch_under_way.hpp"
 #include "layer_spectra.hpp"
+#include "rounds.hpp"
 #include "spectrace/core/host_memory.hpp"
 #include "spectrace/core/log.hpp"
 #include "spectrace/core/parallel.hpp"
@@ -26,9 +27,6 @@ namespace {
 
 constexpr double kStatePeriod_s = 60;
 
-/// Leaves a unit in the middle because of a stop. No std::exception: nobody takes it for the unit's failure.
-struct LeaveUnit {};
-
 class Pass {
  public:
   Pass(LayerStream& stream, const ModelPlan& plan, const PassOptions& options, const PassEvents& events)
@@ -43,9 +41,10 @@ class Pass {
 
   bool run(const std::vector<std::size_t>& units) {
     int num_parts = 0;
+    std::vector<std::size_t> batches;
     for (const std::size_t unit : units) {
       if (plan_.units[unit].of_batch() != nullptr) {
-        waiting_.push_back(unit);
+        batches.push_back(unit);
       } else if (const LayerWork* work = plan_.units[unit].of_layer()) {
         if (work->layer >= options_.layers.first && work->layer < options_.layers.last) layer_units_.push_back(unit);
       } else if (num_parts++ % options_.num_stages == options_.stage) {
@@ -53,18 +52,15 @@ class Pass {
         rows_units_.push_back(unit);
       }
     }
-    has_batches_ = !waiting_.empty();
-    batches_a_round_ =
-        is_alone() ? static_cast<std::int64_t>(waiting_.size())
-                   : batches_a_round(batch_totals(plan_.units, waiting_), options_.num_stages, options_.layers_stay);
+    has_batches_ = !batches.empty();
+    rounds_.emplace(stream_, plan_, options_, events_, std::move(batches));
     if (go()) return true;
-    keep_waiting();
+    rounds_->keep_waiting();
     return false;
   }
 
  private:
   bool is_alone() const { return options_.num_stages == 1; }
-  bool is_first() const { return options_.stage == 0; }
   bool is_last() const { return options_.stage + 1 == options_.num_stages; }
 
   bool go() {
@@ -72,6 +68,7 @@ class Pass {
     // Where the unembedding is the embedding, rows for the batches come from its reading.
     const bool is_tied = description_.embedding.unembedding.tensor == description_.embedding.token.tensor;
     if (is_alone() && is_tied && !do_rows()) return false;
+    const auto next_round = [&] { return rounds_->next([this](std::size_t unit) { return start(unit); }); };
     Round round;
     if (is_alone()) round = next_round();
     if (!pass_layers(round) || !leave(round)) return false;
@@ -90,36 +87,6 @@ class Pass {
     }
     rows_units_.clear();
     return !events_.stop_requested();
-  }
-
-  /// Batches that go through the rank's layers together: none when there are no more, or at a stop.
-  Round next_round() {
-    Round round;
-    std::int64_t bytes = 0;
-    const auto is_full = [&](std::size_t unit) {
-      const std::int64_t more = bytes_under_way(description_, plan_, *plan_.units[unit].of_batch(), stream_.type());
-      const bool full = !round.empty() && options_.hidden_bytes_limit > 0 && bytes + more > options_.hidden_bytes_limit;
-      if (!full) bytes += more;
-      return full;
-    };
-    if (is_first()) {
-      while (num_begun_ < waiting_.size() && std::cmp_less(round.size(), batches_a_round_) &&
-             !is_full(waiting_[num_begun_]))
-        round.push_back(start(waiting_[num_begun_++]));
-      return round;
-    }
-    while (std::cmp_less(round.size(), batches_a_round_)) {
-      if (!arrival_) {
-        const StageTimer timer(Stage::exchange);
-        arrival_ = events_.receive(/*wait=*/round.empty() || !options_.layers_stay);
-      }
-      if (!arrival_ || is_full(arrival_->unit)) break;
-      round.push_back(std::make_unique<BatchUnderWay>(model_, plan_, arrival_->unit));
-      round.back()->go_on_from(arrival_->state, stream_.type(), stream_.device());
-      arrival_.reset();
-      ++num_begun_;
-    }
-    return round;
   }
 
   /// All batches of the round through the rank's layers, and the spectra that are still to be done.
@@ -182,41 +149,17 @@ class Pass {
     return events_.send(batch.unit, batch.state());
   }
 
-  /// At a stop: what the stage before has sent and nobody has begun.
-  void keep_waiting() {
-    if (is_first()) return;
-    for (auto arrival = arrival_ ? std::move(arrival_) : events_.receive(false); arrival;
-         arrival = events_.receive(false))
-      events_.on_state(arrival->unit, std::move(arrival->state));
-  }
-
   void do_rows_of(std::size_t unit) {
     if (auto record = measure_rows(unit, /*tells_progress=*/true)) report(unit, std::move(*record), 0);
     leave_no_gaps(plan_.units[unit].flops);
   }
 
-  /// Of a unit of rows, as a record or its error; nothing if a stop came between. The thread beside tells no progress.
-  std::optional<Record> measure_rows(std::size_t index, bool tells_progress) const {
-    const Unit& unit = plan_.units[index];
-    const RowsWork& work = *unit.of_rows();
-    const Stage stage = stage_of(*work.analysis);
-    const StageTimer timer(stage);
-    Record record;
-    try {
-      const auto error = error_of("the " + work.analysis->name(), [&] {
-        record = work.analysis->measure(description_, model_.store, options_.slicing, work.rows, [&](double share) {
-          if (tells_progress) progress(share * unit.flops);
-          if (events_.stop_requested()) throw LeaveUnit{};
-        });
-        const TensorInfo& tensor = *model_.store.find(work.analysis->matrix(description_).tensor);
-        count_bytes(stage, tensor.size_bytes / static_cast<std::uint64_t>(tensor.shape[0]) *
-                               static_cast<std::uint64_t>(work.rows.count));
-        count_flops(stage, unit.flops);
-      });
-      return error ? failed_record(*error) : std::move(record);
-    } catch (const LeaveUnit&) {
-      return std::nullopt;
-    }
+  /// Nothing if a stop came between. The thread beside tells no progress.
+  std::optional<Record> measure_rows(std::size_t unit, bool tells_progress) const {
+    return measure_rows_unit(model_, plan_.units[unit], options_.slicing, [&](double flops) {
+      if (tells_progress) progress(flops);
+      return !events_.stop_requested();
+    });
   }
 
   std::unique_ptr<BatchUnderWay> start(std::size_t unit) {
@@ -224,17 +167,10 @@ class Pass {
     auto batch = std::make_unique<BatchUnderWay>(model_, plan_, unit);
     batch->error = too_large(unit);
     if (batch->error) return batch;
-    if (const auto state = events_.find_state(unit)) {
+    if (const auto state = events_.find_state(unit))
       batch->go_on_from(*state, stream_.type(), stream_.device());
-      return batch;
-    }
-    batch->error = error_of("the embedding", [&] {
-      Embedded embedded = embed(description_, model_.store, batch->tokens, stream_.type(), stream_.device());
-      batch->hidden = std::move(embedded.hidden);
-      for (std::size_t prompt = 0; prompt < embedded.prompt_errors.size(); ++prompt)
-        batch->measurement.fail(static_cast<std::int64_t>(prompt), embedded.prompt_errors[prompt]);
-      batch->measurement.see_boundary(0, batch->hidden);
-    });
+    else
+      batch->error = error_of("the embedding", [&] { batch->embed(model_, stream_.type(), stream_.device()); });
     return batch;
   }
 
@@ -353,7 +289,7 @@ class Pass {
   void read_ahead(std::int64_t layer) {
     std::int64_t next = layer + 1;
     if (next == options_.layers.last) {
-      if (num_begun_ == waiting_.size()) return;
+      if (!rounds_->any_left()) return;
       next = options_.layers.first;
     }
     std::vector<std::size_t> there;
@@ -374,7 +310,7 @@ class Pass {
         if (!together.empty() && num_tokens + batch.tokens.num_tokens() > tokens_together(stream_.device())) break;
         num_tokens += batch.tokens.num_tokens();
         together.push_back(&batch);
-        in_block.push_back(observed(layer, loaded.values, batch));
+        in_block.push_back(batch.in_block(layer, loaded.values));
       } else if (batch.error) {
         progress(layer_flops(batch));
       }
@@ -394,13 +330,8 @@ class Pass {
   /// What the block left of a batch.
   void see_block(std::int64_t layer, const BlockBatch& in_block, BatchUnderWay& batch) const {
     if (in_block.error) std::rethrow_exception(in_block.error);
-    batch.measurement.see_boundary(layer + 1, batch.hidden);
-    batch.next_layer = layer + 1;
-    const BatchWork& work = *plan_.units[batch.unit].of_batch();
-    double in_statistics = 0;
-    for (const std::size_t prompt : work.prompts)
-      in_statistics += measurement_flops(description_, plan_.sets[work.set].analyses,
-                                         plan_.sets[work.set].prompts[prompt].num_tokens());
+    batch.see_block(layer);
+    const double in_statistics = batch.flops_of_statistics(description_, plan_);
     count_flops(Stage::forward, layer_flops(batch) - in_statistics);
     count_flops(Stage::statistics, in_statistics);
   }
@@ -409,31 +340,10 @@ class Pass {
     return plan_.units[batch.unit].flops / static_cast<double>(description_.num_layers);
   }
 
-  /// The batch as the block takes it, with what its analyses want to see.
-  static BlockBatch observed(std::int64_t layer, const std::vector<ValueSpectrum>& values, BatchUnderWay& batch) {
-    BlockBatch in_block{.tokens = &batch.tokens, .hidden = batch.hidden};
-    if (batch.measurement.wants().attention)
-      in_block.observe = [&batch, &values, layer](std::int64_t prompt, std::int64_t first_head, const Tensor& a) {
-        const TaskStageTimer timer(Stage::forward, Stage::statistics);
-        batch.measurement.see_attention(layer, prompt, first_head, a, values);
-      };
-    if (batch.measurement.wants().scores)
-      in_block.observe_scores = [&batch](std::int64_t prompt, std::int64_t, const Tensor& row_max,
-                                         const Tensor& log_sum_exp) {
-        batch.measurement.see_scores(prompt, row_max, log_sum_exp);
-      };
-    return in_block;
-  }
-
   void finish(BatchUnderWay& batch) {
     const StageTimer timer(Stage::embedding);
     Record record;
-    if (!batch.error)
-      batch.error = error_of("the final norm", [&] {
-        batch.measurement.see_final_norm(apply_final_norm(description_, model_.store, batch.hidden));
-        record = batch.measurement.finish();
-        record.texts.merge(batch.texts);
-      });
+    if (!batch.error) batch.error = error_of("the final norm", [&] { record = batch.finish(model_); });
     batch.hidden = Tensor();
     report(batch.unit, batch.error ? failed_record(*batch.error) : std::move(record), 0);
   }
@@ -457,12 +367,9 @@ class Pass {
   const PassEvents& events_;
   CertainNeed need_;
   std::vector<std::size_t> layer_units_, rows_units_;
-  std::vector<std::size_t> waiting_;            // all batches, in the order in which the first stage begins them
-  std::size_t num_begun_ = 0;                   // of these, by this stage
-  std::optional<PassEvents::Arrival> arrival_;  // did not fit into the round before
   bool has_batches_ = false;
   const bool wants_values_;
-  std::int64_t batches_a_round_ = 1;
+  std::optional<Rounds> rounds_;
   Stopwatch since_state_;
   SideThread beside_;  // takes spectra while a device runs the forward pass
 };

@@ -7,6 +7,7 @@
 #include <set>
 #include <span>
 
+#include "layer_spectra.hpp"
 #include "spectrace/core/host_memory.hpp"
 #include "spectrace/core/log.hpp"
 #include "spectrace/core/stage_times.hpp"
@@ -16,6 +17,7 @@
 #include "spectrace/store/journal.hpp"
 #include "spectrace/work/collector.hpp"
 #include "spectrace/work/error_of.hpp"
+#include "spectrace/work/opening.hpp"
 #include "spectrace/work/part_signature.hpp"
 #include "spectrace/work/pass.hpp"
 #include "spectrace/work/preparation.hpp"
@@ -24,12 +26,10 @@
 namespace spectrace {
 
 /// A model that this rank works on.
-struct Worker::Opened {
+struct Worker::Opened : OpenedModel {
   Opened(const RunContext& context, std::size_t index)
-      : number(index),
-        preparation(Preparation::read(context, context.job.models[index])),
-        model(with_kind(ErrorKind::model, [&] { return open_model_folder(preparation.folder, context.io); })),
-        plan(plan_of(context.job, model, std::move(preparation.lack))),
+      : OpenedModel(context, context.job.models[index]),
+        number(index),
         journal(journal_folder(context.job, context.job.models[index]), context.rank),
         stream(model, context.job.compute.dtype, context.job.slicing, context.device),
         on_device(device_memory_need(model.description, plan, context.job.compute.dtype, context.device)) {}
@@ -52,6 +52,10 @@ struct Worker::Opened {
     record.texts["fingerprint"] = {model.store.fingerprint()};
   }
 
+  Record finished(const Unit& unit, Record record);
+  /// Where an earlier start left a batch.
+  std::optional<BatchState> find_state(const Unit& unit) const;
+
   const std::vector<std::string>& tensors(const Unit& unit) {
     const bool is_prompts = unit.of_batch() != nullptr;
     if (!is_prompts) return scratch = tensors_of(model.description, unit);
@@ -60,9 +64,6 @@ struct Worker::Opened {
   }
 
   std::size_t number;
-  Preparation preparation;
-  OpenModel model;
-  ModelPlan plan;
   JournalWriter journal;
   LayerStream stream;
   DeviceNeed on_device;
@@ -237,55 +238,63 @@ Report Worker::work(const Assignment& assignment) {
   return given_up;
 }
 
-Report Worker::work_on_opened(const Assignment& assignment) {
-  const Stopwatch watch;
-  Opened& opened = this->opened(assignment.model);
+/// How the rank goes through its part of the layers, and what of them may stay in its memory.
+PassOptions Worker::options_of(const Assignment& assignment, Opened& opened) const {
   const Job& job = context_.job;
+  const ModelDescription& model = opened.model.description;
   PassOptions options;
   options.slicing = job.slicing;
-  options.hidden_bytes_limit = hidden_bytes_limit(job, opened.model.description, opened.plan, context_.memory_bytes);
+  options.hidden_bytes_limit = hidden_bytes_limit(job, model, opened.plan, context_.memory_bytes);
   options.memory_bytes = context_.memory_bytes;
-  options.layers_in_flight = layers_in_flight(job, opened.model.description, opened.plan, context_.memory_bytes);
+  options.layers_in_flight = layers_in_flight(job, model, opened.plan, context_.memory_bytes);
   options.stage = context_.rank - assignment.first_rank;
   options.num_stages = assignment.num_ranks;
-  options.layers =
-      stage_layers(layer_costs(opened.model.description), options.num_stages)[static_cast<std::size_t>(options.stage)];
+  options.layers = stage_layers(layer_costs(model), options.num_stages)[static_cast<std::size_t>(options.stage)];
   // Layers stay if they are passed again: by a later round, or in a later assignment.
-  std::int64_t may_stay = resident_bytes_limit(job, opened.model.description, opened.plan, context_.memory_bytes);
+  std::int64_t may_stay = resident_bytes_limit(job, model, opened.plan, context_.memory_bytes);
   if (!context_.device.is_host())
     may_stay =
         std::min(may_stay, resident_bytes_limit(opened.on_device, options.hidden_bytes_limit, context_.device_bytes));
   std::int64_t bytes = 0;
   for (std::int64_t layer = options.layers.first; layer < options.layers.last; ++layer)
-    bytes += layer_size_bytes(opened.model.description, layer, job.compute.dtype);
+    bytes += layer_size_bytes(model, layer, job.compute.dtype);
   options.layers_stay = bytes <= may_stay;
   const bool are_passed_again = options.num_stages > 1 || !assignment.is_last ||
                                 needs_several_rounds(context_, opened.model, opened.plan, assignment, options);
   opened.stream.may_keep(are_passed_again ? may_stay : 0);
+  return options;
+}
 
-  context_.link.may_wait(2 * static_cast<std::size_t>(batch_totals(opened.plan.units, assignment.units).together()));
+/// Signed with what it was made of, or as failed because that has changed or cannot be told.
+Record Worker::Opened::finished(const Unit& unit, Record record) {
+  if (!record.error.empty()) return record;
+  try {
+    model.store.expect_unchanged();
+    sign(record, tensors(unit), /*whole=*/true);
+    if (const RowsWork* rows = unit.of_rows(); rows != nullptr && rows->is_part) sign_part(record, model, *rows);
+    return record;
+  } catch (const InputError& error) {
+    return failed_record(error.what());
+  }
+}
 
-  if (options.stage == 0) expect_rows(context_, opened.model, opened.plan, assignment);
+std::optional<BatchState> Worker::Opened::find_state(const Unit& unit) const {
+  const auto place = preparation.states.find(unit.key);
+  if (place == preparation.states.end()) return std::nullopt;
+  try {
+    return BatchState{place->second.next_layer, read_journal_record(place->second.entry)};
+  } catch (const InputError& error) {
+    log_warning("{}; the batch begins anew", error.what());
+    return std::nullopt;
+  }
+}
 
-  RankReport report;
-  const std::uint64_t read_before = opened.model.store.bytes_read();
-  const StageTimes times_before = stage_times();
+PassEvents Worker::events_of(Opened& opened, std::size_t& num_units) {
   PassEvents events;
   events.on_done = [&](std::size_t index, Record record) {
     const Unit& unit = opened.plan.units[index];
-    if (record.error.empty()) {
-      try {
-        opened.model.store.expect_unchanged();
-        opened.sign(record, opened.tensors(unit), /*whole=*/true);
-        if (const RowsWork* rows = unit.of_rows(); rows != nullptr && rows->is_part)
-          sign_part(record, opened.model, *rows);
-      } catch (const InputError& error) {
-        record = Record();
-        record.error = error.what();
-      }
-    }
-    opened.journal.append(unit.key, record);
-    ++report.num_units;
+    opened.journal.append(unit.key, opened.finished(unit, std::move(record)));
+    ++num_units;
   };
   events.on_progress = [&](double flops) { context_.add_flops(flops); };
   events.stop_requested = [&] { return context_.stop.load(); };
@@ -294,23 +303,27 @@ Report Worker::work_on_opened(const Assignment& assignment) {
     opened.sign(state.record, opened.tensors(unit), /*whole=*/false);
     opened.journal.append(unit.key + "@" + std::to_string(state.next_layer), state.record);
   };
-  events.find_state = [&](std::size_t index) -> std::optional<BatchState> {
-    const std::string& key = opened.plan.units[index].key;
-    const auto place = opened.preparation.states.find(key);
-    if (place == opened.preparation.states.end()) return std::nullopt;
-    try {
-      return BatchState{place->second.next_layer, read_journal_record(place->second.entry)};
-    } catch (const InputError& error) {
-      log_warning("{}; the batch begins anew", error.what());
-      return std::nullopt;
-    }
-  };
+  events.find_state = [&](std::size_t index) { return opened.find_state(opened.plan.units[index]); };
+  return events;
+}
+
+Report Worker::work_on_opened(const Assignment& assignment) {
+  const Stopwatch watch;
+  Opened& opened = this->opened(assignment.model);
+  const PassOptions options = options_of(assignment, opened);
+  context_.link.may_wait(2 * static_cast<std::size_t>(batch_totals(opened.plan.units, assignment.units).together()));
+  if (options.stage == 0) expect_rows(context_, opened.model, opened.plan, assignment);
+
+  RankReport report;
+  const std::uint64_t read_before = opened.model.store.bytes_read();
+  const StageTimes times_before = stage_times();
+  PassEvents events = events_of(opened, report.num_units);
   StageEnds ends(context_, opened, options.layers);
+  const bool is_last = options.stage + 1 == options.num_stages;
   if (options.stage > 0) events.receive = [&](bool wait) { return ends.receive(wait); };
-  if (options.stage + 1 < options.num_stages)
-    events.send = [&](std::size_t unit, BatchState state) { return ends.send(unit, std::move(state)); };
+  if (!is_last) events.send = [&](std::size_t unit, BatchState state) { return ends.send(unit, std::move(state)); };
   report.stopped = !run_pass(opened.stream, opened.plan, assignment.units, options, events);
-  if (options.stage + 1 < options.num_stages) ends.close();
+  if (!is_last) ends.close();
   report.compute_s = watch.elapsed_s();
   report.stages = stage_times() - times_before;
   report.bytes_read = opened.model.store.bytes_read() - read_before;

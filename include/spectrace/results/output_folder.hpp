@@ -17,4 +17,9 @@ inline std::filesystem::path journal_folder(const Job& job, const ModelEntry& mo
   return job.output / "journal" / model.name;
 }
 
+/// In the journal's folder: what the ranks that work on the model must know (work/preparation.hpp).
+inline std::filesystem::path preparation_path(const Job& job, const ModelEntry& model) {
+  return journal_folder(job, model) / "preparation.jsonl";
+}
+
 }  // namespace spectrace

@@ -8,8 +8,6 @@
 
 #include "spectrace/plan/model_plan.hpp"
 #include "spectrace/plan/open_model.hpp"
-#include "spectrace/plan/scheduler.hpp"
-#include "spectrace/results/earlier_results.hpp"
 #include "spectrace/results/growth.hpp"
 #include "spectrace/store/journal.hpp"
 #include "spectrace/work/run_context.hpp"
@@ -40,24 +38,15 @@ struct Preparation {
   static Preparation read(const RunContext& context, const ModelEntry& entry);
 };
 
-/// What is left of a model.
-struct Opening {
-  bool complete = false;                        ///< the results file is there and holds all that is asked for
-  std::optional<EarlierResults> finished = {};  ///< then: that file
-  std::vector<OpenUnit> units = {};             ///< else: to be done
-  std::size_t num_journalled = 0;
-  double journalled_flops = 0;
-  int stages = 1;  ///< ranks that shall share its layers
-  /// What planning expects: ranks' seconds for the units, collecting among them; bytes of a rank at its peak; and
-  /// whether the rates were measured on this machine.
-  double expected_s = 0, expected_bytes = 0;
-  bool is_calibrated = false;
-};
+/// A model that this rank works on or collects: what the preparation says of it, its headers, its plan, the same on
+/// every rank. @throws InputError (model) if the model cannot be opened, (io) if the preparation cannot be read.
+struct OpenedModel {
+  OpenedModel(const RunContext& context, const ModelEntry& entry);
 
-/// Opens the model, tokenizes, holds everything against results and journal that are there, writes the preparation.
-/// @throws InputError (model) if the model cannot be opened, (usage) if what is there does not match, (io) if the
-/// output folder cannot be used.
-Opening open_for_work(const RunContext& context, const ModelEntry& entry);
+  Preparation preparation;  ///< without `lack`, which is the plan's
+  OpenModel model;
+  ModelPlan plan;
+};
 
 /// The model's plan, as every rank makes it.
 ModelPlan plan_of(const Job& job, const OpenModel& model, Lack lack);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "spectrace/plan/scheduler.hpp"
+#include "spectrace/work/pass.hpp"
 #include "spectrace/work/report.hpp"
 #include "spectrace/work/run_context.hpp"
 
@@ -35,6 +36,9 @@ class Worker {
   Report work(const Assignment& assignment);
   Report work_on_opened(const Assignment& assignment);
   Report collect(const Order& order);
+  PassOptions options_of(const Assignment& assignment, Opened& opened) const;
+  /// `num_units` counts those that are done.
+  PassEvents events_of(Opened& opened, std::size_t& num_units);
   Opened& opened(std::size_t model);
 
   RunContext& context_;
