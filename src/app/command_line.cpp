@@ -140,6 +140,11 @@ void add_others(CLI::App& app, CommandLine& line) {
       "Exit codes: 0 no differences; 1 something differs; 2 wrong usage; 3 something could not be read.\n"
       "Manual: docs/manual.md");
 
+  CLI::App* describe =
+      app.add_subcommand("describe", "Say what the analyses and quantities are: dimensions, units, formula, source");
+  describe->add_option("QUANTITY", line.target, "An analysis or a quantity (default: all)")->type_name("NAME");
+  describe->add_flag("--json", line.as_json, "Print JSON");
+
   CLI::App* completion = app.add_subcommand("completion", "Print a completion script for a shell");
   completion->add_option("SHELL", line.shell, "Shell")->required()->check(CLI::IsMember({"bash", "zsh", "fish"}));
 }

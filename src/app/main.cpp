@@ -76,6 +76,7 @@ int dispatch(const CommandLine& line, const CLI::App& app, int& argc, char**& ar
   if (line.subcommand == "inspect") return command_inspect(line);
   if (line.subcommand == "tokenize") return command_tokenize(line);
   if (line.subcommand == "diff") return command_diff(line);
+  if (line.subcommand == "describe") return command_describe(line);
   fmt::print("{}", completion_script(app, line.shell));
   return kAllDone;
 }

@@ -110,6 +110,21 @@ std::vector<std::string> nearest_names(const std::string& misspelt, const std::v
   return near;
 }
 
+std::string did_you_mean(const std::string& misspelt, const std::vector<std::string>& names) {
+  const auto near = nearest_names(misspelt, names);
+  if (near.empty()) return "";
+  std::string text;
+  for (std::size_t i = 0; i < near.size(); ++i)
+    text += (i == 0 ? "" : i + 1 == near.size() ? " or " : ", ") + ("'" + near[i] + "'");
+  return "Did you mean " + text + "?";
+}
+
+InputError unknown_name(const std::string& kind, const std::string& misspelt, const std::vector<std::string>& names) {
+  const std::string near = did_you_mean(misspelt, names);
+  return InputError(ErrorKind::usage, "no " + kind + " is called '" + misspelt + "'",
+                    near.empty() ? quoted_list(names) : "", near);
+}
+
 const Quantity* Analysis::find_quantity(const std::string& quantity) const {
   for (const Quantity& known : info_.quantities)
     if (known.name == quantity) return &known;

@@ -32,7 +32,7 @@ std::vector<Quantity> matrix_quantities() {
       {.name = spectral::kSingularValueError,
        .dims = matrix,
        .meaning = "Absolute error bound that holds for every singular value",
-       .formula = "bound of \\|computed − exact\\| for every σᵢ of the matrix",
+       .formula = "bound of |computed − exact| for every σᵢ of the matrix",
        .function = "singular_values"},
       {.name = spectral::kSpectralNorm,
        .dims = matrix,

@@ -6,6 +6,7 @@
 #include <valijson/validation_results.hpp>
 #include <valijson/validator.hpp>
 
+#include "spectrace/measure/catalogue.hpp"
 #include "spectrace/plan/job.hpp"
 #include "spectrace/text/limits.hpp"
 
@@ -193,8 +194,9 @@ std::vector<std::string> explain_keys(const std::string& place, const Json& valu
     if (!properties.contains(it.key())) {
       std::vector<std::string> names;
       for (auto known = properties.begin(); known != properties.end(); ++known) names.push_back(known.key());
+      const std::string near = did_you_mean(it.key(), names);
       lines.push_back(place + ": unknown key '" + text::shown(it.key()) + "' (allowed here: " + quoted_list(names) +
-                      ")");
+                      ")" + (near.empty() ? "" : " " + near));
     }
   if (schema.contains("required"))
     for (const auto& key : schema.at("required"))
@@ -212,7 +214,10 @@ Explanation explain(const std::string& place, const Json* value, const Json* sch
   std::string shown = value->dump(-1, ' ', false, Json::error_handler_t::replace);
   if (shown.size() > 60) shown = first_bytes(shown, 57) + "...";
   const std::string allowed = allowed_by(*schema, root);
-  return {{place + ": is " + shown + (allowed.empty() ? "" : " (" + allowed + ")")}};
+  std::string near;
+  if (value->is_string() && schema->contains("enum"))
+    near = did_you_mean(value->get_ref<const std::string&>(), as_texts(schema->at("enum")));
+  return {{place + ": is " + shown + (allowed.empty() ? "" : " (" + allowed + ")") + (near.empty() ? "" : " " + near)}};
 }
 
 }  // namespace

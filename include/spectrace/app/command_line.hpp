@@ -18,7 +18,7 @@ struct CommandLine {
   // plan
   int num_ranks = 1, ranks_per_node = 0, gpus_per_node = 0;
   bool as_json = false, calibrate = false;
-  // check, plan, inspect, tokenize: the job or model
+  // check, plan, inspect, tokenize: the job or model; describe: an analysis or quantity
   std::string target;
   // tokenize
   std::optional<std::string> text, file;

@@ -172,7 +172,7 @@ std::vector<Quantity> sheaf_quantities() {
 std::vector<SetScalar> sheaf_scalars() {
   return {{{.name = kLStarTrace,
             .meaning = "Layer of the steepest change of the prompt-mean trace_multihead",
-            .formula = "argmax over l of \\|central difference of `trace_multihead`\\|, one-sided at the ends "
+            .formula = "argmax over l of |central difference of `trace_multihead`|, one-sided at the ends "
                        "(`numpy.gradient`); NaN for one layer",
             .function = "l_star_trace"},
            40,

@@ -35,7 +35,7 @@ std::vector<Quantity> unembedding_quantities() {
        .function = "row_norms"},
       {.name = spectral::kSingularValueError,
        .meaning = "Absolute error bound that holds for every singular value",
-       .formula = "bound of \\|computed − exact\\| for every σᵢ",
+       .formula = "bound of |computed − exact| for every σᵢ",
        .function = "TallSingularValues"},
       {.name = spectral::kSpectralNorm,
        .meaning = "Largest singular value of W_U",
