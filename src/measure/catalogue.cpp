@@ -106,6 +106,11 @@ std::vector<std::string> nearest_names(const std::string& misspelt, const std::v
   std::stable_sort(near.begin(), near.end(), [&](const auto& a, const auto& b) {
     return edit_distance(misspelt, a) < edit_distance(misspelt, b);
   });
+  // Those that are much farther than the nearest one are not meant.
+  if (!near.empty()) {
+    const std::size_t least = edit_distance(misspelt, near.front());
+    std::erase_if(near, [&](const std::string& name) { return edit_distance(misspelt, name) > least + 1; });
+  }
   near.resize(std::min(near.size(), kMostShown));
   return near;
 }

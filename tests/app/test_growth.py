@@ -1,0 +1,160 @@
+"""Jobs that grow: what is there stays as it is, what is new is computed, and the file is the one that is made at once."""
+
+import json
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+
+from models import ids_set, make_llama
+from program import ROOT, run_job, spectrace, write_job
+
+GRID = {"beta": {"from": 0.1, "to": 10, "count": 3}}
+EVERYTHING = ["weights", "heads", "unembedding", "attention", "sheaf", "residual"]
+
+
+def make_job(folder, **more):
+    make_llama(folder / "m")
+    return {"name": "job", "models": [{"name": "m", "path": str(folder / "m")}], "prompt_sets": [ids_set(count=7, longest=12)],
+            "compute": {"tokens_per_batch": 20}, **more}
+
+
+def datasets(path, group="prompts/ids"):
+    """{name: values} of a set's group, its statistics and dimensions among them."""
+    with h5py.File(path) as file:
+        values = {}
+        file[group].visititems(lambda name, item: values.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+        return values
+
+
+def attributes(path):
+    with h5py.File(path) as file:
+        return dict(file.attrs)
+
+
+def equal(a, b):
+    return a.dtype == b.dtype and (np.array_equal(a, b, equal_nan=True) if a.dtype.kind == "f" else np.array_equal(a, b))
+
+
+def test_a_grid_stays_what_its_label_says(tmp_path):
+    """A job without the sheaf neither makes it anew on the grid by default nor says of it what it is not."""
+    job = make_job(tmp_path, analyses=["sheaf"], sheaf=GRID)
+    path = run_job(tmp_path, job) / "m.h5"
+    before, said = datasets(path), attributes(path)["parameters"]
+    run_job(tmp_path, make_job(tmp_path, analyses=["residual"]))
+    after = datasets(path)
+    assert len(after["beta"]) == 3 and {name for name in before if not equal(before[name], after[name])} <= {"statistics/last_gain_mean", "statistics/last_gain_after_norm_mean"}
+    assert "last_token_norm" in after and "last_token_norm" not in before
+    assert json.loads(attributes(path)["parameters"])["beta"] == json.loads(said)["beta"] == list(after["beta"])
+    # The first job again: its results are there, unchanged.
+    write_job(tmp_path, job)
+    done = spectrace("run", tmp_path / "job.json")
+    assert done.returncode == 0 and "results are there" in done.stderr
+    assert equal(datasets(path)["trace"], before["trace"])
+
+
+def test_what_was_kept_stays_kept(tmp_path):
+    """Eigenvalues and large quantities do not vanish where a later job asks for neither."""
+    job = make_job(tmp_path, analyses=["sheaf"], sheaf=GRID | {"graph_eigenvalues": True}, keep="all")
+    path = run_job(tmp_path, job) / "m.h5"
+    before = datasets(path)
+    assert {"graph_eigenvalues", "heat_capacity"} <= set(before)
+    run_job(tmp_path, make_job(tmp_path, analyses=["sheaf", "residual"], sheaf=GRID))
+    after = datasets(path)
+    assert set(before) <= set(after)
+    assert [name for name in before if not name.startswith("statistics/last_gain") and not equal(before[name], after[name])] == []
+
+
+def test_a_list_that_kept_less_takes_nothing_away(tmp_path):
+    path = run_job(tmp_path, make_job(tmp_path, analyses=["sheaf"], keep=["trace", "nullity"])) / "m.h5"
+    run_job(tmp_path, make_job(tmp_path, analyses=["sheaf", "attention"], keep=["sparsity"]))
+    stored = set(datasets(path))
+    assert {"trace", "nullity", "sparsity"} <= stored and not {"lambda_max", "row_entropy"} & stored
+
+
+@pytest.mark.parametrize("ranks", [None, 3])
+@pytest.mark.parametrize("steps", [
+    [["residual"], ["attention", "sheaf"], EVERYTHING],
+    [["unembedding", "sheaf"], ["weights", "residual"], EVERYTHING],
+    [["attention"], ["heads", "attention", "residual", "sheaf"], EVERYTHING],
+], ids=lambda steps: "-".join(steps[0]))
+def test_a_grown_file_has_the_bytes_of_one_made_at_once(tmp_path, steps, ranks):
+    for analyses in steps:
+        grown = run_job(tmp_path / "grown", make_job(tmp_path, analyses=analyses, sheaf=GRID, keep="all"), ranks=ranks)
+    whole = run_job(tmp_path / "whole", make_job(tmp_path, analyses=EVERYTHING, sheaf=GRID, keep="all"))
+    assert (grown / "m.h5").read_bytes() == (whole / "m.h5").read_bytes()
+
+
+def test_failed_prompts_stay_failed_and_said(tmp_path):
+    """A prompt that cannot run is in the file's error whichever job came last."""
+    prompts = [*ids_set(count=3)["prompts"], {"id": "bad", "input_ids": [3, 10_000]}]
+    job = make_job(tmp_path, analyses=["attention"]) | {"prompt_sets": [{"name": "ids", "prompts": prompts}]}
+    path = run_job(tmp_path / "grown", job, expect=1) / "m.h5"
+    run_job(tmp_path / "grown", job | {"analyses": ["attention", "residual"]}, expect=1)
+    whole = run_job(tmp_path / "whole", job | {"analyses": ["attention", "residual"]}, expect=1) / "m.h5"
+    assert path.read_bytes() == whole.read_bytes()
+    # Another set does not make it forgotten.
+    more = job | {"analyses": ["attention", "residual"], "prompt_sets": [*job["prompt_sets"], ids_set(name="b", count=2)]}
+    run_job(tmp_path / "grown", more, expect=1)
+    assert "'bad'" in attributes(path)["error"] and attributes(path)["status"] == "partial"
+
+
+def test_the_same_analysis_with_other_settings_is_refused_by_name(tmp_path):
+    path = run_job(tmp_path, make_job(tmp_path, analyses=["sheaf"], sheaf=GRID)) / "m.h5"
+    before = path.read_bytes()
+    write_job(tmp_path, make_job(tmp_path, analyses=["sheaf", "residual"], sheaf={"beta": {"from": 0.1, "to": 10, "count": 4}}))
+    done = spectrace("run", tmp_path / "job.json")
+    assert done.returncode == 2 and "beta grid: was" in done.stderr and "--fresh" in done.stderr
+    assert path.read_bytes() == before
+
+
+def test_eigenvalues_that_are_asked_for_later_come_as_if_at_once(tmp_path):
+    with_eigenvalues = make_job(tmp_path, analyses=["sheaf"], sheaf=GRID | {"graph_eigenvalues": True})
+    run_job(tmp_path / "grown", make_job(tmp_path, analyses=["sheaf"], sheaf=GRID))
+    grown = run_job(tmp_path / "grown", with_eigenvalues)
+    whole = run_job(tmp_path / "whole", with_eigenvalues)
+    assert (grown / "m.h5").read_bytes() == (whole / "m.h5").read_bytes()
+
+
+def test_a_file_of_the_version_before_is_built_upon(tmp_path):
+    """tests/data/results/spectrace-2-gpt2.h5 was written by the program before analyses were files (commit ffd54f9)."""
+    output = tmp_path / "job"
+    output.mkdir()
+    shutil.copy(ROOT / "tests/data/results/spectrace-2-gpt2.h5", output / "gpt2.h5")
+    before = datasets(output / "gpt2.h5", "/")
+    prompts = [{"id": "p", "input_ids": [3, 1, 4, 1, 5]}, {"id": "q", "input_ids": [9, 2]}]
+    job = {"name": "job", "models": [{"name": "gpt2", "path": str(ROOT / "tests/data/model/gpt2")}],
+           "prompt_sets": [{"name": "a", "prompts": prompts}], "analyses": ["weights", "heads", "sheaf", "residual"], "sheaf": GRID}
+    run_job(tmp_path, job)
+    after = datasets(output / "gpt2.h5", "/")
+    assert {"heads/spectral_norm", "prompts/a/gain", "prompts/a/graph_eigenvalues"} <= set(after)
+    assert [name for name in before if "last_gain" not in name and not name.startswith("checkpoint/") and not equal(before[name], after[name])] == []
+    info = json.loads((output / "gpt2.run.json").read_text())
+    assert info["units"] == 3 + 1  # the heads of three layers, a batch: neither matrices nor the sheaf again
+
+
+def test_an_unknown_analysis_is_answered_by_the_nearest_names(tmp_path):
+    for change, said in [({"analyses": ["weigths"]}, ["/analyses/0", "Did you mean 'weights'?"]),
+                         ({"keep": ["tracce"]}, ["/keep/0", "Did you mean 'trace'"]),
+                         ({"sheaff": {}}, ["unknown key 'sheaff'", "Did you mean 'sheaf'?"])]:
+        write_job(tmp_path, make_job(tmp_path) | change)
+        done = spectrace("check", tmp_path / "job.json")
+        assert done.returncode == 2 and all(words in done.stderr for words in said), done.stderr
+
+
+def test_describe_knows_every_dataset(tmp_path):
+    described = json.loads(spectrace("describe", "--json").stdout)
+    known = {f"{analysis['group'].replace('<set>', 'ids').strip('/')}/{quantity['name']}"
+             for analysis in described["analyses"] for quantity in analysis["quantities"] + analysis["facts"]}
+    known |= {f"prompts/ids/{fact['name']}" for fact in described["prompt_facts"]}
+    known |= {f"prompts/ids/statistics/{scalar['name']}" for scalar in described["scalars"]} | {"checkpoint/digest"}
+    results = run_job(tmp_path, make_job(tmp_path, keep="all", sheaf=GRID | {"graph_eigenvalues": True}))
+    with h5py.File(results / "m.h5") as file:
+        names = []
+        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) and not item.is_scale else None)
+    names = [name for name in names if "/statistics/" not in name or name in known or name.replace("statistics/", "") not in known]
+    assert names and [name for name in names if name not in known] == []
+    assert "Largest singular value" in spectrace("describe", "spectral_norm").stdout
+    done = spectrace("describe", "spectral_nrom")
+    assert done.returncode == 2 and "Did you mean 'spectral_norm'?" in done.stderr
