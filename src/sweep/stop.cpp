@@ -1,6 +1,7 @@
 #include "spectrace/sweep/stop.hpp"
 
 #include <array>
+#include <atomic>
 #include <csignal>
 #include <cstring>
 #include <ctime>
@@ -8,10 +9,11 @@
 namespace spectrace {
 namespace {
 
-volatile std::sig_atomic_t received_signal = 0;
+// Any thread may be the one that takes a signal, and another one asks.
+std::atomic<int> received_signal = 0;
+std::atomic<double> received_at_s = 0;
+static_assert(std::atomic<int>::is_always_lock_free && std::atomic<double>::is_always_lock_free);  // as in a handler
 constexpr std::array kSignals = {SIGTERM, SIGINT, SIGUSR1, SIGUSR2};
-
-volatile double received_at_s = 0;
 
 double now_s() {
   timespec now{};
