@@ -5,6 +5,7 @@
 #include <map>
 
 #include "spectrace/app/commands.hpp"
+#include "spectrace/measure/catalogue.hpp"
 #include "spectrace/model/adapter.hpp"
 #include "spectrace/model/forward.hpp"
 #include "spectrace/plan/cost.hpp"
@@ -122,6 +123,10 @@ Json describe(const std::filesystem::path& folder, const TensorStore& store, con
                {"missing_tensors", problems.missing},
                {"unusable_tensors", problems.unusable},
                {"memory", memory_needed(d)}};
+  Json lacking = Json::object();
+  for (const Analysis* analysis : catalogue())
+    if (const std::string why = analysis->lacks(d); !why.empty()) lacking[analysis->name()] = why;
+  json["analyses_without"] = lacking;
   try {
     json["tokenizer"] = Tokenizer::load(folder).description();
   } catch (const InputError& error) {
@@ -216,6 +221,7 @@ int command_inspect(const CommandLine& line) {
                           "missing_tensors",
                           "unusable_tensors",
                           "unused_tensors",
+                          "analyses_without",
                           "memory",
                           "tokenizer",
                           "tokenizer_error"})
