@@ -126,7 +126,7 @@ Json describe(const std::filesystem::path& folder, const TensorStore& store, con
   Json lacking = Json::object();
   for (const Analysis* analysis : catalogue())
     if (const std::string why = analysis->lacks(d); !why.empty()) lacking[analysis->name()] = why;
-  json["analyses_without"] = lacking;
+  json["impossible_analyses"] = lacking;
   try {
     json["tokenizer"] = Tokenizer::load(folder).description();
   } catch (const InputError& error) {
@@ -221,7 +221,7 @@ int command_inspect(const CommandLine& line) {
                           "missing_tensors",
                           "unusable_tensors",
                           "unused_tensors",
-                          "analyses_without",
+                          "impossible_analyses",
                           "memory",
                           "tokenizer",
                           "tokenizer_error"})

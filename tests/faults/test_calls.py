@@ -110,3 +110,26 @@ def test_unreadable_checkpoint_is_the_models_failure_and_done_again(place, tmp_p
     assert met and code == 1 and os.strerror(errno.EIO) in said and str(tmp_path / "m") in said, said
     code, said, _ = run(place, path)
     assert code == 0, said
+
+
+def test_unreadable_journal_is_not_the_models_failure(place, tmp_path, shim):
+    """What a start before left in the journal cannot be read: the output's disk is at fault, and no model is called failed."""
+    path = make_job(tmp_path)
+    output = tmp_path / "job"
+    # The last rename is that of the results: all of the journal is there, and no results.
+    code, said, met = run(place, path, shim, output, f"rename:4:1000000:{errno.EIO}")
+    assert met and code == 3 and (output / "journal" / "m").is_dir() and not (output / "m.h5").exists(), said
+    shutil.copytree(output, tmp_path / "left")
+    num_met = num_ended = 0
+    for first in range(1, 60, 3):
+        shutil.rmtree(output)
+        shutil.copytree(tmp_path / "left", output)
+        code, said, met = run(place, path, shim, output / "journal", f"read:{first}:1000000:{errno.EIO}")
+        if not met:
+            break
+        num_met += 1
+        num_ended += code == 3
+        assert code in (0, 3) and "m: failed" not in said, f"from read {first} on: {code}\n{said}"
+        assert code == 0 or (os.strerror(errno.EIO) in said and str(output) in said), said
+        assert run(place, path)[0] == 0
+    assert num_met > 2 and num_ended > 0
