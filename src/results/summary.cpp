@@ -185,10 +185,17 @@ std::string summary_table(const std::vector<SummaryRow>& rows) {
     text.erase(text.find_last_not_of(' ') + 1);
     text += "\n";
   }
-  std::string legends;
-  for (const SummaryColumn* column : summary_columns())
-    if (!column->legend.empty()) legends += (legends.empty() ? "" : "; ") + column->heading + ": " + column->legend;
-  text += legends + "\n";
+  constexpr std::size_t kMostOfLine = 110;
+  std::size_t line_length = 0;
+  for (const SummaryColumn* column : summary_columns()) {
+    if (column->legend.empty()) continue;
+    const std::string legend = column->heading + ": " + column->legend;
+    const bool fits = line_length > 0 && line_length + legend.size() <= kMostOfLine;
+    if (line_length > 0) text += fits ? "; " : ";\n";
+    text += legend;
+    line_length = legend.size() + (fits ? line_length + 2 : 0);
+  }
+  text += "\n";
   std::string last;
   for (const auto& row : rows)
     if (!row.error.empty() && row.model != last) {

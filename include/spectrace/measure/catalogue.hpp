@@ -21,7 +21,7 @@ const DimensionInfo& dimension_info(const std::string& name);
 
 /// Of these names, those that are nearest to a misspelt one; none if none is near.
 std::vector<std::string> nearest_names(const std::string& misspelt, const std::vector<std::string>& names);
-/// " Did you mean 'trace'?"; empty if no name is near.
+/// "Did you mean 'trace'?"; empty if no name is near.
 std::string did_you_mean(const std::string& misspelt, const std::vector<std::string>& names);
 /// "no analysis is called 'sheav'": with the nearest names, or all.
 InputError unknown_name(const std::string& kind, const std::string& misspelt, const std::vector<std::string>& names);
