@@ -14,11 +14,13 @@ const AttributeValue* find_attribute(const Group& group, const char* name) {
   return nullptr;
 }
 
+/// What follows from the model alone among it.
 bool has_all(const Group* group, const Analysis& analysis) {
   const auto& quantities = analysis.info().quantities;
-  return group != nullptr && std::all_of(quantities.begin(), quantities.end(), [&](const Quantity& quantity) {
-           return group->find(quantity.name) != nullptr;
-         });
+  const auto& facts = analysis.info().facts;
+  const auto has = [&](const Quantity& quantity) { return group->find(quantity.name) != nullptr; };
+  return group != nullptr && std::all_of(quantities.begin(), quantities.end(), has) &&
+         std::all_of(facts.begin(), facts.end(), [&](const Fact& fact) { return has(fact.quantity); });
 }
 
 /// Whether the results hold the set's statistics of the analysis, and every value that is to be kept.

@@ -185,7 +185,11 @@ class Pass {
     const bool any_batch =
         std::any_of(round.begin(), round.end(), [&](const auto& batch) { return batch->runs_in(layer); });
     // Batches that were to come have failed, perhaps, since it was loaded with others.
-    if (!any_batch && layer_units.empty()) return stream_.release(layer);
+    if (!any_batch && layer_units.empty()) {
+      for (const auto& batch : round)
+        if (batch->error) progress(layer_flops(*batch));
+      return stream_.release(layer);
+    }
     const LoadedLayer& loaded = stream_.load(layer, needs_of(layer_units, layer, any_batch));
     LayerSpectra spectra(
         description_, plan_, options_.slicing, load_in_flight(layer, loaded, layer_units, any_batch),

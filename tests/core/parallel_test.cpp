@@ -119,6 +119,46 @@ TEST(ParallelFor, nested_loops_run_every_task) {
   set_num_threads(1);
 }
 
+TEST(IsInTask, is_so_inside_of_tasks_alone_whatever_thread_they_are_on) {
+  for (const int threads : {1, 3}) {
+    set_num_threads(threads);
+    EXPECT_FALSE(is_in_task());
+    std::atomic<int> num_inside = 0, num_after_inner = 0;
+    parallel_for(30, [&](std::int64_t) {
+      num_inside += is_in_task();
+      parallel_for(2, [&](std::int64_t) { num_inside += is_in_task(); });
+      num_after_inner += is_in_task();  // the inner loop's end is not the outer task's
+    });
+    EXPECT_EQ(num_inside, 30 + 60);
+    EXPECT_EQ(num_after_inner, 30);
+    EXPECT_FALSE(is_in_task());
+  }
+  set_num_threads(1);
+}
+
+TEST(IsInTask, a_task_that_throws_ends_too) {
+  for (const int threads : {1, 3}) {
+    set_num_threads(threads);
+    EXPECT_THROW(parallel_for(4, [](std::int64_t) { throw std::runtime_error("a task's"); }), std::runtime_error);
+    EXPECT_FALSE(is_in_task());
+  }
+  set_num_threads(1);
+}
+
+TEST(IsInTask, work_beside_is_in_none_but_its_own) {
+  bool beside = true, inside = false;
+  parallel_for(1, [&](std::int64_t) {
+    SideThread side;
+    side.begin([&] {
+      beside = is_in_task();
+      parallel_for(1, [&](std::int64_t) { inside = is_in_task(); });
+    });
+    side.wait();
+  });
+  EXPECT_FALSE(beside);
+  EXPECT_TRUE(inside);
+}
+
 TEST(Threads, that_cannot_be_had_leave_the_calling_one_alone) {
   for (const int given : {0, 1, 6}) {
     set_num_threads(3);

@@ -11,6 +11,8 @@
 #include <set>
 
 #include "guarded_device.hpp"
+#include "spectrace/measure/catalogue.hpp"
+#include "spectrace/measure/prompts.hpp"
 #include "spectrace/plan/open_model.hpp"
 
 namespace spectrace {
@@ -48,12 +50,24 @@ class DevicePass : public ::testing::Test {
       for (std::int64_t i = 0; i < kLongest - 2 * p; ++i) prompt.token_ids.push_back((3 * i + 5 * p) % 40);
       set.prompts.push_back(std::move(prompt));
     }
-    plan_ = plan_model(model_.description, AnalysisChoice{true, true, true, true, true, true}, {set}, plan_options);
-    options_.prompt_analyses = {true, true, true, true, {0.1, 1, 10}};
+    plan_ = plan_model(model_.description, analyses_, planned({set}, analyses_), plan_options);
     options_.layers = {0, model_.description.num_layers};
     for (std::size_t i = 0; i < plan_.units.size(); ++i) all_.push_back(i);
     for (std::size_t i = 0; i < plan_.units.size(); ++i)
-      if (plan_.units[i].kind == UnitKind::prompts) batches_.push_back(i);
+      if (plan_.units[i].of_batch() != nullptr) batches_.push_back(i);
+  }
+
+  /// The eigenvalues of token graphs among their quantities, on a short grid.
+  static AnalysisChoice all_analyses() {
+    const Json section = {{"beta", {{"from", 0.1}, {"to", 10}, {"count", 3}}}, {"graph_eigenvalues", true}};
+    std::vector<Chosen> all;
+    for (const char* name : {"weights", "heads", "unembedding", "attention", "sheaf", "residual"}) {
+      const Analysis* analysis = find_analysis(name);
+      std::optional<JsonNode> of_job;
+      if (analysis->info().section_schema.is_object()) of_job = JsonNode::of(section, "job", ErrorKind::usage);
+      all.push_back({analysis, analysis->complete(of_job)});
+    }
+    return AnalysisChoice(std::move(all));
   }
 
   static PassEvents events_into(Records& records) {
@@ -89,7 +103,7 @@ class DevicePass : public ::testing::Test {
       for (const auto& [name, array] : record.arrays) {
         const Array& found = other.arrays.at(name);
         ASSERT_EQ(found.shape, array.shape) << name;
-        const bool is_near = plan_.units[unit].kind == UnitKind::prompts && kSummedThere.contains(name);
+        const bool is_near = plan_.units[unit].of_batch() != nullptr && kSummedThere.contains(name);
         for (std::size_t i = 0; i < array.values.size(); ++i) {
           const double a = array.values[i], b = found.values[i];
           if (is_near && std::isfinite(a))
@@ -102,6 +116,7 @@ class DevicePass : public ::testing::Test {
   }
 
   OpenModel model_;
+  const AnalysisChoice analyses_ = all_analyses();
   ModelPlan plan_;
   PassOptions options_;
   std::vector<std::size_t> all_, batches_;
@@ -134,7 +149,7 @@ TEST_F(DevicePass, layers_that_stay_give_the_same) {
 // The next layer is read, brought and its spectra taken while this one is worked on, and not once more when it is asked
 // for.
 TEST_F(DevicePass, the_next_layer_comes_meanwhile) {
-  const LayerNeeds needs{true, true, true};
+  const LayerNeeds needs{true, {kAttentionRoles.begin(), kAttentionRoles.end()}, true};
   LayerStream direct(model_, ComputeType::float32, Slicing::correct, guarded_device());
   const std::uint64_t bytes_before = model_.store.bytes_read();
   const LoadedLayer& wanted = direct.load(1, needs);
@@ -164,7 +179,7 @@ TEST_F(DevicePass, the_next_layer_comes_meanwhile) {
 TEST_F(DevicePass, a_layer_goes_only_when_its_stream_is_done) {
   for (const bool by_release : {true, false}) {
     LayerStream stream(model_, ComputeType::float32, Slicing::correct, guarded_device());
-    const LoadedLayer& loaded = stream.load(0, {true, false, false});
+    const LoadedLayer& loaded = stream.load(0, {.weights = true});
     ASSERT_TRUE(loaded.weights);
     const Tensor sum = loaded.weights->mlp_down.weight.sum();
     if (by_release) stream.release(0);
@@ -185,21 +200,22 @@ TEST_F(DevicePass, spectra_beside_the_forward_pass_cost_no_bit) {
 // It needs no layer, and the host nothing else to do.
 TEST_F(DevicePass, the_unembedding_is_done_beside_the_forward_pass) {
   const auto order = [&](const Device& device) {
-    std::vector<UnitKind> kinds;
+    std::vector<std::size_t> units;
     Records records;
     PassEvents events = events_into(records);
     double flops = 0, expected = 0;
     events.on_progress = [&](double done) { flops += done; };
     events.on_done = [&](std::size_t unit, const Record& record) {
       EXPECT_EQ(record.error, "");
-      kinds.push_back(plan_.units[unit].kind);
+      units.push_back(unit);
     };
     LayerStream stream(model_, ComputeType::float32, Slicing::correct, device);
     EXPECT_TRUE(run_pass(stream, plan_, all_, options_, events));
     for (const Unit& unit : plan_.units) expected += unit.flops;
     EXPECT_NEAR(flops, expected, 1e-9 * expected);
-    EXPECT_EQ(kinds.size(), plan_.units.size());
-    return std::find(kinds.begin(), kinds.end(), UnitKind::unembedding) - kinds.begin();
+    EXPECT_EQ(units.size(), plan_.units.size());
+    const auto is_of_rows = [&](std::size_t unit) { return plan_.units[unit].of_rows() != nullptr; };
+    return std::find_if(units.begin(), units.end(), is_of_rows) - units.begin();
   };
   const auto num_units = static_cast<std::ptrdiff_t>(plan_.units.size());
   EXPECT_EQ(order(Device::cpu()), num_units - 1);
@@ -214,7 +230,7 @@ TEST_F(DevicePass, a_stop_leaves_the_unembedding_beside) {
   events.stop_requested = [&] { return ++num_asked > 1; };  // once in the first layer, then beside
   LayerStream stream(model_, ComputeType::float32, Slicing::correct, guarded_device());
   EXPECT_FALSE(run_pass(stream, plan_, all_, options_, events));
-  for (const auto& [unit, record] : records) EXPECT_NE(plan_.units[unit].kind, UnitKind::unembedding);
+  for (const auto& [unit, record] : records) EXPECT_EQ(plan_.units[unit].of_rows(), nullptr);
 }
 
 // Stopped after every layer and gone on with by another pass: on the device, and on the host with what the device left.
@@ -280,8 +296,8 @@ TEST_F(DevicePass, stages_cost_no_bit) {
 // A layer whose weights overflow float32 on the way: the prompts fail by the same words as on the CPU.
 TEST_F(DevicePass, what_is_not_finite_fails_as_on_the_cpu) {
   const auto failed = [&](const Device& device) {
-    PromptMeasurement measurement(model_.description, batch_, options_.prompt_analyses);
-    batch_ = batch_of(plan_, plan_.units[batches_.at(2)]);
+    PromptMeasurement measurement(model_.description, batch_, analyses_.of_prompts());
+    batch_ = batch_of(plan_, *plan_.units[batches_.at(2)].of_batch());
     Tensor hidden = at::ones({batch_.num_tokens(), model_.description.hidden_size}, at::kFloat);
     hidden[0][1] = std::numeric_limits<float>::quiet_NaN();
     measurement.see_boundary(1, device.bring(hidden));
@@ -290,7 +306,7 @@ TEST_F(DevicePass, what_is_not_finite_fails_as_on_the_cpu) {
     if (batch_.num_prompts() > 1) measurement.see_attention(0, 1, 0, device.bring(a), {});
     return measurement.so_far().texts.at("prompt_errors");
   };
-  batch_ = batch_of(plan_, plan_.units[batches_.at(2)]);
+  batch_ = batch_of(plan_, *plan_.units[batches_.at(2)].of_batch());
   const auto host = failed(Device::cpu()), there = failed(guarded_device());
   EXPECT_EQ(host, there);
   EXPECT_NE(there.at(0).find("after block 0"), std::string::npos) << there.at(0);

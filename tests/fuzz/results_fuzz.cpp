@@ -13,7 +13,6 @@
 #include "spectrace/core/log.hpp"
 #include "spectrace/store/result_file.hpp"
 
-
 // A results file. HDF5 itself crashes on some of them, and reads on for ever in others, which is why the program reads
 // foreign ones in a process of its own, under limits (store/vetting.hpp); so does this target. What may not be: bytes
 // that are taken and hold something else than what was written.

@@ -11,9 +11,9 @@
 #include <span>
 #include <string>
 
-#include "spectrace/core/parallel.hpp"
-#include "spectrace/numerics/attention_statistics.hpp"
-#include "spectrace/numerics/graph_laplacian.hpp"
+#include "measure/plain_prompts.hpp"
+#include "spectrace/measure/catalogue.hpp"
+#include "support/unit_roundoff.hpp"
 
 namespace spectrace {
 namespace {
@@ -37,15 +37,24 @@ class PromptHeads : public ::testing::Test {
   }
   void TearDown() override { set_compute_threads(1); }
 
-  static Tensor made_attention() {
-    const Tensor places = at::arange(kHeads * kTokens * kTokens, at::kDouble).view({kHeads, kTokens, kTokens});
-    const Tensor sharpness = at::arange(1, kHeads + 1, at::kDouble).view({kHeads, 1, 1});
-    const Tensor hidden = at::ones({kTokens, kTokens}, at::kBool).triu(1);
+  /// Heads are from nearly uniform to `sharpest` times as sharp.
+  static Tensor made_attention(std::int64_t num_tokens = kTokens, double sharpest = kHeads) {
+    const Tensor places =
+        at::arange(kHeads * num_tokens * num_tokens, at::kDouble).view({kHeads, num_tokens, num_tokens});
+    const Tensor sharpness = at::arange(1, kHeads + 1, at::kDouble).view({kHeads, 1, 1}) * sharpest / kHeads;
+    const Tensor hidden = at::ones({num_tokens, num_tokens}, at::kBool).triu(1);
     const Tensor scores = (places * 0.7).sin() * sharpness;
     return at::softmax(scores.masked_fill(hidden, -std::numeric_limits<double>::infinity()), -1).to(at::kFloat);
   }
 
-  PromptMeasurement measurement() const { return {model_, batch_, {true, true, false, true, {0.1, 1.0}}}; }
+  /// With the eigenvalues of every graph, at two temperatures.
+  static AnalysisChoice analyses() {
+    const Json section = {{"beta", {{"from", 0.1}, {"to", 1}, {"count", 2}}}, {"graph_eigenvalues", true}};
+    const Analysis *attention = find_analysis("attention"), *sheaf = find_analysis("sheaf");
+    return AnalysisChoice({{attention, attention->complete(std::nullopt)},
+                           {sheaf, sheaf->complete(JsonNode::of(section, "job", ErrorKind::usage))}});
+  }
+  PromptMeasurement measurement() const { return {model_, batch_, analyses()}; }
 
   /// What is found of prompt 1 whose heads come `together` at a time.
   Record seen(const Tensor& a, std::int64_t together) const {
@@ -81,34 +90,136 @@ TEST_F(PromptHeads, some_at_a_time_have_the_bits_of_all_at_once_with_any_number_
   }
 }
 
+/// Of prompt 1, quantity by quantity.
+class Values {
+ public:
+  explicit Values(const Record& record) : record_(record) {}
+  double of_head(const char* name, std::size_t head) const { return at(name, head, kHeads); }
+  double of_layer(const char* name) const { return at(name, 0, 1); }
+  /// `width` values for each head.
+  double of_head(const char* name, std::size_t head, std::size_t i, std::size_t width) const {
+    return at(name, head * width + i, kHeads * width);
+  }
+
+ private:
+  double at(const char* name, std::size_t i, std::size_t of_prompt) const {
+    return record_.arrays.at(name).values.at(of_prompt + i);
+  }
+  const Record& record_;
+};
+
+/// Sums of so many positive terms, each of a few roundings, added in pairs or blocks.
+double of_sum(std::size_t num_terms) { return 4 * std::sqrt(static_cast<double>(num_terms)) * kUnitRoundoff; }
+
+void expect_attention_statistics(const plain::Matrix& a, double least, double row_entropy, double sparsity,
+                                 double flat_entropy) {
+  const double tolerance = of_sum(a.size() * a.size());
+  const auto expected = static_cast<double>(plain::row_entropy(a));
+  EXPECT_NEAR(row_entropy, expected, tolerance * expected);
+  EXPECT_EQ(sparsity, static_cast<double>(plain::sparsity(a, least)));
+  // The quotient of two sums, of which one is a logarithm's argument; 1 at most.
+  EXPECT_NEAR(flat_entropy, static_cast<double>(plain::flat_entropy(a)), 3 * tolerance);
+}
+
 TEST_F(PromptHeads, each_has_its_own_place) {
   const Tensor a = made_attention();
-  const Record found = seen(a, 3);
-  const auto of_prompt_1 = [&](const char* name, std::size_t i, std::size_t count) {
-    return found.arrays.at(name).values.at(count + i);
-  };
-  double multihead = 0, off_diagonal_sum = 0;
+  const Record record = seen(a, 3);
+  const Values values(record);
+  std::vector<plain::Matrix> heads;
+  plain::Real multihead = 0, off_diagonal = 0;
   for (std::size_t h = 0; h < kHeads; ++h) {
-    const Tensor head = a[static_cast<std::int64_t>(h)].to(at::kDouble);
-    const double entropy = -at::xlogy(head, head).sum().item<double>() / kTokens;
-    EXPECT_NEAR(of_prompt_1("row_entropy", h, kHeads), entropy, 1e-13 * entropy) << h;
-    EXPECT_EQ(of_prompt_1("sparsity", h, kHeads),
-              (a[static_cast<std::int64_t>(h)] < 0.01f).to(at::kDouble).mean().item<double>());
-    const double off_diagonal = (head.sum() - head.trace()).item<double>();
-    const double trace = off_diagonal * values_[h].frobenius_norm * values_[h].frobenius_norm;
-    EXPECT_NEAR(of_prompt_1("trace", h, kHeads), trace, 1e-13 * trace) << h;
-    const double sigma = values_[h].singular_values[0], mu = graph_spectra(head.unsqueeze(0))[0].eigenvalues.back();
-    EXPECT_NEAR(of_prompt_1("lambda_max", h, kHeads), mu * sigma * sigma, 1e-12 * mu * sigma * sigma) << h;
-    multihead += trace;
-    off_diagonal_sum += off_diagonal;
+    SCOPED_TRACE(h);
+    const plain::Matrix& head = heads.emplace_back(plain::matrix_of(a[static_cast<std::int64_t>(h)]));
+    expect_attention_statistics(head, 0.01F, values.of_head("row_entropy", h), values.of_head("sparsity", h),
+                                values.of_head("flat_entropy", h));
+    const plain::Real norm = values_[h].frobenius_norm, sum = plain::off_diagonal_sum(head);
+    const auto trace = static_cast<double>(sum * norm * norm);
+    EXPECT_NEAR(values.of_head("trace", h), trace, of_sum(kTokens * kTokens) * trace);
+    const plain::Real sigma = values_[h].singular_values[0], mu = plain::eigenvalues(plain::laplacian(head)).back();
+    const auto lambda_max = static_cast<double>(mu * sigma * sigma);
+    EXPECT_NEAR(values.of_head("lambda_max", h), lambda_max, 16 * kTokens * kUnitRoundoff * lambda_max);
+    multihead += sum * norm * norm;
+    off_diagonal += sum;
   }
-  EXPECT_NEAR(of_prompt_1("trace_multihead", 0, 1), multihead, 1e-13 * multihead);
-  const double of_mean = off_diagonal_sum / kHeads * std::pow(values_[0].frobenius_norm, 2);
-  EXPECT_NEAR(of_prompt_1("trace_mean_attention", 0, 1), of_mean, 1e-13 * of_mean);
-  const Tensor mean = a.to(at::kDouble).mean(0);
-  EXPECT_EQ(of_prompt_1("contraction_ratio", 0, 1), contraction_ratio(mean));
-  EXPECT_EQ(of_prompt_1("row_entropy_mean_attention", 0, 1), attention_statistics(mean).row_entropy);
-  for (const double value : std::span(found.arrays.at("trace").values).first(kHeads)) EXPECT_TRUE(std::isnan(value));
+  const double tolerance = of_sum(kTokens * kTokens);
+  const auto of_all = static_cast<double>(multihead),
+             of_mean = static_cast<double>(off_diagonal / kHeads * std::pow(values_[0].frobenius_norm, 2));
+  EXPECT_NEAR(values.of_layer("trace_multihead"), of_all, tolerance * of_all);
+  EXPECT_NEAR(values.of_layer("trace_mean_attention"), of_mean, tolerance * of_mean);
+  const plain::Matrix mean = plain::mean_of(heads);
+  expect_attention_statistics(mean, 0.01, values.of_layer("row_entropy_mean_attention"),
+                              values.of_layer("sparsity_mean_attention"),
+                              values.of_layer("flat_entropy_mean_attention"));
+  const auto contraction = static_cast<double>(plain::contraction_ratio(mean));
+  EXPECT_NEAR(values.of_layer("contraction_ratio"), contraction, tolerance * contraction);
+  for (const double value : std::span(record.arrays.at("trace").values).first(kHeads)) EXPECT_TRUE(std::isnan(value));
+}
+
+/// What thermodynamics of levels may be off by that are within `error` of the right ones: weights change by factors of
+/// at most e^(2 beta error), and means by as much of what they are means of.
+void expect_thermodynamics(const plain::Canonical& expected, double beta, double error, const Values& values,
+                           const std::string& prefix, std::size_t head, std::size_t i) {
+  const auto of = [&](const std::string& name) { return values.of_head((prefix + name).c_str(), head, i, 2); };
+  const auto capacity = static_cast<double>(expected.heat_capacity), x = beta * error, spread = std::sqrt(capacity);
+  const double u = 32 * kUnitRoundoff;
+  const auto log_z = static_cast<double>(expected.log_partition),
+             energy = static_cast<double>(expected.internal_energy), entropy = static_cast<double>(expected.entropy);
+  EXPECT_NEAR(of("log_partition_nonzero"), log_z, x + u * (1 + std::abs(log_z)));
+  EXPECT_NEAR(of("internal_energy"), energy, error * (1 + 2 * spread) + u * energy);
+  EXPECT_NEAR(of("heat_capacity"), capacity,
+              2 * x * (capacity + spread) + u * (1 + static_cast<double>(expected.second_moment)));
+  EXPECT_NEAR(of("thermal_entropy"), entropy, 2 * x * spread + u * (1 + entropy + beta * energy));
+}
+
+TEST_F(PromptHeads, sheaves_are_those_of_every_eigenvalue_by_itself) {
+  constexpr std::int64_t n = 7, shorter = 4;
+  batch_ = {std::vector<std::int64_t>(shorter + n, 1), {0, shorter, shorter + n}};
+  const Tensor a = made_attention(n, 3);
+  const Record record = seen(a, 4);
+  const Values values(record);
+  const std::vector<double> beta = {0.1, 1};
+  const auto least = static_cast<plain::Real>(kHidden) * 0x1p-52L;  // max(n, D) 2^-52
+  for (std::size_t h = 0; h < kHeads; ++h) {
+    SCOPED_TRACE(h);
+    const auto mu = plain::eigenvalues(plain::laplacian(plain::matrix_of(a[static_cast<std::int64_t>(h)])));
+    std::vector<plain::Real> squares(kHidden, 0);
+    for (std::size_t i = 0; i < values_[h].singular_values.size(); ++i)
+      squares[i] = std::pow(static_cast<plain::Real>(values_[h].singular_values[i]), 2);
+    const plain::Levels graph = plain::levels_of(mu, least),
+                        sheaf = plain::product(graph, plain::levels_of(squares, least));
+    ASSERT_EQ(graph.num_zeros, 1u) << "the graph is one";
+    ASSERT_GT(graph.non_zero.front(), 1e-6) << "far from what counts as zero";
+    const double of_mu = 16 * n * kUnitRoundoff * static_cast<double>(mu.back()),
+                 of_lambda = of_mu * static_cast<double>(squares.front());
+    for (std::size_t i = 0; i < n; ++i)
+      EXPECT_NEAR(values.of_head("graph_eigenvalues", h, i, n), static_cast<double>(mu[i]), of_mu) << i;
+    EXPECT_NEAR(values.of_head("graph_lambda_2", h), static_cast<double>(mu[1]), of_mu);
+    EXPECT_NEAR(values.of_head("lambda_max", h), static_cast<double>(sheaf.non_zero.back()), of_lambda);
+    EXPECT_NEAR(values.of_head("spectral_gap", h), static_cast<double>(sheaf.non_zero.front()), of_lambda);
+    EXPECT_EQ(values.of_head("nullity", h), static_cast<double>(sheaf.num_zeros));
+    // Each p is off by 16 n u at most, and -p ln p by ln p + 1 times that.
+    const auto size = static_cast<double>(sheaf.size());
+    EXPECT_NEAR(values.of_head("spectral_entropy", h), static_cast<double>(plain::entropy(sheaf)),
+                16 * n * kUnitRoundoff * size * (1 + std::log(size)));
+    for (std::size_t i = 0; i < beta.size(); ++i) {
+      const auto log_partition = static_cast<double>(plain::log_partition(sheaf, beta[i]));
+      EXPECT_NEAR(values.of_head("log_partition", h, i, 2), log_partition,
+                  beta[i] * of_lambda + 32 * kUnitRoundoff * (1 + std::abs(log_partition)));
+      expect_thermodynamics({sheaf, beta[i]}, beta[i], of_lambda, values, "", h, i);
+      expect_thermodynamics({graph, beta[i]}, beta[i], of_mu, values, "graph_", h, i);
+    }
+  }
+}
+
+/// Rows of eigenvalues are as long as the batch's longest prompt.
+TEST_F(PromptHeads, eigenvalues_of_a_shorter_prompt_end_in_nan) {
+  constexpr std::int64_t n = 4, longer = 7;
+  batch_ = {std::vector<std::int64_t>(longer + n, 1), {0, longer, longer + n}};
+  const Tensor a = made_attention(n, 3);
+  const Record record = seen(a, kHeads);
+  for (std::size_t h = 0; h < kHeads; ++h)
+    for (std::size_t i = 0; i < longer; ++i)
+      EXPECT_EQ(std::isnan(Values(record).of_head("graph_eigenvalues", h, i, longer)), i >= n) << h << " " << i;
 }
 
 TEST_F(PromptHeads, one_that_is_not_finite_fails_the_prompt_alone_and_by_the_same_words) {

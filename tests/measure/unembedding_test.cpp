@@ -1,5 +1,3 @@
-#include "spectrace/measure/unembedding.hpp"
-
 #include <gtest/gtest.h>
 
 #include <array>
@@ -7,6 +5,7 @@
 #include <span>
 
 #include "spectrace/core/error.hpp"
+#include "spectrace/measure/catalogue.hpp"
 #include "spectrace/numerics/numerical_error.hpp"
 #include "spectrace/numerics/singular_values.hpp"
 #include "support/safetensors_writer.hpp"
@@ -14,6 +13,25 @@
 
 namespace spectrace {
 namespace {
+
+const RowsAnalysis& rows_analysis() { return dynamic_cast<const RowsAnalysis&>(*find_analysis("unembedding")); }
+
+/// A model of which nothing but its unembedding is known.
+ModelDescription model_of(std::int64_t num_rows, std::int64_t num_columns) {
+  ModelDescription model;
+  model.embedding.unembedding.tensor = "lm_head.weight";
+  model.embedding.unembedding.shape = {num_rows, num_columns};
+  return model;
+}
+
+Record measure_unembedding(const ModelDescription& model, const TensorStore& store, Slicing slicing,
+                           const RowRange& rows) {
+  return rows_analysis().measure(model, store, slicing, rows, {});
+}
+
+std::vector<RowRange> unembedding_parts(std::int64_t num_rows, std::int64_t num_columns) {
+  return rows_analysis().parts(model_of(num_rows, num_columns));
+}
 
 TEST(MeasureUnembedding, blocks_change_no_bits_and_its_digest_comes_along) {
   // Rows of 120 bytes: no power of two makes a segment. Three blocks, the last one short.
@@ -23,8 +41,7 @@ TEST(MeasureUnembedding, blocks_change_no_bits_and_its_digest_comes_along) {
                                .reshape({num_rows, num_columns});
   const TempFolder folder;
   write_safetensors(folder.path() / "model.safetensors", {{"lm_head.weight", given}});
-  ModelDescription model;
-  model.embedding.unembedding.tensor = "lm_head.weight";
+  const ModelDescription model = model_of(num_rows, num_columns);
   const auto store = TensorStore::open(folder.path()), other = TensorStore::open(folder.path());
   const TensorInfo& tensor = *store.find("lm_head.weight");
 
@@ -51,13 +68,14 @@ TEST(MeasureUnembedding, parts_follow_from_the_shape_alone) {
        std::vector<std::array<std::int64_t, 2>>{{128256, 4096}, {50257, 768}, {100003, 1000}}) {
     std::int64_t next = 0;
     const auto parts = unembedding_parts(rows, columns);
-    double flops = unembedding_join_flops(rows, columns);
+    const ModelDescription model = model_of(rows, columns);
+    double flops = rows_analysis().join_flops(model);
     for (const RowRange& part : parts) {
       EXPECT_EQ(part.first, next);
       EXPECT_GE(part.count, 6 * columns);
       EXPECT_LE(std::abs(part.count - parts.front().count), 1);
       next = part.last();
-      flops += unembedding_part_flops(rows, columns, part);
+      flops += rows_analysis().flops(model, part);
     }
     EXPECT_EQ(next, rows);
     EXPECT_NEAR(flops / singular_values_flops(rows, columns), 1, 1e-12);
@@ -74,21 +92,20 @@ TEST(MeasureUnembedding, its_parts_together_are_the_whole) {
                                .to(at::kBFloat16);
   const TempFolder folder;
   write_safetensors(folder.path() / "model.safetensors", {{"lm_head.weight", given}});
-  ModelDescription model;
-  model.embedding.unembedding.tensor = "lm_head.weight";
+  const ModelDescription model = model_of(num_rows, num_columns);
   const auto store = TensorStore::open(folder.path());
   const Record whole = measure_unembedding(model, store, Slicing::correct, {0, num_rows});
 
-  UnembeddingParts parts(num_columns);
+  const auto join = rows_analysis().join(model);
   for (const RowRange& part : {RowRange{0, 5000}, {5000, 16000}, {21000, 19000}}) {
     const Record record = measure_unembedding(model, store, Slicing::correct, part);
-    EXPECT_TRUE(UnembeddingParts::fits(record, part, num_columns));
-    EXPECT_FALSE(UnembeddingParts::fits(record, {part.first, part.count + 1}, num_columns));
-    EXPECT_FALSE(UnembeddingParts::fits(record, part, num_columns + 1));
+    EXPECT_TRUE(rows_analysis().fits(record, model, part));
+    EXPECT_FALSE(rows_analysis().fits(record, model, {part.first, part.count + 1}));
+    EXPECT_FALSE(rows_analysis().fits(record, model_of(num_rows, num_columns + 1), part));
     const std::string journalled = encode_record(record);
-    parts.add(decode_record(std::as_bytes(std::span(journalled))));
+    join->add(decode_record(std::as_bytes(std::span(journalled))));
   }
-  const Record together = parts.finish();
+  const Record together = join->finish();
   ASSERT_EQ(together.arrays.size(), whole.arrays.size());
   const double bound = whole.arrays.at("singular_value_error").values.front() +
                        together.arrays.at("singular_value_error").values.front();
@@ -110,8 +127,7 @@ TEST(MeasureUnembedding, is_rounded_to_float16_where_the_slicing_asks_for_it) {
   const at::Tensor given = at::sin(at::arange(40 * 6, at::kFloat)).reshape({40, 6});
   const TempFolder folder;
   write_safetensors(folder.path() / "model.safetensors", {{"lm_head.weight", given}});
-  ModelDescription model;
-  model.embedding.unembedding.tensor = "lm_head.weight";
+  const ModelDescription model = model_of(40, 6);
   const auto values = [&](Slicing slicing) {
     return measure_unembedding(model, TensorStore::open(folder.path()), slicing, {0, 40})
         .arrays.at("singular_values")
@@ -127,8 +143,7 @@ TEST(MeasureUnembedding, is_rounded_to_float16_where_the_slicing_asks_for_it) {
 TEST(MeasureUnembedding, a_row_whose_norm_no_number_is_names_itself_and_the_tensor) {
   const at::Tensor given = at::full({40, 6}, 1e150, at::kDouble);
   const TempFolder folder;
-  ModelDescription model;
-  model.embedding.unembedding.tensor = "lm_head.weight";
+  const ModelDescription model = model_of(40, 6);
   const auto measure = [&] {
     write_safetensors(folder.path() / "model.safetensors", {{"lm_head.weight", given}});
     return measure_unembedding(model, TensorStore::open(folder.path()), Slicing::correct, {0, 40});
@@ -163,12 +178,10 @@ TEST(MeasureUnembedding, a_part_of_an_earlier_version_with_a_norm_beyond_the_ran
   const TempFolder folder;
   write_safetensors(folder.path() / "model.safetensors",
                     {{"lm_head.weight", at::sin(at::arange(40 * num_columns, at::kFloat)).reshape({40, num_columns})}});
-  ModelDescription model;
-  model.embedding.unembedding.tensor = "lm_head.weight";
+  const ModelDescription model = model_of(40, num_columns);
   Record part = measure_unembedding(model, TensorStore::open(folder.path()), Slicing::correct, {0, 20});
   part.arrays.at("row_norm").values[7] = HUGE_VAL;
-  UnembeddingParts parts(num_columns);
-  EXPECT_THROW(parts.add(part), NumericalError);
+  EXPECT_THROW(rows_analysis().join(model)->add(part), NumericalError);
 }
 
 }  // namespace

@@ -2,6 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <iterator>
+#include <set>
+
+#include "spectrace/measure/catalogue.hpp"
 #include "support/temp_folder.hpp"
 
 namespace spectrace {
@@ -207,6 +212,43 @@ TEST_F(JobFile, many_errors_are_counted_and_not_all_shown) {
   const std::string error = error_of(small({{"prompt_sets", {{{"name", "s"}, {"prompts", Json(150, 3)}}}}}));
   EXPECT_NE(error.find("150 errors:"), std::string::npos) << error;
   EXPECT_NE(error.find("and 50 more"), std::string::npos) << error;
+}
+
+std::set<std::string> kept_quantities(const KeepChoice& keep) {
+  std::set<std::string> names;
+  for (const Analysis* analysis : catalogue())
+    if (analysis->info().group.empty())
+      for (const Quantity& quantity : analysis->info().quantities)
+        if (is_kept(quantity, keep)) names.insert(quantity.name);
+  return names;
+}
+
+/// Editors and `check` know the quantities from the job's schema.
+TEST(JobSchema, lists_the_quantities_that_keep_may_name) {
+  const auto all = kept_quantities({KeepChoice::Which::all, {}});
+  const auto listed = job_schema().at("definitions").at("quantity").at("enum").get<std::vector<std::string>>();
+  EXPECT_EQ(std::set<std::string>(listed.begin(), listed.end()), all);
+  EXPECT_EQ(listed.size(), all.size());
+}
+
+TEST(Keep, what_is_stored) {
+  using Which = KeepChoice::Which;
+  EXPECT_TRUE(kept_quantities({Which::listed, {}}).empty());
+  EXPECT_EQ(kept_quantities({Which::listed, {"heat_capacity", "gain"}}),
+            (std::set<std::string>{"heat_capacity", "gain"}));
+  const auto all = kept_quantities({Which::all, {}}), most = kept_quantities({Which::most, {}});
+  EXPECT_FALSE(all.contains("free_energy"));  // it is made from log_partition
+  std::set<std::string> only_all, of_sheaf;
+  std::set_difference(all.begin(), all.end(), most.begin(), most.end(), std::inserter(only_all, only_all.end()));
+  for (const auto& name : only_all)
+    if (find_analysis("sheaf")->find_quantity(name) != nullptr) of_sheaf.insert(name);
+  EXPECT_EQ(of_sheaf, (std::set<std::string>{"log_partition_nonzero", "internal_energy", "heat_capacity",
+                                             "thermal_entropy", "graph_log_partition_nonzero", "graph_internal_energy",
+                                             "graph_heat_capacity", "graph_thermal_entropy"}));
+  EXPECT_TRUE(std::includes(all.begin(), all.end(), most.begin(), most.end()));
+  for (const auto& name : {"attention", "residual"})
+    for (const Quantity& quantity : find_analysis(name)->info().quantities)
+      EXPECT_TRUE(most.contains(quantity.name)) << quantity.name;
 }
 
 }  // namespace

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <filesystem>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "numerics/peak_memory.hpp"
@@ -18,7 +17,7 @@ namespace spectrace {
 namespace {
 
 /// Spectra of W_Q, W_K, W_V, W_O and of their heads.
-constexpr AnalysisChoice kWeights = {true, true, false, false, false, false};
+AnalysisChoice of_matrices() { return AnalysisChoice::of({"weights", "heads"}); }
 
 class HostMemory : public ::testing::Test {
  protected:
@@ -27,8 +26,10 @@ class HostMemory : public ::testing::Test {
     set.prompts.push_back({"p", std::vector<std::int64_t>(64, 1), ""});
     job_.compute.device = device;
     job_.analyses = analyses;
-    return memory_need(model_.description,
-                       plan_model(model_.description, analyses, {set}, plan_options(job_, model_.config.json())), job_);
+    return memory_need(
+        model_.description,
+        plan_model(model_.description, analyses, planned({set}, analyses), plan_options(job_, model_.config.json())),
+        job_);
   }
 
   Job job_;
@@ -37,8 +38,8 @@ class HostMemory : public ::testing::Test {
 };
 
 TEST_F(HostMemory, spectra_and_laplacians_are_taken_one_after_the_other_but_beside_a_gpu) {
-  const AnalysisChoice prompts = {false, false, false, true, true, true}, weights = kWeights,
-                       both = {true, true, false, true, true, true};
+  const AnalysisChoice prompts = AnalysisChoice::of({"attention", "sheaf", "residual"}), weights = of_matrices(),
+                       both = AnalysisChoice::of({"weights", "heads", "attention", "sheaf", "residual"});
   const auto cpu = DeviceChoice::cpu, gpu = DeviceChoice::cuda;
   EXPECT_EQ(need(cpu, both).workspace, std::max(need(cpu, prompts).workspace, need(cpu, weights).workspace));
   EXPECT_EQ(need(gpu, both).workspace, need(gpu, prompts).workspace + need(cpu, weights).workspace);
@@ -48,24 +49,24 @@ TEST_F(HostMemory, spectra_and_laplacians_are_taken_one_after_the_other_but_besi
   EXPECT_GT(need(gpu, prompts).layer, need(cpu, prompts).layer);
 }
 
-/// What one thread takes for a long prompt in one layer, measured.
-class LongPrompt : public HostMemory, public ::testing::WithParamInterface<std::pair<bool, bool>> {
+/// What one thread takes for a long prompt in one layer, measured; of these analyses.
+class LongPrompt : public HostMemory, public ::testing::WithParamInterface<std::vector<std::string>> {
  protected:
   // 4 heads of 1100 x 1100 entries are past the size from which some heads are in memory at a time.
   static constexpr std::int64_t kTokens = 1100;
 
-  std::int64_t measured_bytes(bool attention, bool sheaf) {
+  std::int64_t measured_bytes(const AnalysisChoice& analyses) {
     const ModelDescription& model = model_.description;
     const LayerWeights weights = read_layer(model, model_.store, 0, ComputeType::float32);
-    const auto values = value_spectra(slice_weights(model, attention_weights(weights), Slicing::correct));
+    const auto values = value_spectra(model, weights.w_v.weight, Slicing::correct);
     TokenBatch batch{{}, {0, kTokens}};
     for (std::int64_t i = 0; i < kTokens; ++i) batch.token_ids.push_back((i * i + 3 * i) % model.vocab_size);
     const Tensor first = embed(model, model_.store, batch, ComputeType::float32).hidden;
     const auto run = [&] {
       Tensor hidden = first;
-      PromptMeasurement measurement(model, batch, {attention, sheaf, false, false, {1.0}});
+      PromptMeasurement measurement(model, batch, analyses);
       AttentionObserver observe;
-      if (measurement.needs_attention())
+      if (measurement.wants().attention)
         observe = [&](std::int64_t prompt, std::int64_t first_head, const Tensor& a) {
           measurement.see_attention(0, prompt, first_head, a, values);
         };
@@ -77,17 +78,19 @@ class LongPrompt : public HostMemory, public ::testing::WithParamInterface<std::
 };
 
 TEST_P(LongPrompt, takes_what_is_planned_and_no_less_than_what_is_certain) {
-  const auto [attention, sheaf] = GetParam();
+  const AnalysisChoice analyses = AnalysisChoice::of(GetParam());
   const ModelDescription& model = model_.description;
   ASSERT_TRUE(has_long_attention(model, kTokens));
-  const std::int64_t measured = measured_bytes(attention, sheaf);
-  const std::int64_t planned =
-      block_workspace_bytes(model, kTokens, kTokens, ComputeType::float32, attention || sheaf) +
-      measurement_workspace_bytes(model, kTokens, attention, sheaf);
-  EXPECT_NEAR(static_cast<double>(planned), static_cast<double>(measured), 0.1 * static_cast<double>(measured));
+  const std::int64_t measured = measured_bytes(analyses);
+  const bool is_observed = wants_of(analyses).attention;
+  const std::int64_t expected = block_workspace_bytes(model, kTokens, kTokens, ComputeType::float32, is_observed) +
+                                measurement_workspace_bytes(model, analyses, kTokens);
+  EXPECT_NEAR(static_cast<double>(expected), static_cast<double>(measured), 0.1 * static_cast<double>(measured));
   PreparedSet set{"s", {{"p", std::vector<std::int64_t>(static_cast<std::size_t>(kTokens), 1), ""}}};
-  const ModelPlan plan =
-      plan_model(model, {false, false, false, attention, sheaf, true}, {set}, plan_options(job_, model_.config.json()));
+  std::vector<std::string> with_residual = GetParam();
+  with_residual.push_back("residual");
+  const AnalysisChoice choice = AnalysisChoice::of(with_residual);
+  const ModelPlan plan = plan_model(model, choice, planned({set}, choice), plan_options(job_, model_.config.json()));
   ASSERT_EQ(plan.units.size(), 1u);
   const std::int64_t beside = layer_size_bytes(model, 0, ComputeType::float32) + kTokens * model.hidden_size * 4;
   const std::int64_t certain = CertainNeed(model, plan, ComputeType::float32).bytes(plan.units[0]);
@@ -95,16 +98,16 @@ TEST_P(LongPrompt, takes_what_is_planned_and_no_less_than_what_is_certain) {
   EXPECT_GE(certain, (measured + beside) / 2) << "most of it is certain";
 }
 
-std::string analyses_name(const ::testing::TestParamInfo<std::pair<bool, bool>>& test) {
-  const auto [attention, sheaf] = test.param;
-  if (!attention && !sheaf) return "neither";
-  return std::string(attention ? "attention" : "") + (sheaf ? "sheaf" : "");
+std::string name_of_analyses(const ::testing::TestParamInfo<std::vector<std::string>>& test) {
+  std::string name;
+  for (const auto& analysis : test.param) name += analysis;
+  return name.empty() ? "neither" : name;
 }
 
+using Names = std::vector<std::string>;
 INSTANTIATE_TEST_SUITE_P(Analyses, LongPrompt,
-                         ::testing::Values(std::pair{true, false}, std::pair{false, true}, std::pair{true, true},
-                                           std::pair{false, false}),
-                         analyses_name);
+                         ::testing::Values(Names{"attention"}, Names{"sheaf"}, Names{"attention", "sheaf"}, Names{}),
+                         name_of_analyses);
 
 TEST_F(HostMemory, of_a_long_prompt_grows_with_threads_and_not_with_heads) {
   ModelDescription model = model_.description;
@@ -115,7 +118,7 @@ TEST_F(HostMemory, of_a_long_prompt_grows_with_threads_and_not_with_heads) {
     // Projections are not the attention's.
     const std::int64_t projections = n * heads * model.head_dim * 4;
     const std::int64_t found = block_workspace_bytes(model, n, n, ComputeType::float32, true) - projections +
-                               measurement_workspace_bytes(model, n, true, true);
+                               measurement_workspace_bytes(model, AnalysisChoice::of({"attention", "sheaf"}), n);
     set_compute_threads(1);
     return found;
   };
@@ -129,7 +132,7 @@ TEST_F(HostMemory, layers_in_flight_follow_threads_and_room) {
   model.num_layers = 12;
   model.layers.assign(12, model.layers.front());
   job_.compute.device = DeviceChoice::cpu;
-  const auto plan = plan_model(model, kWeights, {}, plan_options(job_, model_.config.json()));
+  const auto plan = plan_model(model, of_matrices(), {}, plan_options(job_, model_.config.json()));
   const std::int64_t ample = std::int64_t{1} << 40;
   for (const auto& [threads, layers] :
        std::vector<std::pair<int, std::int64_t>>{{1, 1}, {7, 1}, {8, 2}, {16, 4}, {400, 12}}) {
@@ -145,8 +148,8 @@ TEST_F(HostMemory, layers_in_flight_follow_threads_and_room) {
   EXPECT_EQ(layers_in_flight(job_, model, plan, need.libraries + 1), 1);
   // Where no spectra are taken, their workspace is no part of it.
   PreparedSet set{"s", {{"p", {1, 2}, ""}}};
-  const auto prompts =
-      plan_model(model, {false, false, false, false, false, true}, {set}, plan_options(job_, model_.config.json()));
+  const AnalysisChoice residual = AnalysisChoice::of({"residual"});
+  const auto prompts = plan_model(model, residual, planned({set}, residual), plan_options(job_, model_.config.json()));
   EXPECT_EQ(layers_in_flight(job_, model, prompts, ample), 1);
   EXPECT_EQ(in_flight_bytes(job_, model, prompts, 1), 0);
   // Beside a GPU, one at a time.
@@ -156,7 +159,7 @@ TEST_F(HostMemory, layers_in_flight_follow_threads_and_room) {
 }
 
 TEST_F(HostMemory, weights_alone_need_no_gpu) {
-  const MemoryNeed there = need(DeviceChoice::cuda, kWeights), here = need(DeviceChoice::cpu, kWeights);
+  const MemoryNeed there = need(DeviceChoice::cuda, of_matrices()), here = need(DeviceChoice::cpu, of_matrices());
   EXPECT_EQ(there.least(), here.least());
 }
 

@@ -30,7 +30,7 @@ TEST(StageLayers, cut_by_cost_and_not_by_number) {
 /// `layers` layers of 1 GB, `batches` batches of 1e12 flops.
 ModelLoad made_load(int layers, int batches) {
   ModelLoad load;
-  for (int b = 0; b < batches; ++b) load.units.push_back({UnitKind::prompts, "", -1, 0, {}, 4096, 1e12});
+  for (int b = 0; b < batches; ++b) load.units.push_back({.work = BatchWork{.num_tokens = 4096}, .flops = 1e12});
   load.bytes_under_way.assign(load.units.size(), 1 << 20);
   load.layer_bytes.assign(static_cast<std::size_t>(layers), 1e9);
   load.layer_memory.assign(static_cast<std::size_t>(layers), 2e9);

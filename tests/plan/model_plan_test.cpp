@@ -2,9 +2,10 @@
 
 #include <gtest/gtest.h>
 
-#include <cmath>
-#include <numeric>
+#include <filesystem>
 #include <set>
+
+#include "spectrace/plan/open_model.hpp"
 
 namespace spectrace {
 namespace {
@@ -26,44 +27,92 @@ TEST(MakeBatches, prompts_in_order_up_to_the_limit) {
   EXPECT_TRUE(make_batches(set_of_lengths({}), 10).empty());
 }
 
-TEST(Identity, differences_are_named_and_new_names_are_none) {
-  const Identity before = {{"weights", "aa"}, {"slicing", "correct"}, {"beta grid", "[1]"}};
-  const Identity now = {{"weights", "bb"}, {"slicing", "correct"}, {"prompts of the set 'x'", "cc"}};
-  EXPECT_EQ(identity_differences(before, now), std::vector<std::string>{"weights: was aa, now bb"});
-  EXPECT_EQ(identity_from_json(identity_to_json(before)), before);
+OpenModel open_case(const std::string& name) {
+  return open_model_folder(std::filesystem::path(SPECTRACE_SOURCE_DIR) / "tests/data/model" / name, IoMode::automatic);
 }
 
-// As people read it: neither 64 digits nor every beta.
-TEST(Identity, differences_are_short) {
-  Json betas = Json::array();
-  for (int i = 0; i < 25; ++i) betas.push_back(0.125 * i);
-  const Identity before = {{"beta grid", betas.dump()}, {"prompts of the set 's'", std::string(64, 'a')}};
-  const Identity now = {{"beta grid", "[0.5,1.0]"}, {"prompts of the set 's'", std::string(64, 'b')}};
-  EXPECT_EQ(identity_differences(before, now),
-            (std::vector<std::string>{"beta grid: was 25 values from 0.0 to 3.0, now [0.5,1.0]",
-                                      "prompts of the set 's': was aaaaaaaa..., now bbbbbbbb..."}));
+TEST(PlanModel, every_layer_every_row_and_every_prompt_that_runs_once) {
+  const OpenModel model = open_case("gpt2");
+  const AnalysisChoice choice = AnalysisChoice::of({"weights", "heads", "unembedding", "attention", "residual"});
+  PreparedSet set = set_of_lengths({4, 4, 2, 1, 8});
+  set.prompts[1].error = "too long";
+  PlanOptions options;
+  options.tokens_per_batch = 7;
+  const ModelPlan plan = plan_model(model.description, choice, planned({set}, choice), options);
+  EXPECT_EQ(plan.of_weights.names(), (std::vector<std::string>{"weights", "heads", "unembedding"}));
+  ASSERT_EQ(plan.sets.size(), 1u);
+  EXPECT_EQ(plan.sets[0].analyses.names(), (std::vector<std::string>{"attention", "residual"}));
+  std::set<std::pair<std::string, std::int64_t>> layers;
+  std::vector<std::size_t> prompts;
+  std::int64_t rows = 0, tokens = 0;
+  std::set<std::string> keys;
+  for (const Unit& unit : plan.units) {
+    EXPECT_TRUE(keys.insert(unit.key).second) << unit.key;
+    EXPECT_GT(unit.flops, 0);
+    EXPECT_EQ(unit.analysis() == nullptr, unit.of_batch() != nullptr);
+    if (const LayerWork* layer = unit.of_layer()) {
+      EXPECT_TRUE(layers.emplace(unit.analysis()->name(), layer->layer).second);
+    } else if (const RowsWork* part = unit.of_rows()) {
+      EXPECT_EQ(part->rows.first, rows);
+      EXPECT_FALSE(part->is_part);
+      rows = part->rows.last();
+    } else {
+      prompts.insert(prompts.end(), unit.of_batch()->prompts.begin(), unit.of_batch()->prompts.end());
+      tokens += unit.of_batch()->num_tokens;
+    }
+  }
+  EXPECT_EQ(layers.size(), static_cast<std::size_t>(2 * model.description.num_layers));
+  EXPECT_EQ(rows, model.description.vocab_size);
+  EXPECT_EQ(prompts, (std::vector<std::size_t>{0, 2, 3, 4}));
+  EXPECT_EQ(tokens, 4 + 2 + 1 + 8);
 }
 
-TEST(BetaGrid, ends_are_exact_and_steps_even_in_the_logarithm) {
-  const auto grid = BetaGrid{1e-3, 1e3, 25}.values();
-  ASSERT_EQ(grid.size(), 25u);
-  EXPECT_EQ(grid.front(), 1e-3);
-  EXPECT_EQ(grid.back(), 1e3);
-  for (std::size_t i = 1; i < grid.size(); ++i) EXPECT_NEAR(grid[i] / grid[i - 1], std::pow(10.0, 0.25), 1e-14);
-  EXPECT_EQ((BetaGrid{2.0, 2.0, 1}.values()), std::vector<double>{2.0});
+/// The first unit's key.
+std::string key_of(const std::string& analysis, const PlanOptions& options) {
+  static const OpenModel model = open_case("gpt2");
+  const AnalysisChoice choice = AnalysisChoice::of({analysis});
+  return plan_model(model.description, choice, planned({set_of_lengths({3})}, choice), options).units.at(0).key;
 }
 
-TEST(identity, the_host_goes_without_saying) {
-  const Identity host = {{"slicing", "correct"}, {"tokens_per_batch", "256"}};
-  Identity there = host, weights = {{"slicing", "correct"}};
-  there.emplace_back("device", "H100");
-  EXPECT_EQ(identity_differences(host, host), std::vector<std::string>());
-  EXPECT_EQ(identity_differences(there, there), std::vector<std::string>());
-  EXPECT_EQ(identity_differences(host, there), std::vector<std::string>{"device: was cpu, now H100"});
-  EXPECT_EQ(identity_differences(there, host), std::vector<std::string>{"device: was H100, now cpu"});
-  // Spectra of weights are the host's everywhere.
-  EXPECT_EQ(identity_differences(weights, there), std::vector<std::string>());
-  EXPECT_EQ(identity_differences(there, weights), std::vector<std::string>());
+// A record is taken up where its key says that nothing else would come out.
+TEST(PlanModel, keys_change_with_what_decides_the_bits_and_with_nothing_else) {
+  const PlanOptions before;
+  PlanOptions tokens = before, device = before, slicing = before, dtype = before, config = before;
+  tokens.tokens_per_batch = 100;
+  device.device_kind = "H200";
+  slicing.slicing = Slicing::as_published;
+  dtype.dtype = ComputeType::float64;
+  config.config = "{}";
+  const auto changes = [&](const std::string& analysis, const PlanOptions& now) {
+    return key_of(analysis, now) != key_of(analysis, before);
+  };
+  for (const auto& analysis : {"weights", "residual"}) {
+    SCOPED_TRACE(analysis);
+    EXPECT_FALSE(changes(analysis, before));
+    const bool is_of_prompts = std::string(analysis) == "residual";
+    EXPECT_EQ(changes(analysis, tokens), is_of_prompts);
+    EXPECT_EQ(changes(analysis, device), is_of_prompts);
+    EXPECT_TRUE(changes(analysis, slicing));
+    EXPECT_TRUE(changes(analysis, dtype));
+    EXPECT_TRUE(changes(analysis, config));
+  }
+}
+
+TEST(PlanModel, keys_of_prompts_hold_their_tokens_analyses_and_what_is_asked_of_these) {
+  const OpenModel model = open_case("gpt2");
+  const auto key = [&](const AnalysisChoice& choice, std::int64_t token) {
+    PreparedSet set = set_of_lengths({3});
+    set.prompts[0].token_ids[1] = token;
+    return plan_model(model.description, choice, planned({set}, choice), {}).units.at(0).key;
+  };
+  const AnalysisChoice sheaf = AnalysisChoice::of({"sheaf"}), both = AnalysisChoice::of({"sheaf", "residual"});
+  Chosen with_eigenvalues = *sheaf.find("sheaf"), other_grid = with_eigenvalues;
+  with_eigenvalues.settings["graph_eigenvalues"] = true;
+  other_grid.settings["beta"]["count"] = 24;
+  std::set<std::string> keys = {key(sheaf, 1), key(sheaf, 2), key(both, 1), key(AnalysisChoice({with_eigenvalues}), 1),
+                                key(AnalysisChoice({other_grid}), 1)};
+  EXPECT_EQ(keys.size(), 5u);
+  EXPECT_EQ(key(sheaf, 1), key(sheaf, 1));
 }
 
 }  // namespace

@@ -7,15 +7,17 @@
 namespace spectrace {
 namespace {
 
+Unit batch_of_100() { return {.work = BatchWork{.num_tokens = 100}, .flops = 2e9}; }
+
 /// Four layers of matrices, an unembedding, ten batches of 100 tokens.
 ModelLoad simple_load() {
   ModelLoad load;
-  for (int l = 0; l < 4; ++l) load.units.push_back({UnitKind::matrices, "", l, 0, {}, 0, 1e9});
-  load.units.push_back({UnitKind::unembedding, "", -1, 0, {}, 0, 3e9});
-  for (int b = 0; b < 10; ++b) load.units.push_back({UnitKind::prompts, "", -1, 0, {}, 100, 2e9});
+  for (int l = 0; l < 4; ++l) load.units.push_back({.work = LayerWork{.layer = l}, .flops = 1e9});
+  load.units.push_back({.work = RowsWork{}, .flops = 3e9});
+  for (int b = 0; b < 10; ++b) load.units.push_back(batch_of_100());
   load.layer_bytes.assign(4, 1000);
   load.layer_memory.assign(4, 2000);
-  load.attention_share = 0.25;
+  load.matrix_share = 0.25;
   load.unembedding_bytes = 500;
   load.bytes_under_way.assign(load.units.size(), 10);
   load.rates = {1e9, 1e9, 1e9, 1e12};
@@ -94,7 +96,7 @@ TEST(Simulation, who_reads_at_the_same_time_shares_the_file_system) {
   MachineProfile profile = simple_profile();
   profile.file_system_bytes_per_s = 400;  // a model has 4000 bytes
   ModelLoad load = simple_load();
-  load.units = {{UnitKind::prompts, "", -1, 0, {}, 100, 2e9}};  // of which no second rank can take a part
+  load.units = {batch_of_100()};  // of which no second rank can take a part
   load.bytes_under_way = {10};
   const std::vector<ModelLoad> two = {load, load};
   EXPECT_NEAR(simulate_sweep({load}, 1, profile).makespan_s, 2 + 10, 1e-6);
@@ -115,7 +117,7 @@ TEST(Simulation, ranks_beyond_the_work_are_not_advised) {
   // Models of one batch: a rank has whole ones, so n of them keep r ranks busy for n of ceil(n / r) r turns. Asked for
   // are 1, 2, 3, 4, 6, 8, ... ranks until they are too many.
   ModelLoad load = simple_load();
-  load.units = {{UnitKind::prompts, "", -1, 0, {}, 100, 2e9}};
+  load.units = {batch_of_100()};
   load.bytes_under_way = {10};
   const auto advised = [&](std::size_t num_models, double efficiency) {
     return sensible_number_of_ranks(std::vector<ModelLoad>(num_models, load), simple_profile(), efficiency);

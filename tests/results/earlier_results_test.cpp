@@ -6,50 +6,40 @@
 #include <map>
 #include <set>
 
-#include "spectrace/core/floats.hpp"
-#include "spectrace/measure/prompts.hpp"
-#include "spectrace/results/record_fit.hpp"
+#include "spectrace/measure/catalogue.hpp"
+#include "spectrace/results/growth.hpp"
+#include "spectrace/results/layout.hpp"
 #include "spectrace/results/result_attributes.hpp"
 #include "spectrace/results/summary.hpp"
-
 #include "support/temp_folder.hpp"
 
 namespace spectrace {
 namespace {
 
-Group group_of(const std::string& path, const std::vector<DatasetSpec>& schema) {
-  static const std::map<std::string, std::size_t> sizes = {{"layer", 2},    {"matrix", 4}, {"index", 3},
-                                                           {"head", 2},     {"token", 5},  {"prompt", 2},
-                                                           {"boundary", 3}, {"beta", 2},   {"graph_index", 2}};
+Group group_of(const std::string& path, const std::vector<Quantity>& quantities) {
+  static const std::map<std::string, std::size_t> sizes = {{"layer", 2}, {"matrix", 4}, {"index", 3},
+                                                           {"head", 2},  {"token", 5},  {"boundary", 3}};
+  constexpr std::size_t kOtherSize = 2;
   Group group;
   group.path = path;
   std::set<std::string> dims;
-  for (const auto& spec : schema) dims.insert(spec.dims.begin(), spec.dims.end());
+  for (const Quantity& quantity : quantities) dims.insert(quantity.dims.begin(), quantity.dims.end());
   for (const auto& dim : dims) {
-    const DatasetSpec spec = dimension_spec(dim);
-    if (dim == "statistic")
-      group.dimensions.push_back({dim, statistic_names(), spec.units, spec.long_name});
-    else
-      group.dimensions.push_back({dim, std::vector<std::int64_t>(sizes.at(dim)), spec.units, spec.long_name});
+    const auto size = sizes.find(dim);
+    Coordinate values = std::vector<std::int64_t>(size == sizes.end() ? kOtherSize : size->second);
+    if (dim == "statistic") values = statistic_names();
+    group.dimensions.push_back(dimension_of({dimension_info(dim), std::move(values)}));
   }
-  for (const auto& spec : schema) {
+  for (const Quantity& quantity : quantities) {
     std::size_t count = 1;
-    for (const auto& dim : spec.dims) count *= group.find_dimension(dim)->size();
-    group.datasets.push_back({spec.name, spec.dims, spec.units, spec.long_name, std::vector<double>(count, 1.5)});
+    for (const auto& dim : quantity.dims) count *= group.find_dimension(dim)->size();
+    group.datasets.push_back(dataset_of(quantity, std::vector<double>(count, 1.5)));
   }
   return group;
 }
 
 /// All that results may hold, small.
 ResultTree whole_tree() {
-  std::vector<DatasetSpec> prompts, statistics;
-  for (const auto& quantity : prompt_schema()) {
-    if (quantity.is_stored) prompts.push_back(quantity.dataset);
-    if (!quantity.has_statistics) continue;
-    statistics.push_back(quantity.dataset);
-    statistics.back().dims.front() = "statistic";
-  }
-  for (const auto& spec : statistics_scalars_schema()) statistics.push_back(spec);
   ResultTree tree;
   tree.attributes = {{"Conventions", std::string(kConventions)},
                      {"parameters", std::string("{}")},
@@ -61,16 +51,28 @@ ResultTree whole_tree() {
                                                     {"compute dtype", "float32"},
                                                     {"tokens_per_batch", "30"},
                                                     {"beta grid", "[0.1,1.0]"}})}};
-  tree.groups = {group_of("/weights", weights_schema()), group_of("/heads", heads_schema()),
-                 group_of("/unembedding", unembedding_schema()), group_of("/prompts/a", prompts),
-                 group_of("/prompts/a/statistics", statistics)};
-  tree.groups[3].datasets.push_back(
-      {"prompt_error", {"prompt"}, "1", "Why the prompt could not run", std::vector<std::string>{"", "too long"}});
+  for (const Analysis* analysis : catalogue())
+    if (const AnalysisInfo& info = analysis->info(); !info.group.empty())
+      tree.groups.push_back(group_of(info.group, info.quantities));
+  std::vector<Quantity> prompts, statistics;
+  for (const Quantity* quantity : prompt_quantities()) {
+    if (quantity->keep != Keep::never_rows) prompts.push_back(*quantity);
+    if (!quantity->has_statistics) continue;
+    statistics.push_back(*quantity);
+    statistics.back().dims.front() = "statistic";
+  }
+  for (const SetScalar* scalar : set_scalars()) statistics.push_back(scalar->quantity);
+  Group set = group_of("/prompts/a", prompts);
+  for (const Quantity& fact : prompt_facts())
+    if (fact.name == kPromptId || fact.name == kPromptError)
+      set.datasets.push_back(dataset_of(fact, std::vector<std::string>{"", "too long"}));
+  tree.groups.push_back(std::move(set));
+  tree.groups.push_back(group_of("/prompts/a/statistics", statistics));
   Group checkpoint;
-  checkpoint.path = "/checkpoint";
-  checkpoint.dimensions = {{"tensor", std::vector<std::string>{"x", "y"}, "1", "Tensor"}};
-  checkpoint.datasets = {{"digest", {"tensor"}, "1", "Digest", std::vector<std::string>{"1", "2"}}};
-  tree.groups.push_back(checkpoint);
+  checkpoint.path = kCheckpointGroup;
+  checkpoint.dimensions = {common_dimension(kTensor, std::vector<std::string>{"x", "y"})};
+  checkpoint.datasets = {dataset_of(digest_quantity(), std::vector<std::string>{"1", "2"})};
+  tree.groups.push_back(std::move(checkpoint));
   return tree;
 }
 
@@ -92,9 +94,9 @@ class ResultsOfBefore : public testing::Test {
     // As for a model that fails for another reason: whatever the file holds, its row is written.
     const ResultTree any = read_result_file(result_path(job_, entry_), WrongDigest::unasked, kMostValuesInMemory);
     summarize(job_, entry_, {ModelStatus::failed, "something else"}, &any);
-    std::optional<ResultTree> earlier;
+    std::optional<EarlierResults> earlier;
     try {
-      if (auto found = read_earlier_results(job_, entry_, WrongDigest::refused)) earlier = std::move(found->tree);
+      earlier = read_earlier_results(job_, entry_, WrongDigest::refused);
     } catch (const InputError& error) {
       EXPECT_EQ(error.kind(),
                 error.problem().find("another format") == std::string::npos ? ErrorKind::model : ErrorKind::usage);
@@ -104,10 +106,12 @@ class ResultsOfBefore : public testing::Test {
     if (!earlier) return false;
     ResultTree now;
     now.attributes = {{"parameters", std::string()}};
-    add_earlier_groups(*earlier, now);
+    find_lack(earlier->tree, AnalysisChoice::of(analysis_names()), {KeepChoice::Which::all, {}},
+              {PreparedSet{"a", {}}});
+    add_earlier_groups(earlier->tree, now);
     order_groups(job_, now);
-    set_effective_amplification(now);
-    set_parameters(now, merged_identity(earlier, {}));
+    update_scalars(now);
+    set_parameters(now, merged(identity_from_json(text_attribute(earlier->tree, "identity")), {}));
     summarize(job_, entry_, {ModelStatus::ok, ""}, &now);
     return true;
   }
@@ -125,161 +129,120 @@ TEST_F(ResultsOfBefore, another_format_is_refused) {
   EXPECT_FALSE(are_built_upon(tree));
 }
 
-/// Whatever can be taken out, retyped or given other dimensions, one at a time.
-std::vector<std::function<void(ResultTree&)>> edits(const ResultTree& tree) {
-  std::vector<std::function<void(ResultTree&)>> all;
+// A version that knows one quantity more finds files of before it: they are good for all that they have.
+TEST_F(ResultsOfBefore, a_group_that_lacks_a_dataset_is_built_upon) {
+  const ResultTree whole = whole_tree();
+  for (std::size_t g = 0; g < whole.groups.size(); ++g) {
+    if (whole.groups[g].path == kCheckpointGroup) continue;
+    SCOPED_TRACE(whole.groups[g].path);
+    ResultTree tree = whole;
+    tree.groups[g].datasets.erase(tree.groups[g].datasets.begin());
+    EXPECT_TRUE(are_built_upon(tree));
+  }
+}
+
+// Groups of weights with failed units are made anew, and so are not there; a set says which analyses these were of.
+TEST_F(ResultsOfBefore, groups_of_weights_with_failed_units_are_left_out) {
+  ResultTree tree = whole_tree();
+  for (Group& group : tree.groups)
+    if (group.path == "/heads" || group.path == "/prompts/a")
+      group.attributes.emplace_back(kFailedUnitsAttribute, std::int64_t{1});
+  write_result_file(result_path(job_, entry_), tree);
+  const auto earlier = read_earlier_results(job_, entry_, WrongDigest::refused);
+  ASSERT_TRUE(earlier.has_value());
+  EXPECT_FALSE(earlier->is_whole);
+  EXPECT_EQ(earlier->tree.find("/heads"), nullptr);
+  EXPECT_NE(earlier->tree.find("/weights"), nullptr);
+  EXPECT_NE(earlier->tree.find("/prompts/a"), nullptr);
+}
+
+/// A forgery, and whether nothing may be built upon what it leaves.
+struct Edit {
+  std::function<void(ResultTree&)> make;
+  bool is_refused;
+};
+
+/// What must be there, of its type, whatever results hold.
+bool is_needed(const std::string& group, const std::string& dataset) {
+  return group == kCheckpointGroup || dataset == kPromptId || dataset == kPromptError;
+}
+
+void add_edits_of_attributes(const ResultTree& tree, std::vector<Edit>& edits) {
   const std::vector<AttributeValue> others = {std::string("x"), std::int64_t{-1}, 0.5, std::string("[[1]]"),
                                               std::string("[[\"tokens_per_batch\",\"many\"]]")};
   for (std::size_t a = 0; a < tree.attributes.size(); ++a) {
-    all.push_back([=](ResultTree& t) { t.attributes.erase(t.attributes.begin() + static_cast<std::ptrdiff_t>(a)); });
-    for (const auto& other : others) all.push_back([=](ResultTree& t) { t.attributes[a].second = other; });
+    const std::string& name = tree.attributes[a].first;
+    const bool is_refused = name == "Conventions" || name == "identity";
+    edits.push_back({[=](ResultTree& t) { t.attributes.erase(t.attributes.begin() + static_cast<std::ptrdiff_t>(a)); },
+                     is_refused});
+    for (const auto& other : others)
+      edits.push_back({[=](ResultTree& t) { t.attributes[a].second = other; }, is_refused});
   }
-  for (std::size_t g = 0; g < tree.groups.size(); ++g) {
-    all.push_back([=](ResultTree& t) { t.groups.erase(t.groups.begin() + static_cast<std::ptrdiff_t>(g)); });
-    all.push_back([=](ResultTree& t) { t.groups[g].datasets.clear(); });
-    all.push_back([=](ResultTree& t) { t.groups[g] = {t.groups[g].path, {}, {}, {}}; });
-    for (std::size_t d = 0; d < tree.groups[g].datasets.size(); ++d) {
-      const auto dataset = [g, d](ResultTree& t) -> Dataset& { return t.groups[g].datasets[d]; };
-      const std::vector<std::function<void(ResultTree&)>> of_dataset = {
-          [=](ResultTree& t) {
-            t.groups[g].datasets.erase(t.groups[g].datasets.begin() + static_cast<std::ptrdiff_t>(d));
-          },
-          [=](ResultTree& t) { dataset(t).name += "_"; },
-          [=](ResultTree& t) {
-            dataset(t).dims.clear();
-            dataset(t).values = std::vector<std::string>{"x"};
-          },
-          [=](ResultTree& t) {
-            dataset(t).dims.clear();
-            dataset(t).values = std::vector<std::int64_t>{1};
-          },
-          [=](ResultTree& t) {
-            t.groups[g].dimensions.push_back({"none", std::vector<std::int64_t>(), "1", "Nothing"});
-            dataset(t).dims = {"none"};
-            dataset(t).values = std::vector<double>();
-          }};
-      // Each kind many times, each dataset once; all of all is half a minute.
-      all.push_back(of_dataset[d % of_dataset.size()]);
-    }
-  }
-  return all;
 }
 
-// The digest is right each time: what stands between a forged file and the program is this alone. That nothing crashes
-// or throws anything else is the point; those that are built upon only lack what they need not have.
+/// Each kind many times, each dataset once; all of all is half a minute.
+Edit edit_of_dataset(const ResultTree& tree, std::size_t g, std::size_t d) {
+  const std::string &group = tree.groups[g].path, &name = tree.groups[g].datasets[d].name;
+  const bool needed = is_needed(group, name), is_text_of_prompts = needed && group != kCheckpointGroup;
+  const auto dataset = [g, d](ResultTree& t) -> Dataset& { return t.groups[g].datasets[d]; };
+  const std::vector<Edit> kinds = {
+      {[=](ResultTree& t) {
+         t.groups[g].datasets.erase(t.groups[g].datasets.begin() + static_cast<std::ptrdiff_t>(d));
+       },
+       needed},
+      {[=](ResultTree& t) { dataset(t).name += "_"; }, needed},
+      {[=](ResultTree& t) {
+         dataset(t).dims.clear();
+         dataset(t).values = std::vector<std::string>{"x"};
+       },
+       !is_text_of_prompts},
+      {[=](ResultTree& t) {
+         dataset(t).dims.clear();
+         dataset(t).values = std::vector<std::int64_t>{1};
+       },
+       true},
+      {[=](ResultTree& t) {
+         t.groups[g].dimensions.push_back({"none", std::vector<std::int64_t>(), "1", "Nothing"});
+         dataset(t).dims = {"none"};
+         dataset(t).values = std::vector<double>();
+       },
+       true}};
+  return kinds[d % kinds.size()];
+}
+
+/// Whatever can be taken out, retyped or given other dimensions, one at a time.
+std::vector<Edit> edits_of(const ResultTree& tree) {
+  std::vector<Edit> edits;
+  add_edits_of_attributes(tree, edits);
+  for (std::size_t g = 0; g < tree.groups.size(); ++g) {
+    const std::string& path = tree.groups[g].path;
+    const bool is_set = path == "/prompts/a", is_checkpoint = path == kCheckpointGroup;
+    edits.push_back(
+        {[=](ResultTree& t) { t.groups.erase(t.groups.begin() + static_cast<std::ptrdiff_t>(g)); }, is_checkpoint});
+    edits.push_back({[=](ResultTree& t) { t.groups[g].datasets.clear(); }, is_checkpoint || is_set});
+    edits.push_back({[=](ResultTree& t) {
+                       t.groups[g] = {t.groups[g].path, {}, {}, {}};
+                     },
+                     is_checkpoint || path.starts_with("/prompts/")});
+    for (std::size_t d = 0; d < tree.groups[g].datasets.size(); ++d) edits.push_back(edit_of_dataset(tree, g, d));
+  }
+  return edits;
+}
+
+// The digest is right each time: what stands between a forged file and the program is this alone. Nothing crashes or
+// throws anything else, and those that are built upon only lack what they need not have.
 TEST_F(ResultsOfBefore, forged_ones_are_refused_or_lack_nothing_that_is_needed) {
   const ResultTree whole = whole_tree();
+  const auto edits = edits_of(whole);
   std::size_t num_refused = 0;
-  const auto all = edits(whole);
-  for (const auto& edit : all) {
+  for (std::size_t e = 0; e < edits.size(); ++e) {
     ResultTree tree = whole;
-    edit(tree);
-    num_refused += !are_built_upon(tree);
+    edits[e].make(tree);
+    EXPECT_EQ(are_built_upon(tree), !edits[e].is_refused) << "edit " << e;
+    num_refused += edits[e].is_refused;
   }
-  EXPECT_GT(num_refused, all.size() / 2);
-  EXPECT_LT(num_refused, all.size());
-}
-
-TEST(RecordFit, a_record_must_say_what_it_was_made_of) {
-  Record record;
-  EXPECT_NE(find_misfit(record, "a unit"), "");
-  record.texts = {{"tensors", {"x"}}, {"digests", {"1"}}, {"fingerprint", {"f"}}};
-  EXPECT_EQ(find_misfit(record, "a unit"), "");
-  record.texts["digests"].push_back("2");
-  EXPECT_NE(find_misfit(record, "a unit"), "");
-  record.error = "not finite";
-  EXPECT_EQ(find_misfit(record, "a unit"), "");
-  const std::string report = std::string(kReportKey) + "0/1";
-  EXPECT_NE(find_misfit(Record(), report), "");
-  Record note;
-  note.texts["report"] = {"{}"};
-  EXPECT_EQ(find_misfit(note, report), "");
-  note.texts["report"] = {"{"};
-  EXPECT_NE(find_misfit(note, report), "");
-}
-
-TEST(RecordFit, arrays_must_be_those_of_the_unit) {
-  ModelDescription model;
-  model.num_layers = 2;
-  model.num_heads = 2;
-  model.head_dim = 3;
-  model.hidden_size = 5;
-  Job job;
-  ModelPlan plan;
-  Unit unit;
-  unit.kind = UnitKind::matrices;
-  Record record;
-  for (const auto& spec : weights_schema())
-    record.arrays[spec.name] =
-        Array::filled_with_nan(spec.dims.size() == 3 ? std::vector<std::int64_t>{4, 5} : std::vector<std::int64_t>{4});
-  EXPECT_EQ(find_misfit(record, unit, model, plan, job), "");
-  Record other = record;
-  other.arrays["spectral_norm"] = Array::filled_with_nan({5});
-  EXPECT_NE(find_misfit(other, unit, model, plan, job), "");
-  other = record;
-  other.arrays.erase("spectral_norm");
-  EXPECT_NE(find_misfit(other, unit, model, plan, job), "");
-  other = record;
-  other.arrays["unknown"] = Array::filled_with_nan({4});
-  EXPECT_NE(find_misfit(other, unit, model, plan, job), "");
-  model.embedding.unembedding.shape = {30, 5};
-  unit.kind = UnitKind::unembedding;
-  unit.rows = {0, 30};
-  EXPECT_NE(find_misfit(record, unit, model, plan, job), "");
-
-  unit.rows = {0, 10};
-  EXPECT_NE(find_misfit(record, unit, model, plan, job), "");
-  Record part;
-  part.arrays["row_norm"] = Array::filled_with_nan({10});
-  part.arrays["triangle"] = Array::filled_with_nan({15});
-  part.arrays["triangle_facts"] = {{4}, {0, 1.5, 5, 10}};
-  EXPECT_EQ(find_misfit(part, unit, model, plan, job), "");
-  for (const std::vector<double>& facts : {std::vector<double>{0.5, 1.5, 5, 10},
-                                           {2000, 1.5, 5, 10},
-                                           {0, -1, 5, 10},
-                                           {0, 1.5, 0, 10},
-                                           {0, 1.5, 5, 10.5},
-                                           {0, kNaN, 5, 10},
-                                           {0, 1.5, 5, 1e300}}) {
-    part.arrays["triangle_facts"].values = facts;
-    EXPECT_NE(find_misfit(part, unit, model, plan, job), "") << facts[0] << " " << facts[1];
-  }
-}
-
-TEST(RecordFit, a_batch_in_the_middle_must_have_the_shapes_that_it_goes_on_with) {
-  ModelDescription model;
-  model.num_layers = 3;
-  model.num_heads = 2;
-  model.head_dim = 3;
-  model.hidden_size = 5;
-  Job job;
-  ModelPlan plan;
-  plan.analyses = {};
-  plan.analyses.residual = true;
-  plan.analyses.attention = plan.analyses.sheaf = false;
-  plan.sets.push_back({"a", {{"0", {1, 2}, ""}, {"1", {3, 4, 5}, ""}}});
-  Unit unit;
-  unit.kind = UnitKind::prompts;
-  unit.prompts = {0, 1};
-  unit.num_tokens = 5;
-  const TokenBatch batch = batch_of(plan, unit);
-  Record record = PromptMeasurement(model, batch, {false, false, true, false, job.beta.values()}).so_far();
-  EXPECT_NE(find_state_misfit(record, unit, model, plan, job), "");
-  record.arrays["hidden"] = Array::filled_with_nan({5, 5});
-  EXPECT_EQ(find_state_misfit(record, unit, model, plan, job), "");
-  for (const std::vector<std::int64_t>& shape : {std::vector<std::int64_t>{4, 5}, {5, 4}, {25}, {5, 5, 1}, {}}) {
-    Record other = record;
-    other.arrays["hidden"] = Array::filled_with_nan(shape);
-    EXPECT_NE(find_state_misfit(other, unit, model, plan, job), "") << shape.size();
-  }
-  Record other = record;
-  other.arrays["last_token_norm"] = Array::filled_with_nan({2, 3});
-  EXPECT_NE(find_state_misfit(other, unit, model, plan, job), "");
-  other = record;
-  other.texts["prompt_errors"] = {""};
-  EXPECT_NE(find_state_misfit(other, unit, model, plan, job), "");
-  unit.kind = UnitKind::heads;
-  EXPECT_NE(find_state_misfit(record, unit, model, plan, job), "");
+  EXPECT_GT(num_refused, edits.size() / 3);
+  EXPECT_LT(num_refused, edits.size());
 }
 
 }  // namespace

@@ -123,14 +123,16 @@ TEST(messages, a_models_end_comes_through_with_numbers_that_are_none) {
   row.model = kAnyBytes;
   row.error = "why not";
   row.num_layers = 12;
-  row.mean_trace = kNaN;
-  row.l_star_trace = -std::numeric_limits<double>::infinity();
-  row.last_gain_mean = -0.0;
-  row.effective_amplification = 1.0 / 3;
-  const auto finished =
-      report_through<ModelFinished>(ModelFinished{.outcome = {.status = ModelStatus::mismatch, .error = kAnyBytes},
-                                                  .rows = {row, SummaryRow()},
-                                                  .was_there = true});
+  SummaryRow empty;
+  for (std::size_t c = 0; c < summary_columns().size(); ++c) empty.of_analyses.push_back(static_cast<double>(c));
+  row.of_analyses = empty.of_analyses;
+  ASSERT_GE(row.of_analyses.size(), 4u);
+  row.of_analyses[0] = kNaN;
+  row.of_analyses[1] = -std::numeric_limits<double>::infinity();
+  row.of_analyses[2] = -0.0;
+  row.of_analyses[3] = 1.0 / 3;
+  const auto finished = report_through<ModelFinished>(ModelFinished{
+      .outcome = {.status = ModelStatus::mismatch, .error = kAnyBytes}, .rows = {row, empty}, .was_there = true});
   EXPECT_EQ(finished.outcome.status, ModelStatus::mismatch);
   EXPECT_EQ(finished.outcome.error, kAnyBytes);
   EXPECT_TRUE(finished.was_there);
@@ -138,10 +140,12 @@ TEST(messages, a_models_end_comes_through_with_numbers_that_are_none) {
   EXPECT_EQ(finished.rows[0].model, kAnyBytes);
   EXPECT_EQ(finished.rows[0].error, "why not");
   EXPECT_EQ(finished.rows[0].num_layers, 12);
-  EXPECT_TRUE(std::isnan(finished.rows[0].mean_trace));
-  EXPECT_EQ(finished.rows[0].l_star_trace, row.l_star_trace);
-  EXPECT_TRUE(std::signbit(finished.rows[0].last_gain_mean));
-  EXPECT_EQ(finished.rows[0].effective_amplification, 1.0 / 3);
+  ASSERT_EQ(finished.rows[0].of_analyses.size(), row.of_analyses.size());
+  EXPECT_TRUE(std::isnan(finished.rows[0].of_analyses[0]));
+  EXPECT_EQ(finished.rows[0].of_analyses[1], row.of_analyses[1]);
+  EXPECT_TRUE(std::signbit(finished.rows[0].of_analyses[2]));
+  EXPECT_EQ(finished.rows[0].of_analyses[3], 1.0 / 3);
+  EXPECT_EQ(finished.rows[1].of_analyses, empty.of_analyses);
 }
 
 TEST(messages, errors_come_through_with_kind_and_parts) {
@@ -197,7 +201,9 @@ TEST(messages, what_lacks_something_is_a_bug_that_names_it) {
 TEST(messages, what_was_cut_is_a_bug_that_names_the_rank) {
   const std::vector<std::string> whole = {
       encode(to_root::Ready{.host = "a", .pid = 1}),
-      encode(to_root::Reported{.report = ModelFinished{.outcome = {}, .rows = {SummaryRow()}, .was_there = false}}),
+      encode(to_root::Reported{
+          .report =
+              ModelFinished{.outcome = {}, .rows = summarize(Job(), ModelEntry(), {}, nullptr), .was_there = false}}),
       encode(to_root::Reported{.report = ModelOpened{.units = some_units()}}),
       encode(to_root::Failed{.error = InputError(ErrorKind::io, "a", "b", "c")}), encode(to_root::Left{})};
   for (const std::string& bytes : whole)

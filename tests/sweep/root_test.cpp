@@ -39,7 +39,7 @@ class RootOfThree : public testing::Test {
   }
   void finish(int from, ModelStatus status) {
     say(from, to_root::Reported{.report = ModelFinished{.outcome = {.status = status, .error = "e"},
-                                                        .rows = {SummaryRow()},
+                                                        .rows = summarize(Job(), ModelEntry(), {}, nullptr),
                                                         .was_there = false}});
   }
   std::string shown_state() { return Json::parse(read_text_file(folder_.path() / "progress.json"))["state"]; }

@@ -15,17 +15,23 @@ TEST(preparation, no_flipped_bit_and_no_cut_comes_through) {
   const TempFolder folder;
   RunContext context;
   context.job.output = folder.path();
+  context.job.analyses = AnalysisChoice::of({"weights", "attention", "residual"});
   ModelEntry entry;
   entry.name = "m";
   Preparation preparation;
   preparation.folder = "/models/m";
-  preparation.sets = {{"a", {{"p", {11, 12, 13}, ""}}}};
+  preparation.lack =
+      everything(AnalysisChoice::of({"weights", "residual"}), {PreparedSet{"a", {{"p", {11, 12, 13}, ""}}}});
   preparation.identity = {{"slicing", "correct"}};
   preparation.num_starts = 3;
   preparation.write(context, entry);
   const auto path = journal_folder(context.job, entry) / "preparation.jsonl";
   const std::string whole = read_text_file(path);
-  EXPECT_EQ(Preparation::read(context, entry).sets[0].prompts[0].token_ids, (std::vector<std::int64_t>{11, 12, 13}));
+  const Lack read = Preparation::read(context, entry).lack;
+  EXPECT_EQ(read.of_weights.names(), std::vector<std::string>{"weights"});
+  ASSERT_EQ(read.sets.size(), 1u);
+  EXPECT_EQ(read.sets[0].analyses.names(), std::vector<std::string>{"residual"});
+  EXPECT_EQ(read.sets[0].prompts[0].token_ids, (std::vector<std::int64_t>{11, 12, 13}));
   const auto expect_refused = [&](const std::string& text) {
     std::ofstream(path, std::ios::binary | std::ios::trunc) << text;
     try {

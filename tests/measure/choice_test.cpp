@@ -1,0 +1,57 @@
+#include "spectrace/measure/choice.hpp"
+
+#include <gtest/gtest.h>
+
+#include "spectrace/measure/catalogue.hpp"
+
+namespace spectrace {
+namespace {
+
+using Strings = std::vector<std::string>;
+
+TEST(AnalysisChoice, is_in_the_catalogues_order_however_it_is_named) {
+  const AnalysisChoice choice = AnalysisChoice::of({"residual", "unembedding", "weights", "attention"});
+  EXPECT_EQ(choice.names(), (Strings{"weights", "unembedding", "attention", "residual"}));
+  EXPECT_EQ(choice.of_prompts().names(), (Strings{"attention", "residual"}));
+  EXPECT_EQ(choice.of_weights().names(), (Strings{"weights", "unembedding"}));
+  EXPECT_EQ(choice.only({"residual", "weights", "sheaf"}).names(), (Strings{"weights", "residual"}));
+  EXPECT_TRUE(choice.has("weights"));
+  EXPECT_FALSE(choice.has("sheaf"));
+  EXPECT_EQ(choice.find("unembedding")->analysis, find_analysis("unembedding"));
+  EXPECT_TRUE(choice.any_of_prompts());
+  EXPECT_FALSE(choice.of_weights().any_of_prompts());
+  EXPECT_TRUE(AnalysisChoice().empty());
+}
+
+TEST(AnalysisChoice, an_analysis_is_of_one_kind) {
+  for (const Chosen& chosen : AnalysisChoice::of(analysis_names()))
+    EXPECT_EQ((chosen.of_layers() != nullptr) + (chosen.of_rows() != nullptr) + (chosen.of_prompts() != nullptr), 1)
+        << chosen.name();
+}
+
+TEST(AnalysisChoice, a_quantity_that_is_asked_for_is_left_out_unless_it_is) {
+  Chosen sheaf = *AnalysisChoice::of({"sheaf"}).find("sheaf");
+  const auto has_eigenvalues = [&] {
+    for (const Quantity* quantity : sheaf.quantities())
+      if (quantity->name == "graph_eigenvalues") return true;
+    return false;
+  };
+  EXPECT_FALSE(has_eigenvalues());
+  const std::size_t without = sheaf.quantities().size();
+  sheaf.settings["graph_eigenvalues"] = true;
+  EXPECT_TRUE(has_eigenvalues());
+  EXPECT_EQ(sheaf.quantities().size(), without + 1);
+}
+
+TEST(AnalysisChoice, wants_what_any_of_them_wants) {
+  const PromptWants residual = wants_of(AnalysisChoice::of({"residual"}));
+  EXPECT_TRUE(residual.norms);
+  EXPECT_FALSE(residual.attention || residual.mean_attention || residual.value_spectra || residual.scores);
+  const PromptWants both = wants_of(AnalysisChoice::of({"weights", "attention", "residual"}));
+  EXPECT_TRUE(both.norms && both.attention && both.mean_attention);
+  EXPECT_FALSE(both.value_spectra);
+  EXPECT_TRUE(wants_of(AnalysisChoice::of({"sheaf"})).value_spectra);
+}
+
+}  // namespace
+}  // namespace spectrace
