@@ -172,7 +172,7 @@ int command_check(const CommandLine& line) {
     num_warnings += findings.warnings.size();
   }
   std::size_t num_prompts = 0;
-  for (const auto& set : job.prompt_sets) num_prompts += set.prompts.size();
+  for (const auto& set : job.prompt_sets) num_prompts += set.num_prompts();
   if (num_errors == 0) {
     fmt::print("{}: ok: {}, {}, {}{}\n", line.target, plural(job.models.size(), "model"),
                plural(job.prompt_sets.size(), "prompt set"), plural(num_prompts, "prompt"),

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "pairwise_sum.hpp"
+#include "reflector_error.hpp"
 #include "spectrace/core/error.hpp"
 #include "spectrace/core/floats.hpp"
 #include "spectrace/core/parallel.hpp"
@@ -19,10 +20,7 @@ namespace {
 constexpr std::int64_t kTileEntries = 1 << 16;    // 512 KiB: one conversion and its transposition stay in the cache
 constexpr std::int64_t kWorkBytes = 400ll << 20;  // a block above four times the width is not worth more than this
 constexpr std::int64_t kMinBlockRows = 2048;      // narrow matrices: calls would cost more than their work
-constexpr double kConstant = 8;                   // of the error bound, see relative_error
-constexpr double kGrowth = 2;
-constexpr double kDriftFactor = 2;
-constexpr double kUnitRoundoff = 0x1p-53;
+constexpr double kDriftFactor = 2;                // of the error bound
 constexpr int kSafeExponent = 400;  // squares of entries up to 2^400, and sums of them, are far from overflow
 
 std::int64_t tile_rows(std::int64_t num_columns) { return std::max<std::int64_t>(1, kTileEntries / num_columns); }
@@ -240,9 +238,8 @@ double TallSingularValues::relative_error(const Tensor& a) const {
   const std::int64_t num_columns = std::min(a.size(0), a.size(1));
   const std::int64_t num_reflectors = num_reflectors_ + 2 * num_columns;
   const std::int64_t height = std::max({max_height_, a.size(0), a.size(1)});
-  const auto rounded = static_cast<double>(num_reflectors) * static_cast<double>(height) +
-                       static_cast<double>(2 * num_columns) * static_cast<double>(kWidestBand);
-  return kUnitRoundoff * (kConstant + kGrowth * std::sqrt(rounded));
+  return reflector_error(static_cast<double>(num_reflectors) * static_cast<double>(height) +
+                         static_cast<double>(2 * num_columns) * static_cast<double>(kWidestBand));
 }
 
 double singular_values_flops(std::int64_t num_rows, std::int64_t num_columns) {

@@ -85,6 +85,15 @@ std::vector<Prompt> parse_prompts(const JsonNode& set, const fs::path& folder) {
   return prompts;
 }
 
+RepeatedRandomTokens parse_random_tokens(const JsonNode& node) {
+  const RepeatedRandomTokens wanted{node.at("prompts").as_int(), node.at("length").as_int(), node.at("seed").as_int()};
+  if (2 * wanted.length > kMostRandomTokens / wanted.prompts)
+    throw node.error("has too many tokens", std::to_string(wanted.prompts) + " prompts of twice " +
+                                                std::to_string(wanted.length) + ", at most " +
+                                                std::to_string(kMostRandomTokens) + " in all");
+  return wanted;
+}
+
 /// Those asked for, each with its section; sections of others are looked through too.
 AnalysisChoice parse_analyses(const JsonNode& job, Problems& problems) {
   std::set<std::string> asked;
@@ -171,7 +180,7 @@ void check_sets(const Job& job, const std::set<std::string>& unreadable, Problem
   std::set<std::string> seen;
   for (const auto& set : job.prompt_sets) {
     if (!seen.insert(set.name).second) problems.add("/prompt_sets: two prompt sets are named '" + set.name + "'");
-    if (set.prompts.empty() && !unreadable.contains(set.name))
+    if (set.num_prompts() == 0 && !unreadable.contains(set.name))
       problems.add("/prompt_sets: the set '" + set.name + "' has no prompts");
   }
   if (job.analyses.any_of_prompts() && job.prompt_sets.empty())
@@ -196,7 +205,13 @@ Job parse_job(const JsonNode& node, const fs::path& folder, ParseMode mode, Prob
     sets->for_each([&](const JsonNode& entry) {
       PromptSetEntry& set = job.prompt_sets.emplace_back();
       set.name = entry.at("name").as_string();
-      if (!problems.collect([&] { set.prompts = parse_prompts(entry, folder); })) unreadable.insert(set.name);
+      const bool is_readable = problems.collect([&] {
+        if (const auto random = entry.find("repeated_random_tokens"))
+          set.random_tokens = parse_random_tokens(*random);
+        else
+          set.prompts = parse_prompts(entry, folder);
+      });
+      if (!is_readable) unreadable.insert(set.name);
     });
   job.analyses = parse_analyses(node, problems);
   if (const auto compute = node.find("compute")) job.compute = parse_compute(*compute);
@@ -308,7 +323,9 @@ std::string resolve_job(const Job& job) {
        {"folder", text_of_bytes(job.folder.string())},
        {"output", text_of_bytes(job.output.string())}});
   for (const auto& set : job.prompt_sets) {
-    add({set.name, set.prompts.size()});
+    add({set.name, set.prompts.size(),
+         set.random_tokens ? Json({set.random_tokens->prompts, set.random_tokens->length, set.random_tokens->seed})
+                           : Json()});
     for (const auto& prompt : set.prompts)
       add({prompt.id, prompt.text, prompt.input_ids ? Json(*prompt.input_ids) : Json()});
   }
@@ -336,6 +353,8 @@ Job parse_resolved_job(const std::string& text) {
     PromptSetEntry& set = job.prompt_sets.emplace_back();
     set.name = set_line.at(0);
     set.prompts.resize(set_line.at(1).get<std::size_t>());
+    if (const Json& random = set_line.at(2); !random.is_null())
+      set.random_tokens = RepeatedRandomTokens{random.at(0), random.at(1), random.at(2)};
     for (auto& prompt : set.prompts) {
       Json line = next();
       prompt.id = std::move(line.at(0).get_ref<std::string&>());

@@ -1,6 +1,7 @@
 #include "spectrace/plan/open_model.hpp"
 
 #include <optional>
+#include <set>
 
 #include "spectrace/checkpoint/hub.hpp"
 #include "spectrace/core/file.hpp"
@@ -77,6 +78,40 @@ PreparedPrompt prepare_prompt(const Prompt& prompt, const ModelDescription& mode
   return prepared;
 }
 
+/// Ids that config.json gives a meaning of their own: numbers, or lists of them.
+std::set<std::int64_t> special_tokens(const JsonNode& config) {
+  std::set<std::int64_t> ids;
+  const auto add = [&](const JsonNode& id) {
+    if (id.is_integer()) ids.insert(id.as_int());
+  };
+  for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"})
+    if (const auto value = config.find(key)) {
+      if (value->is_array()) value->for_each(add);
+      add(*value);
+    }
+  return ids;
+}
+
+std::vector<PreparedPrompt> prepare_random_tokens(const RepeatedRandomTokens& wanted, const OpenModel& model) {
+  const std::set<std::int64_t> special = special_tokens(model.config);
+  std::vector<std::int64_t> ids;
+  for (std::int64_t id = 0; id < model.description.vocab_size; ++id)
+    if (!special.contains(id)) ids.push_back(id);
+  std::vector<PreparedPrompt> prepared(static_cast<std::size_t>(wanted.prompts));
+  std::vector<std::vector<std::int64_t>> drawn(prepared.size());
+  std::string error;
+  try {
+    drawn = repeated_random_tokens(wanted, ids);
+  } catch (const InputError& none) {
+    error = none.what();
+  }
+  for (std::size_t i = 0; i < prepared.size(); ++i) {
+    prepared[i] = {std::to_string(i), std::move(drawn[i]), error};
+    if (error.empty()) prepared[i].error = check_tokens(model.description, prepared[i].token_ids);
+  }
+  return prepared;
+}
+
 }  // namespace
 
 std::vector<PreparedSet> prepare_prompts(const OpenModel& model, const std::vector<const PromptSetEntry*>& sets) {
@@ -86,6 +121,10 @@ std::vector<PreparedSet> prepare_prompts(const OpenModel& model, const std::vect
   for (const auto* set : sets) {
     PreparedSet& out = prepared.emplace_back();
     out.name = set->name;
+    if (set->random_tokens) {
+      out.prompts = prepare_random_tokens(*set->random_tokens, model);
+      continue;
+    }
     out.prompts.resize(set->prompts.size());
     parallel_for(static_cast<std::int64_t>(set->prompts.size()), [&](std::int64_t i) {
       const auto index = static_cast<std::size_t>(i);

@@ -9,6 +9,7 @@
 #include "spectrace/core/json.hpp"
 #include "spectrace/measure/choice.hpp"
 #include "spectrace/text/prompt_set.hpp"
+#include "spectrace/text/random_tokens.hpp"
 
 namespace spectrace {
 
@@ -27,6 +28,12 @@ struct ModelEntry {
 struct PromptSetEntry {
   std::string name;
   std::vector<Prompt> prompts;  ///< read already, wherever they come from
+  /// Instead of these: every model gets its own ids, as prompts "0", "1", …
+  std::optional<RepeatedRandomTokens> random_tokens = {};
+
+  std::size_t num_prompts() const {
+    return random_tokens ? static_cast<std::size_t>(random_tokens->prompts) : prompts.size();
+  }
 };
 
 enum class DeviceChoice { automatic, cpu, cuda };

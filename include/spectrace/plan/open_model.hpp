@@ -34,7 +34,8 @@ OpenModel open_model(const ModelEntry& entry, const Job& job, IoMode io);
 
 /// Token ids of every prompt, by the model's own tokenizer where a prompt is text. What is wrong with one prompt goes
 /// into its `error`, and so does a tokenizer that cannot be loaded, into that of every text: the rest of the model can
-/// be measured without. A set of token ids needs none.
+/// be measured without. A set of token ids needs none; random ones are drawn of the model's vocabulary but for the
+/// special tokens that config.json names.
 std::vector<PreparedSet> prepare_prompts(const OpenModel& model, const std::vector<const PromptSetEntry*>& sets);
 
 }  // namespace spectrace
