@@ -139,6 +139,7 @@ struct ModelDescription {
   /// RoPE facts for the results' attributes and `inspect`: theta, scaling fields, max positions; numbers as text.
   std::vector<std::pair<std::string, std::string>> rope_facts;
 
+  /// docs/quantities.md, section 1.
   KvHead kv_head_of(QueryHead head) const { return KvHead{static_cast<std::int64_t>(head) * num_kv_heads / num_heads}; }
   /// Every source, once, in a fixed order: to check shapes from headers, and to know what is unused.
   std::vector<const TensorSource*> all_sources() const;
