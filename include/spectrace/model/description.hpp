@@ -11,6 +11,8 @@ namespace spectrace {
 /// A query head and a key/value head do not share a bare int.
 enum class QueryHead : std::int64_t {};
 enum class KvHead : std::int64_t {};
+/// Which key/value head every query head uses, as results and `inspect` name it.
+inline constexpr const char* kKvHeadOfHead = "kv_head_of_head";
 
 enum class NormKind { layer_norm, rms_norm };
 
