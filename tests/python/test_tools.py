@@ -1,5 +1,6 @@
 """The shell and Python tools under tools/."""
 
+import json
 import re
 import subprocess
 import sys
@@ -41,6 +42,52 @@ def test_layers_name_what_breaks_them(root, tree, file, line, message):
     (tree / file).write_text(line + "\n")
     run = check_layers(root, tree)
     assert run.returncode == 1 and message in run.stdout
+
+
+@pytest.fixture
+def declaring(tmp_path):
+    """A tree whose datasets are "trace", "gain" and "last_gain", each written where it is declared."""
+    files = {"tools/python/spectrace/quantities.json": json.dumps({"groups": {"/prompts/<set>": {"trace": {"dims": ["layer"]}, "gain": {}}},
+                                                                   "summary": {"last_gain": "The last"}}),
+             "include/spectrace/measure/names.hpp": 'inline constexpr const char* kGain = "gain";\nauto again = "gain";\n',
+             "src/measure/a.cpp": '#include "trace"\nauto q = Quantity{.name = "trace", .dims = {"layer"}};  // no "gain"\n',
+             "src/store/b.cpp": 'auto t = "a trace"; auto u = R"(gain)"; auto d = "layer"; auto f = Quantity{.function = "trace"};\n'}
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def check_datasets(root, tree):
+    return subprocess.run([sys.executable, root / "tools" / "check_datasets", tree], capture_output=True, text=True)
+
+
+def test_names_of_datasets_pass_where_each_stands_in_one_source(root, declaring):
+    run = check_datasets(root, declaring)
+    assert (run.returncode, run.stdout) == (0, "3 files write no dataset's name that another one writes\n")
+
+
+@pytest.mark.parametrize("line, problem", [
+    ('set("gain", 1);', 'src/results/bad.cpp:2: "gain" is written in include/spectrace/measure/names.hpp too'),
+    ('set("trace", 1);', 'src/measure/a.cpp:2: "trace" is written in src/results/bad.cpp too'),
+    ('a = {.name = "trace", .function = "trace"};', 'src/results/bad.cpp:2: "trace" is written in src/measure/a.cpp too'),
+])
+def test_second_source_that_writes_a_datasets_name_is_named(root, declaring, line, problem):
+    (declaring / "src/results").mkdir()
+    (declaring / "src/results/bad.cpp").write_text(f"\n{line}\n")
+    run = check_datasets(root, declaring)
+    assert run.returncode == 1 and problem in run.stdout and len(run.stdout.splitlines()) == 2
+
+
+def test_column_of_the_summary_is_a_datasets_name(root, declaring):
+    for name in ("a.cpp", "b.cpp"):
+        (declaring / "src/measure" / name).write_text('auto c = "last_gain";\n')
+    assert check_datasets(root, declaring).returncode == 1
+
+
+def test_sources_write_each_datasets_name_once(root):
+    run = check_datasets(root, root)
+    assert run.returncode == 0, run.stdout
 
 
 @pytest.mark.parametrize("tool", ["setup", "test", "demo", "docs"])

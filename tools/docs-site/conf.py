@@ -17,7 +17,7 @@ LEXERS = {".hpp": "cpp", ".cff": "yaml"}
 CONTENTS = {
     "Using it": ["Overview <self>", "docs/installing", "docs/manual", "docs/cluster"],
     "Results": ["docs/quantities", "docs/file-format", "docs/exports", "docs/demo"],
-    "How it works": ["docs/families", "docs/numerics", "docs/benchmarks", "docs/design", "docs/adding-a-family"],
+    "How it works": ["docs/families", "docs/numerics", "docs/benchmarks", "docs/design", "docs/adding-*"],
     "Jobs of the studies": ["jobs/*/README"],
     "About": ["CHANGELOG", "tools/docs-site/licence"],
 }

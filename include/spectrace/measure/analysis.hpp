@@ -28,7 +28,8 @@ class ResultNumbers {
   /// Null if there are none.
   virtual const std::vector<double>* numbers(const std::string& group, const std::string& dataset) const = 0;
 };
-/// Mean over the prompts of a quantity of a set, slot by slot; empty if the results have none.
+/// Mean over the prompts of a quantity of a set, slot by slot (docs/quantities.md, section 7); empty if the results
+/// have none.
 std::vector<double> means_over_prompts(const ResultNumbers& results, const std::string& set,
                                        const std::string& quantity);
 /// NaN if the results have none.

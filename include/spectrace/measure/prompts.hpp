@@ -15,7 +15,7 @@ namespace spectrace {
 
 /// Takes down what the chosen analyses of prompts want to know of one batch while it goes through the model, and which
 /// of its prompts fail. Arrays are named as the datasets of /prompts/<set>, prompt first: [prompt, layer, head],
-/// [prompt, boundary], …
+/// [prompt, boundary], … (docs/quantities.md, section 5).
 class PromptMeasurement final : private PromptArrays {
  public:
   /// @pre model and batch outlive it.

@@ -8,7 +8,7 @@
 
 namespace spectrace {
 
-/// Spectrum of one slice of W_V, shared by all query heads that use it.
+/// Spectrum of one slice of W_V, shared by all query heads that use it (docs/quantities.md, section 4).
 struct ValueSpectrum {
   std::vector<double> singular_values;  // descending
   double error_bound = 0;

@@ -11,6 +11,8 @@ namespace spectrace {
 /// A query head and a key/value head do not share a bare int.
 enum class QueryHead : std::int64_t {};
 enum class KvHead : std::int64_t {};
+/// Which key/value head every query head uses, as results and `inspect` name it.
+inline constexpr const char* kKvHeadOfHead = "kv_head_of_head";
 
 enum class NormKind { layer_norm, rms_norm };
 
@@ -139,6 +141,7 @@ struct ModelDescription {
   /// RoPE facts for the results' attributes and `inspect`: theta, scaling fields, max positions; numbers as text.
   std::vector<std::pair<std::string, std::string>> rope_facts;
 
+  /// docs/quantities.md, section 1.
   KvHead kv_head_of(QueryHead head) const { return KvHead{static_cast<std::int64_t>(head) * num_kv_heads / num_heads}; }
   /// Every source, once, in a fixed order: to check shapes from headers, and to know what is unused.
   std::vector<const TensorSource*> all_sources() const;

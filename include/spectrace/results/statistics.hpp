@@ -9,7 +9,7 @@
 namespace spectrace {
 
 /// Statistics of one quantity over the prompts of a set: shape [6, slots], in the order of statistic_names().
-/// A value that is not finite is counted, never averaged in.
+/// A value that is not finite is counted, never averaged in (docs/quantities.md, section 7).
 struct QuantityStatistics {
   std::int64_t num_slots = 0;
   std::vector<double> values;  // [6, num_slots]: count, nonfinite, mean, std, min, max

@@ -61,7 +61,7 @@ AnalysisInfo heads_info() {
       .group = "/heads",
       .quantities = head_quantities(),
       .dimensions = {{"matrix", "Attention matrix"}},
-      .facts = {{{.name = "kv_head_of_head",
+      .facts = {{{.name = kKvHeadOfHead,
                   .dims = {"head"},
                   .meaning = "Key/value head that the query head uses",
                   .formula = "g(h) = ⌊h·K/H⌋",

@@ -51,6 +51,7 @@ class Results(Mapping):
         self._make_table = make_table
         self._models: dict[str, _ModelFile] = {}
         self._problems: list[tuple[str, str]] = []
+        self._noted: dict[tuple[str, str], dict[str, float]] | None = None  # of summary.h5, when it is asked for
         for file in _result_files(self.path):
             self._add(file)
         if not self._models:
@@ -178,6 +179,12 @@ class Results(Mapping):
         unembedding_spectral_norm.
         """
         return self.table("summary")
+
+    def noted_summary(self, model: str, prompt_set: str) -> dict[str, float]:
+        """Numbers of the folder's summary.h5 for a model and set ("": a model without prompts); empty if it has no such row."""
+        if self._noted is None:
+            self._noted = _summary_file(self.folder / "summary.h5")
+        return self._noted.get((model, prompt_set), {})
 
     def table(self, name: str, prompt_set: str | None = None) -> pd.DataFrame:
         """A table of spectrace.tables: typed and documented columns; spectrace.tables.describe(name) says what they mean.
@@ -334,6 +341,18 @@ def _open(function, file: pathlib.Path, **options):
 
 def _first_line(problem: Exception) -> str:
     return (str(problem).splitlines() or [type(problem).__name__])[0]
+
+
+def _summary_file(path: pathlib.Path) -> dict[tuple[str, str], dict[str, float]]:
+    """(model, prompt set) -> {column: number}; empty if the file is not there or can't be read: all in it is in the models' files too."""
+    try:
+        with _opened(path) as file:
+            columns = {name: dataset[:] for name, dataset in file["summary"].items() if dataset.ndim == 1}
+            rows = list(zip(file["summary/model"].asstr()[:], file["summary/prompt_set"].asstr()[:]))
+        numbers = {name: values for name, values in columns.items() if values.dtype.kind in "iuf" and len(values) == len(rows)}
+        return {row: {name: float(values[i]) for name, values in numbers.items()} for i, row in enumerate(rows)}
+    except _UNREADABLE:
+        return {}
 
 
 def _job_of(folder: pathlib.Path) -> dict:

@@ -1,4 +1,4 @@
-"""Tables of what lies in the files: models, weights, heads, unembedding, prompts, statistics."""
+"""Reading of single values; tables of models and of what a reader must know of them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
+from spectrace import declarations
 from spectrace.results import Results
-from spectrace.tables.frame import (EXPECTED, HEAD, LAB, LAYER, MATRIX, MODEL, NUM_FAILED, NUM_HEADS, NUM_LAYERS,
-                                    NUM_PROMPTS, PROMPT_SET, Column, Table)
+from spectrace.tables.frame import (EXPECTED, LAB, MODEL, NUM_FAILED, NUM_HEADS, NUM_LAYERS, NUM_PROMPTS, PROMPT_SET, Column, Table,
+                                    dataset_column, in_order)
 
 NAN = float("nan")
 
@@ -54,10 +55,12 @@ def std(values: np.ndarray | None) -> float:
 def identity(results: Results, model: str) -> dict:
     """Model, lab, expected and sizes: the front of a row."""
     attributes = results.attributes(model)
+    tied = attributes.get("tied_embeddings")
     return {"model": model, "lab": attributes.get("lab") or None, "expected": attributes.get("expected") or None,
             "num_layers": attributes.get("num_layers"), "num_heads": attributes.get("num_heads"),
             "num_kv_heads": attributes.get("num_kv_heads"), "head_dim": attributes.get("head_dim"),
-            "hidden_size": attributes.get("hidden_size"), "vocab_size": attributes.get("vocab_size")}
+            "hidden_size": attributes.get("hidden_size"), "vocab_size": attributes.get("vocab_size"),
+            "tied_embeddings": None if tied is None else bool(tied)}
 
 
 def prompt_counts(results: Results, model: str, prompt_set: str) -> dict:
@@ -98,9 +101,7 @@ def _models(results: Results, _prompt_set: str | None) -> Iterator[dict]:
         row = identity(results, model) | {name: attributes.get(name) for name in (
             "status", "error", "revision", "step", "architecture", "num_parameters", "storage_dtype", "compute_dtype",
             "slicing", "norm_placement", "position_encoding", "max_positions", "rope_theta", "rope_type")}
-        tied = attributes.get("tied_embeddings")
-        row |= {"tied_embeddings": None if tied is None else bool(tied), "series": series_of(results, model),
-                "rope_scaling": rope_scaling(attributes), "source": attributes.get("source")}
+        row |= {"series": series_of(results, model), "rope_scaling": rope_scaling(attributes), "source": attributes.get("source")}
         yield row | {f"meta_{key}": value for key, value in results.meta(model).items()}
 
 
@@ -134,8 +135,28 @@ MODELS = Table("models", "a model", (
 
 # summary --------------------------------------------------------------------------------------------------------------
 
-SCALARS = ("l_star_trace", "l_star_entropy", "l_star_sign_change", "last_gain_mean", "last_gain_after_norm_mean",
-           "effective_amplification")
+# Headings of pages, in the order of the columns; what is not here follows as declared, under its name.
+SUMMARY_HEADINGS = {
+    "mean_trace": "mean trace", "l_star_trace": "L* (trace)", "l_star_entropy": "L* (entropy)", "l_star_sign_change": "L* (sign)",
+    "w_q_spectral_norm_mean": "σ₁ W_Q", "w_k_spectral_norm_mean": "σ₁ W_K", "w_v_spectral_norm_mean": "σ₁ W_V", "w_o_spectral_norm_mean": "σ₁ W_O",
+    "unembedding_spectral_norm": "σ₁ W_U", "last_gain_mean": "last gain", "last_gain_after_norm_mean": "after norm",
+    "effective_amplification": "amplification"}
+SET_SCALARS = {declared.name: declared for declared in declarations.datasets(declarations.STATISTICS)}
+# Columns that summary.h5 lacks.
+_NOT_IN_SUMMARY = {f"w_{matrix}_spectral_norm_mean": f"Mean over layers of the spectral norm of W_{matrix.upper()}" for matrix in "qk"}
+
+
+def _summary_columns() -> tuple[Column, ...]:
+    """Numbers of summary.h5, a scalar of a set in the words of its dataset, and all further scalars of sets."""
+    meanings = _NOT_IN_SUMMARY | declarations.summary()
+    return tuple(dataset_column(SET_SCALARS.get(name) or declarations.Dataset(name, (), "1", meanings[name]), SUMMARY_HEADINGS.get(name, ""))
+                 for name in in_order([*meanings, *SET_SCALARS], SUMMARY_HEADINGS))
+
+
+def _noted(results: Results, model: str, prompt_set: str) -> dict:
+    """What summary.h5 says of a model and set: of columns that are not computed here there is no other word."""
+    noted = results.noted_summary(model, prompt_set)
+    return {name: noted[name] for name in declarations.summary() if name in noted}
 
 
 def _summary(results: Results, prompt_set: str | None) -> Iterator[dict]:
@@ -151,11 +172,11 @@ def _summary(results: Results, prompt_set: str | None) -> Iterator[dict]:
         names = sets_of(results, model, prompt_set)
         for name in names:
             statistics = results.statistics(model, name)
-            yield row | {"prompt_set": name} | prompt_counts(results, model, name) | {
+            yield _noted(results, model, name) | row | {"prompt_set": name} | prompt_counts(results, model, name) | {
                 "mean_trace": mean(prompt_mean(results, model, name, "trace_multihead"))} | {
-                scalar_name: scalar(statistics, scalar_name) for scalar_name in SCALARS}
+                scalar_name: scalar(statistics, scalar_name) for scalar_name in SET_SCALARS}
         if not names:
-            yield row | {"prompt_set": ""}
+            yield _noted(results, model, "") | row | {"prompt_set": ""}
 
 
 SUMMARY = Table("summary", "a model and prompt set; a model without prompts has one row", (
@@ -173,162 +194,8 @@ SUMMARY = Table("summary", "a model and prompt set; a model without prompts has 
     Column("num_parameters", "int", "numbers of the checkpoint that the model uses", heading="parameters"),
     Column("slicing", "text", "correct, as-published or as-published-float16", heading="slicing"),
     NUM_PROMPTS, NUM_FAILED,
-    Column("mean_trace", "float", "trace of the sheaf Laplacian summed over heads (trace_multihead), mean over prompts and layers", heading="mean trace"),
-    Column("l_star_trace", "float", "layer of the steepest change of the prompt-mean trace", "layer", "L* (trace)"),
-    Column("l_star_entropy", "float", "first layer whose prompt-mean flat entropy of the mean attention has reached the midpoint of first and last layer", "layer", "L* (entropy)"),
-    Column("l_star_sign_change", "float", "first layer where the prompt-mean trace turns from rising to falling; NaN if it never does", "layer", "L* (sign)"),
-    Column("w_q_spectral_norm_mean", "float", "spectral norm of W_Q, mean over layers", heading="σ₁ W_Q"),
-    Column("w_k_spectral_norm_mean", "float", "spectral norm of W_K, mean over layers", heading="σ₁ W_K"),
-    Column("w_v_spectral_norm_mean", "float", "spectral norm of W_V, mean over layers", heading="σ₁ W_V"),
-    Column("w_o_spectral_norm_mean", "float", "spectral norm of W_O, mean over layers", heading="σ₁ W_O"),
-    Column("unembedding_spectral_norm", "float", "spectral norm of the unembedding W_U", heading="σ₁ W_U"),
-    Column("last_gain_mean", "float", "norm of the last token's vector after the last block over that before it; mean over prompts", heading="last gain"),
-    Column("last_gain_after_norm_mean", "float", "the same with the final norm's output", heading="after norm"),
-    Column("effective_amplification", "float", "spectral norm of W_U times last_gain_mean", heading="amplification"),
+    *_summary_columns(),
 ), _summary)
-
-
-# weights, heads, unembedding ------------------------------------------------------------------------------------------
-
-WEIGHT_COLUMNS = (
-    Column("spectral_norm", "float", "largest singular value, σ₁", heading="σ₁"),
-    Column("frobenius_norm", "float", "Frobenius norm, from the entries", heading="‖W‖_F"),
-    Column("effective_rank", "float", "exp of the entropy of the singular values scaled to sum 1", heading="effective rank"),
-    Column("stable_rank", "float", "‖W‖_F²/σ₁²", heading="stable rank"),
-    Column("condition_number", "float", "largest over smallest singular value, κ; inf if the smallest is 0", heading="κ"),
-)
-MATRIX_COLUMNS = WEIGHT_COLUMNS + (
-    Column("numerical_rank", "float", "singular values above σ₁·max(m,n)·2⁻²³", heading="rank"),
-    Column("num_singular_values", "float", "number of singular values, min(m,n)", heading="min(m,n)"),
-    Column("singular_value_error", "float", "absolute error bound that holds for every singular value", heading="error bound"),
-    Column("entry_mean", "float", "mean of the entries", heading="entry mean"),
-    Column("entry_std", "float", "standard deviation of the entries, unbiased", heading="entry std"),
-)
-
-
-def _cells(group: xr.Dataset, columns: tuple[Column, ...], dims: tuple[str, ...], front: dict) -> Iterator[dict]:
-    """A row for each place in dims, with those of the columns that the group has."""
-    arrays = {column.name: group[column.name].transpose(*dims).values for column in columns if column.name in group}
-    if not arrays:
-        return
-    coordinates = [group[dim].values for dim in dims]
-    for place in itertools.product(*(range(len(values)) for values in coordinates)):
-        yield front | {dim: _python(values[i]) for dim, values, i in zip(dims, coordinates, place)} | {
-            name: float(array[place]) for name, array in arrays.items()}
-
-
-def _python(value: object) -> object:
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def group_rows(path: str, columns: tuple[Column, ...], dims: tuple[str, ...]):
-    def rows(results: Results, _prompt_set: str | None) -> Iterator[dict]:
-        for model in results:
-            group = results.group(model, path)
-            if group is not None:
-                yield from _cells(group, columns, dims, identity(results, model))
-    return rows
-
-
-WEIGHTS = Table("weights", "a model, layer and matrix", (MODEL, LAB, LAYER, MATRIX) + MATRIX_COLUMNS,
-                group_rows("weights", MATRIX_COLUMNS, ("layer", "matrix")))
-HEADS = Table("heads", "a model, layer, matrix and query head", (MODEL, LAB, LAYER, MATRIX, HEAD) + WEIGHT_COLUMNS,
-              group_rows("heads", WEIGHT_COLUMNS, ("layer", "matrix", "head")))
-
-UNEMBEDDING_COLUMNS = (
-    Column("spectral_norm", "float", "largest singular value of W_U, σ₁", heading="σ₁"),
-    Column("frobenius_norm", "float", "Frobenius norm of W_U, from the entries", heading="‖W_U‖_F"),
-    Column("effective_rank", "float", "exp of the entropy of the singular values scaled to sum 1", heading="effective rank"),
-    Column("row_norm_mean", "float", "mean of the norms of the tokens' rows", heading="row norm"),
-    Column("row_norm_std", "float", "standard deviation of the row norms, unbiased", heading="its std"),
-    Column("spectral_per_sqrt_vocab", "float", "σ₁/√V", heading="σ₁/√V"),
-    Column("singular_value_error", "float", "absolute error bound that holds for every singular value", heading="error bound"),
-)
-
-
-def _unembedding(results: Results, _prompt_set: str | None) -> Iterator[dict]:
-    for model in results:
-        group = results.group(model, "unembedding")
-        if group is not None:
-            tied = results.attributes(model).get("tied_embeddings")
-            yield identity(results, model) | {"tied_embeddings": None if tied is None else bool(tied)} | {
-                column.name: scalar(group, column.name) for column in UNEMBEDDING_COLUMNS}
-
-
-UNEMBEDDING = Table("unembedding", "a model", (
-    MODEL, LAB,
-    Column("vocab_size", "int", "rows of W_U, V", heading="V"),
-    Column("hidden_size", "int", "columns of W_U, D", heading="D"),
-    Column("tied_embeddings", "bool", "whether it is the input embedding too", heading="tied")) + UNEMBEDDING_COLUMNS, _unembedding)
-
-
-# prompts and statistics -----------------------------------------------------------------------------------------------
-
-def _prompts(results: Results, prompt_set: str | None) -> Iterator[dict]:
-    for model in results:
-        for name in sets_of(results, model, prompt_set):
-            group = results.group(model, f"prompts/{name}")
-            per_prompt = {key: group[key].values for key in ("num_tokens", "final_norm_last_token", "final_norm_mean_token",
-                                                             "last_gain_after_norm") if key in group}
-            if "gain" in group:
-                per_prompt["last_gain"] = group["gain"].isel(layer=-1).values
-            if "trace_multihead" in group:
-                per_prompt["mean_trace"] = group["trace_multihead"].mean("layer", skipna=False).values
-            ids, errors = group["prompt_id"].values, group["prompt_error"].values
-            for i in range(len(ids)):
-                yield {"model": model, "prompt_set": name, "prompt": ids[i], "error": errors[i]} | {
-                    key: float(values[i]) for key, values in per_prompt.items()}
-
-
-PROMPTS = Table("prompts", "a model, prompt set and prompt", (
-    MODEL, PROMPT_SET,
-    Column("prompt", "text", "id of the prompt", heading="prompt"),
-    Column("error", "text", "why it could not run; empty if it did", heading="error"),
-    Column("num_tokens", "int", "tokens of the prompt", "tokens", "tokens"),
-    Column("mean_trace", "float", "trace of the sheaf Laplacian summed over heads, mean over layers", heading="mean trace"),
-    Column("last_gain", "float", "norm of the last token's vector after the last block over that before it", heading="last gain"),
-    Column("last_gain_after_norm", "float", "the same with the final norm's output", heading="after norm"),
-    Column("final_norm_last_token", "float", "norm of the last token's vector after the final norm", heading="final norm"),
-    Column("final_norm_mean_token", "float", "mean over tokens of the norm after the final norm", heading="final norm, all tokens"),
-), _prompts)
-
-STATISTIC_COLUMNS = (
-    Column("quantity", "text", "per-prompt quantity, as in /prompts/<set> (docs/file-format.md)", heading="quantity"),
-    Column("unit", "text", "unit of the quantity", heading="unit"),
-    Column("count", "int", "prompts with a finite value", heading="count"),
-    Column("nonfinite", "int", "prompts without one; they are left out of the other columns", heading="not finite"),
-    Column("mean", "float", "mean over the prompts", "of the quantity", "mean"),
-    Column("std", "float", "standard deviation over the prompts, unbiased", "of the quantity", "std"),
-    Column("min", "float", "least", "of the quantity", "min"),
-    Column("max", "float", "greatest", "of the quantity", "max"),
-)
-
-
-def _statistics_rows(dims: tuple[str, ...]):
-    def rows(results: Results, prompt_set: str | None) -> Iterator[dict]:
-        for model in results:
-            for name in sets_of(results, model, prompt_set):
-                statistics = results.statistics(model, name)
-                for quantity, array in (statistics.data_vars.items() if statistics is not None else ()):
-                    if set(array.dims) != {"statistic", *dims}:
-                        continue
-                    front = {"model": model, "prompt_set": name, "quantity": quantity, "unit": array.attrs.get("units")}
-                    values = array.transpose("statistic", *dims).values
-                    labels = [str(label) for label in statistics["statistic"].values]
-                    coordinates = [statistics[dim].values for dim in dims]
-                    for place in itertools.product(*(range(len(c)) for c in coordinates)):
-                        yield front | {dim: _python(c[i]) for dim, c, i in zip(dims, coordinates, place)} | {
-                            label: float(values[(k, *place)]) for k, label in enumerate(labels)}
-    return rows
-
-
-LAYER_STATISTICS = Table("layer_statistics", "a model, prompt set, quantity and layer",
-                         (MODEL, PROMPT_SET, LAYER) + STATISTIC_COLUMNS, _statistics_rows(("layer",)))
-HEAD_STATISTICS = Table("head_statistics", "a model, prompt set, quantity, layer and head",
-                        (MODEL, PROMPT_SET, LAYER, HEAD) + STATISTIC_COLUMNS, _statistics_rows(("layer", "head")))
-BOUNDARY_STATISTICS = Table("boundary_statistics", "a model, prompt set, quantity and boundary between blocks", (
-    MODEL, PROMPT_SET, Column("boundary", "int", "0: what enters block 0; l+1: what leaves block l", heading="boundary")
-) + STATISTIC_COLUMNS, _statistics_rows(("boundary",)))
 
 
 # what a reader must know before believing the numbers -----------------------------------------------------------------

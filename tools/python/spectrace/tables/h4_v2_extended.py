@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from spectrace import declarations
 from spectrace.results import Results
 from spectrace.tables.frame import EXPECTED, LAB, LAYER, MODEL, NUM_FAILED, NUM_HEADS, NUM_LAYERS, NUM_PROMPTS, PROMPT_SET, Column, Table
 from spectrace.tables.general import by_layer, identity, mean, prompt_counts, prompt_mean, scalar, sets_of
@@ -18,6 +19,7 @@ REFERENCES = {
     "opt-125m": (2368.0, "EXPAND", ""),
 }
 SPECTRA = ("lambda_max", "spectral_gap", "nullity", "spectral_entropy", "graph_lambda_2")
+ENTROPY_UNIT = declarations.dataset(declarations.PROMPTS, "spectral_entropy").units
 
 
 def mean_over_heads(results: Results, model: str, prompt_set: str, name: str) -> np.ndarray | None:
@@ -86,7 +88,7 @@ H4_V2_EXTENDED = Table("h4_v2_extended", "a model and prompt set", (
     Column("lambda_max_mean", "float", "largest eigenvalue of Δ_F, mean over prompts, layers and heads", heading="λ max"),
     Column("spectral_gap_mean", "float", "smallest non-zero eigenvalue, the same mean", heading="gap"),
     Column("nullity_mean", "float", "dimension of the null space, the same mean", heading="nullity"),
-    Column("spectral_entropy_mean", "float", "entropy of the eigenvalues scaled to sum 1, the same mean", "nat", "entropy"),
+    Column("spectral_entropy_mean", "float", "entropy of the eigenvalues scaled to sum 1, the same mean", ENTROPY_UNIT, "entropy"),
     Column("graph_lambda_2_mean", "float", "second smallest eigenvalue of the token graph's Laplacian (Fiedler value), the same mean", heading="λ₂ of L_G"),
     *(Column(f"over_{name}", "float", f"mean trace over the notebook's reference for {name}, {value:.0f} ({behaviour})"
              + (f"; {problem}" if problem else ""), heading=f"/ {name}") for name, (value, behaviour, problem) in REFERENCES.items()),
@@ -101,7 +103,7 @@ H4_V2_EXTENDED_LAYERS = Table("h4_v2_extended_layers", "a model, prompt set and 
     Column("lambda_max", "float", "largest eigenvalue of Δ_F, mean over prompts and heads", heading="λ max"),
     Column("spectral_gap", "float", "smallest non-zero eigenvalue, mean over prompts and heads", heading="gap"),
     Column("nullity", "float", "dimension of the null space, mean over prompts and heads", heading="nullity"),
-    Column("spectral_entropy", "float", "entropy of the eigenvalues scaled to sum 1, mean over prompts and heads", "nat", "entropy"),
+    Column("spectral_entropy", "float", "entropy of the eigenvalues scaled to sum 1, mean over prompts and heads", ENTROPY_UNIT, "entropy"),
     Column("graph_lambda_2", "float", "second smallest eigenvalue of the token graph's Laplacian (Fiedler value), mean over prompts and heads", heading="λ₂ of L_G"),
     Column("contraction_ratio", "float", "mean of √Ā over the token pairs j ≤ i, mean over prompts", heading="contraction"),
 ), _layer_rows)

@@ -7,7 +7,11 @@ from collections.abc import Iterator
 from spectrace.results import Results
 from spectrace.tables import references
 from spectrace.tables.frame import EXPECTED, LAB, MODEL, NUM_PROMPTS, PROMPT_SET, Column, Table
-from spectrace.tables.general import UNEMBEDDING_COLUMNS, identity, prompt_counts, rope_scaling, scalar, sets_of
+from spectrace.tables.general import identity, prompt_counts, rope_scaling, scalar, sets_of
+from spectrace.tables.quantities import columns_of
+
+UNEMBEDDING_COLUMNS = columns_of("unembedding", ("spectral_norm", "frobenius_norm", "effective_rank", "row_norm_mean", "row_norm_std",
+                                                 "spectral_per_sqrt_vocab", "singular_value_error"))
 
 
 def _values(results: Results, model: str, prompt_set: str) -> dict:
@@ -27,11 +31,9 @@ def _ratio(values: dict, others: dict, name: str) -> float | None:
 def _rows(results: Results, prompt_set: str | None) -> Iterator[dict]:
     reference = references.llama31_anomaly(results).model
     for model in results:
-        tied = results.attributes(model).get("tied_embeddings")
         for name in sets_of(results, model, prompt_set) or [""]:
             values = _values(results, model, name)
-            row = identity(results, model) | values | {"prompt_set": name, "reference": reference,
-                                                        "tied_embeddings": None if tied is None else bool(tied)}
+            row = identity(results, model) | values | {"prompt_set": name, "reference": reference}
             if name:
                 row |= prompt_counts(results, model, name)
             if reference:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from spectrace import declarations
 from spectrace.results import Results
 from spectrace.tables import references
 from spectrace.tables.frame import EXPECTED, LAB, LAYER, MODEL, NUM_HEADS, NUM_LAYERS, NUM_PROMPTS, PROMPT_SET, Column, Table
@@ -30,9 +31,8 @@ def _rows(results: Results, prompt_set: str | None) -> Iterator[dict]:
     for model in results:
         for name in sets_of(results, model, prompt_set) or [""]:
             values = _values(results, model, name)
-            tied = results.attributes(model).get("tied_embeddings")
             condition = values.get("condition_number")
-            yield identity(results, model) | {"prompt_set": name, "tied_embeddings": None if tied is None else bool(tied)} | (
+            yield identity(results, model) | {"prompt_set": name} | (
                 prompt_counts(results, model, name) if name else {}) | {
                 f"{column}_mean": mean(array) for column, array in values.items()} | {
                 "num_infinite_conditions": None if condition is None else int(np.count_nonzero(~np.isfinite(condition))),
@@ -51,11 +51,12 @@ def _layer_rows(results: Results, prompt_set: str | None) -> Iterator[dict]:
                     column: float(array[layer]) for column, array in values.items()}
 
 
+_ENTROPY_UNIT = declarations.dataset(declarations.PROMPTS, "row_entropy_mean_attention").units
 _MEANING = {
     "frobenius_norm": ("Frobenius norm of W_V", "1", "‖W_V‖_F"), "spectral_norm": ("spectral norm of W_V, σ₁", "1", "‖W_V‖₂"),
     "entry_mean": ("mean of W_V's entries", "1", "entry mean"), "entry_std": ("standard deviation of W_V's entries, unbiased", "1", "entry std"),
     "rank": ("numerical rank of W_V", "1", "rank"), "condition_number": ("condition number of W_V, κ; inf if its smallest singular value is 0", "1", "κ"),
-    "entropy": ("row entropy of the mean attention Ā, mean over prompts", "nat", "entropy"),
+    "entropy": ("row entropy of the mean attention Ā, mean over prompts", _ENTROPY_UNIT, "entropy"),
     "sparsity": ("share of Ā's entries below 0.01, the masked ones too; mean over prompts", "1", "sparsity"),
 }
 

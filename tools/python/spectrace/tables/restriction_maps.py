@@ -8,7 +8,8 @@ import numpy as np
 
 from spectrace.results import Results
 from spectrace.tables.frame import EXPECTED, LAB, LAYER, MATRIX, MODEL, NUM_LAYERS, Column, Table
-from spectrace.tables.general import WEIGHT_COLUMNS, group_rows, by_layer, identity, mean, std
+from spectrace.tables.general import by_layer, identity, mean, std
+from spectrace.tables.quantities import columns_of, group_rows
 
 MATRICES = ("W_Q", "W_K", "W_V", "W_O")
 NO_LAB = "(no lab)"
@@ -57,7 +58,7 @@ RESTRICTION_MAPS = Table("restriction_maps", "a model", (
       for matrix in MATRICES for quantity, heading in QUANTITIES.items() for statistic in ("mean", "std")),
 ), _rows)
 
-LAYER_COLUMNS = tuple(column for column in WEIGHT_COLUMNS if column.name in QUANTITIES)
+LAYER_COLUMNS = columns_of("weights", QUANTITIES)
 RESTRICTION_MAPS_LAYERS = Table("restriction_maps_layers", "a model, layer and matrix", (MODEL, LAB, LAYER, MATRIX) + LAYER_COLUMNS,
                                 group_rows("weights", LAYER_COLUMNS, ("layer", "matrix")))
 

@@ -1,0 +1,82 @@
+"""What the program declares of its results: datasets by group, their dimensions, the columns of the summary.
+
+quantities.json is made from the declarations of the analyses by tools/update_docs (`spectrace describe` prints the same), so that a
+new quantity is known here without an edit.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import pathlib
+from dataclasses import dataclass
+
+PATH = pathlib.Path(__file__).with_name("quantities.json")
+PROMPTS = "prompts/<set>"
+STATISTICS = "prompts/<set>/statistics"
+
+
+class DeclarationsError(Exception):
+    """The package lacks what it knows of datasets."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset of the results; dims: () of a scalar; has_statistics: over the prompts, of those of prompts."""
+
+    name: str
+    dims: tuple[str, ...]
+    units: str
+    meaning: str
+    formula: str = ""
+    source: str = ""
+    has_statistics: bool = False
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """A dimension of datasets."""
+
+    name: str
+    units: str
+    meaning: str
+
+
+def weight_groups() -> list[str]:
+    """Groups that analyses of weights write, in the order of files: "weights", "heads", …"""
+    return [group for group in _groups() if group not in (PROMPTS, STATISTICS)]
+
+
+def datasets(group: str) -> list[Dataset]:
+    """What a group may hold, in the order of files; group: as weight_groups(), PROMPTS or STATISTICS (its scalars)."""
+    return [Dataset(name, **(facts | {"dims": tuple(facts["dims"])})) for name, facts in _groups()[group].items()]
+
+
+def dataset(group: str, name: str) -> Dataset:
+    """One of them."""
+    return next(declared for declared in datasets(group) if declared.name == name)
+
+
+def dimension(group: str, name: str) -> Dimension:
+    """A dimension of the group's datasets: the group's own one of that name, else the one that all have."""
+    everything = _everything()
+    own = everything["own_dimensions"].get(f"/{group}", {})
+    return Dimension(name, **(own.get(name) or everything["dimensions"][name]))
+
+
+def summary() -> dict[str, str]:
+    """Columns of numbers of summary.h5 and their meanings."""
+    return _everything()["summary"]
+
+
+def _groups() -> dict[str, dict]:
+    return {path.removeprefix("/"): declared for path, declared in _everything()["groups"].items()}
+
+
+@functools.cache
+def _everything() -> dict:
+    try:
+        return json.loads(PATH.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise DeclarationsError(f"{PATH}: cannot be read ({problem}). It comes with the package: install that again, or in a checkout "
+                                "run tools/update_docs") from problem
