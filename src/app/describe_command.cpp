@@ -11,7 +11,7 @@
 namespace spectrace {
 namespace {
 
-const char* name(Keep keep) {
+const char* name_of(Keep keep) {
   switch (keep) {
     case Keep::as_a_rule: return "as a rule";
     case Keep::if_asked: return "if asked";
@@ -25,7 +25,7 @@ std::string group_of(const AnalysisInfo& analysis) {
   return analysis.group.empty() ? group_of_set("<set>") : analysis.group;
 }
 
-Json to_json(const Quantity& quantity) {
+Json described(const Quantity& quantity) {
   Json json = {{"name", quantity.name},       {"dims", quantity.dims},       {"units", quantity.units},
                {"meaning", quantity.meaning}, {"formula", quantity.formula}, {"function", quantity.function},
                {"source", quantity.source}};
@@ -36,16 +36,16 @@ Json to_json(const Quantity& quantity) {
 Json quantities_to_json(const AnalysisInfo& analysis) {
   Json all = Json::array();
   for (const Quantity& quantity : analysis.quantities) {
-    Json& json = all.emplace_back(to_json(quantity));
+    Json& json = all.emplace_back(described(quantity));
     if (!analysis.group.empty()) continue;
     json["has_statistics"] = quantity.has_statistics;
-    json["kept"] = name(quantity.keep);
+    json["kept"] = name_of(quantity.keep);
     if (!quantity.derived.from.empty()) json["derived_from"] = quantity.derived.from;
   }
   return all;
 }
 
-Json to_json(const DimensionInfo& dimension) {
+Json described(const DimensionInfo& dimension) {
   return {{"name", dimension.name}, {"units", dimension.units}, {"meaning", dimension.meaning}};
 }
 
@@ -56,16 +56,16 @@ Json array_of(const Items& items, const ToJson& item_to_json) {
   return all;
 }
 
-Json to_json(const Analysis& analysis) {
+Json described(const Analysis& analysis) {
   const AnalysisInfo& info = analysis.info();
-  const auto quantity_of = [](const auto& item) { return to_json(item.quantity); };
+  const auto quantity_of = [](const auto& item) { return described(item.quantity); };
   Json json = {{"name", info.name},
                {"meaning", info.meaning},
                {"default", info.is_default},
                {"group", group_of(info)},
                {"of", info.group.empty() ? "prompts" : "weights"},
                {"quantities", quantities_to_json(info)},
-               {"dimensions", array_of(info.dimensions, [](const DimensionInfo& one) { return to_json(one); })},
+               {"dimensions", array_of(info.dimensions, [](const DimensionInfo& one) { return described(one); })},
                {"facts", array_of(info.facts, quantity_of)},
                {"scalars", array_of(info.scalars, quantity_of)}};
   if (info.section_schema.is_object()) json["section"] = info.section_schema;
@@ -74,16 +74,16 @@ Json to_json(const Analysis& analysis) {
 }
 
 /// Everything that files, docs and the Python package say of quantities.
-Json everything_described() {
-  const auto quantity = [](const Quantity& one) { return to_json(one); };
+Json all_described() {
+  const auto quantity = [](const Quantity& one) { return described(one); };
   Json summary = Json::array();
   for (const SummaryColumn* column : summary_columns())
     summary.push_back({{"name", column->name}, {"meaning", column->meaning}});
-  return {{"analyses", array_of(catalogue(), [](const Analysis* analysis) { return to_json(*analysis); })},
-          {"dimensions", array_of(common_dimensions(), [](const DimensionInfo& one) { return to_json(one); })},
+  return {{"analyses", array_of(catalogue(), [](const Analysis* analysis) { return described(*analysis); })},
+          {"dimensions", array_of(common_dimensions(), [](const DimensionInfo& one) { return described(one); })},
           {"prompt_facts", array_of(prompt_facts(), quantity)},
-          {"scalars", array_of(set_scalars(), [](const SetScalar* one) { return to_json(one->quantity); })},
-          {"checkpoint", to_json(digest_quantity())},
+          {"scalars", array_of(set_scalars(), [](const SetScalar* one) { return described(one->quantity); })},
+          {"checkpoint", described(digest_quantity())},
           {"statistics", statistic_names()},
           {"summary", summary},
           {"job_schema", job_schema()}};
@@ -124,7 +124,7 @@ bool print_quantities(const std::string& wanted) {
     for (const Quantity& quantity : info.quantities) {
       print_if(group_of(info), quantity);
       if (quantity.name != wanted || !info.group.empty()) continue;
-      fmt::print("  kept       {}{}\n", name(quantity.keep),
+      fmt::print("  kept       {}{}\n", name_of(quantity.keep),
                  quantity.has_statistics ? "; statistics in " + group_of_statistics("<set>") : "; no statistics");
     }
     for (const Fact& fact : info.facts) print_if(group_of(info), fact.quantity);
@@ -149,7 +149,7 @@ std::vector<std::string> known_names() {
 
 int command_describe(const CommandLine& line) {
   if (line.as_json && line.target.empty()) {
-    fmt::print("{}\n", everything_described().dump(2));
+    fmt::print("{}\n", all_described().dump(2));
     return kAllDone;
   }
   const Analysis* analysis = find_analysis(line.target);
@@ -160,8 +160,8 @@ int command_describe(const CommandLine& line) {
     Json all = Json::array();
     for (const Analysis* one : catalogue())
       if (one == analysis || one->find_quantity(line.target) != nullptr) {
-        Json json = to_json(*one);
-        if (one != analysis) json["quantities"] = Json::array({to_json(*one->find_quantity(line.target))});
+        Json json = described(*one);
+        if (one != analysis) json["quantities"] = Json::array({described(*one->find_quantity(line.target))});
         all.push_back(std::move(json));
       }
     if (all.empty()) throw unknown_name("analysis or quantity", line.target, known_names());

@@ -34,8 +34,8 @@ namespace {
 /// Names of stages, in their order; those of a set that only grows keep their place in memory.
 struct Names {
   std::mutex mutex;
-  std::deque<std::string> names = {"opening",       "reading", "embedding", "forward", "statistics",
-                                   "value spectra", "writing", "exchange"};
+  std::deque<std::string> names = {"opening",    "reading",       "embedding", "forward",
+                                   "statistics", "value spectra", "writing",   "exchange"};
 };
 
 Names& stage_names() {

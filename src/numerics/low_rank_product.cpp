@@ -33,6 +33,11 @@ double lost_in_scale(double largest, int exponent) {
   return largest > 0 && exponent > 0 ? std::numeric_limits<double>::denorm_min() : 0.0;
 }
 
+NumericalError no_float64(const char* what, const char* where) {
+  return NumericalError(std::string(what) + " of a product is " + where +
+                        " the range of float64, though its factors are in it");
+}
+
 /// The largest || a v - lambda v || / || v || of the pairs, and what roundings of this very computation may hide.
 /// @pre a is real, lambda [n] and v [n, n] complex.
 double residual_bound(const Tensor& a, const Tensor& lambda, const Tensor& v) {
@@ -94,9 +99,9 @@ ProductSpectrum product_spectrum(const ThinFactor& left, const ThinFactor& right
   product.summary.spectral_norm = singular.values.front();
   product.summary.frobenius_norm = scaled_back(norm, exponent);
   singular.error_bound = scaled_back(singular.error_bound, exponent) + lost_in_scale(largest, exponent);
-  if (!std::isfinite(product.summary.frobenius_norm)) throw beyond_range("the norm of a product");
+  if (!std::isfinite(product.summary.frobenius_norm)) throw no_float64("the norm", "beyond");
   if (largest > 0 && singular.values.front() < std::numeric_limits<double>::min())
-    throw NumericalError("the norm of a product is below the range of float64, though its factors are in it");
+    throw no_float64("the norm", "below");
   return product;
 }
 
@@ -127,7 +132,7 @@ ProductEigenvalues product_eigenvalues(const ThinFactor& left, const ThinFactor&
   eigenvalues.spectral_radius = scaled_back(radius, exponent);
   eigenvalues.backward_error =
       scaled_back(residual_bound(product, lambda, vectors) + of_product, exponent) + lost_in_scale(radius, exponent);
-  if (!std::isfinite(eigenvalues.spectral_radius)) throw beyond_range("the spectral radius of a product");
+  if (!std::isfinite(eigenvalues.spectral_radius)) throw no_float64("the spectral radius", "beyond");
   return eigenvalues;
 }
 

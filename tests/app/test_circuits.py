@@ -121,6 +121,38 @@ def test_copying_heads_are_told_by_their_eigenvalues(tmp_path):
         assert not np.isnan(group["qk_effective_rank"][:]).any()
 
 
+@pytest.mark.parametrize("scale, where", [(1e200, "beyond"), (1e-200, "below")])
+def test_products_that_float64_cannot_hold_are_named(tmp_path, scale, where):
+    """Their factors it can; the other layer is measured."""
+    def change(tensors):
+        tensors["model.layers.1.self_attn.v_proj.weight"][:HEAD_DIM] *= scale
+        tensors["model.layers.1.self_attn.o_proj.weight"][:, HEAD_DIM : 2 * HEAD_DIM] *= scale
+
+    folder = make_llama(tmp_path / "model", layers=2, hidden=D, change=change, dtype="<f8")
+    job = {"name": "circuits", "models": [{"name": "model", "path": str(folder)}], "prompt_sets": [], "analyses": ["circuits"]}
+    with h5py.File(run_job(tmp_path, job, expect=1) / "model.h5") as file:
+        assert file.attrs["error"] == (f"layer 1: output-value map of head 1: the norm of a product is {where} the range of float64, "
+                                       "though its factors are in it")
+        norms = file["circuits/ov_spectral_norm"][:]
+        assert np.isfinite(norms[0]).all() and np.isnan(norms[1]).all()
+
+
+def test_backward_errors_say_how_far_eigenvalues_of_normal_maps_are_off(tmp_path):
+    """There an eigenvalue moves by no more than the matrix does. All bounds are below the worst case over all roundings."""
+    def change(tensors):
+        w_v = tensors[PREFIX + "v_proj.weight"][:HEAD_DIM].astype(np.float32)
+        tensors[PREFIX + "v_proj.weight"][:] = np.vstack([w_v, w_v])
+        tensors[PREFIX + "o_proj.weight"][:] = np.hstack([w_v.T, -w_v.T, w_v.T, -w_v.T])
+        values["w_v"] = w_v.astype(float)
+
+    values = {}
+    with h5py.File(run_with(tmp_path, change)) as file:
+        error, w_v = file["circuits/ov_eigenvalue_backward_error"][0], values["w_v"]
+        exact, of_oracle = np.linalg.norm(w_v, 2) ** 2, 4 * HEAD_DIM * EPS * np.linalg.norm(w_v, 2) ** 2
+        assert (np.abs(file["circuits/ov_spectral_radius"][0] - exact) <= error + of_oracle).all()
+        assert (error > 0).all() and (error <= D * HEAD_DIM * EPS * np.linalg.norm(w_v) ** 2).all()
+
+
 def test_singular_values_that_are_known_are_within_the_bound(tmp_path):
     """Powers of two between Hadamard matrices: every number is exact in float32, and σ falls to 2⁻²¹ of the largest. Both heads of a
     group have another W_O and W_Q; in the second every second eigenvalue is negative."""

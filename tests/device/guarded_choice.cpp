@@ -1,5 +1,5 @@
-// In place of src/sweep/device_choice.cpp: where a job asks for GPUs, every rank has a guarded device. Another program of
-// all else that the program is made of.
+// In place of src/sweep/device_choice.cpp: where a job asks for GPUs, every rank has a guarded device. Another program
+// of all else that the program is made of.
 #include "guarded_device.hpp"
 #include "spectrace/sweep/device_choice.hpp"
 

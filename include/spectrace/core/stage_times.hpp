@@ -63,9 +63,9 @@ class StageTimer {
 void count_flops(Stage stage, double flops);
 void count_bytes(Stage stage, std::uint64_t bytes);
 
-/// Gives the time between its construction and destruction to a stage whatever thread it is on. Outside of tasks that is
-/// what StageTimer does. In a task it moves the task's share out of `loop`, which its loop is timed as: the time counts
-/// by the number of threads that work side by side.
+/// Gives the time between its construction and destruction to a stage whatever thread it is on. Outside of tasks that
+/// is what StageTimer does. In a task it moves the task's share out of `loop`, which its loop is timed as: the time
+/// counts by the number of threads that work side by side.
 class TaskStageTimer {
  public:
   TaskStageTimer(Stage loop, Stage stage);

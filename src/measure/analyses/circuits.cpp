@@ -46,7 +46,7 @@ std::vector<Quantity> quantities_of(const Circuit& circuit) {
       of_head(spectral::kSingularValues, "Singular values" + of_map + ", descending: those that may differ from 0",
               std::string("the largest σᵢ of ") + circuit.map + ", as many as its rank can be, descending"),
       of_head(spectral::kSingularValueError, "Absolute error bound that holds for every singular value" + of_map,
-              "bound of \\|computed − exact\\| for every σᵢ of the map"),
+              "bound of |computed − exact| for every σᵢ of the map"),
       of_head(spectral::kSpectralNorm, "Largest singular value" + of_map, "σ₁"),
       of_head(spectral::kFrobeniusNorm, "Frobenius norm" + of_map + ", from its singular values", "√Σ σᵢ²"),
       of_head(spectral::kEffectiveRank,
@@ -69,13 +69,12 @@ std::vector<Quantity> quantities_of_eigenvalues() {
                     .source = kElhage};
   };
   return {
-      of_head(
-          kPositivity,
-          "Sum of real parts over sum of absolute values of the eigenvalues of the head's output-value map: 1 "
-          "copies, -1 inverts; NaN if all are 0",
-          "Σ Re λ/Σ \\|λ\\| of the eigenvalues of W_V[g(h)] W_O[h], which are those of W_O[h] W_V[g(h)] without its "
-          "zeros"),
-      of_head(kRadius, "Largest absolute eigenvalue of the head's output-value map", "max \\|λ\\| of these"),
+      of_head(kPositivity,
+              "Sum of real parts over sum of absolute values of the eigenvalues of the head's output-value map: 1 "
+              "copies, -1 inverts; NaN if all are 0",
+              "Σ Re λ/Σ |λ| of the eigenvalues of W_V[g(h)] W_O[h], which are those of W_O[h] W_V[g(h)] without its "
+              "zeros"),
+      of_head(kRadius, "Largest absolute eigenvalue of the head's output-value map", "max |λ| of these"),
       of_head(
           kBackwardError,
           "Bound of the distance, in the 2-norm, to a matrix that has the computed eigenvalue, for each eigenvalue of "
