@@ -37,7 +37,7 @@ class Spectrace(CMakePackage):
 
     # libtorch is a part of the Python package.
     depends_on("python@3.11:")
-    depends_on("py-torch@2.1:")
+    depends_on("py-torch@2.10:")
     depends_on("py-torch~cuda", when="~cuda")
     depends_on("py-torch+cuda", when="+cuda")
     depends_on("cuda", when="+cuda")

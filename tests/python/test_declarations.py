@@ -115,14 +115,3 @@ def test_package_without_its_data_says_so(tmp_path):
     assert run.returncode != 0
     last = run.stderr.splitlines()[-1]
     assert "DeclarationsError" in last and "quantities.json: cannot be read" in last and "install that again" in last
-
-
-def test_installed_package_has_its_data(root, tmp_path):
-    """Not from the checkout: setuptools leaves there what it makes on the way."""
-    shutil.copytree(root / "tools/python", tmp_path / "source", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__", "build"))
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--target", tmp_path / "site",
-                    tmp_path / "source"], check=True, capture_output=True)
-    assert (tmp_path / "site/spectrace/quantities.json").read_bytes() == declarations.PATH.read_bytes()
-    for path in sorted(PACKAGE.rglob("*")):
-        if path.is_file() and path.suffix not in (".pyc", ""):
-            assert (tmp_path / "site/spectrace" / path.relative_to(PACKAGE)).is_file(), path

@@ -103,6 +103,38 @@ def test_dependencies_are_those_that_cmake_looks_for(root):
     assert named == {row[0] for row in rows(root)}
 
 
+def configure_check(root, folder, *options):
+    return subprocess.run(["cmake", "-S", root / "tools/cmake/check", "-B", folder, *options], capture_output=True, text=True)
+
+
+def test_old_c_library_is_named_before_anything_large_is_fetched(root, tmp_path):
+    needed = configure_check(root, tmp_path / "this machine")
+    assert needed.returncode == 0, needed.stderr
+    old = configure_check(root, tmp_path / "old", "-DSPECTRACE_HAS_SIGABBREV_NP=OFF")
+    assert old.returncode != 0 and "older than glibc 2.32" in " ".join(old.stderr.split())
+
+
+@pytest.mark.parametrize("files, message", [
+    ((), "no lib/libtorch_cpu.so in"),
+    (("lib/libtorch_cpu.so",), "is older than 2.10"),
+    (("lib/libtorch_cpu.so", "include/torch/headeronly/version.h"), "add_library command is not scriptable"),  # it goes on
+])
+def test_torch_that_cannot_be_built_with_is_named(root, tmp_path, files, message):
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).touch()
+    run = subprocess.run(["cmake", f"-DSPECTRACE_TORCH_DIR={tmp_path}", "-P", root / "tools/cmake/SpectraceLibtorch.cmake"], capture_output=True, text=True)
+    assert run.returncode != 0 and message in " ".join(run.stderr.split())
+
+
+def test_documented_oldest_torch_and_c_library_are_those_that_cmake_asks_for(root):
+    page, recipe = (root / "docs/installing.md").read_text(), (root / "packaging/spack/package.py").read_text()
+    torch = re.search(r"is older than ([\d.]+) \(", (root / "tools/cmake/SpectraceLibtorch.cmake").read_text())[1]
+    assert f"torch package's folder of version {torch} or newer" in page and f'"py-torch@{torch}:"' in recipe
+    glibc = re.search(r"older than glibc ([\d.]+)", (root / "tools/cmake/check/CMakeLists.txt").read_text())[1]
+    assert f"glibc {glibc} or newer" in page
+
+
 def spack_dependencies(path):
     """depends_on("NAME…", when="…") of a recipe, read without Spack: name -> when."""
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 import zipfile
 
 import h5py
@@ -143,6 +144,25 @@ def test_h4_says_where_the_heat_capacity_is_largest(tmp_path):
         statistics = file["prompts/test/statistics/heat_capacity"]
         statistics[2] = np.broadcast_to(np.arange(len(BETAS)), statistics.shape[1:])
     assert "Still rising at the largest β, 1000: the heat capacity of two." in words(study_of(folder, "h4_v2_extended"), "answer")
+
+
+@pytest.mark.parametrize("zeros, sentence", [
+    (("one", "two"), "Every mean trace is 0."),
+    (("one",), "Mean traces run from 0 (one) to "),
+])
+def test_traces_that_are_0_have_no_factor_and_no_warning(tmp_path, zeros, sentence):
+    folder = write_folder(tmp_path / "sweep", [FakeModel("one"), FakeModel("two", num_layers=6)])
+    for name in zeros:
+        with h5py.File(folder / f"{name}.h5", "r+") as file:
+            statistics = file["prompts/test/statistics"]
+            for group, rows in ((file["prompts/test"], slice(None)), (statistics, slice(2, None))):  # not how many prompts there are
+                for dataset in ("trace", "trace_multihead", "trace_mean_attention", "lambda_max", "spectral_gap", "spectral_entropy"):
+                    group[dataset][rows] = 0.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        page = page_of(folder)
+        answer = words(study_of(folder, "h4_v2_extended"), "answer")
+    assert sentence in answer and sentence in page and "a factor of" not in answer
 
 
 def test_h4_says_what_files_of_an_earlier_version_lack(tmp_path):
@@ -347,9 +367,9 @@ def test_legend_of_the_overview_holds_24_long_names(tmp_path):
     plt.close(figure)
 
 
-def test_built_package_holds_style_and_script(root, tmp_path):
+def test_built_package_holds_style_script_and_data(root, tmp_path):
     shutil.copytree(root / "tools" / "python", tmp_path / "python", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__", "build"))
     subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, tmp_path / "python"], check=True)
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
-    sources = {str(path.relative_to(root / "tools" / "python")) for suffix in ("py", "css", "js", "csv") for path in (root / "tools" / "python" / "spectrace").rglob(f"*.{suffix}")}
-    assert sources <= set(names) and any(name.endswith("script.js") for name in names)
+    sources = {str(path.relative_to(root / "tools" / "python")) for suffix in ("py", "css", "js", "csv", "json") for path in (root / "tools" / "python" / "spectrace").rglob(f"*.{suffix}")}
+    assert sources <= set(names) and {"spectrace/report/script.js", "spectrace/quantities.json"} <= set(names)

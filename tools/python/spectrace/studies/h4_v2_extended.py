@@ -43,14 +43,22 @@ def _outcomes(table: pd.DataFrame) -> list[Outcome]:
     ]
 
 
+def _spread(most: pd.Series, least: pd.Series) -> str:
+    """How far the mean traces of a set's models lie apart, in words; there is no factor to a trace that is 0."""
+    if most["model"] == least["model"]:
+        return f"The mean trace of {most['model']} is {number(most['mean_trace'])}."
+    words = f"Mean traces run from {number(least['mean_trace'])} ({least['model']}) to {number(most['mean_trace'])} ({most['model']})"
+    if not least["mean_trace"] > 0:
+        return f"{words}."
+    return f"{words}, a factor of {number(most['mean_trace'] / least['mean_trace'])}; the notebook's small models spread over a factor of 26."
+
+
 def _answer(table: pd.DataFrame, prompt_set: str) -> list[Words]:
     there = table.dropna(subset=["mean_trace"])
     if there.empty:
         return [Words("No model has a trace for these prompts.", prompt_set, "answer")]
     most, least = (there.loc[pick] for pick in (there["mean_trace"].idxmax(), there["mean_trace"].idxmin()))
-    spread = (f"Mean traces run from {number(least['mean_trace'])} ({least['model']}) to {number(most['mean_trace'])} ({most['model']}), a factor of "
-              f"{number(most['mean_trace'] / least['mean_trace'])}; the notebook's small models spread over a factor of 26." if len(there) > 1
-              else f"The mean trace of {most['model']} is {number(most['mean_trace'])}.")
+    spread = "Every mean trace is 0." if most["mean_trace"] == 0 and len(there) > 1 else _spread(most, least)
     ratios = inference.listed(dict(there.dropna(subset=["l_star_ratio"])[["model", "l_star_ratio"]].itertuples(index=False, name=None)), ".2f")
     return [Words(spread, prompt_set, "answer"), Words(f"L*/L: {ratios}.", prompt_set, "answer")]
 
