@@ -273,6 +273,14 @@ TEST_F(GrownSet, errors_go_with_the_last_of_what_they_were_of) {
   EXPECT_EQ(errors(tree()), (Strings{"", "too long", "", ""}));
 }
 
+TEST_F(GrownSet, errors_of_failed_units_go_when_these_are_done_again) {
+  run(chosen({"residual"}));
+  run(chosen({"attention"}), {.units = {{2, "the disk failed"}}});
+  EXPECT_EQ(errors(tree()), (Strings{"", "too long", "the disk failed", "the disk failed"}));
+  run(chosen({"attention", "residual"}));  // what stays has not failed
+  EXPECT_EQ(errors(tree()), (Strings{"", "too long", "", ""}));
+}
+
 TEST_F(GrownSet, failed_units_say_of_which_analyses_they_were) {
   const auto attributes = [&] {
     std::map<std::string, AttributeValue> all;
