@@ -21,8 +21,8 @@ def copy_of_the_manual(folder):
     for name in ("README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "CMakeLists.txt", "tools/docs", "tools/requirements-docs.txt"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
-    for name in ("docs", "include", "jobs", "tools/docs-site", "tools/lib"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("models", "results"))
+    for name in ("docs", "include", "jobs", "src", "tools/docs-site", "tools/lib"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("models", "results") if name == "jobs" else None)
     (folder / ".cache").symlink_to(ROOT / ".cache")
     return folder
 
