@@ -21,7 +21,7 @@ class EarlierTokens {
   std::vector<std::int64_t> last_;
 };
 
-/// Where a head looks (docs/quantities.md, "Attention patterns"): means over rows i, NaN over none.
+/// Where a head looks: means over rows i, NaN over none (docs/quantities.md, section 3).
 struct AttentionPattern {
   // Over the rows i >= 1:
   double first_token_mass = 0;     ///< a_i0

@@ -22,7 +22,8 @@ struct ThinFactor {
 /// @pre a is [m, d] of any real type, any strides. @throws NumericalError if an entry is not finite.
 ThinFactor factorize(const Tensor& a);
 
-/// Of left right^T, [m, n] of rank d at most, by the triangles alone: nothing of its size is formed.
+/// Of left right^T, [m, n] of rank d at most, by the triangles alone: nothing of its size is formed
+/// (docs/quantities.md, section 1).
 struct ProductSpectrum {
   SingularValues singular;  ///< the min(m, n, d) largest, and a bound of their errors (docs/numerics.md)
   SpectralSummary summary;  ///< of these; its Frobenius norm is theirs, its condition number says nothing
