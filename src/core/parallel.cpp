@@ -79,11 +79,11 @@ class Pool {
     try {
       workers_.reserve(num_workers);
       while (workers_.size() < num_workers) workers_.push_back(start_thread([this] { serve(); }));
-    } catch (const InputError& error) {
+    } catch (const ThreadError& error) {
       const std::size_t num_given = workers_.size();
       end_workers();
-      throw InputError(error.kind(), std::to_string(num_threads) + " threads cannot be had",
-                       "the system gave " + std::to_string(num_given) + ": " + error.why(), error.suggestion());
+      throw ThreadError(std::to_string(num_threads) + " threads cannot be had",
+                        "the system gave " + std::to_string(num_given) + ": " + error.why());
     } catch (...) {
       end_workers();
       throw;
@@ -159,13 +159,16 @@ Pool& pool() {
 
 }  // namespace
 
+ThreadError::ThreadError(std::string problem, std::string why)
+    : InputError(ErrorKind::io, std::move(problem), std::move(why),
+                 "Ask for fewer threads, or raise what limits them: memory for their stacks (ulimit -v), processes of "
+                 "the user (ulimit -u), of the container or of the batch job (pids).") {}
+
 std::thread start_thread(std::function<void()> work) {
   try {
     return std::thread(std::move(work));
   } catch (const std::system_error& error) {
-    throw InputError(ErrorKind::io, "a thread cannot be had", error.code().message(),
-                     "Ask for fewer threads, or raise what limits them: memory for their stacks (ulimit -v), processes "
-                     "of the user (ulimit -u), of the container or of the batch job (pids).");
+    throw ThreadError("a thread cannot be had", error.code().message());
   }
 }
 

@@ -27,9 +27,9 @@ void TimeLimit::begin(double seconds, std::string message, int exit_code) {
       flush_log();
       std::_Exit(exit_code);  // nothing of MPI may be waited for
     });
-  } catch (const InputError& error) {
+  } catch (const ThreadError& error) {
     // What needs its threads says so itself; at the end of a run the work is done without.
-    log_warning("{}: nothing ends this run if other ranks do not answer now", error.problem());
+    log_warning("cannot start a thread ({}): nothing ends this run if other ranks do not answer now", error.why());
   }
 }
 

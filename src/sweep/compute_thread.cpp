@@ -3,10 +3,10 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <utility>
 
+#include "spectrace/core/parallel.hpp"
 #include "spectrace/numerics/tensor.hpp"
 #include "spectrace/sweep/num_threads.hpp"
 #include "spectrace/work/error_of.hpp"
@@ -34,9 +34,9 @@ to_root::Message result_of(const std::function<Report()>& work) {
 ComputeThread::ComputeThread(std::shared_ptr<RunContext> context) : shared_(std::make_shared<Shared>()) {
   const int num_threads = context->num_threads;
   try {
-    std::thread([context = std::move(context), shared = shared_] { serve(*context, *shared); }).detach();
-  } catch (const std::system_error& error) {
-    throw no_threads(num_threads, error.code().message());
+    start_thread([context = std::move(context), shared = shared_] { serve(*context, *shared); }).detach();
+  } catch (const ThreadError& error) {
+    throw no_threads(num_threads, error.why());
   }
   std::unique_lock lock(shared_->mutex);
   shared_->changed.wait(lock, [&] { return shared_->started || shared_->ended; });

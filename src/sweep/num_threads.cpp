@@ -8,7 +8,6 @@
 #include <optional>
 #include <sstream>
 #include <string>
-#include <system_error>
 #include <vector>
 
 #include "spectrace/comm/launch.hpp"
@@ -86,9 +85,9 @@ int choose_num_threads(std::optional<int> asked, Communicator& communicator) {
 void start_compute_threads(int num_threads) {
   try {
     set_compute_threads(num_threads);
-  } catch (const std::system_error& error) {
+  } catch (const ThreadError& error) {
     set_num_threads(1);  // those that it gave
-    throw no_threads(num_threads, error.code().message());
+    throw no_threads(num_threads, error.why());
   }
 }
 

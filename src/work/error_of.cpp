@@ -5,6 +5,7 @@
 #include <new>
 #include <system_error>
 
+#include "spectrace/core/parallel.hpp"
 #include "spectrace/numerics/numerical_error.hpp"
 #include "spectrace/numerics/tensor_memory.hpp"
 
@@ -48,6 +49,8 @@ std::optional<std::string> failure_of(const std::string& what, const std::functi
 std::optional<std::string> error_of(const std::string& what, const std::function<void()>& f) {
   try {
     return failure_of(what, f);
+  } catch (const ThreadError&) {
+    throw;
   } catch (const InputError& error) {
     return error.what();
   }

@@ -319,7 +319,7 @@ def test_the_table_at_the_end_says_what_its_columns_are(tmp_path):
     done = spectrace("run", write_job(tmp_path, make_job(tmp_path)))
     lines = done.stdout.splitlines()
     head = next(place for place, line in enumerate(lines) if line.startswith("model"))
-    legend = "\n".join(lines[head + 2 : head + 4])
+    legend = "\n".join(lines[head + 2 :])
     for column in re.split(r"\s{2,}", lines[head])[4:]:
         assert re.search(re.escape(column) + r"[:,]", legend), f"{column} is not explained in: {legend}"
 

@@ -5,15 +5,24 @@
 #include <exception>
 #include <functional>
 #include <mutex>
+#include <string>
 #include <thread>
+
+#include "spectrace/core/error.hpp"
 
 namespace spectrace {
 
-/// A thread that does the work. @throws InputError (io) if the system has none to give.
+/// The system has no thread to give: this rank's trouble (io), never a unit's or a model's.
+class ThreadError : public InputError {
+ public:
+  ThreadError(std::string problem, std::string why);
+};
+
+/// A thread that does the work. @throws ThreadError
 std::thread start_thread(std::function<void()> work);
 
 /// Threads of this process that parallel_for uses, the calling one included. Default 1.
-/// @throws InputError (io) if they cannot be had; then the calling thread is the only one.
+/// @throws ThreadError if they cannot be had; then the calling thread is the only one.
 void set_num_threads(int num_threads);
 int num_threads();
 

@@ -13,7 +13,7 @@ namespace spectrace {
 /// What a unit's work may fail of without ending the run: the checkpoint's fault, a solver's on the matrices that
 /// `what` names, memory, libtorch's refusal. Returns the error's text, or nothing if all went well.
 /// @throws InternalError naming `what` for every other std::exception: a bug of ours is never called the unit's;
-/// std::system_error as it came (a thread that cannot be had is the rank's trouble).
+/// ThreadError and std::system_error as they came: what the system refuses is the rank's trouble.
 std::optional<std::string> error_of(const std::string& what, const std::function<void()>& f);
 
 /// The same for a whole model, whose outcome its errors are: nothing if all went well.
