@@ -25,65 +25,65 @@ Json facts_of(const Chosen& chosen, const PlanOptions& options) {
   return {chosen.name(), settings, quantities};
 }
 
-/// Names units: readable, with the first 64 bits of a SHA-256 over everything that their records' bits depend on.
+/// Names units: readable, with the first 64 bits of a SHA-256 over everything that their records' bits depend on. What
+/// all units of an analysis or of a set share is written down once.
 class Keys {
  public:
-  explicit Keys(const PlanOptions& options) : options_(options) {}
-
-  std::string of(const std::string& readable, const Chosen& chosen) const {
-    Sha256 sha;
-    sha.update(text_of({kNumericsVersion, options_.config, facts_of(chosen, options_)}));
-    return named(readable, sha);
+  Keys(const PlanOptions& options, std::span<const Chosen> analyses) {
+    Json facts = {kNumericsVersion, options.config};
+    for (const Chosen& chosen : analyses) facts.push_back(facts_of(chosen, options));
+    shared_ = text_of(facts);
   }
+
+  std::string of(const std::string& readable) const { return of(readable, {}, {}); }
   /// For each prompt of the batch its number of tokens and their ids.
-  std::string of(const std::string& readable, const PlannedSet& set, const std::vector<std::size_t>& prompts) const {
+  std::string of(const std::string& readable, const PreparedSet& set, const std::vector<std::size_t>& prompts) const {
     Sha256 sha;
-    Json facts = {kNumericsVersion, options_.config};
-    for (const Chosen& chosen : set.analyses) facts.push_back(facts_of(chosen, options_));
-    sha.update(text_of(facts));
+    sha.update(shared_);
     for (const std::size_t prompt : prompts) {
       const auto& ids = set.prompts[prompt].token_ids;
       const auto length = static_cast<std::int64_t>(ids.size());
       sha.update(std::as_bytes(std::span(&length, 1)));
       sha.update(std::as_bytes(std::span(ids)));
     }
-    return named(readable, sha);
+    return readable + "-" + sha.hex_digest().substr(0, 16);
   }
 
  private:
-  static std::string named(const std::string& readable, Sha256& sha) {
-    return readable + "-" + sha.hex_digest().substr(0, 16);
-  }
-  const PlanOptions& options_;
+  std::string shared_;
 };
 
-void add_layers(const ModelDescription& model, const Keys& keys, ModelPlan& plan) {
+void add_layers(const ModelDescription& model, const PlanOptions& options, ModelPlan& plan) {
+  std::vector<std::pair<const Chosen*, Keys>> measured;
+  for (const Chosen& chosen : plan.of_weights)
+    if (const LayerAnalysis* analysis = chosen.of_layers(); analysis != nullptr && analysis->lacks(model).empty())
+      measured.emplace_back(&chosen, Keys(options, std::span(&chosen, 1)));
   for (std::int64_t layer = 0; layer < model.num_layers; ++layer)
-    for (const Chosen& chosen : plan.of_weights)
-      if (const LayerAnalysis* analysis = chosen.of_layers(); analysis != nullptr && analysis->lacks(model).empty())
-        plan.units.push_back({.work = LayerWork{analysis, layer},
-                              .key = keys.of(chosen.name() + "/" + std::to_string(layer), chosen),
-                              .flops = analysis->flops(model)});
+    for (const auto& [chosen, keys] : measured)
+      plan.units.push_back({.work = LayerWork{chosen->of_layers(), layer},
+                            .key = keys.of(chosen->name() + "/" + std::to_string(layer)),
+                            .flops = chosen->of_layers()->flops(model)});
 }
 
-void add_rows(const ModelDescription& model, const Keys& keys, ModelPlan& plan) {
+void add_rows(const ModelDescription& model, const PlanOptions& options, ModelPlan& plan) {
   for (const Chosen& chosen : plan.of_weights) {
     const RowsAnalysis* analysis = chosen.of_rows();
     if (analysis == nullptr || !analysis->lacks(model).empty()) continue;
+    const Keys keys(options, std::span(&chosen, 1));
     const auto parts = analysis->parts(model);
     for (std::size_t part = 0; part < parts.size(); ++part)
-      plan.units.push_back(
-          {.work = RowsWork{analysis, parts[part], parts.size() > 1},
-           .key = keys.of(chosen.name() + (parts.size() > 1 ? "/" + std::to_string(part) : ""), chosen),
-           .flops = analysis->flops(model, parts[part])});
+      plan.units.push_back({.work = RowsWork{analysis, parts[part], parts.size() > 1},
+                            .key = keys.of(chosen.name() + (parts.size() > 1 ? "/" + std::to_string(part) : "")),
+                            .flops = analysis->flops(model, parts[part])});
   }
 }
 
-void add_batches(const ModelDescription& model, const Keys& keys, std::int64_t tokens_per_batch, ModelPlan& plan) {
+void add_batches(const ModelDescription& model, const PlanOptions& options, ModelPlan& plan) {
   const auto block_parameters = static_cast<double>(num_block_parameters(model));
   for (std::size_t s = 0; s < plan.sets.size(); ++s) {
     const PlannedSet& set = plan.sets[s];
-    const auto batches = make_batches(set, tokens_per_batch);
+    const auto batches = make_batches(set, options.tokens_per_batch);
+    const Keys keys(options, set.analyses);
     for (std::size_t b = 0; b < batches.size(); ++b) {
       BatchWork batch{s, batches[b], 0};
       double flops = 0;
@@ -163,10 +163,9 @@ ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& of_wei
     set.fixed_values = num_values_of_prompt(model, set.analyses, 0);
     set.values_per_token = num_values_of_prompt(model, set.analyses, 1) - set.fixed_values;
   }
-  const Keys keys(options);
-  add_layers(model, keys, plan);
-  add_rows(model, keys, plan);
-  add_batches(model, keys, options.tokens_per_batch, plan);
+  add_layers(model, options, plan);
+  add_rows(model, options, plan);
+  add_batches(model, options, plan);
   return plan;
 }
 

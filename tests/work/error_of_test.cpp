@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "spectrace/core/json.hpp"
+#include "spectrace/core/parallel.hpp"
 #include "spectrace/numerics/numerical_error.hpp"
 #include "spectrace/numerics/tensor_memory.hpp"
 
@@ -77,6 +78,9 @@ TEST(error_of, a_thread_that_cannot_be_had_is_no_units_failure) {
   const auto refuse = [] { throw std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again)); };
   EXPECT_THROW(static_cast<void>(error_of("layer 3", refuse)), std::system_error);
   EXPECT_THROW(static_cast<void>(outcome_of("m", refuse)), std::system_error);
+  const auto none = [] { throw ThreadError("a thread cannot be had", "no room"); };
+  EXPECT_THROW(static_cast<void>(error_of("layer 3", none)), ThreadError);
+  EXPECT_THROW(static_cast<void>(outcome_of("m", none)), ThreadError);
 }
 
 /// Leaves a unit without being an error.
