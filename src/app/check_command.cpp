@@ -76,7 +76,8 @@ void find_long_prompts(const PreparedSet& set, const ModelDescription& model, Fi
 
 /// What surely does not fit into the rank that this process would be.
 void find_lack_of_memory(const Job& job, const OpenModel& model, std::vector<PreparedSet> sets, Findings& findings) {
-  const ModelPlan plan = plan_model(model.description, job.analyses, planned(std::move(sets), job.analyses),
+  const AnalysisChoice analyses = job.analyses.possible(model.description);
+  const ModelPlan plan = plan_model(model.description, analyses, planned(std::move(sets), analyses),
                                     plan_options(job, model.config.json()));
   const CertainNeed need(model.description, plan, job.compute.dtype);
   const std::int64_t limit = memory_limit_bytes(job, host_memory_bytes(), 1);
@@ -101,6 +102,9 @@ Findings check_model(const Job& job, const ModelEntry& entry) {
       find_prompt_errors(set, findings);
       find_long_prompts(set, model.description, findings);
     }
+    for (const Chosen& chosen : job.analyses)
+      if (const std::string why = chosen.analysis->lacks(model.description); !why.empty())
+        findings.warnings.push_back(chosen.name() + " is not computed: " + why);
     find_lack_of_memory(job, model, std::move(sets), findings);
   } catch (const InputError& error) {
     findings.add_error(error.what());

@@ -123,10 +123,7 @@ Json describe(const std::filesystem::path& folder, const TensorStore& store, con
                {"missing_tensors", problems.missing},
                {"unusable_tensors", problems.unusable},
                {"memory", memory_needed(d)}};
-  Json lacking = Json::object();
-  for (const Analysis* analysis : catalogue())
-    if (const std::string why = analysis->lacks(d); !why.empty()) lacking[analysis->name()] = why;
-  json["impossible_analyses"] = lacking;
+  json["impossible_analyses"] = impossible_analyses(d);
   try {
     json["tokenizer"] = Tokenizer::load(folder).description();
   } catch (const InputError& error) {

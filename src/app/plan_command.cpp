@@ -37,9 +37,10 @@ PlannedModel plan_one(const Job& job, const ModelEntry& entry, int ranks_on_host
   const OpenModel model = open_model(entry, job, IoMode::automatic);
   const ModelDescription& d = model.description;
   std::vector<PreparedSet> sets;
-  if (job.analyses.any_of_prompts()) sets = prepare_prompts(model, job.sets_of(entry));
-  ModelPlan plan = plan_model(d, job.analyses, spectrace::planned(std::move(sets), job.analyses),
-                              plan_options(job, model.config.json()));
+  const AnalysisChoice analyses = job.analyses.possible(d);
+  if (analyses.any_of_prompts()) sets = prepare_prompts(model, job.sets_of(entry));
+  ModelPlan plan =
+      plan_model(d, analyses, spectrace::planned(std::move(sets), analyses), plan_options(job, model.config.json()));
   const std::int64_t limit = memory_limit_bytes(job, host_memory_bytes(), ranks_on_host);
   planned.need = memory_need(d, plan, job);
   if (const Device device = planned_device(job); !device.is_host())

@@ -69,6 +69,13 @@ std::vector<std::string> analysis_names() {
   return names;
 }
 
+Json impossible_analyses(const ModelDescription& model) {
+  Json reasons = Json::object();
+  for (const Analysis* analysis : catalogue())
+    if (const std::string why = analysis->lacks(model); !why.empty()) reasons[analysis->name()] = why;
+  return reasons;
+}
+
 const std::vector<DimensionInfo>& common_dimensions() {
   static const std::vector<DimensionInfo> dimensions = {
       {"layer", "Block of the model, from 0"},

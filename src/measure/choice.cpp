@@ -69,6 +69,13 @@ AnalysisChoice AnalysisChoice::only(const std::vector<std::string>& names) const
   return AnalysisChoice(std::move(chosen));
 }
 
+AnalysisChoice AnalysisChoice::possible(const ModelDescription& model) const {
+  std::vector<Chosen> chosen;
+  std::copy_if(begin(), end(), std::back_inserter(chosen),
+               [&](const Chosen& one) { return one.analysis->lacks(model).empty(); });
+  return AnalysisChoice(std::move(chosen));
+}
+
 PromptWants wants_of(const AnalysisChoice& analyses) {
   PromptWants all;
   for (const Chosen& chosen : analyses)

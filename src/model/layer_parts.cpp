@@ -20,7 +20,10 @@ const LinearSource* find_source(const LayerSources& layer, MatrixRole role) {
 
 }  // namespace
 
-bool has_matrix(const LayerSources& layer, MatrixRole role) { return find_source(layer, role) != nullptr; }
+bool has_matrix(const LayerSources& layer, MatrixRole role) {
+  const LinearSource* source = find_source(layer, role);
+  return source != nullptr && !source->weight.tensor.empty();
+}
 
 const LinearSource& source_of(const LayerSources& layer, MatrixRole role) {
   const LinearSource* source = find_source(layer, role);

@@ -72,7 +72,7 @@ double spectra_rate(const OpenModel& model, const ModelPlan& plan, const Job& jo
   MatrixRoles roles = {MatrixRole::w_v};
   for (const Chosen& chosen : plan.of_weights) {
     const LayerAnalysis* analysis = chosen.of_layers();
-    if (analysis == nullptr || !analysis->lacks(d).empty()) continue;
+    if (analysis == nullptr) continue;
     analyses.push_back(analysis);
     wants_values |= analysis->needs_value_spectra();
     for (const MatrixRole role : analysis->needs(d)) roles.push_back(role);

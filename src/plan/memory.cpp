@@ -117,7 +117,7 @@ std::int64_t bytes_under_way(const ModelDescription& model, const ModelPlan& pla
 std::int64_t matrix_bytes(const ModelDescription& model, const ModelPlan& plan, ComputeType dtype) {
   MatrixRoles roles;
   for (const Chosen& chosen : plan.of_weights)
-    if (const LayerAnalysis* analysis = chosen.of_layers(); analysis != nullptr && analysis->lacks(model).empty())
+    if (const LayerAnalysis* analysis = chosen.of_layers())
       for (const MatrixRole role : analysis->needs(model))
         if (std::find(roles.begin(), roles.end(), role) == roles.end()) roles.push_back(role);
   return most_matrix_elements(model, roles) * element_size_bytes(dtype);

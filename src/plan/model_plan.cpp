@@ -56,8 +56,7 @@ class Keys {
 void add_layers(const ModelDescription& model, const PlanOptions& options, ModelPlan& plan) {
   std::vector<std::pair<const Chosen*, Keys>> measured;
   for (const Chosen& chosen : plan.of_weights)
-    if (const LayerAnalysis* analysis = chosen.of_layers(); analysis != nullptr && analysis->lacks(model).empty())
-      measured.emplace_back(&chosen, Keys(options, std::span(&chosen, 1)));
+    if (chosen.of_layers() != nullptr) measured.emplace_back(&chosen, Keys(options, std::span(&chosen, 1)));
   for (std::int64_t layer = 0; layer < model.num_layers; ++layer)
     for (const auto& [chosen, keys] : measured)
       plan.units.push_back({.work = LayerWork{chosen->of_layers(), layer},
@@ -68,7 +67,7 @@ void add_layers(const ModelDescription& model, const PlanOptions& options, Model
 void add_rows(const ModelDescription& model, const PlanOptions& options, ModelPlan& plan) {
   for (const Chosen& chosen : plan.of_weights) {
     const RowsAnalysis* analysis = chosen.of_rows();
-    if (analysis == nullptr || !analysis->lacks(model).empty()) continue;
+    if (analysis == nullptr) continue;
     const Keys keys(options, std::span(&chosen, 1));
     const auto parts = analysis->parts(model);
     for (std::size_t part = 0; part < parts.size(); ++part)

@@ -164,8 +164,6 @@ std::vector<Group> Assembly::take_weights() {
     if (group == weights_.end()) continue;
     if (const auto failed = failed_units_.find(chosen.analysis); failed != failed_units_.end())
       group->second.attributes.emplace_back(kFailedUnitsAttribute, failed->second);
-    if (const std::string lack = chosen.analysis->lacks(model_); !lack.empty())
-      group->second.attributes.emplace_back("absent", lack);
     groups.push_back(std::move(group->second));
   }
   return groups;

@@ -26,8 +26,9 @@ namespace fs = std::filesystem;
 /// What a damaged note may at most make us believe.
 constexpr std::int64_t kMostStarts = 1'000'000'000;
 
-Identity make_identity(const Job& job, const OpenModel& model, const std::vector<PreparedSet>& sets) {
-  Identity identity = identity_of(job.analyses, plan_options(job, model.config.json()));
+Identity make_identity(const Job& job, const AnalysisChoice& analyses, const OpenModel& model,
+                       const std::vector<PreparedSet>& sets) {
+  Identity identity = identity_of(analyses, plan_options(job, model.config.json()));
   for (const auto& set : sets) add_set(identity, set.name, set.digest());
   return identity;
 }
@@ -177,6 +178,12 @@ Opening take_off_journalled(const RunContext& context, const ModelEntry& entry, 
   return opening;
 }
 
+void warn_of_impossible(const ModelEntry& entry, const Job& job, const ModelDescription& model) {
+  for (const Chosen& chosen : job.analyses)
+    if (const std::string why = chosen.analysis->lacks(model); !why.empty())
+      log_warning("{}: {} is not computed: {}", entry.name, chosen.name(), why);
+}
+
 /// A config that says less than the checkpoint holds measures another model than was meant.
 void warn_of_unused_tensors(const ModelEntry& entry, const OpenModel& model) {
   const auto unused = unused_tensors(model.description, model.store);
@@ -245,13 +252,14 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
   std::vector<PreparedSet> sets;
   const OpenModel model = with_kind(ErrorKind::model, [&] {
     OpenModel opened = open_model(entry, job, context.io);
-    if (job.analyses.any_of_prompts()) sets = prepare_prompts(opened, job.sets_of(entry));
+    if (job.analyses.possible(opened.description).any_of_prompts()) sets = prepare_prompts(opened, job.sets_of(entry));
     return opened;
   });
+  const AnalysisChoice analyses = job.analyses.possible(model.description);
   Preparation preparation;
   preparation.folder = model.folder;
   preparation.fingerprint = model.store.fingerprint();
-  preparation.identity = make_identity(job, model, sets);
+  preparation.identity = make_identity(job, analyses, model, sets);
   std::string digests;
   for (const auto& set : sets) digests += set.digest();
   preparation.prompt_sha256 = sha256_hex(digests);
@@ -266,13 +274,14 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
   auto earlier = preparation.fresh ? std::nullopt : read_earlier_results(job, entry, WrongDigest::unasked);
   if (earlier) {
     expect_same(context, entry, model, earlier->tree, preparation.identity);
-    preparation.lack = find_lack(earlier->tree, job.analyses, job.keep, std::move(sets));
+    preparation.lack = find_lack(earlier->tree, analyses, job.keep, std::move(sets));
     if (preparation.lack.empty()) return {.complete = true, .finished = std::move(earlier)};
     // What is built upon must be whole; better asked now than after the work.
     read_earlier_results(job, entry, WrongDigest::refused);
   } else {
-    preparation.lack = everything(job.analyses, std::move(sets));
+    preparation.lack = everything(analyses, std::move(sets));
   }
+  warn_of_impossible(entry, job, model.description);
   warn_of_unused_tensors(entry, model);
   ModelPlan plan = plan_of(job, model, std::move(preparation.lack));
   const MemoryNeed need = memory_need(model.description, plan, job);

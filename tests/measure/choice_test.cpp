@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "model/checkpoint_case.hpp"
 #include "spectrace/measure/catalogue.hpp"
 
 namespace spectrace {
@@ -41,6 +42,43 @@ TEST(AnalysisChoice, a_quantity_that_is_asked_for_is_left_out_unless_it_is) {
   sheaf.settings["graph_eigenvalues"] = true;
   EXPECT_TRUE(has_eigenvalues());
   EXPECT_EQ(sheaf.quantities().size(), without + 1);
+}
+
+/// Of prompts; no model can have it.
+class Impossible final : public PromptAnalysis {
+ public:
+  Impossible() : PromptAnalysis({.name = "impossible", .meaning = "Nothing.", .quantities = {}}) {}
+  std::string lacks(const ModelDescription&) const override { return "nobody can have it"; }
+  PromptWants wants() const override { return {}; }
+  std::unique_ptr<PromptObserver> observe(const ModelDescription&, const TokenBatch&, const Settings&,
+                                          PromptArrays&) const override {
+    return nullptr;
+  }
+};
+
+TEST(AnalysisChoice, what_a_model_cannot_have_is_left_out_of_prompts_too) {
+  const testing::Model model(testing::case_folder("llama"));
+  const Impossible impossible;
+  const AnalysisChoice all = AnalysisChoice::of(analysis_names());
+  std::vector<Chosen> chosen(all.begin(), all.end());
+  chosen.push_back({&impossible, {}});
+  EXPECT_EQ(AnalysisChoice(chosen).possible(model.description).names(), analysis_names());
+  EXPECT_EQ(impossible_analyses(model.description), Json::object());
+}
+
+TEST(AnalysisChoice, a_model_without_mlps_cannot_have_their_spectra) {
+  const testing::Model model(testing::case_folder("llama"));
+  ModelDescription without = model.description;
+  for (LayerSources& layer : without.layers) {
+    layer.mlp_gate.reset();
+    layer.mlp_up = layer.mlp_down = {};
+  }
+  const AnalysisChoice choice = AnalysisChoice::of({"weights", "mlp", "residual"});
+  EXPECT_EQ(choice.possible(model.description).names(), (Strings{"weights", "mlp", "residual"}));
+  EXPECT_EQ(choice.possible(without).names(), (Strings{"weights", "residual"}));
+  const Json impossible = impossible_analyses(without);
+  ASSERT_EQ(impossible.size(), 1u);
+  EXPECT_NE(impossible.at("mlp").get<std::string>().find("no MLP"), std::string::npos);
 }
 
 TEST(AnalysisChoice, wants_what_any_of_them_wants) {

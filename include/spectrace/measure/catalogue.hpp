@@ -13,6 +13,8 @@ const std::vector<const Analysis*>& catalogue();
 /// Null if there is none.
 const Analysis* find_analysis(const std::string& name);
 std::vector<std::string> analysis_names();
+/// Those that the model cannot have: names, each with the reason.
+Json impossible_analyses(const ModelDescription& model);
 
 /// Dimensions that results have whatever is measured.
 const std::vector<DimensionInfo>& common_dimensions();

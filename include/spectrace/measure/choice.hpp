@@ -45,6 +45,7 @@ class AnalysisChoice {
   AnalysisChoice of_prompts() const;
   AnalysisChoice of_weights() const;  ///< the others: of layers and rows
   AnalysisChoice only(const std::vector<std::string>& names) const;
+  AnalysisChoice possible(const ModelDescription& model) const;  ///< those that the model can have
 
  private:
   std::vector<Chosen> chosen_;

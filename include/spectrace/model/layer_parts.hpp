@@ -47,6 +47,7 @@ void for_each_part(const Layer& layer, VisitLinear&& visit_linear, VisitNorm&& v
       [&](const auto& norm, const auto&) { visit_norm(norm); });
 }
 
+/// Whether a tensor of the checkpoint holds it.
 bool has_matrix(const LayerSources& layer, MatrixRole role);
 /// @pre has_matrix
 const LinearSource& source_of(const LayerSources& layer, MatrixRole role);

@@ -84,6 +84,7 @@ struct ModelPlan {
 std::vector<std::vector<std::size_t>> make_batches(const PreparedSet& set, std::int64_t tokens_per_batch);
 
 /// A pure function of its arguments: the same for any number of ranks. Every layer, every prompt that runs once.
+/// @pre the model can have all analyses.
 ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& of_weights, std::vector<PlannedSet> sets,
                      const PlanOptions& options);
 

@@ -36,6 +36,9 @@ class Mlp final : public LayerAnalysis {
     return {matrix_dimension(roles_of(of.model), info().dimensions.front().meaning),
             {{"index"}, counted(index_size(shapes_of(of.model, roles_of(of.model))))}};
   }
+  std::string lacks(const ModelDescription& model) const override {
+    return roles_of(model).empty() ? "its blocks have no MLP" : "";
+  }
   MatrixRoles needs(const ModelDescription& model) const override { return roles_of(model); }
   double flops(const ModelDescription& model) const override {
     return spectra_flops(shapes_of(model, roles_of(model)));
