@@ -62,13 +62,6 @@ AnalysisChoice AnalysisChoice::of_weights() const {
   return AnalysisChoice(std::move(chosen));
 }
 
-AnalysisChoice AnalysisChoice::only(const std::vector<std::string>& names) const {
-  std::vector<Chosen> chosen;
-  std::copy_if(begin(), end(), std::back_inserter(chosen),
-               [&](const Chosen& one) { return std::find(names.begin(), names.end(), one.name()) != names.end(); });
-  return AnalysisChoice(std::move(chosen));
-}
-
 AnalysisChoice AnalysisChoice::possible(const ModelDescription& model) const {
   std::vector<Chosen> chosen;
   std::copy_if(begin(), end(), std::back_inserter(chosen),

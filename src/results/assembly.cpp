@@ -1,5 +1,8 @@
 #include "spectrace/results/assembly.hpp"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <numeric>
 
@@ -7,7 +10,7 @@
 #include "spectrace/core/floats.hpp"
 #include "spectrace/measure/catalogue.hpp"
 #include "spectrace/measure/prompts.hpp"
-#include "spectrace/results/growth.hpp"
+#include "spectrace/results/failures.hpp"
 
 namespace spectrace {
 namespace {
@@ -48,9 +51,12 @@ std::vector<double> rows_of(const std::string& name, std::size_t slots, std::siz
   return rows;
 }
 
-const std::vector<std::string>* texts(const Group* group, const char* name) {
-  const Dataset* dataset = group == nullptr ? nullptr : group->find(name);
-  return dataset == nullptr ? nullptr : std::get_if<std::vector<std::string>>(&dataset->values);
+/// What the rows that are written need of their group.
+Group without_values(const Group& group) {
+  Group names{group.path, {}, group.dimensions, {}};
+  for (const Dataset& dataset : group.datasets)
+    names.datasets.push_back({dataset.name, dataset.dims, dataset.units, dataset.long_name, {}, dataset.in_rows});
+  return names;
 }
 
 bool has_dimension(const Group& group, const std::string& dim) {
@@ -105,21 +111,20 @@ void Assembly::start_set(const PlannedSet& set) {
     num_tokens.push_back(prompt.num_tokens());
     token_ids.insert(token_ids.end(), prompt.token_ids.begin(), prompt.token_ids.end());
   }
-  const std::map<std::string, DatasetValues> values = {{kPromptId, std::move(ids)},
-                                                       {kNumTokens, std::move(num_tokens)},
-                                                       {kPromptError, std::vector<std::string>()},
-                                                       {kTokenIds, std::move(token_ids)},
-                                                       {kRowStart, std::move(row_start)}};
-  for (const Quantity& fact : prompt_facts()) state.rows.datasets.push_back(dataset_of(fact, values.at(fact.name)));
+  std::map<std::string, DatasetValues> values = {{kPromptId, std::move(ids)},
+                                                 {kNumTokens, std::move(num_tokens)},
+                                                 {kPromptError, std::vector<std::string>()},
+                                                 {kTokenIds, std::move(token_ids)},
+                                                 {kRowStart, std::move(row_start)}};
+  for (const Quantity& fact : prompt_facts())
+    if (const auto known = values.find(fact.name); known != values.end())
+      state.rows.datasets.push_back(dataset_of(fact, std::move(known->second)));
 }
 
 void Assembly::add(std::size_t index, const Record& record) {
   const Unit& unit = plan_.units[index];
   const bool failed = !record.error.empty();
-  if (failed)
-    unit_errors_.emplace_back(index, record.error);
-  else
-    ++num_units_done_;
+  num_units_done_ += !failed;
   if (const BatchWork* batch = unit.of_batch()) {
     // Its rows go straight to the file (write_rows); here, which of its prompts failed, all or alone.
     SetState& state = sets_[batch->set];
@@ -133,7 +138,7 @@ void Assembly::add(std::size_t index, const Record& record) {
     return;
   }
   if (failed) {
-    ++failed_units_[unit.analysis()];
+    failed_units_[unit.analysis()].emplace(index, record.error);
     return;
   }
   if (const RowsWork* rows = unit.of_rows()) {
@@ -152,87 +157,53 @@ void Assembly::add(std::size_t index, const Record& record) {
 
 void Assembly::add_joined(const RowsAnalysis& analysis, const Record& record) {
   Group group = empty_group(*plan_.of_weights.find(analysis.name()), model_, slicing_);
-  for (const auto& quantity : analysis.info().quantities)
-    numbers(group, quantity.name) = record.arrays.at(quantity.name).values;
+  for (const Quantity* quantity : plan_.of_weights.find(analysis.name())->quantities())
+    numbers(group, quantity->name) = record.arrays.at(quantity->name).values;
   weights_[&analysis] = std::move(group);
 }
 
 std::vector<Group> Assembly::take_weights() {
   std::vector<Group> groups;
   for (const Chosen& chosen : plan_.of_weights) {
-    const auto group = weights_.find(chosen.analysis);
-    if (group == weights_.end()) continue;
-    if (const auto failed = failed_units_.find(chosen.analysis); failed != failed_units_.end())
-      group->second.attributes.emplace_back(kFailedUnitsAttribute, failed->second);
-    groups.push_back(std::move(group->second));
+    const auto failed = failed_units_.find(chosen.analysis);
+    if (const auto made = weights_.find(chosen.analysis); made != weights_.end())
+      groups.push_back(std::move(made->second));
+    else if (failed != failed_units_.end())
+      groups.push_back(empty_group(chosen, model_, slicing_));
+    if (failed == failed_units_.end()) continue;
+    std::vector<std::string> errors;
+    for (const auto& [unit, error] : failed->second)
+      if (std::find(errors.begin(), errors.end(), error) == errors.end()) errors.push_back(error);
+    groups.back().attributes.emplace_back(kFailedUnitsAttribute, static_cast<std::int64_t>(failed->second.size()));
+    groups.back().attributes.emplace_back(kErrorAttribute, fmt::format("{}", fmt::join(errors, "\n")));
   }
   return groups;
 }
 
-std::vector<std::string> Assembly::unit_errors() const {
-  auto sorted = unit_errors_;
-  std::sort(sorted.begin(), sorted.end());
-  std::vector<std::string> errors;
-  for (const auto& [unit, error] : sorted)
-    if (plan_.units[unit].of_batch() == nullptr && std::find(errors.begin(), errors.end(), error) == errors.end())
-      errors.push_back(error);
-  return errors;
+void Assembly::add_failures(SetState& state, const PlannedSet& set, const ResultTree* earlier) const {
+  SetFailures failures;
+  if (earlier != nullptr) failures = SetFailures(*earlier, set.name);
+  failures.forget(set.analyses.names());
+  failures.add(set.analyses.names(), state.errors, state.failed_units);
+  state.errors.clear();
+  for (Dataset& dataset : state.rows.datasets)
+    if (dataset.name == kPromptError) dataset.values = failures.of_prompts();
+  if (auto by_analysis = failures.by_analysis(); !by_analysis.empty())
+    for (const Quantity& fact : prompt_facts())
+      if (fact.name == kPromptErrorByAnalysis) state.rows.datasets.push_back(dataset_of(fact, std::move(by_analysis)));
+  for (auto& attribute : failures.attributes()) state.rows.attributes.push_back(std::move(attribute));
 }
 
-/// What failed before counts as long as something of it stays; the units that failed are done again by whoever asks for
-/// their analyses.
-void Assembly::merge_errors(SetState& state, const PlannedSet& set, const ResultTree* earlier) const {
-  const Group* before = earlier == nullptr ? nullptr : earlier->find(state.rows.path);
-  const auto* errors = texts(before, kPromptError);
-  const Group* statistics = earlier == nullptr ? nullptr : earlier->find(state.statistics.path);
-  if (errors == nullptr || errors->size() != state.errors.size() || statistics == nullptr) return;
-  const auto quantities = prompt_quantities();
-  const bool any_stays = std::any_of(quantities.begin(), quantities.end(), [&](const Quantity* quantity) {
-    const auto is_redone = [&](const Chosen& chosen) {
-      return chosen.analysis->find_quantity(quantity->name) != nullptr;
-    };
-    return statistics->find(quantity->name) != nullptr &&
-           std::none_of(set.analyses.begin(), set.analyses.end(), is_redone);
-  });
-  if (!any_stays) return;
-  const auto failed = failed_analyses(*earlier, *before);
-  const bool all_are_redone =
-      std::all_of(failed.begin(), failed.end(), [&](const auto& name) { return set.analyses.has(name); });
-  if (!failed.empty() && all_are_redone) return;
-  for (std::size_t i = 0; i < errors->size(); ++i)
-    if (state.errors[i].empty()) state.errors[i] = (*errors)[i];
-}
-
-void Assembly::mark_failed(SetState& state, const PlannedSet& set, const ResultTree* earlier) const {
-  std::int64_t units = state.failed_units;
-  std::vector<std::string> names;
-  if (units > 0) names = set.analyses.names();
-  if (const Group* before = earlier == nullptr ? nullptr : earlier->find(state.rows.path)) {
-    bool any_stays = false;
-    for (const auto& name : failed_analyses(*earlier, *before)) {
-      if (set.analyses.has(name)) continue;
-      any_stays = true;
-      names.push_back(name);
-    }
-    if (any_stays) units += num_failed_units(*before);
-  }
-  if (units == 0) return;
-  std::string text;
-  for (const auto& name : analysis_names())
-    if (std::find(names.begin(), names.end(), name) != names.end()) text += (text.empty() ? "" : " ") + name;
-  state.rows.attributes.emplace_back(kFailedUnitsAttribute, units);
-  state.rows.attributes.emplace_back(kFailedAnalysesAttribute, text);
-}
-
-/// Those that were measured now and are kept, and those that the earlier results hold, in the catalogue's order.
+/// Those that are to be kept, and those that the earlier results hold, in the catalogue's order. What is measured now
+/// is written anew: the rows of before may lack prompts of units that failed.
 void Assembly::add_quantities(SetState& state, const PlannedSet& set, const Group* earlier) const {
   std::set<std::string> measured;
   for (const Chosen& chosen : set.analyses)
-    for (const Quantity* quantity : chosen.quantities())
-      if (is_kept(*quantity, keep_)) measured.insert(quantity->name);
+    for (const Quantity* quantity : chosen.quantities()) measured.insert(quantity->name);
   for (const Quantity* quantity : prompt_quantities()) {
     const bool is_measured = measured.contains(quantity->name);
-    if (!is_measured && (earlier == nullptr || earlier->find(quantity->name) == nullptr)) continue;
+    const bool was_held = earlier != nullptr && earlier->find(quantity->name) != nullptr;
+    if (!was_held && !(is_measured && is_kept(*quantity, keep_))) continue;
     if (!is_measured) state.copied.insert(quantity->name);
     state.rows.datasets.push_back(dataset_of(*quantity, std::vector<double>()));
     state.rows.datasets.back().in_rows = true;
@@ -277,11 +248,8 @@ Group Assembly::take_set_group(std::size_t s, const ResultTree* earlier) {
   SetState& state = sets_[s];
   const PlannedSet& set = plan_.sets[s];
   const Group* before = earlier == nullptr ? nullptr : earlier->find(state.rows.path);
+  add_failures(state, set, earlier);
   add_quantities(state, set, before);
-  merge_errors(state, set, earlier);
-  mark_failed(state, set, earlier);
-  for (Dataset& dataset : state.rows.datasets)
-    if (dataset.name == kPromptError) dataset.values = std::move(state.errors);
   add_dimensions(state, set, before);
   for (const Dataset& dataset : state.rows.datasets)
     if (dataset.in_rows && !state.copied.contains(dataset.name))
@@ -297,7 +265,9 @@ Group Assembly::take_set_group(std::size_t s, const ResultTree* earlier) {
         }))
       state.statistics.dimensions.push_back(dimension);
   }
-  return state.rows;
+  Group whole = std::move(state.rows);
+  state.rows = without_values(whole);
+  return whole;
 }
 
 void Assembly::write_rows(std::size_t set, const BatchWork* batch, const Record& record, ResultFileWriter& writer) {
@@ -334,33 +304,7 @@ Group Assembly::take_statistics(std::size_t s, const Group* earlier) {
     else if (before != nullptr)
       statistics.datasets.push_back(*before);
   }
-  for (const SetScalar* scalar : set_scalars()) {
-    const auto is_of = [&](const Analysis* analysis) {
-      const auto& scalars = analysis->info().scalars;
-      return std::any_of(scalars.begin(), scalars.end(), [&](const SetScalar& one) { return &one == scalar; });
-    };
-    const Analysis* analysis = *std::find_if(catalogue().begin(), catalogue().end(), is_of);
-    const bool is_there = analysis->info().is_default || plan_.sets[s].analyses.has(analysis->name()) ||
-                          (earlier != nullptr && earlier->find(scalar->quantity.name) != nullptr);
-    if (is_there) statistics.datasets.push_back(dataset_of(scalar->quantity, std::vector<double>{kNaN}));
-  }
   return std::move(statistics);
-}
-
-std::vector<std::string> prompt_errors_in(const ResultTree& tree) {
-  std::vector<std::string> lines;
-  for (const Group& group : tree.groups) {
-    const auto *errors = texts(&group, kPromptError), *ids = texts(&group, kPromptId);
-    if (errors == nullptr || ids == nullptr) continue;
-    const auto has_error = [](const std::string& error) { return !error.empty(); };
-    const auto first = std::find_if(errors->begin(), errors->end(), has_error);
-    if (first == errors->end()) continue;
-    lines.push_back("prompt set '" + group.path.substr(group_of_set("").size()) +
-                    "': " + std::to_string(std::count_if(errors->begin(), errors->end(), has_error)) + " of " +
-                    std::to_string(errors->size()) + " prompts failed, the first is '" +
-                    (*ids)[static_cast<std::size_t>(first - errors->begin())] + "': " + *first);
-  }
-  return lines;
 }
 
 }  // namespace spectrace

@@ -1,10 +1,7 @@
 #include "spectrace/results/earlier_results.hpp"
 
-#include <algorithm>
-
 #include "spectrace/core/json.hpp"
 #include "spectrace/plan/settings.hpp"
-#include "spectrace/results/growth.hpp"
 #include "spectrace/results/layout.hpp"
 #include "spectrace/results/result_attributes.hpp"
 
@@ -52,12 +49,11 @@ void expect_kind(const fs::path& path, fs::file_type expected, const char* what)
 
 }  // namespace
 
-std::optional<EarlierResults> read_earlier_results(const Job& job, const ModelEntry& entry, WrongDigest wrong_digest) {
+std::optional<ResultTree> read_earlier_results(const Job& job, const ModelEntry& entry, WrongDigest wrong_digest) {
   const fs::path path = result_path(job, entry);
   std::error_code error;
   if (!fs::exists(path, error)) return std::nullopt;
-  EarlierResults earlier;
-  ResultTree& tree = earlier.tree;
+  ResultTree tree;
   try {
     tree = read_result_file(path, wrong_digest, kMostValuesInMemory);
   } catch (const InputError& unreadable) {
@@ -68,14 +64,11 @@ std::optional<EarlierResults> read_earlier_results(const Job& job, const ModelEn
     throw InputError(ErrorKind::usage, "'" + path.string() + "' holds results of another format",
                      "'" + format + "', this version builds on '" + kConventions + "'",
                      "Give another output folder, or --fresh to compute everything anew.");
-  earlier.is_whole = std::none_of(tree.groups.begin(), tree.groups.end(), has_failed_units);
-  std::erase_if(tree.groups,
-                [](const Group& group) { return has_failed_units(group) && !group.path.starts_with("/prompts/"); });
   if (tree.groups.empty()) return std::nullopt;
   if (const std::string misfit = find_tree_misfit(tree); !misfit.empty())
     throw InputError(ErrorKind::model, "cannot build upon the results file '" + path.string() + "'", misfit,
                      "Remove it, use --fresh or give another output folder.");
-  return earlier;
+  return tree;
 }
 
 void expect_room_for_results(const Job& job, const ModelEntry& entry) {

@@ -5,6 +5,7 @@
 #include "spectrace/core/error.hpp"
 #include "spectrace/core/floats.hpp"
 #include "spectrace/measure/catalogue.hpp"
+#include "spectrace/store/result_file.hpp"
 
 namespace spectrace {
 namespace {
@@ -15,7 +16,19 @@ std::vector<std::string> statistics_dims(const Quantity& quantity) {
   return dims;
 }
 
+bool is_statistics(const Group& group) {
+  return group.path.starts_with("/prompts/") && group.path.ends_with("/statistics");
+}
+
 bool holds_numbers(const Dataset& dataset) { return std::holds_alternative<std::vector<double>>(dataset.values); }
+
+const Analysis& analysis_of(const SetScalar& scalar) {
+  const auto is_of = [&](const Analysis* analysis) {
+    const auto& scalars = analysis->info().scalars;
+    return std::any_of(scalars.begin(), scalars.end(), [&](const SetScalar& one) { return &one == &scalar; });
+  };
+  return **std::find_if(catalogue().begin(), catalogue().end(), is_of);
+}
 
 std::string find_dataset_misfit(const Group& group, const std::string& name, const std::vector<std::string>& dims) {
   const Dataset* dataset = group.find(name);
@@ -36,10 +49,11 @@ std::string find_statistics_misfit(const Group& group) {
 }
 
 std::string find_set_misfit(const Group& group) {
-  for (const char* name : {kPromptError, kPromptId}) {
+  for (const char* name : {kPromptError, kPromptId, kPromptErrorByAnalysis}) {
     const Dataset* texts = group.find(name);
-    if (texts == nullptr || !std::holds_alternative<std::vector<std::string>>(texts->values))
-      return group.path + "/" + name + " is absent or of another type";
+    const bool is_good = texts == nullptr ? name == std::string(kPromptErrorByAnalysis)
+                                          : std::holds_alternative<std::vector<std::string>>(texts->values);
+    if (!is_good) return group.path + "/" + name + " is absent or of another type";
   }
   for (const Quantity* quantity : prompt_quantities())
     if (auto misfit = find_dataset_misfit(group, quantity->name, quantity->dims); !misfit.empty()) return misfit;
@@ -55,6 +69,9 @@ const std::vector<Quantity>& prompt_facts() {
       {.name = kPromptError, .dims = {"prompt"}, .meaning = "Why the prompt could not run; empty if it did"},
       {.name = kTokenIds, .dims = {"token"}, .meaning = "Token ids of all prompts, one after the other"},
       {.name = kRowStart, .dims = {"prompt"}, .meaning = "Place of the prompt's first token in token_ids"},
+      {.name = kPromptErrorByAnalysis,
+       .dims = {"prompt"},
+       .meaning = "Errors by analysis, as JSON, where a prompt failed of some of them alone"},
   };
   return facts;
 }
@@ -127,24 +144,31 @@ std::vector<const SetScalar*> set_scalars() {
   return all;
 }
 
+bool is_by_prompt(const Dataset& dataset) {
+  return holds_numbers(dataset) && !dataset.dims.empty() && dataset.dims.front() == "prompt";
+}
+
+bool has_some(const Group& statistics, const Analysis& analysis) {
+  const auto& quantities = analysis.info().quantities;
+  return analysis.info().group.empty() &&
+         std::any_of(quantities.begin(), quantities.end(),
+                     [&](const Quantity& quantity) { return statistics.find(quantity.name) != nullptr; });
+}
+
 std::vector<const Analysis*> analyses_in(const ResultTree& tree) {
   std::vector<const Analysis*> present;
   for (const Analysis* analysis : catalogue()) {
-    const AnalysisInfo& info = analysis->info();
-    const auto has_some = [&](const Group& group) {
-      if (!info.group.empty()) return group.path == info.group;
-      return group.path.ends_with("/statistics") &&
-             std::any_of(info.quantities.begin(), info.quantities.end(),
-                         [&](const Quantity& quantity) { return group.find(quantity.name) != nullptr; });
+    const auto is_of = [&](const Group& group) {
+      return is_statistics(group) ? has_some(group, *analysis) : group.path == analysis->info().group;
     };
-    if (std::any_of(tree.groups.begin(), tree.groups.end(), has_some)) present.push_back(analysis);
+    if (std::any_of(tree.groups.begin(), tree.groups.end(), is_of)) present.push_back(analysis);
   }
   return present;
 }
 
 std::string find_misfit(const Group& group) {
   if (group.path.starts_with("/prompts/"))
-    return group.path.ends_with("/statistics") ? find_statistics_misfit(group) : find_set_misfit(group);
+    return is_statistics(group) ? find_statistics_misfit(group) : find_set_misfit(group);
   for (const Analysis* analysis : catalogue())
     if (analysis->info().group == group.path)
       for (const Quantity& quantity : analysis->info().quantities)
@@ -155,18 +179,37 @@ std::string find_misfit(const Group& group) {
 const std::vector<double>* TreeNumbers::numbers(const std::string& group, const std::string& dataset) const {
   const Group* of_tree = tree_.find(group);
   const Dataset* values = of_tree == nullptr ? nullptr : of_tree->find(dataset);
-  return values == nullptr || values->in_rows ? nullptr : std::get_if<std::vector<double>>(&values->values);
+  if (values == nullptr || !values->in_rows)
+    return values == nullptr ? nullptr : std::get_if<std::vector<double>>(&values->values);
+  if (is_by_prompt(*values)) return nullptr;
+  const auto [place, is_new] = read_.try_emplace({group, dataset});
+  if (is_new)
+    read_rows(rows_, *of_tree, {values}, [&](const Dataset&, std::span<const double> rows) {
+      place->second.insert(place->second.end(), rows.begin(), rows.end());
+    });
+  return &place->second;
 }
 
-void update_scalars(ResultTree& tree) {
-  const TreeNumbers numbers(tree);
-  for (Group& group : tree.groups) {
-    if (!group.path.ends_with("/statistics")) continue;
+void update_scalars(ResultTree& tree, const std::filesystem::path& rows) {
+  const auto scalars = set_scalars();
+  std::vector<std::vector<Dataset>> of_sets;
+  const TreeNumbers numbers(tree, rows);
+  for (const Group& group : tree.groups) {
+    auto& made = of_sets.emplace_back();
+    if (!is_statistics(group)) continue;
     const std::string set = group.path.substr(group_of_set("").size(), group.path.rfind('/') - group_of_set("").size());
-    for (const SetScalar* scalar : set_scalars())
-      for (Dataset& dataset : group.datasets)
-        if (dataset.name == scalar->quantity.name)
-          std::get<std::vector<double>>(dataset.values).assign(1, scalar->value(numbers, set));
+    for (const SetScalar* scalar : scalars)
+      if (const Analysis& analysis = analysis_of(*scalar); analysis.info().is_default || has_some(group, analysis))
+        made.push_back(dataset_of(scalar->quantity, std::vector<double>{scalar->value(numbers, set)}));
+  }
+  for (std::size_t g = 0; g < of_sets.size(); ++g) {
+    auto& datasets = tree.groups[g].datasets;
+    if (!is_statistics(tree.groups[g])) continue;
+    std::erase_if(datasets, [&](const Dataset& dataset) {
+      return std::any_of(scalars.begin(), scalars.end(),
+                         [&](const SetScalar* scalar) { return scalar->quantity.name == dataset.name; });
+    });
+    datasets.insert(datasets.end(), of_sets[g].begin(), of_sets[g].end());
   }
 }
 

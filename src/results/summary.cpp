@@ -10,6 +10,7 @@
 #include "spectrace/core/floats.hpp"
 #include "spectrace/measure/catalogue.hpp"
 #include "spectrace/results/layout.hpp"
+#include "spectrace/results/output_folder.hpp"
 #include "spectrace/store/result_file.hpp"
 
 namespace spectrace {
@@ -42,7 +43,7 @@ double int_attribute(const ResultTree& tree, const std::string& name) {
   return integer == nullptr ? kNaN : static_cast<double>(*integer);
 }
 
-void add_numbers(const ResultTree& tree, const std::string& set, SummaryRow& row) {
+void add_numbers(const ResultTree& tree, const TreeNumbers& numbers, const std::string& set, SummaryRow& row) {
   row.prompt_set = set;
   const Group* group = tree.find(group_of_set(set));
   const Dataset* dataset = group == nullptr ? nullptr : group->find(kPromptError);
@@ -52,7 +53,6 @@ void add_numbers(const ResultTree& tree, const std::string& set, SummaryRow& row
     row.num_failed_prompts = static_cast<double>(
         std::count_if(errors->begin(), errors->end(), [](const auto& error) { return !error.empty(); }));
   }
-  const TreeNumbers numbers(tree);
   for (const SummaryColumn* column : summary_columns()) row.of_analyses.push_back(column->value(numbers, set));
 }
 
@@ -113,10 +113,11 @@ std::vector<SummaryRow> summarize(const Job& job, const ModelEntry& entry, const
   row.expected = entry.expected;
   row.status = name(outcome.status);
   row.error = outcome.error;
+  const TreeNumbers numbers(tree, result_path(job, entry));
   std::vector<SummaryRow> rows;
   if (job.analyses.any_of_prompts())
-    for (const auto* set : job.sets_of(entry)) add_numbers(tree, set->name, rows.emplace_back(row));
-  if (rows.empty()) add_numbers(tree, "", rows.emplace_back(row));
+    for (const auto* set : job.sets_of(entry)) add_numbers(tree, numbers, set->name, rows.emplace_back(row));
+  if (rows.empty()) add_numbers(tree, numbers, "", rows.emplace_back(row));
   return rows;
 }
 

@@ -13,6 +13,7 @@
 #include "spectrace/plan/machine_profile.hpp"
 #include "spectrace/results/assembly.hpp"
 #include "spectrace/results/digests.hpp"
+#include "spectrace/results/failures.hpp"
 #include "spectrace/results/layout.hpp"
 #include "spectrace/results/record_fit.hpp"
 #include "spectrace/results/result_attributes.hpp"
@@ -46,7 +47,8 @@ class Collector {
         const Extents extents = chosen.extents(model_.description, context.job.slicing);
         for (const Quantity* quantity : chosen.quantities())
           if (quantity->has_statistics)
-            sums.push_back({&chosen, quantity, StatisticsSums(num_values(*quantity, extents, "prompt"))});
+            sums.push_back({quantity, coordinates_of(chosen, *quantity),
+                            StatisticsSums(num_values(*quantity, extents, "prompt"))});
       }
     }
     num_done_.assign(plan_.sets.size(), 0);
@@ -64,7 +66,7 @@ class Collector {
     }
     if (!preparation_.fresh)
       if (auto earlier = read_earlier_results(context_.job, entry_, WrongDigest::refused))
-        earlier_ = std::move(earlier->tree);
+        earlier_ = std::move(*earlier);
     if (earlier_) digests_.add(*earlier_);
     if (!digests_.others().empty()) {
       drop_journal(context_, entry_, journal_files);
@@ -88,8 +90,8 @@ class Collector {
  private:
   /// The sums of one quantity over a set's prompts.
   struct QuantitySums {
-    const Chosen* chosen;
     const Quantity* quantity;
+    std::vector<double> coordinates;  ///< along its last dimension, of one that is derived
     StatisticsSums sums;
   };
 
@@ -150,20 +152,21 @@ class Collector {
 
   void add_to_sums(const BatchWork& batch, const Record& record) {
     num_done_[batch.set] += static_cast<std::int64_t>(batch.prompts.size());
-    for (auto& [chosen, quantity, sums] : sums_[batch.set]) {
+    for (auto& [quantity, coordinates, sums] : sums_[batch.set]) {
       const std::string& source = quantity->derived.from;
       if (source.empty())
         sums.add(record.arrays.at(quantity->name));
       else
-        for_each_derived(*quantity, record.arrays.at(source), coordinates_of(*chosen, quantity->dims.back()),
+        for_each_derived(*quantity, record.arrays.at(source), coordinates,
                          [&sums = sums](const Array& derived) { sums.add(derived); });
     }
   }
 
-  std::vector<double> coordinates_of(const Chosen& chosen, const std::string& dim) const {
+  std::vector<double> coordinates_of(const Chosen& chosen, const Quantity& quantity) const {
+    if (quantity.derived.from.empty()) return {};
     for (const auto& dimension :
          chosen.analysis->dimensions({model_.description, context_.job.slicing, chosen.settings}))
-      if (dimension.info.name == dim) return std::get<std::vector<double>>(dimension.values);
+      if (dimension.info.name == quantity.dims.back()) return std::get<std::vector<double>>(dimension.values);
     SPECTRACE_ASSERT(false);
     return {};
   }
@@ -175,7 +178,7 @@ class Collector {
     for (std::size_t s = 0; s < plan_.sets.size(); ++s) {
       tree.groups.push_back(assembly_.take_set_group(s, earlier_ ? &*earlier_ : nullptr));
       const auto num_prompts = static_cast<std::int64_t>(plan_.sets[s].prompts.size());
-      for (const auto& [chosen, quantity, sums] : sums_[s])
+      for (const auto& [quantity, coordinates, sums] : sums_[s])
         assembly_.add_statistics(s, *quantity, sums.finish(num_prompts - num_done_[s]).values);
       const Group* before = earlier_ ? earlier_->find(group_of_statistics(plan_.sets[s].name)) : nullptr;
       tree.groups.push_back(assembly_.take_statistics(s, before));
@@ -186,20 +189,20 @@ class Collector {
     for (const auto& group : tree.groups) is_new_.insert(group.path);
     if (earlier_) add_earlier_groups(*earlier_, tree);
     order_groups(context_.job, tree);
-    update_scalars(tree);
+    update_scalars(tree, result_path(context_.job, entry_));
     return tree;
   }
 
   void set_attributes(ResultTree& tree) {
     std::string error;
-    for (const auto& line : assembly_.unit_errors()) error += (error.empty() ? "" : "\n") + line;
+    for (const auto& line : weights_errors_in(tree)) error += (error.empty() ? "" : "\n") + line;
     for (const auto& line : prompt_errors_in(tree)) error += (error.empty() ? "" : "\n") + line;
     const bool any_done = assembly_.num_units_done() > 0 || earlier_;
     outcome_ = {error.empty() ? ModelStatus::ok : any_done ? ModelStatus::partial : ModelStatus::failed, error};
-    const auto num_failed = static_cast<std::int64_t>(plan_.units.size()) - assembly_.num_units_done();
     const Identity before = earlier_ ? identity_from_json(text_attribute(*earlier_, "identity")) : Identity();
     const Identity identity = merged(before, preparation_.identity);
-    tree.attributes = result_attributes(context_.job, entry_, model_, {name(outcome_.status), error, num_failed});
+    tree.attributes =
+        result_attributes(context_.job, entry_, model_, {name(outcome_.status), error, num_failed_units(tree)});
     set_parameters(tree, identity);
     tree.attributes.emplace_back("prompt_sha256", preparation_.prompt_sha256);
     tree.attributes.emplace_back("identity", identity_to_json(identity));

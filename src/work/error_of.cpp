@@ -3,6 +3,7 @@
 #include <c10/util/Exception.h>
 
 #include <new>
+#include <string_view>
 #include <system_error>
 
 #include "spectrace/core/parallel.hpp"
@@ -20,6 +21,14 @@ std::string first_line(const c10::Error& error) {
   return text.substr(0, text.find('\n'));
 }
 
+/// Of its own kinds, what can come of matrices and of a device's memory; the host's has no kind but a text. Whatever
+/// else libtorch refuses is our mistake.
+bool can_come_of_input(const c10::Error& error) {
+  return dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr ||
+         dynamic_cast<const c10::LinAlgError*>(&error) != nullptr ||
+         std::string_view(error.what()).find("DefaultCPUAllocator") != std::string_view::npos;
+}
+
 /// All but InputErrors, which a unit and a model judge differently.
 std::optional<std::string> failure_of(const std::string& what, const std::function<void()>& f) {
   try {
@@ -32,6 +41,7 @@ std::optional<std::string> failure_of(const std::string& what, const std::functi
   } catch (const TensorMemoryError& error) {
     return what + ": " + error.what();
   } catch (const c10::Error& error) {
+    if (!can_come_of_input(error)) throw InternalError(what + ": " + first_line(error));
     return what + ": " + first_line(error);
   } catch (const std::bad_alloc&) {
     return what + ": " + kNoMemory;
@@ -75,8 +85,10 @@ InputError end_of_run(const std::exception& error) {
   if (dynamic_cast<const TensorMemoryError*>(&error) != nullptr) return InputError(ErrorKind::io, error.what());
   if (dynamic_cast<const std::system_error*>(&error) != nullptr)
     return InputError(ErrorKind::io, error.what(), "the system refused what this rank asked for");
-  if (const auto* torch = dynamic_cast<const c10::Error*>(&error))
-    return InputError(ErrorKind::io, first_line(*torch), "a bug in spectrace, or out of memory");
+  if (const auto* torch = dynamic_cast<const c10::Error*>(&error)) {
+    if (can_come_of_input(*torch)) return InputError(ErrorKind::io, first_line(*torch));
+    return InputError(ErrorKind::io, first_line(*torch), "this is a bug in spectrace");
+  }
   return InputError(ErrorKind::io, error.what(), "this is a bug in spectrace");
 }
 

@@ -42,10 +42,7 @@ bool update_description(const RunContext& context, const ModelEntry& entry, Resu
 
 }  // namespace
 
-Collection finished_model(const RunContext& context, const ModelEntry& entry, EarlierResults results) {
-  ResultTree tree = results.is_whole
-                        ? std::move(results.tree)
-                        : read_result_file(result_path(context.job, entry), WrongDigest::unasked, kMostValuesInMemory);
+Collection finished_model(const RunContext& context, const ModelEntry& entry, ResultTree tree) {
   if (update_description(context, entry, tree)) log_info("{}: its description is brought up to date", entry.name);
   drop_finished_journal(context, entry);
   const bool is_ok = text_attribute(tree, "status") == name(ModelStatus::ok);

@@ -1,14 +1,8 @@
 #include "group_copy.hpp"
 
+#include "spectrace/results/layout.hpp"
+
 namespace spectrace {
-namespace {
-
-bool is_by_prompt(const Dataset& dataset) {
-  return std::holds_alternative<std::vector<double>>(dataset.values) && !dataset.dims.empty() &&
-         dataset.dims.front() == "prompt";
-}
-
-}  // namespace
 
 void read_large(const std::filesystem::path& from, Group& group) {
   for (Dataset& dataset : group.datasets) {

@@ -273,8 +273,8 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
   }
   auto earlier = preparation.fresh ? std::nullopt : read_earlier_results(job, entry, WrongDigest::unasked);
   if (earlier) {
-    expect_same(context, entry, model, earlier->tree, preparation.identity);
-    preparation.lack = find_lack(earlier->tree, analyses, job.keep, std::move(sets));
+    expect_same(context, entry, model, *earlier, preparation.identity);
+    preparation.lack = find_lack(*earlier, analyses, job.keep, std::move(sets));
     if (preparation.lack.empty()) return {.complete = true, .finished = std::move(earlier)};
     // What is built upon must be whole; better asked now than after the work.
     read_earlier_results(job, entry, WrongDigest::refused);

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <set>
 
+#include "spectrace/core/error.hpp"
 #include "spectrace/core/file.hpp"
 #include "spectrace/core/hash.hpp"
 #include "spectrace/core/log.hpp"
+#include "spectrace/measure/catalogue.hpp"
 #include "spectrace/work/error_of.hpp"
 
 namespace spectrace {
@@ -15,6 +17,24 @@ namespace fs = std::filesystem;
 
 /// The last line: what all before it must be.
 std::string checksum_line(std::string_view lines) { return Json{{"sha256", sha256_hex(lines)}}.dump() + "\n"; }
+
+/// With what is asked of each: what is made again may be asked for more than the job says.
+Json analyses_to_json(const AnalysisChoice& analyses) {
+  Json json = Json::array();
+  for (const Chosen& chosen : analyses) json.push_back({chosen.name(), chosen.settings});
+  return json;
+}
+
+AnalysisChoice analyses_from_json(const Json& json) {
+  std::vector<Chosen> chosen;
+  for (const Json& one : json) {
+    const Analysis* analysis = find_analysis(one.at(0));
+    if (analysis == nullptr || !one.at(1).is_object())
+      throw InputError(ErrorKind::io, "a preparation is of another version", "it asks for '" + one.dump() + "'");
+    chosen.push_back({analysis, one.at(1)});
+  }
+  return AnalysisChoice(std::move(chosen));
+}
 
 /// Takes lines of JSON off a text.
 class JsonLines {
@@ -43,7 +63,7 @@ void Preparation::write(const RunContext& context, const ModelEntry& entry) cons
   };
   Json head = {{"folder", text_of_bytes(folder.string())},
                {"fingerprint", fingerprint},
-               {"of_weights", lack.of_weights.names()},
+               {"of_weights", analyses_to_json(lack.of_weights)},
                {"sets", Json::array()},
                {"states", Json::array()},
                {"identity", identity_to_json(identity)},
@@ -51,7 +71,8 @@ void Preparation::write(const RunContext& context, const ModelEntry& entry) cons
                {"fresh", fresh},
                {"num_starts", num_starts},
                {"open_s", open_s}};
-  for (const auto& set : lack.sets) head["sets"].push_back({set.name, set.prompts.size(), set.analyses.names()});
+  for (const auto& set : lack.sets)
+    head["sets"].push_back({set.name, set.prompts.size(), analyses_to_json(set.analyses)});
   for (const auto& [key, place] : states)
     head["states"].push_back(
         {key, place.entry.file.filename().string(), place.entry.offset, place.entry.size_bytes, place.next_layer});
@@ -80,7 +101,7 @@ Preparation Preparation::read(const RunContext& context, const ModelEntry& entry
     Preparation preparation;
     preparation.folder = bytes_of_text(head.at("folder").get<std::string>());
     preparation.fingerprint = head.at("fingerprint");
-    preparation.lack.of_weights = context.job.analyses.only(head.at("of_weights"));
+    preparation.lack.of_weights = analyses_from_json(head.at("of_weights"));
     for (const auto& state : head.at("states"))
       preparation.states[state.at(0)] = {
           {journal_folder(context.job, entry) / state.at(1).get<std::string>(), state.at(2), state.at(3), false},
@@ -93,7 +114,7 @@ Preparation Preparation::read(const RunContext& context, const ModelEntry& entry
     for (const auto& set : head.at("sets")) {
       PlannedSet& target = preparation.lack.sets.emplace_back();
       target.name = set.at(0);
-      target.analyses = context.job.analyses.only(set.at(2));
+      target.analyses = analyses_from_json(set.at(2));
       target.prompts.resize(set.at(1).get<std::size_t>());
       for (auto& prompt : target.prompts) {
         const Json line = reader.next();

@@ -100,6 +100,27 @@ def test_failed_prompts_stay_failed_and_said(tmp_path):
     assert "'bad'" in attributes(path)["error"] and attributes(path)["status"] == "partial"
 
 
+def test_what_failed_of_weights_stays_and_is_said_until_it_is_made_again(tmp_path):
+    """A job for something else neither drops the layers that are there nor forgets those that failed."""
+    def damage(tensors):
+        tensors["model.layers.1.self_attn.q_proj.weight"][2, 3] = np.nan
+
+    job = make_job(tmp_path, analyses=["weights"])
+    make_llama(tmp_path / "m", change=damage)
+    path = run_job(tmp_path, job, expect=1) / "m.h5"
+    before, said = datasets(path, "weights"), attributes(path)
+    assert said["status"] == "partial" and said["failed_units"] == 1 and "q_proj" in said["error"]
+    run_job(tmp_path, job | {"analyses": ["unembedding"]}, expect=1)
+    after, now = datasets(path, "weights"), attributes(path)
+    assert all(equal(values, after[name]) for name, values in before.items())
+    assert {name: now[name] for name in ("status", "failed_units", "error")} == {name: said[name] for name in ("status", "failed_units", "error")}
+    with h5py.File(path) as file:
+        assert file["weights"].attrs["failed_units"] == 1 and file["weights"].attrs["error"] == said["error"]
+        assert np.isfinite(file["unembedding/spectral_norm"][()]).all()
+    whole = run_job(tmp_path / "whole", job | {"analyses": ["weights", "unembedding"]}, expect=1) / "m.h5"
+    assert path.read_bytes() == whole.read_bytes()
+
+
 def test_the_same_analysis_with_other_settings_is_refused_by_name(tmp_path):
     path = run_job(tmp_path, make_job(tmp_path, analyses=["sheaf"], sheaf=GRID)) / "m.h5"
     before = path.read_bytes()

@@ -15,7 +15,6 @@ TEST(AnalysisChoice, is_in_the_catalogues_order_however_it_is_named) {
   EXPECT_EQ(choice.names(), (Strings{"weights", "unembedding", "attention", "residual"}));
   EXPECT_EQ(choice.of_prompts().names(), (Strings{"attention", "residual"}));
   EXPECT_EQ(choice.of_weights().names(), (Strings{"weights", "unembedding"}));
-  EXPECT_EQ(choice.only({"residual", "weights", "sheaf"}).names(), (Strings{"weights", "residual"}));
   EXPECT_TRUE(choice.has("weights"));
   EXPECT_FALSE(choice.has("sheaf"));
   EXPECT_EQ(choice.find("unembedding")->analysis, find_analysis("unembedding"));

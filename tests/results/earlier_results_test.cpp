@@ -64,7 +64,7 @@ ResultTree whole_tree() {
   for (const SetScalar* scalar : set_scalars()) statistics.push_back(scalar->quantity);
   Group set = group_of("/prompts/a", prompts);
   for (const Quantity& fact : prompt_facts())
-    if (fact.name == kPromptId || fact.name == kPromptError)
+    if (fact.name == kPromptId || fact.name == kPromptError || fact.name == kPromptErrorByAnalysis)
       set.datasets.push_back(dataset_of(fact, std::vector<std::string>{"", "too long"}));
   tree.groups.push_back(std::move(set));
   tree.groups.push_back(group_of("/prompts/a/statistics", statistics));
@@ -94,7 +94,7 @@ class ResultsOfBefore : public testing::Test {
     // As for a model that fails for another reason: whatever the file holds, its row is written.
     const ResultTree any = read_result_file(result_path(job_, entry_), WrongDigest::unasked, kMostValuesInMemory);
     summarize(job_, entry_, {ModelStatus::failed, "something else"}, &any);
-    std::optional<EarlierResults> earlier;
+    std::optional<ResultTree> earlier;
     try {
       earlier = read_earlier_results(job_, entry_, WrongDigest::refused);
     } catch (const InputError& error) {
@@ -106,12 +106,11 @@ class ResultsOfBefore : public testing::Test {
     if (!earlier) return false;
     ResultTree now;
     now.attributes = {{"parameters", std::string()}};
-    find_lack(earlier->tree, AnalysisChoice::of(analysis_names()), {KeepChoice::Which::all, {}},
-              {PreparedSet{"a", {}}});
-    add_earlier_groups(earlier->tree, now);
+    find_lack(*earlier, AnalysisChoice::of(analysis_names()), {KeepChoice::Which::all, {}}, {PreparedSet{"a", {}}});
+    add_earlier_groups(*earlier, now);
     order_groups(job_, now);
-    update_scalars(now);
-    set_parameters(now, merged(identity_from_json(text_attribute(earlier->tree, "identity")), {}));
+    update_scalars(now, result_path(job_, entry_));
+    set_parameters(now, merged(identity_from_json(text_attribute(*earlier, "identity")), {}));
     summarize(job_, entry_, {ModelStatus::ok, ""}, &now);
     return true;
   }
@@ -141,8 +140,8 @@ TEST_F(ResultsOfBefore, a_group_that_lacks_a_dataset_is_built_upon) {
   }
 }
 
-// Groups of weights with failed units are made anew, and so are not there; a set says which analyses these were of.
-TEST_F(ResultsOfBefore, groups_of_weights_with_failed_units_are_left_out) {
+// Nothing vanishes of them where a job asks for something else.
+TEST_F(ResultsOfBefore, groups_with_failed_units_stay_and_are_lacking) {
   ResultTree tree = whole_tree();
   for (Group& group : tree.groups)
     if (group.path == "/heads" || group.path == "/prompts/a")
@@ -150,10 +149,10 @@ TEST_F(ResultsOfBefore, groups_of_weights_with_failed_units_are_left_out) {
   write_result_file(result_path(job_, entry_), tree);
   const auto earlier = read_earlier_results(job_, entry_, WrongDigest::refused);
   ASSERT_TRUE(earlier.has_value());
-  EXPECT_FALSE(earlier->is_whole);
-  EXPECT_EQ(earlier->tree.find("/heads"), nullptr);
-  EXPECT_NE(earlier->tree.find("/weights"), nullptr);
-  EXPECT_NE(earlier->tree.find("/prompts/a"), nullptr);
+  ASSERT_EQ(earlier->groups.size(), tree.groups.size());
+  EXPECT_EQ(num_failed_units(*earlier), 2);
+  const auto lack = find_lack(*earlier, AnalysisChoice::of({"weights", "heads"}), {}, {});
+  EXPECT_EQ(lack.of_weights.names(), std::vector<std::string>{"heads"});
 }
 
 /// A forgery, and whether nothing may be built upon what it leaves.

@@ -155,40 +155,51 @@ TEST(FindLack, a_group_that_lacks_what_follows_from_the_model_is_made_again) {
   EXPECT_EQ(lack_of(tree, usual(), kKeepMost).of_weights.names(), Names{"heads"});
 }
 
+/// What a set's group says of failed units.
+using Attributes = std::vector<std::pair<std::string, AttributeValue>>;
+Attributes failed(const std::string& by_names) {
+  return {{"failed_units", std::int64_t{3}}, {"failed_analyses", by_names}};
+}
+
 TEST(FindLack, analyses_with_failed_units_are_made_again) {
   ResultTree tree = tree_of(usual(), kKeepMost);
-  Group& set = group_at(tree, "/prompts/s");
-  set.attributes = {{kFailedUnitsAttribute, std::int64_t{3}},
-                    {kFailedAnalysesAttribute, std::string("attention sheaf")}};
-  EXPECT_TRUE(has_failed_units(set));
-  EXPECT_EQ(num_failed_units(set), 3);
-  EXPECT_EQ(failed_analyses(tree, set), (Names{"attention", "sheaf"}));
+  group_at(tree, "/prompts/s").attributes = failed(R"({"attention sheaf": 3})");
   EXPECT_EQ(lacking(tree, usual(), kKeepMost), (Names{"attention", "sheaf"}));
   // A job that asks for none of them has what it wants.
   EXPECT_EQ(lacking(tree, AnalysisChoice::of({"residual"}), kKeepMost), Names());
 }
 
+TEST(FindLack, weights_with_failed_units_are_made_again) {
+  ResultTree tree = tree_of(usual(), kKeepMost);
+  group_at(tree, "/heads").attributes = {{"failed_units", std::int64_t{1}}};
+  EXPECT_EQ(lack_of(tree, usual(), kKeepMost).of_weights.names(), Names{"heads"});
+  EXPECT_TRUE(lack_of(tree, AnalysisChoice::of({"weights"}), kKeepMost).empty());
+}
+
+// The numbers that are there would be lost, or be NaN where units failed.
+TEST(FindLack, what_is_made_again_is_made_with_the_options_of_before) {
+  ResultTree tree = tree_of(with_eigenvalues(usual()), kKeepMost);
+  group_at(tree, "/prompts/s").attributes = failed(R"({"attention sheaf": 3})");
+  const Lack lack = lack_of(tree, usual(), kKeepMost);
+  ASSERT_EQ(lack.sets.size(), 1u);
+  EXPECT_EQ(lack.sets[0].analyses.find("sheaf")->settings.at("graph_eigenvalues"), true);
+  EXPECT_EQ(lack.sets[0].analyses.find("attention")->settings, usual().find("attention")->settings);
+}
+
 TEST(FindLack, files_that_do_not_say_which_analyses_failed_failed_in_all) {
   ResultTree tree = tree_of(AnalysisChoice::of({"weights", "attention", "residual"}), kKeepMost);
-  Group& set = group_at(tree, "/prompts/s");
-  EXPECT_FALSE(has_failed_units(set));
-  EXPECT_EQ(num_failed_units(set), 0);
-  EXPECT_EQ(failed_analyses(tree, set), Names());
-  set.attributes = {{kFailedUnitsAttribute, std::int64_t{1}}};
-  EXPECT_EQ(failed_analyses(tree, set), (Names{"attention", "residual"}));
+  group_at(tree, "/prompts/s").attributes = {{"failed_units", std::int64_t{1}}};
   EXPECT_EQ(lacking(tree, AnalysisChoice::of({"attention", "residual"}), kKeepMost), (Names{"attention", "residual"}));
   // Of another type than it should be, it still says that some failed.
-  set.attributes = {{kFailedUnitsAttribute, std::string("1")}};
-  EXPECT_TRUE(has_failed_units(set));
-  EXPECT_EQ(num_failed_units(set), 0);
+  group_at(tree, "/prompts/s").attributes = {{"failed_units", std::string("1")}};
+  EXPECT_EQ(lacking(tree, AnalysisChoice::of({"attention", "residual"}), kKeepMost), (Names{"attention", "residual"}));
 }
 
 TEST(FindLack, failures_of_one_set_are_not_the_others) {
   ResultTree tree = tree_of(usual(), kKeepMost);
   const ResultTree other = tree_of(usual().of_prompts(), kKeepMost, "other");
   tree.groups.insert(tree.groups.end(), other.groups.begin(), other.groups.end());
-  group_at(tree, "/prompts/other").attributes = {{kFailedUnitsAttribute, std::int64_t{1}},
-                                                 {kFailedAnalysesAttribute, std::string("residual")}};
+  group_at(tree, "/prompts/other").attributes = failed(R"({"residual": 3})");
   const Lack lack = lack_of(tree, usual(), kKeepMost, {"s", "other"});
   ASSERT_EQ(lack.sets.size(), 1u);
   EXPECT_EQ(lack.sets[0].name, "other");

@@ -6,11 +6,14 @@
 #include <cmath>
 #include <filesystem>
 #include <functional>
+#include <numeric>
 #include <set>
 
 #include "spectrace/core/floats.hpp"
 #include "spectrace/measure/catalogue.hpp"
 #include "spectrace/plan/open_model.hpp"
+#include "spectrace/store/result_file.hpp"
+#include "support/temp_folder.hpp"
 
 namespace spectrace {
 namespace {
@@ -97,7 +100,8 @@ TEST(Layout, statistics_stand_where_prompts_did) {
 TEST(Layout, facts_of_prompts_are_no_quantities) {
   std::set<std::string> names;
   for (const Quantity& fact : prompt_facts()) names.insert(fact.name);
-  EXPECT_EQ(names, (std::set<std::string>{"num_tokens", "prompt_error", "prompt_id", "row_start", "token_ids"}));
+  EXPECT_EQ(names, (std::set<std::string>{"num_tokens", "prompt_error", "prompt_error_by_analysis", "prompt_id",
+                                          "row_start", "token_ids"}));
   for (const Quantity* quantity : prompt_quantities()) EXPECT_FALSE(names.contains(quantity->name)) << quantity->name;
 }
 
@@ -195,27 +199,51 @@ TEST(Layout, scalars_are_made_anew_of_what_the_tree_holds) {
   // count, nonfinite, mean, ... of two layers each
   const Quantity& gain = *find_analysis("residual")->find_quantity("gain");
   statistics.datasets.push_back(statistics_of(gain, {3, 3, 0, 0, 1.25, 1.5, 0, 0, 1, 1, 2, 2}));
-  for (const SetScalar* scalar : set_scalars())
-    if (scalar->quantity.name != "last_gain_after_norm_mean")
-      statistics.datasets.push_back(dataset_of(scalar->quantity, std::vector<double>{-1}));
+  // One of before, and those that were declared since: all are made now.
+  statistics.datasets.push_back(dataset_of(set_scalars().front()->quantity, std::vector<double>{-1}));
   tree.groups.push_back(statistics);
-  update_scalars(tree);
-  const TreeNumbers numbers(tree);
+  update_scalars(tree, "");
+  const TreeNumbers numbers(tree, "");
   EXPECT_EQ(scalar_of(numbers, "/prompts/s/statistics", "last_gain_mean"), 1.5);
   EXPECT_EQ(scalar_of(numbers, "/prompts/s/statistics", "effective_amplification"), 6);
   EXPECT_TRUE(std::isnan(scalar_of(numbers, "/prompts/s/statistics", "l_star_trace")));  // of nothing
-  EXPECT_EQ(tree.groups[1].find("last_gain_after_norm_mean"), nullptr);
+  ASSERT_EQ(tree.groups[1].datasets.size(), 1 + set_scalars().size());
+  for (std::size_t i = 0; i < set_scalars().size(); ++i)
+    EXPECT_EQ(tree.groups[1].datasets[i + 1].name, set_scalars()[i]->quantity.name);
+  EXPECT_TRUE(tree.groups[0].find("last_gain_mean") == nullptr);
   EXPECT_EQ(means_over_prompts(numbers, "s", "gain"), (std::vector<double>{1.25, 1.5}));
 }
 
-TEST(Layout, numbers_that_are_in_the_file_are_not_in_the_tree) {
+TEST(Layout, numbers_that_are_in_the_file_are_read_from_it) {
   ResultTree tree = tree_of_set({"gain"});
-  EXPECT_NE(TreeNumbers(tree).numbers("/prompts/s", "gain"), nullptr);
-  EXPECT_EQ(TreeNumbers(tree).numbers("/prompts/s", kPromptId), nullptr);
-  EXPECT_EQ(TreeNumbers(tree).numbers("/prompts/s", "absent"), nullptr);
-  EXPECT_EQ(TreeNumbers(tree).numbers("/absent", "gain"), nullptr);
+  const auto numbers_of = [&](const char* group, const char* dataset) {
+    return TreeNumbers(tree, "nowhere.h5").numbers(group, dataset) != nullptr;
+  };
+  EXPECT_TRUE(numbers_of("/prompts/s", "gain"));
+  EXPECT_FALSE(numbers_of("/prompts/s", kPromptId));
+  EXPECT_FALSE(numbers_of("/prompts/s", "absent"));
+  EXPECT_FALSE(numbers_of("/absent", "gain"));
   tree.groups[0].datasets.back().in_rows = true;
-  EXPECT_EQ(TreeNumbers(tree).numbers("/prompts/s", "gain"), nullptr);
+  EXPECT_FALSE(numbers_of("/prompts/s", "gain"));  // those of prompts are not asked for
+
+  const TempFolder folder;
+  ResultTree of_weights;
+  of_weights.groups.push_back(empty_of("weights"));
+  const auto spectra = [&]() -> Dataset& {
+    auto& datasets = of_weights.groups[0].datasets;
+    return *std::find_if(datasets.begin(), datasets.end(),
+                         [](const Dataset& dataset) { return dataset.name == "singular_values"; });
+  };
+  auto& values = std::get<std::vector<double>>(spectra().values);
+  std::iota(values.begin(), values.end(), 0.5);
+  const std::vector<double> written = values;
+  write_result_file(folder.path() / "m.h5", of_weights);
+  spectra().in_rows = true;
+  spectra().values = std::vector<double>();
+  const TreeNumbers numbers(of_weights, folder.path() / "m.h5");
+  ASSERT_NE(numbers.numbers("/weights", "singular_values"), nullptr);
+  EXPECT_EQ(*numbers.numbers("/weights", "singular_values"), written);
+  EXPECT_EQ(numbers.numbers("/weights", "singular_values"), numbers.numbers("/weights", "singular_values"));
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "spectrace/work/error_of.hpp"
 
+#include <c10/core/impl/alloc_cpu.h>
 #include <c10/util/Exception.h>
 #include <gtest/gtest.h>
 
@@ -27,7 +28,14 @@ const std::map<std::string, std::function<void()>> kBugs = {
     {"runtime_error", [] { throw std::runtime_error("nobody's"); }},
     {"json type", [] { static_cast<void>(Json(1).get<std::string>()); }},
     {"json key", [] { static_cast<void>(Json::object().at("absent")); }},
+    {"libtorch", [] { TORCH_CHECK(false, "no such shape"); }},
+    {"libtorch index", [] { TORCH_CHECK_INDEX(false, "no such place"); }},
 };
+
+/// What libtorch says of matrices and memory, a line of it first and then where in libtorch.
+void fail_to_converge() { TORCH_CHECK_LINALG(false, "no convergence\n", "a second line"); }
+void fail_on_device() { TORCH_CHECK_WITH(OutOfMemoryError, false, "CUDA out of memory"); }
+void fail_on_host() { c10::alloc_cpu(std::size_t{1} << 60); }
 
 /// The text of the InternalError that `f` throws.
 std::string bug_of(const std::function<void()>& f) {
@@ -39,9 +47,6 @@ std::string bug_of(const std::function<void()>& f) {
   return "";
 }
 
-/// The first line of what libtorch's error says, then where in libtorch.
-void fail_in_libtorch() { TORCH_CHECK(false, "no such shape\n", "a second line"); }
-
 TEST(error_of, what_a_unit_may_fail_of_is_its_text) {
   EXPECT_EQ(error_of("layer 3", [] {}), std::nullopt);
   EXPECT_EQ(error_of("layer 3", [] { throw InputError(ErrorKind::io, "cannot read 'a'", "why", "Look."); }),
@@ -51,7 +56,9 @@ TEST(error_of, what_a_unit_may_fail_of_is_its_text) {
   EXPECT_EQ(error_of("layer 3", [] { throw TensorMemoryError("a tensor of 9 GiB does not fit"); }),
             "layer 3: a tensor of 9 GiB does not fit");
   EXPECT_EQ(error_of("layer 3", [] { throw std::bad_alloc(); }), "layer 3: does not fit into memory");
-  EXPECT_EQ(error_of("layer 3", fail_in_libtorch), "layer 3: no such shape");
+  EXPECT_EQ(error_of("layer 3", fail_to_converge), "layer 3: no convergence");
+  EXPECT_EQ(error_of("layer 3", fail_on_device), "layer 3: CUDA out of memory");
+  EXPECT_NE(error_of("layer 3", fail_on_host).value().find("allocate"), std::string::npos);
 }
 
 TEST(error_of, a_bug_is_never_called_the_units) {
@@ -62,6 +69,7 @@ TEST(error_of, a_bug_is_never_called_the_units) {
       bug();
     } catch (const std::exception& error) {
       what = error.what();
+      what = what.substr(0, what.find('\n'));
     }
     EXPECT_EQ(bug_of([&] { static_cast<void>(error_of("layer 3", bug)); }), "layer 3: " + what);
     EXPECT_EQ(bug_of([&] { static_cast<void>(outcome_of("m", bug)); }), "m: " + what);
@@ -81,6 +89,7 @@ TEST(error_of, a_thread_that_cannot_be_had_is_no_units_failure) {
   const auto none = [] { throw ThreadError("a thread cannot be had", "no room"); };
   EXPECT_THROW(static_cast<void>(error_of("layer 3", none)), ThreadError);
   EXPECT_THROW(static_cast<void>(outcome_of("m", none)), ThreadError);
+  EXPECT_THROW(with_kind(ErrorKind::model, none), ThreadError);
 }
 
 /// Leaves a unit without being an error.
@@ -100,7 +109,7 @@ TEST(outcome_of, a_models_errors_are_its_outcome) {
   const auto large = outcome([] { throw std::bad_alloc(); });
   EXPECT_EQ(large.status, ModelStatus::failed);
   EXPECT_EQ(large.error, "m: does not fit into memory");
-  EXPECT_EQ(outcome(fail_in_libtorch).error, "m: no such shape");
+  EXPECT_EQ(outcome(fail_to_converge).error, "m: no convergence");
 }
 
 TEST(outcome_of, the_output_folders_errors_end_the_run) {
@@ -123,11 +132,16 @@ TEST(end_of_run, says_whose_fault_it_is) {
   const auto refused = text_of(std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again)));
   EXPECT_NE(refused.find("Resource temporarily unavailable"), std::string::npos);
   EXPECT_EQ(refused.find("bug"), std::string::npos);
-  try {
-    fail_in_libtorch();
-  } catch (const std::exception& error) {
-    EXPECT_EQ(text_of(error), "no such shape (a bug in spectrace, or out of memory)");
-  }
+  const auto end_of = [&](const std::function<void()>& f) {
+    try {
+      f();
+    } catch (const std::exception& error) {
+      return text_of(error);
+    }
+    return std::string();
+  };
+  EXPECT_EQ(end_of(fail_on_device), "CUDA out of memory");
+  EXPECT_EQ(end_of(kBugs.at("libtorch")), "no such shape (this is a bug in spectrace)");
 }
 
 }  // namespace

@@ -43,8 +43,7 @@ class AnalysisChoice {
 
   bool any_of_prompts() const;
   AnalysisChoice of_prompts() const;
-  AnalysisChoice of_weights() const;  ///< the others: of layers and rows
-  AnalysisChoice only(const std::vector<std::string>& names) const;
+  AnalysisChoice of_weights() const;                             ///< the others: of layers and rows
   AnalysisChoice possible(const ModelDescription& model) const;  ///< those that the model can have
 
  private:

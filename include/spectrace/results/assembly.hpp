@@ -27,7 +27,7 @@ class Assembly {
   void add(std::size_t unit, const Record& record);
   void add_joined(const RowsAnalysis& analysis, const Record& record);
 
-  /// Groups of the weights, in the catalogue's order. Call once, after all units were added.
+  /// Groups of the weights, in the catalogue's order, with what failed of them. Call once, after all units were added.
   std::vector<Group> take_weights();
   /// The group of a set, its quantities in_rows, those that are copied from `earlier` among them. Call once, after all
   /// units were added.
@@ -41,16 +41,14 @@ class Assembly {
   std::size_t num_written(std::size_t set) const { return sets_[set].next_prompt; }
   /// Statistics of a quantity that was measured now.
   void add_statistics(std::size_t set, const Quantity& quantity, std::vector<double> values);
-  /// The group of these and of what `earlier` has beside them. Call once. Its scalars wait for update_scalars.
+  /// The group of these and of what `earlier` has beside them, without scalars: update_scalars makes them. Call once.
   Group take_statistics(std::size_t set, const Group* earlier);
 
-  /// Every different error of weights, in the order of units.
-  std::vector<std::string> unit_errors() const;
   std::int64_t num_units_done() const { return num_units_done_; }
 
  private:
   struct SetState {
-    Group rows, statistics;
+    Group rows, statistics;  // once the rows' group is taken, it has no values here
     std::map<std::string, std::vector<double>> values_of_statistics;  // by quantity
     std::vector<std::string> errors;                                  // of each prompt
     std::set<std::string> copied;
@@ -60,8 +58,7 @@ class Assembly {
     std::int64_t longest_prompt = 0;  // tokens
   };
   void start_set(const PlannedSet& set);
-  void merge_errors(SetState& state, const PlannedSet& set, const ResultTree* earlier) const;
-  void mark_failed(SetState& state, const PlannedSet& set, const ResultTree* earlier) const;
+  void add_failures(SetState& state, const PlannedSet& set, const ResultTree* earlier) const;
   void add_quantities(SetState& state, const PlannedSet& set, const Group* earlier) const;
   void add_dimensions(SetState& state, const PlannedSet& set, const Group* earlier) const;
 
@@ -70,9 +67,8 @@ class Assembly {
   const Slicing slicing_;
   const KeepChoice& keep_;
   std::map<const Analysis*, Group> weights_;
-  std::map<const Analysis*, std::int64_t> failed_units_;  // of weights
+  std::map<const Analysis*, std::map<std::size_t, std::string>> failed_units_;  // of weights: unit, error
   std::vector<SetState> sets_;
-  std::vector<std::pair<std::size_t, std::string>> unit_errors_;
   std::int64_t num_units_done_ = 0;
 };
 
@@ -80,8 +76,5 @@ class Assembly {
 /// `coordinates`: along the last dimension.
 void for_each_derived(const Quantity& quantity, const Array& source, const std::vector<double>& coordinates,
                       const std::function<void(const Array&)>& visit);
-
-/// Which prompts of which sets failed, a line for each set of the tree.
-std::vector<std::string> prompt_errors_in(const ResultTree& tree);
 
 }  // namespace spectrace

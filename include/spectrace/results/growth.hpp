@@ -1,6 +1,5 @@
 #pragma once
 
-#include <string>
 #include <vector>
 
 #include "spectrace/plan/job.hpp"
@@ -17,19 +16,12 @@ struct Lack {
 };
 
 /// A set is open for the analyses that it lacks alone: what the results hold of it stays as it is, whatever the job
-/// says now of what to keep. An analysis lacks what the job wants to keep and the results have not: then it is made
-/// again.
+/// says now of what to keep. An analysis lacks what the job wants to keep and the results have not, and units that
+/// failed: then all that the results hold of it is made again.
 /// @pre the results have the identity of the job.
 Lack find_lack(const ResultTree& earlier, const AnalysisChoice& analyses, const KeepChoice& keep,
                std::vector<PreparedSet> sets);
 /// Of no results: everything.
 Lack everything(const AnalysisChoice& analyses, std::vector<PreparedSet> sets);
-
-/// Of a group some of whose units failed: how many, and of a set, which analyses these units were of.
-inline constexpr const char *kFailedUnitsAttribute = "failed_units", *kFailedAnalysesAttribute = "failed_analyses";
-bool has_failed_units(const Group& group);
-std::int64_t num_failed_units(const Group& group);
-/// All analyses that the set has, where the group does not say (files of before it did).
-std::vector<std::string> failed_analyses(const ResultTree& tree, const Group& set);
 
 }  // namespace spectrace

@@ -1,7 +1,10 @@
 #pragma once
 
+#include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "spectrace/measure/analysis.hpp"
@@ -11,9 +14,11 @@
 
 namespace spectrace {
 
-/// What results hold of a set's prompts whatever is measured of them: int64 numbers and texts.
+/// What results hold of a set's prompts whatever is measured of them: int64 numbers and texts. The last one is there
+/// only if it says more than prompt_error.
 inline constexpr const char *kPromptId = "prompt_id", *kNumTokens = "num_tokens", *kPromptError = "prompt_error",
-                            *kTokenIds = "token_ids", *kRowStart = "row_start";
+                            *kTokenIds = "token_ids", *kRowStart = "row_start",
+                            *kPromptErrorByAnalysis = "prompt_error_by_analysis";
 const std::vector<Quantity>& prompt_facts();
 
 /// Which tensors results were made of: the group, its dataset and its dimension.
@@ -33,6 +38,10 @@ Group empty_group(const Chosen& chosen, const ModelDescription& model, Slicing s
 /// All quantities that prompts may have, and all scalars of a set, in the order of files.
 std::vector<const Quantity*> prompt_quantities();
 std::vector<const SetScalar*> set_scalars();
+/// Whether it holds float64 numbers of each prompt.
+bool is_by_prompt(const Dataset& dataset);
+/// Whether a set's statistics have some of the analysis.
+bool has_some(const Group& statistics, const Analysis& analysis);
 /// The analyses of which the tree has something.
 std::vector<const Analysis*> analyses_in(const ResultTree& tree);
 
@@ -40,19 +49,22 @@ std::vector<const Analysis*> analyses_in(const ResultTree& tree);
 /// catalogue does not know, or the group has not, is no misfit.
 std::string find_misfit(const Group& group);
 
-/// The numbers of a tree.
+/// The numbers of a tree: all but those that each prompt has.
 class TreeNumbers final : public ResultNumbers {
  public:
-  /// @pre the tree outlives it.
-  explicit TreeNumbers(const ResultTree& tree) : tree_(tree) {}
+  /// What is in_rows is read from the file `rows`, when it is asked for. @pre the tree outlives it.
+  TreeNumbers(const ResultTree& tree, std::filesystem::path rows) : tree_(tree), rows_(std::move(rows)) {}
+  /// @throws InputError (io).
   const std::vector<double>* numbers(const std::string& group, const std::string& dataset) const override;
 
  private:
   const ResultTree& tree_;
+  const std::filesystem::path rows_;
+  mutable std::map<std::pair<std::string, std::string>, std::vector<double>> read_;
 };
 
-/// Scalars of sets that the tree holds are made anew of its statistics: what they follow from may have come from
-/// different runs.
-void update_scalars(ResultTree& tree);
+/// Every set's scalars, of the statistics that the tree holds now: what they follow from may have come from different
+/// runs, and be more than when the set was made. `rows`: as for TreeNumbers. @throws InputError (io).
+void update_scalars(ResultTree& tree, const std::filesystem::path& rows);
 
 }  // namespace spectrace

@@ -30,7 +30,8 @@ struct ModelOutcome {
   std::string error;  ///< why it is not ok
 };
 
-/// A model's rows, one for each of its sets, from its results where there are any.
+/// A model's rows, one for each of its sets, from its results where there are any; what is in_rows of these is read
+/// from the model's results file. @throws InputError (io).
 std::vector<SummaryRow> summarize(const Job& job, const ModelEntry& entry, const ModelOutcome& outcome,
                                   const ResultTree* results);
 

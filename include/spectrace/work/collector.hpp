@@ -24,7 +24,7 @@ Collection collect_model(const RunContext& context, const ModelEntry& entry,
                          const std::vector<std::string>& journal_files);
 
 /// Of a model whose results are there and hold all that is asked for; what describes it is brought up to date.
-Collection finished_model(const RunContext& context, const ModelEntry& entry, EarlierResults results);
+Collection finished_model(const RunContext& context, const ModelEntry& entry, ResultTree tree);
 
 /// Of a model that could not be opened (`failed`) or whose results are of something else (`mismatch`). The first still
 /// gets its file: it says why. Good results of an earlier run stay.

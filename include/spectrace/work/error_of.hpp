@@ -6,12 +6,13 @@
 #include <string>
 
 #include "spectrace/core/error.hpp"
+#include "spectrace/core/parallel.hpp"
 #include "spectrace/results/summary.hpp"
 
 namespace spectrace {
 
 /// What a unit's work may fail of without ending the run: the checkpoint's fault, a solver's on the matrices that
-/// `what` names, memory, libtorch's refusal. Returns the error's text, or nothing if all went well.
+/// `what` names, memory. Returns the error's text, or nothing if all went well.
 /// @throws InternalError naming `what` for every other std::exception: a bug of ours is never called the unit's;
 /// ThreadError and std::system_error as they came: what the system refuses is the rank's trouble.
 std::optional<std::string> error_of(const std::string& what, const std::function<void()>& f);
@@ -28,6 +29,8 @@ template <typename F>
 auto with_kind(ErrorKind kind, F&& f) {
   try {
     return f();
+  } catch (const ThreadError&) {
+    throw;  // whatever was being done, it is the rank's trouble
   } catch (const InputError& error) {
     throw InputError(kind, error.problem(), error.why(), error.suggestion());
   }

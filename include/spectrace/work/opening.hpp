@@ -11,9 +11,9 @@ namespace spectrace {
 
 /// What is left of a model.
 struct Opening {
-  bool complete = false;                        ///< the results file is there and holds all that is asked for
-  std::optional<EarlierResults> finished = {};  ///< then: that file
-  std::vector<OpenUnit> units = {};             ///< else: to be done
+  bool complete = false;                    ///< the results file is there and holds all that is asked for
+  std::optional<ResultTree> finished = {};  ///< then: that file
+  std::vector<OpenUnit> units = {};         ///< else: to be done
   std::size_t num_journalled = 0;
   double journalled_flops = 0;
   int stages = 1;  ///< ranks that shall share its layers
