@@ -212,7 +212,7 @@ void Root::set_outcome(std::size_t model, const ModelFinished& finished, double 
 }
 
 void Root::begin_stop(const std::string& reason) {
-  if (is_stopping_) return;
+  if (is_stopping_ || is_leaving_) return;
   is_stopping_ = true;
   stop_began_s_ = clock_.elapsed_s();
   display_.clear_line();
