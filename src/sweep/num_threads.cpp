@@ -86,7 +86,6 @@ void start_compute_threads(int num_threads) {
   try {
     set_compute_threads(num_threads);
   } catch (const ThreadError& error) {
-    set_num_threads(1);  // those that it gave
     throw no_threads(num_threads, error.why());
   }
 }
