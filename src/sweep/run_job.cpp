@@ -162,14 +162,11 @@ void log_start(const RunContext& context, const Reducer& reducer, Communicator& 
   log_ranks(communicator, context.num_threads, context.device);
 }
 
-/// Root's last files and words.
-void end_run(const RunOptions& options, const Job& job, const SweepOutcome& outcome) {
-  remove_folder_of_journals(job);
+/// Root's last words.
+void say_end(const RunOptions& options, const Job& job, const SweepOutcome& outcome) {
   if (outcome.exit_code == kStopped)
     log_warning("stopped; what is finished is safe: run the same command again{} to go on",
                 options.fresh ? " without --fresh" : "");
-  else if (outcome.exit_code != kNothingReadOrWritten)
-    write_summary_file(job.output / "summary.h5", outcome.rows);
   if (outcome.rows.empty()) return;
   fmt::print("{}results: {}\n", summary_table(outcome.rows), job.output.string());
   std::fflush(stdout);
@@ -198,9 +195,16 @@ RunEnd run_job(const RunOptions& options, Communicator& communicator, TimeLimit&
                                        std::move(start.compute), start.lock.get());
   const double elapsed_s = watch.elapsed_s();
   if (communicator.size() > 1) limit_step("the end of the run");
-  if (outcome.exit_code != kStopped && outcome.exit_code != kNothingReadOrWritten)
+  if (communicator.is_root()) remove_folder_of_journals(context.job);
+  if (outcome.exit_code != kStopped && outcome.exit_code != kNothingReadOrWritten) {
+    // The summary first: accounting for the run must not cost it.
+    share_from_root(communicator, [&] {
+      write_summary_file(context.job.output / "summary.h5", outcome.rows);
+      return std::string();
+    });
     log_totals(context, outcome.expected, elapsed_s, communicator, *start.reducer);
-  if (communicator.is_root()) end_run(options, context.job, outcome);
+  }
+  if (communicator.is_root()) say_end(options, context.job, outcome);
   flush_log();
   return {.exit_code = outcome.exit_code, .abandoned = outcome.abandoned};
 }
