@@ -12,6 +12,7 @@
 
 #include "spectrace/comm/launch.hpp"
 #include "spectrace/core/parallel.hpp"
+#include "spectrace/core/text.hpp"
 #include "spectrace/numerics/tensor.hpp"
 
 namespace spectrace {
@@ -92,8 +93,7 @@ void start_compute_threads(int num_threads) {
 
 InputError no_threads(int num_threads, const std::string& reason) {
   return InputError(
-      ErrorKind::usage,
-      fmt::format("cannot start {} compute thread{} on {}", num_threads, num_threads == 1 ? "" : "s", host_name()),
+      ErrorKind::usage, fmt::format("cannot start {} on {}", number_of(num_threads, "compute thread"), host_name()),
       reason,
       "Ask for fewer (compute.threads, --threads or OMP_NUM_THREADS), start fewer ranks a host, or raise what limits "
       "them: ulimit -u and -v, the pids and memory limits of the container or batch job.");

@@ -16,6 +16,7 @@
 #include "spectrace/core/host_memory.hpp"
 #include "spectrace/core/log.hpp"
 #include "spectrace/core/stopwatch.hpp"
+#include "spectrace/core/text.hpp"
 #include "spectrace/numerics/tensor_memory.hpp"
 #include "spectrace/plan/memory.hpp"
 #include "spectrace/results/summary.hpp"
@@ -88,7 +89,8 @@ std::unique_ptr<FolderLock> take_output_folder(const Job& job, Communicator& com
 
 /// One line a host: who runs where, on which cores.
 void log_ranks(Communicator& communicator, int threads, const Device& device) {
-  const auto all = communicator.all_gather(fmt::format("{}\n{}\n{}", host_name(), threads, allowed_cores_text()));
+  const auto all = communicator.all_gather(
+      fmt::format("{}\n{}\n{}", host_name(), number_of(threads, "thread"), allowed_cores_text()));
   if (!communicator.is_root()) return;
   for (std::size_t first = 0; first < all.size();) {
     std::size_t end = first + 1;
@@ -96,15 +98,11 @@ void log_ranks(Communicator& communicator, int threads, const Device& device) {
     const auto host_end = all[first].find('\n'), threads_end = all[first].find('\n', host_end + 1);
     const std::string ranks =
         end - first == 1 ? fmt::format("rank {}", first) : fmt::format("ranks {}-{}", first, end - 1);
-    const std::string count = all[first].substr(host_end + 1, threads_end - host_end - 1);
-    log_info("{}: host {}, {} {}, cores {}, device {}", ranks, all[first].substr(0, host_end), count,
-             count == "1" ? "thread" : "threads", all[first].substr(threads_end + 1), device.kind());
+    log_info("{}: host {}, {}, cores {}, device {}", ranks, all[first].substr(0, host_end),
+             all[first].substr(host_end + 1, threads_end - host_end - 1), all[first].substr(threads_end + 1),
+             device.kind());
     first = end;
   }
-}
-
-std::string number_of(std::size_t count, const char* noun) {
-  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
 }
 
 /// A rank's part of a run, from the job to the threads that compute it.
@@ -157,8 +155,8 @@ void log_start(const RunContext& context, const Reducer& reducer, Communicator& 
   if (communicator.is_root())
     log_info("job '{}': {}, {}, {}, {:.1f} GiB for each, totals over {}", job.name,
              number_of(job.models.size(), "model"), number_of(job.prompt_sets.size(), "prompt set"),
-             number_of(static_cast<std::size_t>(communicator.size()), "rank"),
-             static_cast<double>(context.memory_bytes) / (1 << 30), reducer.backend());
+             number_of(communicator.size(), "rank"), static_cast<double>(context.memory_bytes) / (1 << 30),
+             reducer.backend());
   log_ranks(communicator, context.num_threads, context.device);
 }
 

@@ -41,7 +41,7 @@ class Root {
   struct Member {
     bool is_ready = false, is_busy = false, has_left = false;
     double flops = 0;
-    double heard_s = 0;  // awake
+    double heard_s = 0;      // awake
     Step step = Step::open;  // that it was last given, of the model
     std::size_t model = 0;
     double given_s = 0;  // elapsed
