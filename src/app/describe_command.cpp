@@ -113,9 +113,11 @@ void print_dataset(const KnownDataset& dataset) {
   if (!quantity.formula.empty()) fmt::print("  formula    {}\n", quantity.formula);
   if (!quantity.function.empty()) fmt::print("  function   {}\n", quantity.function);
   if (!quantity.source.empty()) fmt::print("  source     {}\n", quantity.source);
-  if (is_of_prompts(dataset))
-    fmt::print("  kept       {}{}\n", name_of(quantity.keep),
-               quantity.has_statistics ? "; statistics in " + group_of_statistics("<set>") : "; no statistics");
+  if (!is_of_prompts(dataset)) return;
+  fmt::print("  kept       {}{}\n", name_of(quantity.keep),
+             !quantity.has_statistics                 ? "; no statistics"
+             : dataset.group == group_of_set("<set>") ? "; statistics in " + group_of_statistics("<set>")
+                                                      : "");
 }
 
 /// False if nothing has the name.

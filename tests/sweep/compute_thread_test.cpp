@@ -49,7 +49,7 @@ TEST(ComputeThread, does_one_order_after_the_other_and_reports_each_once) {
   const TempFolder folder;
   const auto context = std::make_shared<RunContext>();
   context->num_threads = 2;
-  context->job.output = folder.path() / "out";
+  context->job.output = folder.path();
   ModelEntry& entry = context->job.models.emplace_back();
   entry.name = "absent";
   entry.path = (folder.path() / "absent").string();
