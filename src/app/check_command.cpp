@@ -10,6 +10,7 @@
 #include "spectrace/core/file.hpp"
 #include "spectrace/core/foreign_memory.hpp"
 #include "spectrace/core/host_memory.hpp"
+#include "spectrace/core/text.hpp"
 #include "spectrace/plan/certain_need.hpp"
 #include "spectrace/plan/memory.hpp"
 #include "spectrace/plan/open_model.hpp"
@@ -29,10 +30,6 @@ struct Findings {
     num_errors += count;
   }
 };
-
-std::string plural(std::size_t count, const char* what) {
-  return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s");
-}
 
 /// "prompt 'a' of set 's'", "3 prompts of set 's' ('a', 'b', 'c')"; of many ids the first.
 std::string name_prompts(const std::vector<std::string>& ids, const std::string& set) {
@@ -178,14 +175,14 @@ int command_check(const CommandLine& line) {
   std::size_t num_prompts = 0;
   for (const auto& set : job.prompt_sets) num_prompts += set.num_prompts();
   if (num_errors == 0) {
-    fmt::print("{}: ok: {}, {}, {}{}\n", line.target, plural(job.models.size(), "model"),
-               plural(job.prompt_sets.size(), "prompt set"), plural(num_prompts, "prompt"),
-               num_warnings == 0 ? "" : ", " + plural(num_warnings, "warning"));
+    fmt::print("{}: ok: {}, {}, {}{}\n", line.target, number_of(job.models.size(), "model"),
+               number_of(job.prompt_sets.size(), "prompt set"), number_of(num_prompts, "prompt"),
+               num_warnings == 0 ? "" : ", " + number_of(num_warnings, "warning"));
     return kAllDone;
   }
   fmt::print(
-      "{}: {}{}\n", line.target, plural(num_errors, "error"),
-      num_bad_models == 0 ? "" : fmt::format(" in {} of {}", num_bad_models, plural(job.models.size(), "model")));
+      "{}: {}{}\n", line.target, number_of(num_errors, "error"),
+      num_bad_models == 0 ? "" : fmt::format(" in {} of {}", num_bad_models, number_of(job.models.size(), "model")));
   return exit_code == kAllDone ? kSomeFailed : exit_code;
 }
 

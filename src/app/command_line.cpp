@@ -141,8 +141,9 @@ void add_others(CLI::App& app, CommandLine& line) {
       "Manual: docs/manual.md");
 
   CLI::App* describe =
-      app.add_subcommand("describe", "Say what the analyses and quantities are: dimensions, units, formula, source");
-  describe->add_option("QUANTITY", line.target, "An analysis or a quantity (default: all)")->type_name("NAME");
+      app.add_subcommand("describe", "Say what analyses and datasets are: dimensions, units, formula, source");
+  describe->add_option("NAME", line.target, "An analysis, or a dataset or column of the results (default: all)")
+      ->type_name("NAME");
   describe->add_flag("--json", line.as_json, "Print JSON");
 
   CLI::App* completion = app.add_subcommand("completion", "Print a completion script for a shell");

@@ -4,6 +4,7 @@
 
 #include "spectrace/app/commands.hpp"
 #include "spectrace/core/host_memory.hpp"
+#include "spectrace/core/text.hpp"
 #include "spectrace/numerics/tensor.hpp"
 #include "spectrace/plan/calibration.hpp"
 #include "spectrace/plan/memory.hpp"
@@ -218,7 +219,7 @@ void print_for_people(const CommandLine& line, const PlannedJob& planned) {
              planned.fits()
                  ? ""
                  : ": too little. Give fewer ranks a node, a larger --max-memory, or smaller tokens_per_batch");
-  fmt::print("times are of ranks of {} thread{}, {}\n", planned.threads, planned.threads == 1 ? "" : "s",
+  fmt::print("times are of ranks of {}, {}\n", number_of(planned.threads, "thread"),
              planned.all_measured
                  ? "as measured on this machine"
                  : "on typical cores: --calibrate measures this machine (within a job: a compute node)");

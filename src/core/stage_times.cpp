@@ -1,11 +1,7 @@
 #include "spectrace/core/stage_times.hpp"
 
-#include <algorithm>
-#include <deque>
 #include <mutex>
-#include <string>
 
-#include "spectrace/core/error.hpp"
 #include "spectrace/core/parallel.hpp"
 
 namespace spectrace {
@@ -28,38 +24,6 @@ double seconds_between(std::chrono::steady_clock::time_point from, std::chrono::
 }
 
 }  // namespace
-
-namespace {
-
-/// Names of stages, in their order; those of a set that only grows keep their place in memory.
-struct Names {
-  std::mutex mutex;
-  std::deque<std::string> names = {"opening",    "reading",       "embedding", "forward",
-                                   "statistics", "value spectra", "writing",   "exchange"};
-};
-
-Names& stage_names() {
-  static Names instance;
-  return instance;
-}
-
-}  // namespace
-
-const char* name(Stage stage) {
-  const std::lock_guard lock(stage_names().mutex);
-  const auto& names = stage_names().names;
-  const auto place = static_cast<std::size_t>(stage);
-  return place < names.size() ? names[place].c_str() : "";
-}
-
-Stage stage_named(const std::string& name) {
-  const std::lock_guard lock(stage_names().mutex);
-  auto& names = stage_names().names;
-  const auto place = static_cast<std::size_t>(std::find(names.begin(), names.end(), name) - names.begin());
-  if (place == names.size()) names.push_back(name);
-  SPECTRACE_ASSERT(place < kNumStages);
-  return static_cast<Stage>(place);
-}
 
 StageTimes StageTimes::operator-(const StageTimes& before) const {
   StageTimes difference;

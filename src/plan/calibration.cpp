@@ -8,8 +8,6 @@
 #include "spectrace/measure/prompts.hpp"
 #include "spectrace/measure/slicing.hpp"
 #include "spectrace/model/forward.hpp"
-#include "spectrace/numerics/singular_values.hpp"
-#include "spectrace/numerics/spectral_summary.hpp"
 #include "spectrace/plan/memory.hpp"
 
 namespace spectrace {
@@ -91,32 +89,19 @@ double spectra_rate(const OpenModel& model, const ModelPlan& plan, const Job& jo
   return flops > 0 ? flops / seconds : 0;
 }
 
-double unembedding_rate(const OpenModel& model, const RowsAnalysis& analysis) {
-  const TensorInfo& tensor = *model.store.find(analysis.matrix(model.description).tensor);
-  const std::int64_t all_rows = tensor.shape[0], columns = tensor.shape[1];
-  TallSingularValues tall(columns);
-  std::int64_t num_added = 0;
-  const auto seconds_to = [&](std::int64_t wanted) {
+/// Of all analyses of rows, each by a part as it is handed out: their mean by flops, as the plan has one rate for them.
+double rows_rate(const OpenModel& model, const ModelPlan& plan, Slicing slicing) {
+  double seconds = 0, flops = 0;
+  for (const Chosen& chosen : plan.of_weights) {
+    const RowsAnalysis* analysis = chosen.of_rows();
+    if (analysis == nullptr) continue;
+    const RowRange part = analysis->parts(model.description).front();
     const Stopwatch watch;
-    const std::int64_t count = std::min(wanted, all_rows) - num_added;
-    if (count == 0) return 0.0;
-    const Tensor block = at::empty({count, columns}, tensor.type == StorageType::float64 ? at::kDouble : at::kFloat);
-    model.store.read_rows(tensor, num_added, block);
-    tall.add_rows(block);
-    static_cast<void>(row_norms(block));
-    num_added += count;
-    return watch.elapsed_s();
-  };
-  // The first row that finds no room has those before it factorized; from then on each rows_at_once() - columns rows
-  // cost one update.
-  const std::int64_t first = tall.rows_at_once() + 1, period = std::max<std::int64_t>(1, first - 1 - columns);
-  double all_s = seconds_to(first);
-  const double period_s = seconds_to(first + period);
-  all_s += period_s + period_s * static_cast<double>(all_rows - num_added) / static_cast<double>(period);
-  const Stopwatch watch;
-  tall.finish();
-  all_s += watch.elapsed_s();
-  return analysis.flops(model.description, {0, all_rows}) / std::max(all_s, 1e-9);
+    analysis->measure(model.description, model.store, slicing, part, [](double) {});
+    seconds += std::max(watch.elapsed_s(), 1e-9);
+    flops += analysis->flops(model.description, part);
+  }
+  return flops > 0 ? flops / seconds : 0;
 }
 
 }  // namespace
@@ -139,9 +124,7 @@ WorkRates calibrate(const OpenModel& model, const ModelPlan& plan, const Job& jo
       rates.spectra_flops_per_s = rate;
     if (batch != nullptr) rates.prompt_flops_per_s = prompts_rate(model, plan, job, *batch, layer, weights, values);
   }
-  for (const Chosen& chosen : plan.of_weights)
-    if (const RowsAnalysis* analysis = chosen.of_rows())
-      rates.unembedding_flops_per_s = unembedding_rate(model, *analysis);
+  if (const double rate = rows_rate(model, plan, job.slicing); rate > 0) rates.unembedding_flops_per_s = rate;
   return rates;
 }
 

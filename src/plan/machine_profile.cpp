@@ -39,7 +39,7 @@ double MachineProfile::read_bytes_per_s_of(const WorkRates& rates, int num_ranks
 
 std::string rates_key(const ModelDescription& model, const Job& job, int num_threads) {
   std::string analyses;
-  for (const Chosen& chosen : job.analyses.of_prompts())
+  for (const Chosen& chosen : job.analyses)
     analyses += chosen.name() + (chosen.settings.empty() ? "" : chosen.settings.dump()) + " ";
   return fmt::format("hidden {} heads {}/{} of {} mlp {} vocab {} {} {}threads {}", model.hidden_size, model.num_heads,
                      model.num_kv_heads, model.head_dim, model.intermediate_size, model.vocab_size,

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <optional>
 #include <queue>
+#include <utility>
 
 namespace spectrace {
 namespace {
@@ -17,28 +18,39 @@ struct Share {
   bool reads_to_the_end = false;  ///< not only in its first round
 };
 
+/// What the stages of an assignment have in common.
+struct Group {
+  Group(const ModelLoad& of_model, const Assignment& of_assignment)
+      : model(of_model),
+        assignment(of_assignment),
+        layers(stage_layers(model.layer_bytes, assignment.num_ranks)),
+        bytes(std::accumulate(model.layer_bytes.begin(), model.layer_bytes.end(), 0.0)),
+        batches(batch_totals(model.units, assignment.units)) {}
+
+  const ModelLoad& model;
+  const Assignment& assignment;
+  const std::vector<LayerRange> layers;  // of each stage
+  const double bytes;                    // of all layers
+  const BatchTotals batches;
+};
+
 /// The units of one stage's share, taken up one after the other.
 class ShareOfStage {
  public:
-  ShareOfStage(const ModelLoad& model, const Assignment& assignment, int stage)
-      : model_(model),
-        assignment_(assignment),
+  ShareOfStage(const Group& group, int stage)
+      : model_(group.model),
+        assignment_(group.assignment),
         stage_(stage),
-        range_(stage_layers(model.layer_bytes, assignment.num_ranks)[static_cast<std::size_t>(stage)]),
-        has_units_(model.layer_bytes.size(), false) {
-    double all_bytes = 0;
-    for (std::int64_t l = 0; l < static_cast<std::int64_t>(model.layer_bytes.size()); ++l) {
-      const auto layer = static_cast<std::size_t>(l);
-      all_bytes += model.layer_bytes[layer];
-      if (l < range_.first || l >= range_.last) continue;
-      bytes_ += model.layer_bytes[layer];
-      memory_ += model.layer_memory[layer];
+        range_(group.layers[static_cast<std::size_t>(stage)]),
+        has_units_(model_.layer_bytes.size(), false) {
+    for (auto layer = static_cast<std::size_t>(range_.first); layer < static_cast<std::size_t>(range_.last); ++layer) {
+      bytes_ += model_.layer_bytes[layer];
+      memory_ += model_.layer_memory[layer];
     }
-    part_ = all_bytes > 0 ? bytes_ / all_bytes : 1.0 / num_stages();
-    stays_ = memory_ > 0 ? std::min(1.0, static_cast<double>(model.resident_bytes_limit) / memory_) : 1.0;
-    const BatchTotals batches = batch_totals(model.units, assignment.units);
-    most_in_stream_ =
-        num_stages() == 1 ? batches.num_batches : batches_a_round(batches, num_stages(), /*layers_stay=*/stays_ >= 1);
+    part_ = group.bytes > 0 ? bytes_ / group.bytes : 1.0 / num_stages();
+    stays_ = memory_ > 0 ? std::min(1.0, static_cast<double>(model_.resident_bytes_limit) / memory_) : 1.0;
+    most_in_stream_ = num_stages() == 1 ? group.batches.num_batches
+                                        : batches_a_round(group.batches, num_stages(), /*layers_stay=*/stays_ >= 1);
   }
 
   void add(std::size_t index) {
@@ -119,9 +131,9 @@ class ShareOfStage {
   Share share_;
 };
 
-Share share_of(const ModelLoad& model, const Assignment& assignment, int stage, bool is_resident) {
-  ShareOfStage share(model, assignment, stage);
-  for (const std::size_t unit : assignment.units) share.add(unit);
+Share share_of(const Group& group, int stage, bool is_resident) {
+  ShareOfStage share(group, stage);
+  for (const std::size_t unit : group.assignment.units) share.add(unit);
   return share.take(is_resident);
 }
 
@@ -131,14 +143,16 @@ double collecting_s(const ModelLoad& model, const MachineProfile& profile) {
 }
 
 /// How long the pipeline takes beyond its busiest stage: the others' first batch, or the last.
-double filling_s(const ModelLoad& model, const Assignment& assignment) {
-  if (assignment.num_ranks == 1) return 0;
+double filling_s(const Group& group) {
+  const int num_ranks = group.assignment.num_ranks;
+  if (num_ranks == 1) return 0;
   double largest = 0;
-  for (const std::size_t index : assignment.units)
-    if (model.units[index].of_batch() != nullptr) largest = std::max(largest, model.units[index].flops);
-  const BatchTotals batches = batch_totals(model.units, assignment.units);
-  const auto together = static_cast<double>(std::min(batches.num_batches, batches.together()));
-  return together * largest / model.rates.prompt_flops_per_s * (assignment.num_ranks - 1) / assignment.num_ranks;
+  for (const std::size_t index : group.assignment.units) {
+    const Unit& unit = group.model.units[index];
+    if (unit.of_batch() != nullptr) largest = std::max(largest, unit.flops);
+  }
+  const auto together = static_cast<double>(std::min(group.batches.num_batches, group.batches.together()));
+  return together * largest / group.model.rates.prompt_flops_per_s * (num_ranks - 1) / num_ranks;
 }
 
 void add(RankLoad& sum, const RankLoad& load) {
@@ -214,7 +228,13 @@ class Simulation {
  private:
   struct Begun {
     Assignment assignment;
-    std::vector<Share> shares;  // of each of those who do it
+    std::vector<Share> shares = {};  // of each of those who do it
+    double filling_s = 0;
+  };
+  /// What a rank was last told to do.
+  struct Given {
+    Step step = Step::open;
+    std::size_t model = 0;
   };
   using Event = std::pair<double, int>;  // when which rank is free again
 
@@ -227,8 +247,8 @@ class Simulation {
         still.insert(still.end(), idle_.begin() + static_cast<std::ptrdiff_t>(i), idle_.end());
         break;
       }
-      if (const auto assignment = scheduler_.next(rank))
-        begin(*assignment);
+      if (auto assignment = scheduler_.next(rank))
+        begin(std::move(*assignment));
       else
         still.push_back(rank);
     }
@@ -237,19 +257,23 @@ class Simulation {
     set_off();
   }
 
-  void begin(const Assignment& assignment) {
-    Begun& begun = begun_.emplace_back(Begun{assignment, {}});
+  void begin(Assignment given) {
+    Begun& begun = begun_.emplace_back(Begun{.assignment = std::move(given)});
+    const Assignment& assignment = begun.assignment;
     const ModelLoad& model = models_[assignment.model];
+    for (int rank = assignment.first_rank; rank < assignment.first_rank + assignment.num_ranks; ++rank)
+      given_[static_cast<std::size_t>(rank)] = {assignment.step, assignment.model};
+    if (assignment.step != Step::work) {
+      begun.shares.emplace_back().work_s =
+          assignment.step == Step::open ? profile_.open_s : collecting_s(model, profile_);
+      return;
+    }
+    const Group group(model, assignment);
+    begun.filling_s = filling_s(group);
     for (int stage = 0; stage < assignment.num_ranks; ++stage) {
-      const auto place = static_cast<std::size_t>(assignment.first_rank + stage);
-      given_[place] = assignment;
-      Share& share = begun.shares.emplace_back();
-      if (assignment.step != Step::work) {
-        share.work_s = assignment.step == Step::open ? profile_.open_s : collecting_s(model, profile_);
-        continue;
-      }
-      share = share_of(model, assignment, stage, resident_[place] == assignment.model);
-      if (share.load.resident_bytes > 0 && !assignment.is_last) resident_[place] = assignment.model;
+      auto& resident = resident_[static_cast<std::size_t>(assignment.first_rank + stage)];
+      const Share& share = begun.shares.emplace_back(share_of(group, stage, resident == assignment.model));
+      if (share.load.resident_bytes > 0 && !assignment.is_last) resident = assignment.model;
     }
   }
 
@@ -263,14 +287,16 @@ class Simulation {
       const Assignment& assignment = begun.assignment;
       double longest_s = 0;
       for (std::size_t stage = 0; stage < begun.shares.size(); ++stage)
-        longest_s = std::max(longest_s, seconds_of(assignment, stage, begun.shares[stage]));
+        longest_s = std::max(longest_s, seconds_of(begun, stage));
       for (int rank = assignment.first_rank; rank < assignment.first_rank + assignment.num_ranks; ++rank)
         events_.emplace(now_s_ + longest_s, rank);
     }
     begun_.clear();
   }
 
-  double seconds_of(const Assignment& assignment, std::size_t stage, Share& share) {
+  double seconds_of(Begun& begun, std::size_t stage) {
+    const Assignment& assignment = begun.assignment;
+    Share& share = begun.shares[stage];
     const ModelLoad& model = models_[assignment.model];
     const bool is_work = assignment.step == Step::work;
     // Reading and computing take turns.
@@ -279,7 +305,7 @@ class Simulation {
     if (read_s > 0) file_system_.end_at(now_s_ + (share.reads_to_the_end ? share.load.busy_s : read_s));
     // The first stage has its part of the unembedding while the pipeline empties, the others behind it.
     const double behind_s = stage > 0 ? share.unembedding_s : 0;
-    const double in_line_s = share.work_s + read_s + behind_s + (is_work ? filling_s(model, assignment) : 0);
+    const double in_line_s = share.work_s + read_s + behind_s + begun.filling_s;
     const auto place = static_cast<std::size_t>(assignment.first_rank) + stage;
     add(sweep_.ranks[place], share.load);
     if (with_details_ && is_work) {
@@ -291,11 +317,11 @@ class Simulation {
   }
 
   void end(int rank) {
-    const Assignment& assignment = given_[static_cast<std::size_t>(rank)];
-    if (assignment.step == Step::work) return scheduler_.worked(rank);
-    if (assignment.step == Step::collect) return scheduler_.collected(rank);
+    const Given given = given_[static_cast<std::size_t>(rank)];
+    if (given.step == Step::work) return scheduler_.worked(rank);
+    if (given.step == Step::collect) return scheduler_.collected(rank);
     std::vector<OpenUnit> units;
-    const ModelLoad& model = models_[assignment.model];
+    const ModelLoad& model = models_[given.model];
     const double read_bytes_per_s = profile_.read_bytes_per_s_of(model.rates, num_ranks_);
     for (std::size_t u = 0; u < model.units.size(); ++u)
       units.push_back({.unit = u,
@@ -311,7 +337,7 @@ class Simulation {
   const bool with_details_;
   SimulatedSweep sweep_;
   Scheduler scheduler_;
-  std::vector<Assignment> given_;
+  std::vector<Given> given_;
   std::vector<std::optional<std::size_t>> resident_;
   std::vector<int> idle_;
   std::priority_queue<Event, std::vector<Event>, std::greater<>> events_;

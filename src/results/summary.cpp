@@ -78,6 +78,16 @@ Table table_of(const std::vector<SummaryRow>& rows) {
 
 }  // namespace
 
+std::vector<Quantity> common_summary_columns() {
+  std::vector<Quantity> all;
+  const auto add = [&](const auto& column) {
+    all.push_back({.name = column.name, .dims = {"row"}, .meaning = column.meaning});
+  };
+  for (const TextColumn& column : kTextColumns) add(column);
+  for (const NumberColumn& column : kNumberColumns) add(column);
+  return all;
+}
+
 const std::vector<const SummaryColumn*>& summary_columns() {
   static const std::vector<const SummaryColumn*> columns = [] {
     std::vector<const SummaryColumn*> all;
@@ -148,7 +158,7 @@ std::vector<SummaryRow> rows_from_json(const Json& json) {
 
 void write_summary_file(const std::filesystem::path& path, const std::vector<SummaryRow>& rows) {
   Group group;
-  group.path = "/summary";
+  group.path = kSummaryGroup;
   group.dimensions.push_back(common_dimension("row", counted(static_cast<std::int64_t>(rows.size()))));
   const auto add = [&](const std::string& column, const std::string& meaning, auto values) {
     group.datasets.push_back({column, {"row"}, "1", meaning, std::move(values)});

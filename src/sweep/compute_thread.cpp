@@ -23,6 +23,16 @@ struct ComputeThread::Shared {
   std::optional<InputError> start_error;  // then it has ended
 };
 
+namespace {
+
+/// What keeps a rank from computing at all, whatever it is: the run does not begin.
+InputError start_error_of(const std::exception& error, int num_threads) {
+  if (const auto* none = dynamic_cast<const ThreadError*>(&error)) return no_threads(num_threads, none->why());
+  return end_of_run(error);
+}
+
+}  // namespace
+
 to_root::Message result_of(const std::function<Report()>& work) {
   try {
     return to_root::Reported{.report = work()};
@@ -35,8 +45,8 @@ ComputeThread::ComputeThread(std::shared_ptr<RunContext> context) : shared_(std:
   const int num_threads = context->num_threads;
   try {
     start_thread([context = std::move(context), shared = shared_] { serve(*context, *shared); }).detach();
-  } catch (const ThreadError& error) {
-    throw no_threads(num_threads, error.why());
+  } catch (const std::exception& error) {
+    throw start_error_of(error, num_threads);
   }
   std::unique_lock lock(shared_->mutex);
   shared_->changed.wait(lock, [&] { return shared_->started || shared_->ended; });
@@ -77,9 +87,9 @@ void ComputeThread::serve(RunContext& context, Shared& shared) {
   };
   try {
     start_compute_threads(context.num_threads);
-  } catch (const InputError& error) {
+  } catch (const std::exception& error) {
     return tell([&] {
-      shared.start_error = error;
+      shared.start_error = start_error_of(error, context.num_threads);
       shared.ended = true;
     });
   }

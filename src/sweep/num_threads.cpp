@@ -12,6 +12,7 @@
 
 #include "spectrace/comm/launch.hpp"
 #include "spectrace/core/parallel.hpp"
+#include "spectrace/core/text.hpp"
 #include "spectrace/numerics/tensor.hpp"
 
 namespace spectrace {
@@ -86,15 +87,13 @@ void start_compute_threads(int num_threads) {
   try {
     set_compute_threads(num_threads);
   } catch (const ThreadError& error) {
-    set_num_threads(1);  // those that it gave
     throw no_threads(num_threads, error.why());
   }
 }
 
 InputError no_threads(int num_threads, const std::string& reason) {
   return InputError(
-      ErrorKind::usage,
-      fmt::format("cannot start {} compute thread{} on {}", num_threads, num_threads == 1 ? "" : "s", host_name()),
+      ErrorKind::usage, fmt::format("cannot start {} on {}", number_of(num_threads, "compute thread"), host_name()),
       reason,
       "Ask for fewer (compute.threads, --threads or OMP_NUM_THREADS), start fewer ranks a host, or raise what limits "
       "them: ulimit -u and -v, the pids and memory limits of the container or batch job.");

@@ -78,27 +78,34 @@ std::vector<SummaryRow> Root::take_rows() {
 void Root::say(int to, const from_root::Message& message) { communicator_.send(to, kFromRoot, encode(message)); }
 
 void Root::say_to_all(const from_root::Message& message) {
+  const std::string bytes = encode(message);
   for (int to = 0; to < communicator_.size(); ++to)
-    if (!member(to).has_left) say(to, message);
+    if (!member(to).has_left) communicator_.send(to, kFromRoot, bytes);
 }
 
 void Root::hand_out() {
   if (!scheduler_.has_work()) return;
   for (int to = 0; to < communicator_.size(); ++to) {
     if (!member(to).is_ready || member(to).is_busy) continue;
-    const auto assignment = scheduler_.next(to);
-    if (!assignment) continue;
-    Order order{.assignment = *assignment, .journal_files = {}};
-    if (assignment->step == Step::collect) {
-      const auto& files = journal_files_[assignment->model];
-      order.journal_files.assign(files.begin(), files.end());
-    }
-    for (int rank = assignment->first_rank; rank < assignment->first_rank + assignment->num_ranks; ++rank) {
-      member(rank).is_busy = true;
-      member(rank).given = *assignment;
-      member(rank).given_s = clock_.elapsed_s();
-      say(rank, from_root::Do{.order = order});
-    }
+    if (const auto assignment = scheduler_.next(to)) give(*assignment);
+  }
+}
+
+/// To all who do it together; units may be thousands, so their list is written once.
+void Root::give(const Assignment& assignment) {
+  Order order{.assignment = assignment, .journal_files = {}};
+  if (assignment.step == Step::collect) {
+    const auto& files = journal_files_[assignment.model];
+    order.journal_files.assign(files.begin(), files.end());
+  }
+  const std::string bytes = encode(from_root::Do{.order = std::move(order)});
+  for (int rank = assignment.first_rank; rank < assignment.first_rank + assignment.num_ranks; ++rank) {
+    Member& doer = member(rank);
+    doer.is_busy = true;
+    doer.step = assignment.step;
+    doer.model = assignment.model;
+    doer.given_s = clock_.elapsed_s();
+    communicator_.send(rank, kFromRoot, bytes);
   }
 }
 
@@ -141,8 +148,8 @@ void Root::take(int from, const to_root::Reported& reported) {
   member(from).flops = reported.flops_done;
   if (!member(from).is_busy) throw InternalError(fmt::format("rank {} sent a report that nobody asked for", from));
   member(from).is_busy = false;
-  const std::size_t model = member(from).given.model;
-  switch (member(from).given.step) {
+  const std::size_t model = member(from).model;
+  switch (member(from).step) {
     case Step::open: return hear_opened(from, model, reported.report);
     case Step::work: return hear_worked(from, model, reported.report);
     case Step::collect: return hear_collected(from, model, reported.report);
@@ -212,7 +219,7 @@ void Root::set_outcome(std::size_t model, const ModelFinished& finished, double 
 }
 
 void Root::begin_stop(const std::string& reason) {
-  if (is_stopping_) return;
+  if (is_stopping_ || is_leaving_) return;
   is_stopping_ = true;
   stop_began_s_ = clock_.elapsed_s();
   display_.clear_line();

@@ -16,6 +16,7 @@
 #include "spectrace/core/host_memory.hpp"
 #include "spectrace/core/log.hpp"
 #include "spectrace/core/stopwatch.hpp"
+#include "spectrace/core/text.hpp"
 #include "spectrace/numerics/tensor_memory.hpp"
 #include "spectrace/plan/memory.hpp"
 #include "spectrace/results/summary.hpp"
@@ -88,7 +89,8 @@ std::unique_ptr<FolderLock> take_output_folder(const Job& job, Communicator& com
 
 /// One line a host: who runs where, on which cores.
 void log_ranks(Communicator& communicator, int threads, const Device& device) {
-  const auto all = communicator.all_gather(fmt::format("{}\n{}\n{}", host_name(), threads, allowed_cores_text()));
+  const auto all = communicator.all_gather(
+      fmt::format("{}\n{}\n{}", host_name(), number_of(threads, "thread"), allowed_cores_text()));
   if (!communicator.is_root()) return;
   for (std::size_t first = 0; first < all.size();) {
     std::size_t end = first + 1;
@@ -96,15 +98,11 @@ void log_ranks(Communicator& communicator, int threads, const Device& device) {
     const auto host_end = all[first].find('\n'), threads_end = all[first].find('\n', host_end + 1);
     const std::string ranks =
         end - first == 1 ? fmt::format("rank {}", first) : fmt::format("ranks {}-{}", first, end - 1);
-    const std::string count = all[first].substr(host_end + 1, threads_end - host_end - 1);
-    log_info("{}: host {}, {} {}, cores {}, device {}", ranks, all[first].substr(0, host_end), count,
-             count == "1" ? "thread" : "threads", all[first].substr(threads_end + 1), device.kind());
+    log_info("{}: host {}, {}, cores {}, device {}", ranks, all[first].substr(0, host_end),
+             all[first].substr(host_end + 1, threads_end - host_end - 1), all[first].substr(threads_end + 1),
+             device.kind());
     first = end;
   }
-}
-
-std::string number_of(std::size_t count, const char* noun) {
-  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
 }
 
 /// A rank's part of a run, from the job to the threads that compute it.
@@ -157,19 +155,16 @@ void log_start(const RunContext& context, const Reducer& reducer, Communicator& 
   if (communicator.is_root())
     log_info("job '{}': {}, {}, {}, {:.1f} GiB for each, totals over {}", job.name,
              number_of(job.models.size(), "model"), number_of(job.prompt_sets.size(), "prompt set"),
-             number_of(static_cast<std::size_t>(communicator.size()), "rank"),
-             static_cast<double>(context.memory_bytes) / (1 << 30), reducer.backend());
+             number_of(communicator.size(), "rank"), static_cast<double>(context.memory_bytes) / (1 << 30),
+             reducer.backend());
   log_ranks(communicator, context.num_threads, context.device);
 }
 
-/// Root's last files and words.
-void end_run(const RunOptions& options, const Job& job, const SweepOutcome& outcome) {
-  remove_folder_of_journals(job);
+/// Root's last words.
+void say_end(const RunOptions& options, const Job& job, const SweepOutcome& outcome) {
   if (outcome.exit_code == kStopped)
     log_warning("stopped; what is finished is safe: run the same command again{} to go on",
                 options.fresh ? " without --fresh" : "");
-  else if (outcome.exit_code != kNothingReadOrWritten)
-    write_summary_file(job.output / "summary.h5", outcome.rows);
   if (outcome.rows.empty()) return;
   fmt::print("{}results: {}\n", summary_table(outcome.rows), job.output.string());
   std::fflush(stdout);
@@ -198,9 +193,16 @@ RunEnd run_job(const RunOptions& options, Communicator& communicator, TimeLimit&
                                        std::move(start.compute), start.lock.get());
   const double elapsed_s = watch.elapsed_s();
   if (communicator.size() > 1) limit_step("the end of the run");
-  if (outcome.exit_code != kStopped && outcome.exit_code != kNothingReadOrWritten)
+  if (communicator.is_root()) remove_folder_of_journals(context.job);
+  if (outcome.exit_code != kStopped && outcome.exit_code != kNothingReadOrWritten) {
+    // The summary first: accounting for the run must not cost it.
+    share_from_root(communicator, [&] {
+      write_summary_file(context.job.output / "summary.h5", outcome.rows);
+      return std::string();
+    });
     log_totals(context, outcome.expected, elapsed_s, communicator, *start.reducer);
-  if (communicator.is_root()) end_run(options, context.job, outcome);
+  }
+  if (communicator.is_root()) say_end(options, context.job, outcome);
   flush_log();
   return {.exit_code = outcome.exit_code, .abandoned = outcome.abandoned};
 }

@@ -5,11 +5,12 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "spectrace/core/host_memory.hpp"
 #include "spectrace/core/log.hpp"
-#include "spectrace/core/stage_times.hpp"
+#include "spectrace/measure/stages.hpp"
 #include "spectrace/numerics/product_rate.hpp"
 #include "spectrace/numerics/tensor.hpp"
 #include "spectrace/sweep/num_threads.hpp"
@@ -32,8 +33,9 @@ PeakRates measure_peaks(int num_threads, Reducer& reducer) {
     sums = {static_cast<std::int64_t>(product_rate(ComputeType::float32) / 1e6),
             static_cast<std::int64_t>(product_rate(ComputeType::float64) / 1e6), 1};
     set_compute_threads(1);
-  } catch (const InputError&) {
-    // The run had its threads and is done; that they cannot be had again is no failure of it.
+  } catch (const std::exception& error) {
+    // The run had its threads and its memory, and is done; that they cannot be had again is no failure of it.
+    log_debug("the peak was not measured: {}", error.what());
   }
   reducer.sum(sums);
   const auto mean = [&](std::int64_t sum) {
@@ -60,7 +62,8 @@ StageTimes sum_of_stages(Reducer& reducer) {
   return all;
 }
 
-void log_stage(const char* what, double seconds, double all_s, double flops = 0, double bytes = 0, double peak = 0) {
+void log_stage(const std::string& what, double seconds, double all_s, double flops = 0, double bytes = 0,
+               double peak = 0) {
   const double rate = seconds > 0 ? flops / 1e9 / seconds : 0;
   log_info("{:<18} {:5.1f} % {:9.2f} {:>9} {:>8} {:>11}", what, 100 * seconds / all_s, seconds,
            flops > 0 ? fmt::format("{:.1f}", rate) : "",

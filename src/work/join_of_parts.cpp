@@ -2,6 +2,7 @@
 
 #include "layer_spectra.hpp"
 #include "spectrace/core/stage_times.hpp"
+#include "spectrace/measure/stages.hpp"
 #include "spectrace/work/error_of.hpp"
 
 namespace spectrace {

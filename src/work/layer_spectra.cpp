@@ -3,6 +3,8 @@
 #include <utility>
 
 #include "spectrace/core/parallel.hpp"
+#include "spectrace/core/stage_times.hpp"
+#include "spectrace/measure/stages.hpp"
 #include "spectrace/work/error_of.hpp"
 
 namespace spectrace {
@@ -12,8 +14,6 @@ Record failed_record(std::string error) {
   record.error = std::move(error);
   return record;
 }
-
-Stage stage_of(const Analysis& analysis) { return stage_named(analysis.name()); }
 
 namespace {
 

@@ -5,7 +5,6 @@
 #include <optional>
 #include <vector>
 
-#include "spectrace/core/stage_times.hpp"
 #include "spectrace/measure/record.hpp"
 #include "spectrace/plan/model_plan.hpp"
 #include "spectrace/work/layer_stream.hpp"
@@ -14,9 +13,6 @@ namespace spectrace {
 
 /// A record that says why its unit failed.
 Record failed_record(std::string error);
-
-/// The time that a weight analysis takes is its own.
-Stage stage_of(const Analysis& analysis);
 
 /// Does a unit of rows; its record, or its error. `go_on` is told of flops that were done since the last call, and says
 /// whether to go on: nothing if not. Rows need no layer.

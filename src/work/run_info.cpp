@@ -12,6 +12,7 @@
 #include "spectrace/comm/reducer.hpp"
 #include "spectrace/core/build_info.hpp"
 #include "spectrace/core/host_memory.hpp"
+#include "spectrace/measure/stages.hpp"
 #include "spectrace/store/hdf5_version.hpp"
 
 namespace spectrace {

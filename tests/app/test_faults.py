@@ -76,6 +76,18 @@ def test_progress_that_cannot_be_written_is_a_warning(tmp_path):
     assert "progress.json" in done.stderr
 
 
+@pytest.mark.parametrize("ranks", [None, 2])
+def test_summary_that_cannot_be_written_is_one_error_of_all_ranks(tmp_path, ranks):
+    path = write_job(tmp_path, make_job(tmp_path))
+    (tmp_path / "job" / "summary.h5" / "x").mkdir(parents=True)
+    done = spectrace("run", path, ranks=ranks)
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.count("error: ") == 1 and "summary.h5" in done.stderr, done.stderr
+    # It comes before the account of the run, which may fail and must not cost it.
+    assert "of the ranks' time at work" not in done.stderr
+    assert (tmp_path / "job" / "m.h5").exists()
+
+
 def test_only_own_leftovers_go(tmp_path):
     path = write_job(tmp_path, make_job(tmp_path))
     results = tmp_path / "job"

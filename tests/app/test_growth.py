@@ -164,18 +164,37 @@ def test_an_unknown_analysis_is_answered_by_the_nearest_names(tmp_path):
         assert done.returncode == 2 and all(words in done.stderr for words in said), done.stderr
 
 
+def names_of(path):
+    """Every dataset of a file as `describe` says its place; statistics of a prompt's quantity are said with it."""
+    with h5py.File(path) as file:
+        names = []
+        file.visititems(lambda name, item: names.append(f"/{name}") if isinstance(item, h5py.Dataset) else None)
+    return [name.replace("/prompts/ids/", "/prompts/<set>/") for name in names]
+
+
 def test_describe_knows_every_dataset(tmp_path):
     described = json.loads(spectrace("describe", "--json").stdout)
-    known = {f"{analysis['group'].replace('<set>', 'ids').strip('/')}/{quantity['name']}"
-             for analysis in described["analyses"] for quantity in analysis["quantities"] + analysis["facts"]}
-    known |= {f"prompts/ids/{fact['name']}" for fact in described["prompt_facts"]}
-    known |= {f"prompts/ids/statistics/{scalar['name']}" for scalar in described["scalars"]} | {"checkpoint/digest"}
-    results = run_job(tmp_path, make_job(tmp_path, keep="all", sheaf=GRID | {"graph_eigenvalues": True}))
-    with h5py.File(results / "m.h5") as file:
-        names = []
-        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) and not item.is_scale else None)
-    names = [name for name in names if "/statistics/" not in name or name in known or name.replace("statistics/", "") not in known]
-    assert names and [name for name in names if name not in known] == []
+    known = {f"{dataset['group']}/{dataset['name']}" for dataset in described["datasets"]}
+    everywhere = {dataset["name"] for dataset in described["datasets"] if dataset["group"] == ""}
+    job = make_job(tmp_path, keep="all", analyses=[analysis["name"] for analysis in described["analyses"]], sheaf=GRID | {"graph_eigenvalues": True})
+    results = run_job(tmp_path, job)
+    names = names_of(results / "m.h5") + names_of(results / "summary.h5")
+    assert {"/checkpoint/digest", "/heads/kv_head_of_head", "/prompts/<set>/statistics/free_energy", "/summary/mean_trace"} <= set(names)
+    assert [name for name in names if not {name, name.replace("/statistics/", "/")} & known and name.split("/")[-1] not in everywhere] == []
+
+
+@pytest.mark.parametrize("name, said", [("l_star_trace", "/prompts/<set>/statistics"), ("token_ids", "/prompts/<set>"), ("prompt_id", "/prompts/<set>"),
+                                        ("kv_head_of_head", "/heads"), ("mean_trace", "/summary"), ("expected", "/summary"), ("digest", "/checkpoint"),
+                                        ("free_energy", "/prompts/<set>/statistics"), ("matrix", "/mlp"), ("layer", ""), ("trace", "/prompts/<set>")])
+def test_describe_says_where_a_name_lies(name, said):
+    done = spectrace("describe", name)
+    assert done.returncode == 0 and f"{said}/{name}\n" in done.stdout, done.stdout + done.stderr
+    assert {"name": name, "group": said}.items() <= next(one for one in json.loads(spectrace("describe", name, "--json").stdout) if one["group"] == said).items()
+
+
+def test_describe_of_an_analysis_and_of_no_name():
+    (weights,) = json.loads(spectrace("describe", "weights", "--json").stdout)
+    assert {"singular_values", "w_v_spectral_norm_mean"} <= {dataset["name"] for dataset in weights["datasets"]}
     assert "Largest singular value" in spectrace("describe", "spectral_norm").stdout
     done = spectrace("describe", "spectral_nrom")
     assert done.returncode == 2 and "Did you mean 'spectral_norm'?" in done.stderr

@@ -33,7 +33,7 @@ TEST(StageTimes, inner_timers_stop_the_outer_one) {
 }
 
 TEST(StageTimes, flops_and_bytes_add_up) {
-  const Stage spectra = stage_named("spectra of a test");
+  constexpr Stage spectra = Stage::first_analysis;
   const StageTimes before = stage_times();
   count_flops(spectra, 3);
   count_flops(spectra, 4);
@@ -42,17 +42,6 @@ TEST(StageTimes, flops_and_bytes_add_up) {
   EXPECT_EQ(7, spent.flops[static_cast<std::size_t>(spectra)]);
   EXPECT_EQ(5u, spent.bytes[static_cast<std::size_t>(Stage::reading)]);
   EXPECT_EQ(0, spent.flops[static_cast<std::size_t>(Stage::forward)]);
-}
-
-TEST(StageTimes, stages_are_made_by_their_first_naming) {
-  EXPECT_EQ(stage_named("forward"), Stage::forward);
-  EXPECT_STREQ(name(Stage::value_spectra), "value spectra");
-  const Stage first = stage_named("first of a test"), second = stage_named("second of a test");
-  EXPECT_GE(first, Stage::first_named);
-  EXPECT_NE(first, second);
-  EXPECT_EQ(stage_named("first of a test"), first);
-  EXPECT_STREQ(name(second), "second of a test");
-  EXPECT_STREQ(name(static_cast<Stage>(kNumStages)), "");
 }
 
 /// Seconds since some moment.

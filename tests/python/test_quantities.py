@@ -42,10 +42,10 @@ def rows(page):
 
 @pytest.fixture
 def schema(root):
-    """The same of docs/file-format.md; /checkpoint holds digests, no quantities."""
+    """The same of docs/file-format.md; /checkpoint holds digests, /summary what models' files hold: no quantities."""
     text = (root / "docs/file-format.md").read_text(encoding="utf-8")
     return {title: {name: row for name, row in rows_of(body).items() if name not in FACTS}
-            for title, body in sections_of(text, r"## (/.*)").items() if title != "/checkpoint"}
+            for title, body in sections_of(text, r"## (/.*)").items() if title not in ("/checkpoint", "/summary")}
 
 
 def test_page_has_every_dataset_and_no_other(schema, rows):
@@ -157,8 +157,7 @@ def test_hand_written_remark_survives_an_update(copy, described):
     remark = "the same, but for what a \\| means"
     row = re.search(r"^\| `lambda_max` \|.*\| (.*?) \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
     replace(page, row[0], row[0].removesuffix(f"{row[1]} |") + f"{remark} |")
-    sheaf = next(analysis for analysis in described["analyses"] if analysis["name"] == "sheaf")
-    quantity = next(quantity for quantity in sheaf["quantities"] if quantity["name"] == "lambda_max")
+    quantity = next(dataset for dataset in described["datasets"] if dataset["name"] == "lambda_max")
     say(copy, json.loads(json.dumps(described).replace(json.dumps(quantity["formula"]), json.dumps("another formula"))))
     assert update(copy).returncode == 0
     after = next(line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("| `lambda_max` |"))
@@ -167,8 +166,8 @@ def test_hand_written_remark_survives_an_update(copy, described):
 
 def test_new_quantity_is_in_all_that_is_made(copy, described):
     more = json.loads(json.dumps(described))
-    weights = next(analysis for analysis in more["analyses"] if analysis["name"] == "weights")
-    weights["quantities"].append(weights["quantities"][-1] | {"name": "entry_maximum", "meaning": "Largest of the entries"})
+    last = [dataset for dataset in more["datasets"] if dataset["group"] == "/weights" and dataset["function"]][-1]
+    more["datasets"].append(last | {"name": "entry_maximum", "meaning": "Largest of the entries"})
     say(copy, more)
     assert update(copy).returncode == 0
     assert "| `entry_maximum` | layer, matrix | 1 | Largest of the entries |" in (copy / "docs/file-format.md").read_text(encoding="utf-8")

@@ -2,8 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <stdexcept>
-
 #include "fake_ranks.hpp"
 #include "spectrace/core/json.hpp"
 #include "spectrace/sweep/exit_code.hpp"
@@ -101,24 +99,6 @@ TEST_F(OneRank, ends_the_run_where_root_is_silent_or_not_understood) {
   }
   const std::string said = testing::internal::GetCapturedStderr();
   EXPECT_NE(said.find("rank 0 sent 'hello'"), std::string::npos) << said;
-}
-
-TEST(result_of, a_bug_in_a_worker_ends_the_run_and_is_called_one) {
-  const auto failed =
-      result_of([]() -> Report { return UnitsWorked{.journal_file = std::vector<std::string>().at(3)}; });
-  const InputError& error = std::get<to_root::Failed>(failed).error;
-  EXPECT_EQ(error.kind(), ErrorKind::io);
-  EXPECT_NE(std::string(error.what()).find("this is a bug in spectrace"), std::string::npos) << error.what();
-}
-
-TEST(result_of, the_output_folders_trouble_is_told_as_it_is) {
-  const auto failed = result_of([]() -> Report { throw InputError(ErrorKind::io, "no room", "disk full"); });
-  EXPECT_STREQ(std::get<to_root::Failed>(failed).error.what(), "no room (disk full)");
-}
-
-TEST(result_of, a_report_is_reported) {
-  const auto done = result_of([]() -> Report { return UnitsWorked{.journal_file = "j"}; });
-  EXPECT_EQ(std::get<UnitsWorked>(std::get<to_root::Reported>(done).report).journal_file, "j");
 }
 
 }  // namespace

@@ -76,6 +76,21 @@ TEST_F(RootOfThree, hands_models_out_and_says_when_to_leave) {
   EXPECT_EQ(root_->take_rows().size(), 2u);
 }
 
+// A signal to mpirun may reach a rank that has not heard yet that the run is over.
+TEST_F(RootOfThree, a_stop_that_comes_after_the_end_changes_nothing) {
+  all_are_ready();
+  for (const int rank : {0, 1}) finish(rank, ModelStatus::ok);
+  root_->step();
+  heard();
+  say(2, to_root::StopAsked{.reason = "SIGTERM"});
+  testing::internal::CaptureStderr();
+  root_->step();
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+  EXPECT_TRUE(heard().empty());
+  EXPECT_EQ(shown_state(), "done");
+  EXPECT_EQ(root_->exit_code(), kAllDone);
+}
+
 TEST_F(RootOfThree, collects_by_the_names_of_the_journals_that_ranks_wrote) {
   all_are_ready();
   heard();

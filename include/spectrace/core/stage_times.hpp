@@ -5,11 +5,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <string>
 
 namespace spectrace {
 
-/// What the time of a rank's computing thread goes to: these, and whatever else has been named, by stage_named.
+/// What the time of a rank's computing thread goes to: these, and the analyses of weights, each at a place of its own
+/// (measure/stages.hpp). Times are added up over ranks by number, so a number must not depend on what a rank has done.
 enum class Stage : std::size_t {
   opening,
   reading,
@@ -19,14 +19,10 @@ enum class Stage : std::size_t {
   value_spectra,
   writing,
   exchange,
-  first_named
+  first_analysis
 };
-/// At most: sums over ranks have as many whoever was named.
+/// At most.
 inline constexpr std::size_t kNumStages = 40;
-/// Empty if there is no such stage (yet).
-const char* name(Stage stage);
-/// The stage of this name; the first call makes it.
-Stage stage_named(const std::string& name);
 
 /// Of each stage: seconds of the computing thread's time, floating-point operations, bytes read.
 struct StageTimes {

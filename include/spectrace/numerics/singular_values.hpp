@@ -77,9 +77,6 @@ class TallSingularValues {
   static TallSingularValues of_triangles(std::int64_t num_columns);
   void add_triangle(std::span<const double> entries, const TriangleFacts& facts);
 
-  /// Rows that wait to be factorized together. Of those, num_columns are what is left of the ones before.
-  std::int64_t rows_at_once() const { return work_.defined() ? work_.size(0) : 0; }
-
  private:
   friend SingularValues singular_values(const Tensor& w);
   TallSingularValues(std::int64_t num_columns, std::int64_t max_rows);

@@ -7,8 +7,8 @@
 namespace spectrace {
 
 /// Measures how fast this process works on the model, with the threads that it has now: reads one layer, does its
-/// spectra, runs a batch of middle size through it with all statistics, and takes some rows of the unembedding. Seconds
-/// to a minute. What the plan has nothing of keeps its default. @throws InputError (model, io).
+/// spectra, runs a batch of middle size through it with all statistics, and does a part of the unembedding. Seconds to
+/// minutes. What the plan has nothing of keeps its default. @throws InputError (model, io).
 WorkRates calibrate(const OpenModel& model, const ModelPlan& plan, const Job& job);
 
 }  // namespace spectrace

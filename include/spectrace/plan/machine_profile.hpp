@@ -14,7 +14,7 @@ namespace spectrace {
 struct WorkRates {
   double prompt_flops_per_s = 6e10;       ///< matrix products and statistics of the forward pass
   double spectra_flops_per_s = 3e10;      ///< singular values of a layer's matrices and heads
-  double unembedding_flops_per_s = 3e10;  ///< of the unembedding
+  double unembedding_flops_per_s = 3e10;  ///< of the unembedding, and of whatever else is read in rows
   double read_bytes_per_s = 1e9;          ///< from the file system, converted; a rank alone
 
   /// What a unit takes, its reading aside.

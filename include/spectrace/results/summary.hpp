@@ -18,6 +18,9 @@ struct SummaryRow {
   double elapsed_s = 0;             ///< of this run; not in summary.h5, which is the same from run to run
 };
 
+/// The group of summary.h5, and the columns that it has whatever is measured.
+inline constexpr const char* kSummaryGroup = "/summary";
+std::vector<Quantity> common_summary_columns();
 /// What the analyses have to say in it, in the order of the file.
 const std::vector<const SummaryColumn*>& summary_columns();
 

@@ -27,7 +27,7 @@ to_root::Message result_of(const std::function<Report()>& work);
 /// share of it.
 class ComputeThread final : public Compute {
  public:
-  /// @throws InputError (usage) if the system does not give it the context's number of threads.
+  /// @throws InputError if it cannot begin: (usage) where the system does not give it the context's number of threads.
   explicit ComputeThread(std::shared_ptr<RunContext> context);
   /// @pre it is idle, or abandoned.
   ~ComputeThread() override;

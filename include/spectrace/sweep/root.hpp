@@ -41,8 +41,9 @@ class Root {
   struct Member {
     bool is_ready = false, is_busy = false, has_left = false;
     double flops = 0;
-    double heard_s = 0;  // awake
-    Assignment given;
+    double heard_s = 0;      // awake
+    Step step = Step::open;  // that it was last given, of the model
+    std::size_t model = 0;
     double given_s = 0;  // elapsed
     std::string host;
     long pid = 0;
@@ -54,6 +55,7 @@ class Root {
   void say_to_all(const from_root::Message& message);
 
   void hand_out();
+  void give(const Assignment& assignment);
   void hear(const Message& message);
   void take(int from, const to_root::Ready& ready);
   void take(int from, const to_root::Reported& reported);
