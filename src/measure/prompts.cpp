@@ -73,6 +73,7 @@ void PromptMeasurement::set(const char* quantity, std::initializer_list<std::int
 void PromptMeasurement::fail(std::int64_t prompt, std::string why) {
   std::string& error = errors_[static_cast<std::size_t>(prompt)];
   if (error.empty()) error = std::move(why);
+  between_calls_[static_cast<std::size_t>(prompt)] = {};
 }
 
 void PromptMeasurement::expect_finite(const std::vector<double>& row_norms, const std::string& what) {
@@ -98,6 +99,7 @@ void PromptMeasurement::see_final_norm(const Tensor& normed) {
 }
 
 void PromptMeasurement::see_scores(std::int64_t prompt, const Tensor& row_max, const Tensor& row_log_sum_exp) {
+  if (has_failed(prompt)) return;
   auto& between = between_calls_[static_cast<std::size_t>(prompt)];
   between.row_max = row_max;
   between.row_log_sum_exp = row_log_sum_exp;

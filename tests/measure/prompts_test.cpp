@@ -12,6 +12,8 @@
 #include <string>
 
 #include "measure/plain_prompts.hpp"
+#include "numerics/peak_memory.hpp"
+#include "spectrace/core/floats.hpp"
 #include "spectrace/measure/catalogue.hpp"
 #include "support/unit_roundoff.hpp"
 
@@ -248,6 +250,22 @@ TEST_F(PromptHeads, one_that_is_not_finite_fails_the_prompt_alone_and_by_the_sam
       }
     }
   }
+}
+
+TEST_F(PromptHeads, one_that_failed_keeps_nothing) {
+  const Tensor good = made_attention(), bad = at::full_like(good.narrow(0, 0, 1), kNaN);
+  // Of so many prompts the first head is good, the second one bad.
+  const auto peak = [&](std::int64_t num_prompts) {
+    return peak_tensor_bytes([&] {
+      PromptMeasurement measured = measurement();
+      for (std::int64_t prompt = 0; prompt < num_prompts; ++prompt) {
+        measured.see_attention(0, prompt, 0, good.narrow(0, 0, 1), values_);
+        measured.see_attention(0, prompt, 1, bad, values_);
+      }
+    });
+  };
+  EXPECT_GE(peak(1), mean_attention_bytes(kHeads, kTokens)) << "it is counted";
+  EXPECT_EQ(peak(2), peak(1));
 }
 
 }  // namespace
