@@ -37,7 +37,7 @@ PromptMeasurement::PromptMeasurement(const ModelDescription& model, const TokenB
       analyses_(std::move(analyses)),
       wants_(wants_of(analyses_)),
       errors_(static_cast<std::size_t>(batch.num_prompts())),
-      between_calls_(errors_.size()) {
+      means_(errors_.size()) {
   for (const Chosen& chosen : analyses_) {
     for_each_measured(chosen, model_, longest_prompt(batch_),
                       [&](const Quantity& quantity, std::vector<std::int64_t> shape) {
@@ -73,7 +73,7 @@ void PromptMeasurement::set(const char* quantity, std::initializer_list<std::int
 void PromptMeasurement::fail(std::int64_t prompt, std::string why) {
   std::string& error = errors_[static_cast<std::size_t>(prompt)];
   if (error.empty()) error = std::move(why);
-  between_calls_[static_cast<std::size_t>(prompt)] = {};
+  means_[static_cast<std::size_t>(prompt)].reset();
 }
 
 void PromptMeasurement::expect_finite(const std::vector<double>& row_norms, const std::string& what) {
@@ -98,31 +98,22 @@ void PromptMeasurement::see_final_norm(const Tensor& normed) {
   for (const auto& observer : observers_) observer->see_final_norms(of_rows);
 }
 
-void PromptMeasurement::see_scores(std::int64_t prompt, const Tensor& row_max, const Tensor& row_log_sum_exp) {
-  if (has_failed(prompt)) return;
-  auto& between = between_calls_[static_cast<std::size_t>(prompt)];
-  between.row_max = row_max;
-  between.row_log_sum_exp = row_log_sum_exp;
-}
-
 void PromptMeasurement::see_attention(std::int64_t layer, std::int64_t prompt, std::int64_t first_head, const Tensor& a,
-                                      const std::vector<ValueSpectrum>& values) {
+                                      const std::vector<ValueSpectrum>& values, const RowScores& scores) {
   if (has_failed(prompt)) return;
   // Rows sum to 1: the sum is finite if every entry is.
   if (!std::isfinite(a.sum().item<double>())) {
     fail(prompt, "the attention of layer " + std::to_string(layer) + " is" + kNotFinite);
     return;
   }
-  BetweenCalls& between = between_calls_[static_cast<std::size_t>(prompt)];
-  if (first_head == 0 && wants_.mean_attention) between.mean.emplace(model_.num_heads);
-  if (between.mean) between.mean->add(a);
-  for (const auto& observer : observers_)
-    observer->see_heads({layer, prompt, first_head, a, values, between.row_max, between.row_log_sum_exp});
+  std::optional<MeanAttention>& mean = means_[static_cast<std::size_t>(prompt)];
+  if (first_head == 0 && wants_.mean_attention) mean.emplace(model_.num_heads);
+  if (mean) mean->add(a);
+  for (const auto& observer : observers_) observer->see_heads({layer, prompt, first_head, a, values, scores});
   if (first_head + a.size(0) < model_.num_heads) return;
-  const Tensor mean = between.mean ? between.mean->finish() : Tensor();
-  for (const auto& observer : observers_) observer->see_all_heads(layer, prompt, values, mean);
-  between.mean.reset();
-  between.row_max = between.row_log_sum_exp = Tensor();
+  const Tensor finished = mean ? mean->finish() : Tensor();
+  for (const auto& observer : observers_) observer->see_all_heads(layer, prompt, values, finished);
+  mean.reset();
 }
 
 void PromptMeasurement::keep_errors(Record& record) const {

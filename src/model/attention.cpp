@@ -43,25 +43,16 @@ std::int64_t heads_seen(const Device& device, std::int64_t num_heads) {
   return device.is_host() ? long_attention_heads(num_heads, num_threads()) : num_heads;
 }
 
-/// What is seen of the scores of some heads of a prompt.
-struct RowScores {
-  Tensor max, log_sum_exp;  // [heads, n] or undefined
-
-  RowScores() = default;
-  RowScores(std::int64_t num_heads, std::int64_t num_tokens, const at::TensorOptions& options)
-      : max(at::empty({num_heads, num_tokens}, options)),
-        log_sum_exp(at::empty({num_heads, num_tokens}, options.dtype(at::kDouble))) {}
-
-  /// Of the rows [first_row, …) of the heads [first_head, …). @pre scores is [heads, rows, keys].
-  void see(const Tensor& scores, std::int64_t first_head, std::int64_t first_row) const {
-    if (!max.defined()) return;
-    const auto place = [&](const Tensor& all) {
-      return all.narrow(0, first_head, scores.size(0)).narrow(1, first_row, scores.size(1));
-    };
-    place(max).copy_(scores.amax(-1));
-    place(log_sum_exp).copy_(scores.to(at::kDouble).logsumexp(-1));
-  }
-};
+/// Takes down the rows [first_row, …) of the heads [first_head, …), if `seen` is defined.
+/// @pre scores is [heads, rows, keys].
+void see_rows(const Tensor& scores, std::int64_t first_head, std::int64_t first_row, const RowScores& seen) {
+  if (!seen.max.defined()) return;
+  const auto place = [&](const Tensor& all) {
+    return all.narrow(0, first_head, scores.size(0)).narrow(1, first_row, scores.size(1));
+  };
+  place(seen.max).copy_(scores.amax(-1));
+  place(seen.log_sum_exp).copy_(scores.to(at::kDouble).logsumexp(-1));
+}
 
 class AttentionTask {
  public:
@@ -94,8 +85,8 @@ class AttentionTask {
     const RowScores scores = scores_of(num_heads_, prompt);
     for (std::int64_t head = 0; head < num_heads_; head += step)
       attend_part(prompt, head, step, 0, prompt.count, a.narrow(0, head, step),
-                  [&](const Tensor& part) { scores.see(part, head, 0); });
-    show(prompt, 0, a, scores);
+                  [&](const Tensor& part) { see_rows(part, head, 0, scores); });
+    if (observe_) observe_(prompt.prompt, 0, a, scores);
   }
 
   /// A long prompt: tasks of one head (or all) and some rows each. Whole matrices are held only if someone looks, and
@@ -109,20 +100,19 @@ class AttentionTask {
       const Tensor a = observe_ ? seen.narrow(0, 0, heads) : Tensor();
       const RowScores scores = scores_of(heads, prompt);
       attend_heads(prompt, head, heads, a, scores);
-      show(prompt, head, a, scores);
+      if (observe_) observe_(prompt.prompt, head, a, scores);
     }
   }
 
  private:
   std::int64_t heads_together() const { return pieces_.all_heads ? num_heads_ : heads_per_group_; }
 
+  /// Undefined unless somebody wants them.
   RowScores scores_of(std::int64_t num_heads, const PromptRows& prompt) const {
-    return batch_.observe_scores ? RowScores(num_heads, prompt.count, projections_.queries.options()) : RowScores();
-  }
-
-  void show(const PromptRows& prompt, std::int64_t first_head, const Tensor& a, const RowScores& scores) const {
-    if (batch_.observe_scores) batch_.observe_scores(prompt.prompt, first_head, scores.max, scores.log_sum_exp);
-    if (observe_) observe_(prompt.prompt, first_head, a);
+    if (!batch_.wants_scores) return {};
+    const at::TensorOptions options = projections_.queries.options();
+    return {at::empty({num_heads, prompt.count}, options),
+            at::empty({num_heads, prompt.count}, options.dtype(at::kDouble))};
   }
 
   /// Heads [head, head + num_heads) of a long prompt; `a`, [num_heads, n, n], takes their attention if it is defined.
@@ -136,7 +126,7 @@ class AttentionTask {
       const std::int64_t rows = std::min(most, prompt.count - first), num_keys = first + rows;
       const Tensor part = at::empty({heads, rows, num_keys}, projections_.queries.options());
       attend_part(prompt, head + begin, heads, first, rows, part,
-                  [&](const Tensor& of_part) { scores.see(of_part, begin, first); });
+                  [&](const Tensor& of_part) { see_rows(of_part, begin, first, scores); });
       if (!a.defined()) return;
       const Tensor whole_rows = a.narrow(0, begin, heads).narrow(1, first, rows);
       whole_rows.narrow(2, 0, num_keys).copy_(part);

@@ -47,14 +47,10 @@ double prompts_rate(const OpenModel& model, const ModelPlan& plan, const Job& jo
   const Tensor first = embed(model.description, model.store, tokens, job.compute.dtype).hidden;
   const double seconds = seconds_of([&] {
     PromptMeasurement measurement(model.description, tokens, plan.sets[unit.of_batch()->set].analyses);
-    BlockBatch batch{.tokens = &tokens, .hidden = first.clone()};
+    BlockBatch batch{.tokens = &tokens, .hidden = first.clone(), .wants_scores = measurement.wants().scores};
     if (measurement.wants().attention)
-      batch.observe = [&](std::int64_t prompt, std::int64_t first_head, const Tensor& attention) {
-        measurement.see_attention(layer, prompt, first_head, attention, values);
-      };
-    if (measurement.wants().scores)
-      batch.observe_scores = [&](std::int64_t prompt, std::int64_t, const Tensor& row_max, const Tensor& log_sum_exp) {
-        measurement.see_scores(prompt, row_max, log_sum_exp);
+      batch.observe = [&](std::int64_t prompt, std::int64_t first_head, const Tensor& a, const RowScores& scores) {
+        measurement.see_attention(layer, prompt, first_head, a, values, scores);
       };
     run_block(model.description, layer, weights, std::span(&batch, 1));
     if (batch.error) std::rethrow_exception(batch.error);

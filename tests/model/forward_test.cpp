@@ -125,7 +125,7 @@ TEST(ForwardLongPromptTest, never_has_the_attention_of_all_heads) {
       run_block(model.description, 0, weights, batch, hidden, observe);
     });
   };
-  const std::int64_t seen = peak([&](std::int64_t, std::int64_t first_head, const Tensor& a) {
+  const std::int64_t seen = peak([&](std::int64_t, std::int64_t first_head, const Tensor& a, const RowScores&) {
     EXPECT_EQ(first_head, num_seen);
     num_seen += a.size(0);
     most_together = std::max(most_together, a.size(0));
@@ -144,7 +144,7 @@ TEST(ForwardLongPromptTest, what_an_observer_throws_of_a_head_is_the_batchs_erro
   const TokenBatch batch = make_batch({long_prompt(model.description.vocab_size, kLongPrompt)});
   Tensor hidden = embed(model.description, model.store, batch, ComputeType::float32).hidden;
   std::vector<std::int64_t> seen;
-  const auto observe = [&](std::int64_t, std::int64_t first_head, const Tensor&) {
+  const auto observe = [&](std::int64_t, std::int64_t first_head, const Tensor&, const RowScores&) {
     seen.push_back(first_head);
     if (first_head > 0) throw std::runtime_error("head " + std::to_string(first_head));
   };
@@ -167,10 +167,9 @@ TEST(ForwardTogetherTest, batches_have_the_bits_that_they_have_alone) {
       Tensor hidden = embed(model.description, model.store, batches[b], ComputeType::float32).hidden;
       seen[b].resize(static_cast<std::size_t>(batches[b].num_prompts()));
       together.push_back({&batches[b], hidden.clone(),
-                          [&, b](std::int64_t prompt, std::int64_t first_head, const Tensor& a) {
+                          [&, b](std::int64_t prompt, std::int64_t first_head, const Tensor& a, const RowScores&) {
                             add_heads(a, first_head, seen[b][static_cast<std::size_t>(prompt)]);
-                          },
-                          nullptr});
+                          }});
       run_block(model.description, 0, weights, batches[b], hidden, {});
       alone.push_back(hidden);
     }
@@ -190,11 +189,10 @@ TEST(ForwardTogetherTest, what_an_observer_throws_is_its_batch_alone) {
   const TokenBatch batch = make_batch({{1, 2, 3}, {4, 5}});
   const Tensor first = embed(model.description, model.store, batch, ComputeType::float32).hidden;
   std::vector<BlockBatch> together;
-  together.push_back(
-      {&batch, first.clone(),
-       [](std::int64_t prompt, std::int64_t, const Tensor&) { throw std::runtime_error(std::to_string(prompt)); },
-       nullptr});
-  together.push_back({&batch, first.clone(), {}, nullptr});
+  together.push_back({&batch, first.clone(), [](std::int64_t prompt, std::int64_t, const Tensor&, const RowScores&) {
+                        throw std::runtime_error(std::to_string(prompt));
+                      }});
+  together.push_back({&batch, first.clone(), {}});
   run_block(model.description, 0, weights, together);
   ASSERT_TRUE(together[0].error);
   try {

@@ -63,14 +63,14 @@ class LongPrompt : public HostMemory, public ::testing::WithParamInterface<std::
     for (std::int64_t i = 0; i < kTokens; ++i) batch.token_ids.push_back((i * i + 3 * i) % model.vocab_size);
     const Tensor first = embed(model, model_.store, batch, ComputeType::float32).hidden;
     const auto run = [&] {
-      Tensor hidden = first;
       PromptMeasurement measurement(model, batch, analyses);
-      AttentionObserver observe;
+      BlockBatch in_block{.tokens = &batch, .hidden = first, .wants_scores = measurement.wants().scores};
       if (measurement.wants().attention)
-        observe = [&](std::int64_t prompt, std::int64_t first_head, const Tensor& a) {
-          measurement.see_attention(0, prompt, first_head, a, values);
+        in_block.observe = [&](std::int64_t prompt, std::int64_t first_head, const Tensor& a, const RowScores& scores) {
+          measurement.see_attention(0, prompt, first_head, a, values, scores);
         };
-      run_block(model, 0, weights, batch, hidden, observe);
+      run_block(model, 0, weights, std::span(&in_block, 1));
+      ASSERT_FALSE(in_block.error);
     };
     run();  // what libtorch and the value spectra make once
     return peak_tensor_bytes(run);

@@ -191,7 +191,7 @@ struct PromptWants {
   bool attention = false;       ///< of every head
   bool mean_attention = false;  ///< averaged over heads
   bool value_spectra = false;   ///< of every head's slice of W_V
-  bool scores = false;          ///< rows' largest score and log-sum-exp
+  bool scores = false;          ///< what the softmax is made of, row by row
 };
 PromptWants operator|(const PromptWants& a, const PromptWants& b);
 
@@ -200,8 +200,7 @@ struct HeadsView {
   std::int64_t layer, prompt, first_head;
   const Tensor& a;                           ///< [heads, n, n] after softmax, where the forward pass runs
   const std::vector<ValueSpectrum>& values;  ///< [num_heads] of the layer, if wanted
-  const Tensor& row_max;                     ///< [heads, n] of the scores, if wanted
-  const Tensor& row_log_sum_exp;             ///< [heads, n] float64, if wanted
+  const RowScores& scores;                   ///< of these heads, if wanted
 };
 
 /// Where the values of a batch go: arrays by the names of quantities, prompt first.

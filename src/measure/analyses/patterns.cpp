@@ -82,7 +82,7 @@ class Observer final : public PromptObserver {
     set(heads, kMeanDistance, of_heads, &AttentionPattern::mean_distance);
     set(heads, kDuplicateTokenScore, of_heads, &AttentionPattern::duplicate_token_score);
     set(heads, kInductionScore, of_heads, &AttentionPattern::induction_score);
-    const auto of_scores = score_summaries(heads.row_max, heads.row_log_sum_exp);
+    const auto of_scores = score_summaries(heads.scores.max, heads.scores.log_sum_exp);
     set(heads, kMaxLogit, of_scores, &ScoreSummary::max_logit);
     set(heads, kMeanLogSumExp, of_scores, &ScoreSummary::mean_log_sum_exp);
   }
