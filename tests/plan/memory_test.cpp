@@ -82,9 +82,10 @@ TEST_P(LongPrompt, takes_what_is_planned_and_no_less_than_what_is_certain) {
   const ModelDescription& model = model_.description;
   ASSERT_TRUE(has_long_attention(model, kTokens));
   const std::int64_t measured = measured_bytes(analyses);
-  const bool is_observed = wants_of(analyses).attention;
-  const std::int64_t expected = block_workspace_bytes(model, kTokens, kTokens, ComputeType::float32, is_observed) +
-                                measurement_workspace_bytes(model, analyses, kTokens);
+  const PromptWants wants = wants_of(analyses);
+  std::int64_t expected = block_workspace_bytes(model, kTokens, kTokens, ComputeType::float32, wants.attention) +
+                          measurement_workspace_bytes(model, analyses, kTokens);
+  if (wants.scores) expected += scores_workspace_bytes(model, kTokens, ComputeType::float32);
   EXPECT_NEAR(static_cast<double>(expected), static_cast<double>(measured), 0.1 * static_cast<double>(measured));
   PreparedSet set{"s", {{"p", std::vector<std::int64_t>(static_cast<std::size_t>(kTokens), 1), ""}}};
   std::vector<std::string> with_residual = GetParam();
@@ -106,7 +107,8 @@ std::string name_of_analyses(const ::testing::TestParamInfo<std::vector<std::str
 
 using Names = std::vector<std::string>;
 INSTANTIATE_TEST_SUITE_P(Analyses, LongPrompt,
-                         ::testing::Values(Names{"attention"}, Names{"sheaf"}, Names{"attention", "sheaf"}, Names{}),
+                         ::testing::Values(Names{"attention"}, Names{"sheaf"}, Names{"attention", "sheaf"},
+                                           Names{"patterns"}, Names{}),
                          name_of_analyses);
 
 TEST_F(HostMemory, of_a_long_prompt_grows_with_threads_and_not_with_heads) {

@@ -92,5 +92,8 @@ std::int64_t long_attention_heads(std::int64_t num_heads, int num_threads);
 /// attention.
 std::int64_t block_workspace_bytes(const ModelDescription& model, std::int64_t num_tokens, std::int64_t longest_prompt,
                                    ComputeType type, bool is_observed, const Device& device = Device::cpu());
+/// What comes to that where the observer gets the scores.
+std::int64_t scores_workspace_bytes(const ModelDescription& model, std::int64_t longest_prompt, ComputeType type,
+                                    const Device& device = Device::cpu());
 
 }  // namespace spectrace

@@ -104,10 +104,11 @@ class Patterns final : public PromptAnalysis {
   Patterns() : PromptAnalysis(patterns_info()) {}
 
   PromptWants wants() const override { return {.attention = true, .scores = true}; }
-  /// Each entry is weighed by its distance.
+  /// Each entry is weighed by its distance; its score is compared, and its exponential, of about 20 operations, summed.
   double flops(const ModelDescription& model, std::int64_t num_tokens) const override {
+    constexpr double kOfDistance = 2, kOfScore = 1 + 22;
     const auto n = static_cast<double>(num_tokens);
-    return 2 * n * n * static_cast<double>(model.num_heads);
+    return (kOfDistance + kOfScore) * n * n * static_cast<double>(model.num_heads);
   }
   std::int64_t workspace_bytes(const ModelDescription& model, std::int64_t num_tokens) const override {
     return attention_patterns_bytes(model.num_heads, num_tokens);
