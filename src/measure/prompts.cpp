@@ -185,13 +185,13 @@ std::int64_t num_values_of_prompt(const ModelDescription& model, const AnalysisC
 }
 
 std::int64_t measurement_workspace_bytes(const ModelDescription& model, const AnalysisChoice& analyses,
-                                         std::int64_t num_prompt_tokens) {
+                                         std::int64_t num_prompt_tokens, const Device& device) {
   std::int64_t bytes = wants_of(analyses).mean_attention ? mean_attention_bytes(model.num_heads, num_prompt_tokens) : 0;
   for (const Chosen& chosen : analyses)
     if (const PromptAnalysis* analysis = chosen.of_prompts())
-      bytes += analysis->workspace_bytes(model, num_prompt_tokens);
-  // Short prompts are seen side by side.
-  return bytes * (has_long_attention(model, num_prompt_tokens) ? 1 : num_threads());
+      bytes += analysis->workspace_bytes(model, num_prompt_tokens, device);
+  const bool are_side_by_side = device.is_host() && !has_long_attention(model, num_prompt_tokens);
+  return bytes * (are_side_by_side ? num_threads() : 1);
 }
 
 std::int64_t measurement_device_bytes(const ModelDescription& model, const AnalysisChoice& analyses,

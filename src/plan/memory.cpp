@@ -79,7 +79,7 @@ std::int64_t batch_workspace_bytes(const ModelDescription& model, const ModelPla
     if (tokens == 0) continue;
     std::int64_t bytes = 0;
     for (const PlannedSet& set : plan.sets)
-      bytes = std::max(bytes, measurement_workspace_bytes(model, set.analyses, tokens));
+      bytes = std::max(bytes, measurement_workspace_bytes(model, set.analyses, tokens, device));
     if (device.is_host()) {
       const std::int64_t together = std::max(sizes.largest, std::min(sizes.all_tokens, tokens_together()));
       bytes += block_workspace_bytes(model, together, tokens, dtype, wants.attention);

@@ -10,6 +10,7 @@
 #include "numerics/peak_memory.hpp"
 #include "spectrace/core/parallel.hpp"
 #include "spectrace/measure/prompts.hpp"
+#include "spectrace/numerics/attention_patterns.hpp"
 #include "spectrace/plan/certain_need.hpp"
 #include "spectrace/plan/open_model.hpp"
 
@@ -47,6 +48,13 @@ TEST_F(HostMemory, spectra_and_laplacians_are_taken_one_after_the_other_but_besi
   EXPECT_LT(need(gpu, prompts).workspace, need(cpu, prompts).workspace);
   EXPECT_EQ(need(gpu, prompts).libraries, need(cpu, prompts).libraries + 2 * Device::kBroughtAtOnce);
   EXPECT_GT(need(gpu, prompts).layer, need(cpu, prompts).layer);
+}
+
+TEST_F(HostMemory, heads_are_brought_to_the_host_where_they_are_not_there) {
+  const AnalysisChoice patterns = AnalysisChoice::of({"patterns"});
+  const std::int64_t brought = attention_patterns_bytes(model_.description.num_heads, 64);
+  EXPECT_EQ(need(DeviceChoice::cuda, patterns).workspace, brought);
+  EXPECT_EQ(measurement_workspace_bytes(model_.description, patterns, 64), 0);
 }
 
 /// What one thread takes for a long prompt in one layer, measured; of these analyses.

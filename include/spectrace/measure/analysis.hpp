@@ -237,8 +237,12 @@ class PromptAnalysis : public Analysis {
   virtual PromptWants wants() const = 0;
   /// Of a prompt in one layer, beyond the forward pass.
   virtual double flops(const ModelDescription&, std::int64_t /*num_tokens*/) const { return 0; }
-  /// Peak bytes for one prompt that is seen, beside its attention, on the host and on another device.
-  virtual std::int64_t workspace_bytes(const ModelDescription&, std::int64_t /*num_tokens*/) const { return 0; }
+  /// Peak bytes of the host for one prompt that is seen, beside its attention, which lies on `device`.
+  virtual std::int64_t workspace_bytes(const ModelDescription&, std::int64_t /*num_tokens*/,
+                                       const Device& /*device*/) const {
+    return 0;
+  }
+  /// The same of that device, if it is not the host.
   virtual std::int64_t device_bytes(const ModelDescription&, std::int64_t /*num_tokens*/) const { return 0; }
   /// @pre model, batch, settings and arrays outlive the observer.
   virtual std::unique_ptr<PromptObserver> observe(const ModelDescription& model, const TokenBatch& batch,

@@ -72,10 +72,11 @@ inline constexpr const char* kPromptErrors = "prompt_errors";
 /// Values that such a record has for a prompt of a batch whose longest has so many tokens.
 std::int64_t num_values_of_prompt(const ModelDescription& model, const AnalysisChoice& analyses, std::int64_t longest);
 
-/// Peak bytes of seeing prompts of n tokens, over all threads, for planning.
+/// Peak bytes of the host for seeing prompts of n tokens, over all threads, for planning, where the forward pass runs
+/// on `device`.
 std::int64_t measurement_workspace_bytes(const ModelDescription& model, const AnalysisChoice& analyses,
-                                         std::int64_t num_prompt_tokens);
-/// The same on another device than the host.
+                                         std::int64_t num_prompt_tokens, const Device& device = Device::cpu());
+/// The same of that device, if it is not the host.
 std::int64_t measurement_device_bytes(const ModelDescription& model, const AnalysisChoice& analyses,
                                       std::int64_t num_prompt_tokens);
 /// Flops of all analyses for a prompt in one layer, beyond the forward pass.

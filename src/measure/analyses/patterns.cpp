@@ -110,8 +110,9 @@ class Patterns final : public PromptAnalysis {
     const auto n = static_cast<double>(num_tokens);
     return (kOfDistance + kOfScore) * n * n * static_cast<double>(model.num_heads);
   }
-  std::int64_t workspace_bytes(const ModelDescription& model, std::int64_t num_tokens) const override {
-    return attention_patterns_bytes(model.num_heads, num_tokens);
+  std::int64_t workspace_bytes(const ModelDescription& model, std::int64_t num_tokens,
+                               const Device& device) const override {
+    return device.is_host() ? 0 : attention_patterns_bytes(model.num_heads, num_tokens);
   }
   std::unique_ptr<PromptObserver> observe(const ModelDescription&, const TokenBatch& batch, const Settings&,
                                           PromptArrays& arrays) const override {

@@ -366,13 +366,14 @@ class Sheaf final : public PromptAnalysis {
     const auto n = static_cast<double>(num_tokens);
     return 4.0 / 3.0 * n * n * n * static_cast<double>(model.num_heads);
   }
-  /// Laplacians of some heads, and the solver's copy of these. Of a long prompt threads share out the heads.
-  std::int64_t workspace_bytes(const ModelDescription& model, std::int64_t num_tokens) const override {
+  /// Laplacians of some heads, and the solver's copy of these. Threads share out the heads of a prompt that has them
+  /// for itself.
+  std::int64_t workspace_bytes(const ModelDescription& model, std::int64_t num_tokens,
+                               const Device& device) const override {
     const std::int64_t batch = graph_spectra_batch(model.num_heads, num_tokens);
-    const std::int64_t side_by_side = has_long_attention(model, num_tokens)
-                                          ? std::min<std::int64_t>(num_threads(), (model.num_heads + batch - 1) / batch)
-                                          : 1;
-    return 2 * batch * side_by_side * num_tokens * num_tokens * 8;
+    const bool has_all_threads = !device.is_host() || has_long_attention(model, num_tokens);
+    const std::int64_t heads = std::min(model.num_heads, has_all_threads ? batch * num_threads() : batch);
+    return 2 * heads * num_tokens * num_tokens * 8;
   }
   std::unique_ptr<PromptObserver> observe(const ModelDescription& model, const TokenBatch& batch,
                                           const Settings& settings, PromptArrays& arrays) const override {
