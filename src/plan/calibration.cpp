@@ -71,7 +71,7 @@ double spectra_rate(const OpenModel& model, const ModelPlan& plan, const Job& jo
     if (analysis == nullptr) continue;
     analyses.push_back(analysis);
     wants_values |= analysis->needs_value_spectra();
-    for (const MatrixRole role : analysis->needs(d)) roles.push_back(role);
+    add_roles(roles, analysis->needs(d));
   }
   const LayerMatrices matrices = matrices_of(weights, roles_to_slice(d, roles, job.slicing));
   const LayerMatrices sliced = slice_matrices(d, matrices, job.slicing);

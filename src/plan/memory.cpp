@@ -119,9 +119,7 @@ std::int64_t bytes_under_way(const ModelDescription& model, const ModelPlan& pla
 std::int64_t matrix_bytes(const ModelDescription& model, const ModelPlan& plan, ComputeType dtype) {
   MatrixRoles roles;
   for (const Chosen& chosen : plan.of_weights)
-    if (const LayerAnalysis* analysis = chosen.of_layers())
-      for (const MatrixRole role : analysis->needs(model))
-        if (std::find(roles.begin(), roles.end(), role) == roles.end()) roles.push_back(role);
+    if (const LayerAnalysis* analysis = chosen.of_layers()) add_roles(roles, analysis->needs(model));
   return most_matrix_elements(model, roles) * element_size_bytes(dtype);
 }
 
@@ -142,9 +140,8 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, con
     if (!device.is_host()) {
       need.libraries += 2 * Device::kBroughtAtOnce;
       // What spectra are taken of, of this layer and of the next one.
-      const MatrixRoles attention(kAttentionRoles.begin(), kAttentionRoles.end());
       need.layer += 2 * std::max(matrix_bytes(model, plan, dtype),
-                                 most_matrix_elements(model, attention) * element_size_bytes(dtype));
+                                 most_matrix_elements(model, attention_roles()) * element_size_bytes(dtype));
     }
   } else if (takes_spectra(plan)) {
     need.layer = matrix_bytes(model, plan, dtype);

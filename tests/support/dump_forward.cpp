@@ -58,7 +58,7 @@ TokenBatch read_batch(const ModelDescription& model, const std::filesystem::path
 }
 
 void add_weights(std::vector<Named>& tensors, const LayerWeights& weights, std::int64_t layer) {
-  const LayerMatrices matrices = matrices_of(weights, {kAttentionRoles.begin(), kAttentionRoles.end()});
+  const LayerMatrices matrices = matrices_of(weights, attention_roles());
   for (const MatrixRole role : kAttentionRoles)
     tensors.push_back(
         {std::string(info(role).name) + "." + std::to_string(layer), matrices.at(role).to(at::kDouble).contiguous()});

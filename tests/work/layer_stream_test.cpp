@@ -11,7 +11,7 @@ namespace {
 
 const MatrixRoles kAllRoles = {MatrixRole::w_q,    MatrixRole::w_k,  MatrixRole::w_v,   MatrixRole::w_o,
                                MatrixRole::w_gate, MatrixRole::w_up, MatrixRole::w_down};
-const MatrixRoles kAttention = {kAttentionRoles.begin(), kAttentionRoles.end()};
+const MatrixRoles kAttention = attention_roles();
 
 /// Of the stored tensors that a layer is made of.
 std::uint64_t stored_bytes(const OpenModel& model, std::int64_t layer) {

@@ -19,8 +19,6 @@ struct LayerNeeds {
   bool weights = false;       ///< all of them, for the forward pass
   MatrixRoles matrices = {};  ///< for their spectra
   bool values = false;        ///< the singular values of every head's W_V
-
-  void add(const MatrixRoles& roles);
 };
 
 /// A layer as it was read: each part is there, or why it is not.

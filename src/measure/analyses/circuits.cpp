@@ -26,8 +26,6 @@ constexpr std::array<Circuit, 2> kCircuits = {
     {{"ov_", "output-value map", "W_O[h] W_V[g(h)]", MatrixRole::w_o, MatrixRole::w_v},
      {"qk_", "query-key form", "W_Q[h]ᵀ W_K[g(h)]", MatrixRole::w_q, MatrixRole::w_k}}};
 
-MatrixRoles roles() { return {kAttentionRoles.begin(), kAttentionRoles.end()}; }
-
 /// Its rank at most: the singular values that are stored.
 std::int64_t rank_of(const ModelDescription& model) { return std::min(model.head_dim, model.hidden_size); }
 
@@ -109,7 +107,7 @@ class Circuits final : public LayerAnalysis {
   std::vector<DimensionValues> dimensions(const Circumstances& of) const override {
     return {{{"index"}, counted(rank_of(of.model))}};
   }
-  MatrixRoles needs(const ModelDescription&) const override { return roles(); }
+  MatrixRoles needs(const ModelDescription&) const override { return attention_roles(); }
   double flops(const ModelDescription& model) const override {
     const auto heads = static_cast<double>(model.num_heads), groups = static_cast<double>(model.num_kv_heads);
     const std::int64_t hidden = model.hidden_size, d = model.head_dim;

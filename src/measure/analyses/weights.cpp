@@ -6,7 +6,7 @@ namespace spectrace {
 namespace weights {
 namespace {
 
-MatrixRoles roles() { return {kAttentionRoles.begin(), kAttentionRoles.end()}; }
+MatrixRoles roles() { return attention_roles(); }
 
 /// Mean over layers of the spectral norm of the matrices of a role.
 template <MatrixRole kRole>
