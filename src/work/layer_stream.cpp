@@ -82,8 +82,9 @@ void LayerStream::read(Slot& slot, std::int64_t layer, LayerNeeds needs) const {
   const StageTimer timer(Stage::reading);
   const SideStream beside(device_);
   const std::uint64_t read_before = model_.store.bytes_read();
-  if (needs.values) add_roles(needs.matrices, {MatrixRole::w_v});
-  needs.matrices = roles_to_slice(model_.description, needs.matrices, slicing_);
+  if (needs.values) add_roles(needs.sliced, {MatrixRole::w_v});
+  needs.sliced = roles_to_slice(model_.description, needs.sliced, slicing_);
+  add_roles(needs.matrices, needs.sliced);
   if (needs.weights && !slot.tried.weights) {
     // What the forward pass has in a narrower type is converted of what spectra have in a wider one.
     if (type_of_matrices(layer) != type_) read_matrices_of(slot, layer, needs.matrices);
@@ -91,7 +92,7 @@ void LayerStream::read(Slot& slot, std::int64_t layer, LayerNeeds needs) const {
   }
   // What needs some matrices alone must fail of these alone, whatever else of the layer cannot be read.
   read_matrices_of(slot, layer, needs.matrices);
-  slice(slot.layer, needs.matrices);
+  slice(slot.layer, needs.sliced);
   count_bytes(Stage::reading, model_.store.bytes_read() - read_before);
   if (needs.values) take_values(slot, layer);
 }

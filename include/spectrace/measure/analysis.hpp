@@ -86,7 +86,7 @@ struct AnalysisInfo {
   /// Properties of its section in the job file, as a JSON Schema has them; null: it has no section.
   Json section_schema = {};
   std::string section_meaning = {};
-  /// Why the notebooks' slicing has no meaning for it: it is of the right slices then, and its group says so.
+  /// Why the notebooks' slicing has no meaning for it: it is of what the model uses then, and its group says so.
   std::string ignores_slicing = {};
 };
 
@@ -113,6 +113,8 @@ class Analysis {
   const AnalysisInfo& info() const { return info_; }
   const std::string& name() const { return info_.name; }
   const Quantity* find_quantity(const std::string& quantity) const;
+  /// Whether its matrices are those that the job's slicing cuts.
+  bool is_sliced() const { return info_.ignores_slicing.empty(); }
 
   /// The job's section, checked beyond its schema, and completed. @throws InputError (usage) naming the place.
   virtual Settings complete(const std::optional<JsonNode>& section) const;
@@ -127,15 +129,12 @@ class Analysis {
   AnalysisInfo info_;
 };
 
-/// One layer's matrices, and where they come from.
+/// What an analysis sees of one layer.
 struct LayerView {
   const ModelDescription& model;
-  std::int64_t layer = 0;
-  const LayerMatrices& matrices;  ///< of the roles that the analysis needs, as the model uses them
-  const LayerMatrices& sliced;    ///< the same as the job's slicing cuts them
-  Slicing slicing = Slicing::correct;
-  /// [num_heads], of the job's slicing; empty unless the analysis needs them.
-  const std::vector<ValueSpectrum>& values;
+  const LayerMatrices& matrices;             ///< of the roles that it needs, cut as `slicing` says
+  Slicing slicing = Slicing::correct;        ///< the job's, unless the analysis ignores it
+  const std::vector<ValueSpectrum>& values;  ///< [num_heads], of the job's slicing; empty unless it needs them
 };
 
 /// An analysis of the weights of each layer by itself. Its record has the quantities without their dimension `layer`.
@@ -152,6 +151,13 @@ class LayerAnalysis : public Analysis {
   virtual std::int64_t workspace_bytes(const ModelDescription& model, std::int64_t num_layers) const = 0;
   /// @throws NumericalError if no route to a spectrum converges.
   virtual Record measure(const LayerView& layer) const = 0;
+
+  /// What it sees of a layer whose matrices are there as the model uses them, and as the job's slicing cuts them.
+  LayerView view(const ModelDescription& model, const LayerMatrices& matrices, const LayerMatrices& sliced,
+                 Slicing slicing, const std::vector<ValueSpectrum>& values) const {
+    if (is_sliced()) return {model, sliced, slicing, values};
+    return {model, matrices, Slicing::correct, values};
+  }
 };
 
 /// Puts the records of parts together that ranks did.

@@ -17,7 +17,8 @@ namespace spectrace {
 /// What is needed of a layer.
 struct LayerNeeds {
   bool weights = false;       ///< all of them, for the forward pass
-  MatrixRoles matrices = {};  ///< for their spectra
+  MatrixRoles matrices = {};  ///< for their spectra, as the model uses them
+  MatrixRoles sliced = {};    ///< for their spectra, as the job's slicing cuts them
   bool values = false;        ///< the singular values of every head's W_V
 };
 

@@ -92,7 +92,7 @@ class Heads final : public LayerAnalysis {
 /// A head's slice of a matrix. Of W_V by the slicing's rows; of the others as the model has them.
 Tensor head_slice(const LayerView& layer, MatrixRole role, std::int64_t head,
                   const std::vector<RowRange>& rows_of_values) {
-  const Tensor& w = layer.sliced.at(role);
+  const Tensor& w = layer.matrices.at(role);
   const std::int64_t d = layer.model.head_dim;
   if (role == MatrixRole::w_v) {
     const RowRange rows = rows_of_values[static_cast<std::size_t>(head)];
@@ -120,7 +120,7 @@ Record Heads::measure(const LayerView& layer) const {
     SpectralSummary summary;
   };
   std::vector<Solved> solved(static_cast<std::size_t>(num_matrices * heads));
-  const std::vector<RowRange> rows_of_values = value_rows(model, layer.sliced.at(MatrixRole::w_v), layer.slicing);
+  const std::vector<RowRange> rows_of_values = value_rows(model, layer.matrices.at(MatrixRole::w_v), layer.slicing);
   const auto group_of = [&](std::int64_t h) { return model.kv_head_of(QueryHead{h}); };
   const auto is_first_of_group = [&](std::int64_t h) { return h == 0 || group_of(h) != group_of(h - 1); };
   parallel_for(num_matrices * heads, [&](std::int64_t task) {

@@ -56,7 +56,7 @@ class Weights final : public LayerAnalysis {
   std::int64_t workspace_bytes(const ModelDescription& model, std::int64_t num_layers) const override {
     return spectra_workspace_bytes(shapes_of(model, roles()), num_layers);
   }
-  Record measure(const LayerView& layer) const override { return measure_matrices(layer.sliced, roles()); }
+  Record measure(const LayerView& layer) const override { return measure_matrices(layer.matrices, roles()); }
 };
 
 }  // namespace
