@@ -133,8 +133,7 @@ WorkRates calibrate(const OpenModel& model, const ModelPlan& plan, const Job& jo
     rates.read_bytes_per_s =
         static_cast<double>(model.store.bytes_read() - read_before) / std::max(watch.elapsed_s(), 1e-9);
     std::vector<ValueSpectrum> values;
-    if (const double rate = spectra_rate(model, plan, job, weights, values); rate > 0)
-      rates.spectra_flops_per_s = rate;
+    if (const double rate = spectra_rate(model, plan, job, weights, values); rate > 0) rates.spectra_flops_per_s = rate;
     if (batch != nullptr) rates.prompt_flops_per_s = prompts_rate(model, plan, job, *batch, layer, weights, values);
   }
   for (const Chosen& chosen : plan.of_weights)
