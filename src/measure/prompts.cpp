@@ -48,9 +48,20 @@ PromptMeasurement::PromptMeasurement(const ModelDescription& model, const TokenB
   }
 }
 
+bool PromptMeasurement::is_left_out(const char* quantity) const {
+  return std::any_of(analyses_.begin(), analyses_.end(), [&](const Chosen& chosen) {
+    const Quantity* declared = chosen.analysis->find_quantity(quantity);
+    return declared != nullptr && !declared->option.empty();
+  });
+}
+
 std::span<double> PromptMeasurement::slots(const char* quantity, std::initializer_list<std::int64_t> index) {
   const auto place = record_.arrays.find(quantity);
-  if (place == record_.arrays.end()) return {};
+  if (place == record_.arrays.end()) {
+    if (!is_left_out(quantity))
+      throw InternalError("an analysis has a value of '" + std::string(quantity) + "', which none of these declares");
+    return {};
+  }
   Array& target = place->second;
   SPECTRACE_ASSERT(index.size() <= target.shape.size());
   std::int64_t flat = 0;

@@ -13,6 +13,7 @@
 
 #include "measure/plain_prompts.hpp"
 #include "numerics/peak_memory.hpp"
+#include "spectrace/core/error.hpp"
 #include "spectrace/core/floats.hpp"
 #include "spectrace/measure/catalogue.hpp"
 #include "support/unit_roundoff.hpp"
@@ -249,6 +250,35 @@ TEST_F(PromptHeads, one_that_is_not_finite_fails_the_prompt_alone_and_by_the_sam
           EXPECT_TRUE(std::isfinite(trace[h]) && std::isnan(trace[kHeads + h])) << h;
       }
     }
+  }
+}
+
+/// Has a value of another name than it declares.
+class Misspelt final : public PromptAnalysis {
+ public:
+  Misspelt()
+      : PromptAnalysis(
+            {.name = "misspelt", .meaning = "Nothing.", .quantities = {{.name = "size", .dims = {"prompt"}}}}) {}
+  PromptWants wants() const override { return {.attention = true}; }
+  std::unique_ptr<PromptObserver> observe(const ModelDescription&, const TokenBatch&, const Settings&,
+                                          PromptArrays& arrays) const override {
+    struct Observer final : PromptObserver {
+      explicit Observer(PromptArrays& its) : arrays(its) {}
+      void see_heads(const HeadsView& heads) override { arrays.set("sise", {heads.prompt}, 1); }
+      PromptArrays& arrays;
+    };
+    return std::make_unique<Observer>(arrays);
+  }
+};
+
+TEST_F(PromptHeads, a_name_that_no_analysis_declares_is_a_bug_that_is_named) {
+  const Misspelt analysis;
+  PromptMeasurement measured(model_, batch_, AnalysisChoice({Chosen{&analysis, Json::object()}}));
+  try {
+    measured.see_attention(0, 1, 0, made_attention(), values_);
+    ADD_FAILURE();
+  } catch (const InternalError& error) {
+    EXPECT_STREQ(error.what(), "an analysis has a value of 'sise', which none of these declares");
   }
 }
 

@@ -214,7 +214,7 @@ class PromptArrays {
  public:
   virtual ~PromptArrays() = default;
   /// Everything of the quantity under the indices of its first dimensions; empty if the job does not ask for it (its
-  /// option).
+  /// option). @throws InternalError naming it if no analysis declares it.
   virtual std::span<double> slots(const char* quantity, std::initializer_list<std::int64_t> index) = 0;
   /// @pre index has all dimensions.
   virtual void set(const char* quantity, std::initializer_list<std::int64_t> index, double value) = 0;

@@ -46,6 +46,8 @@ class PromptMeasurement final : private PromptArrays {
   Record finish();
 
  private:
+  /// Declared, and not asked for.
+  bool is_left_out(const char* quantity) const;
   std::span<double> slots(const char* quantity, std::initializer_list<std::int64_t> index) override;
   void set(const char* quantity, std::initializer_list<std::int64_t> index, double value) override;
 
