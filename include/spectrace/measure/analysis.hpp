@@ -191,7 +191,8 @@ class RowsAnalysis : public Analysis {
   virtual std::unique_ptr<RowsJoin> join(const ModelDescription& model) const = 0;
 };
 
-/// What an analysis of prompts wants to see of them.
+/// What an analysis of prompts wants to see of them. Whoever wants the mean attention or the scores gets the attention
+/// too (wants_of).
 struct PromptWants {
   bool norms = false;           ///< of the residual stream's rows
   bool attention = false;       ///< of every head

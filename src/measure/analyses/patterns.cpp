@@ -103,7 +103,7 @@ class Patterns final : public PromptAnalysis {
  public:
   Patterns() : PromptAnalysis(patterns_info()) {}
 
-  PromptWants wants() const override { return {.attention = true, .scores = true}; }
+  PromptWants wants() const override { return {.scores = true}; }
   /// Each entry is weighed by its distance; its score is compared, and its exponential, of about 20 operations, summed.
   double flops(const ModelDescription& model, std::int64_t num_tokens) const override {
     constexpr double kOfDistance = 2, kOfScore = 1 + 22;

@@ -359,7 +359,7 @@ class Sheaf final : public PromptAnalysis {
   std::vector<DimensionValues> dimensions(const Circumstances& of) const override {
     return {{info().dimensions[0], beta_grid(of.settings)}, {info().dimensions[1], counted(of.longest_prompt)}};
   }
-  PromptWants wants() const override { return {.attention = true, .mean_attention = true, .value_spectra = true}; }
+  PromptWants wants() const override { return {.mean_attention = true, .value_spectra = true}; }
 
   /// The eigenvalues of every head's token graph: 4/3 n^3.
   double flops(const ModelDescription& model, std::int64_t num_tokens) const override {
