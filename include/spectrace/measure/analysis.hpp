@@ -249,7 +249,9 @@ class PromptAnalysis : public Analysis {
                                        const Device& /*device*/) const {
     return 0;
   }
-  /// The same of that device, if it is not the host.
+  /// Of these, what one thread surely takes where the prompt is long (has_long_attention).
+  virtual std::int64_t least_bytes(const ModelDescription&, std::int64_t /*num_tokens*/) const { return 0; }
+  /// Peak bytes of that device, if it is not the host.
   virtual std::int64_t device_bytes(const ModelDescription&, std::int64_t /*num_tokens*/) const { return 0; }
   /// @pre model, batch, settings and arrays outlive the observer.
   virtual std::unique_ptr<PromptObserver> observe(const ModelDescription& model, const TokenBatch& batch,

@@ -375,6 +375,10 @@ class Sheaf final : public PromptAnalysis {
     const std::int64_t heads = std::min(model.num_heads, has_all_threads ? batch * num_threads() : batch);
     return 2 * heads * num_tokens * num_tokens * 8;
   }
+  /// One head's Laplacian and the solver's copy.
+  std::int64_t least_bytes(const ModelDescription&, std::int64_t num_tokens) const override {
+    return 2 * num_tokens * num_tokens * 8;
+  }
   std::unique_ptr<PromptObserver> observe(const ModelDescription& model, const TokenBatch& batch,
                                           const Settings& settings, PromptArrays& arrays) const override {
     return std::make_unique<Observer>(model, batch, settings, arrays);
