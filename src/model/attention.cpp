@@ -6,6 +6,7 @@
 
 #include "block_ops.hpp"
 #include "spectrace/core/parallel.hpp"
+#include "spectrace/core/stage_times.hpp"
 
 namespace spectrace {
 namespace {
@@ -123,6 +124,7 @@ class AttentionTask {
   /// @pre scores is [heads, rows, keys].
   void see_scores(const Tensor& scores, std::int64_t first_head, std::int64_t first_row, const RowScores& seen) const {
     if (!batch_.wants_scores) return;
+    const TaskStageTimer timer(Stage::forward, Stage::statistics);
     const auto place = [&](const Tensor& all) {
       return all.narrow(0, first_head, scores.size(0)).narrow(1, first_row, scores.size(1));
     };
