@@ -24,13 +24,7 @@ std::vector<const Analysis*> make_catalogue() {
   };
   std::sort(all.begin(), all.end(),
             [](const Analysis* a, const Analysis* b) { return a->info().place < b->info().place; });
-  std::set<std::string> names;
-  std::set<int> places;
-  for (const Analysis* analysis : all) {
-    names.insert(analysis->name());
-    places.insert(analysis->info().place);
-  }
-  SPECTRACE_ASSERT(names.size() == all.size() && places.size() == all.size());
+  expect_unique(all);
   return all;
 }
 
@@ -51,6 +45,26 @@ std::size_t edit_distance(const std::string& a, const std::string& b) {
 }
 
 }  // namespace
+
+void expect_unique(const std::vector<const Analysis*>& analyses) {
+  std::set<std::string> seen;
+  const auto expect_new = [&](const std::string& what) {
+    if (!seen.insert(what).second) throw InternalError("two analyses have the same " + what);
+  };
+  for (const Analysis* analysis : analyses) {
+    const AnalysisInfo& info = analysis->info();
+    const auto expect_new_dataset = [&](const std::string& group, const Quantity& quantity) {
+      expect_new("dataset " + (group.empty() ? "of prompts '" : "'" + group + "/") + quantity.name + "'");
+    };
+    expect_new("name '" + info.name + "'");
+    expect_new("place " + std::to_string(info.place));
+    for (const Quantity& quantity : info.quantities) expect_new_dataset(info.group, quantity);
+    for (const Fact& fact : info.facts) expect_new_dataset(info.group, fact.quantity);
+    // Beside the prompts' statistics, which have the names of what they are of.
+    for (const SetScalar& scalar : info.scalars) expect_new_dataset("", scalar.quantity);
+    for (const SummaryColumn& column : info.summary) expect_new("column '" + column.name + "' of the summary");
+  }
+}
 
 const std::vector<const Analysis*>& catalogue() {
   static const std::vector<const Analysis*> all = make_catalogue();

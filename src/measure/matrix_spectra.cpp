@@ -6,6 +6,16 @@
 #include "spectrace/numerics/singular_values.hpp"
 
 namespace spectrace {
+namespace {
+
+/// The most singular values that one of them has.
+std::int64_t index_size(const std::vector<MatrixShape>& shapes) {
+  std::int64_t most = 0;
+  for (const MatrixShape& shape : shapes) most = std::max(most, std::min(shape.rows, shape.columns));
+  return most;
+}
+
+}  // namespace
 
 DimensionValues matrix_dimension(const MatrixRoles& roles, const std::string& meaning) {
   std::vector<std::string> names;
@@ -87,7 +97,26 @@ void store_summary(Record& record, std::size_t slot, const SpectralSummary& summ
   set(spectral::kConditionNumber, summary.condition_number);
 }
 
-Record measure_matrices(const LayerMatrices& matrices, const MatrixRoles& roles) {
+std::vector<DimensionValues> MatrixSpectra::dimensions(const Circumstances& of) const {
+  const MatrixRoles roles = needs(of.model);
+  return {matrix_dimension(roles, info().dimensions.front().meaning),
+          {{"index"}, counted(index_size(shapes_of(of.model, roles)))}};
+}
+
+double MatrixSpectra::flops(const ModelDescription& model) const {
+  double flops = 0;
+  for (const MatrixShape& shape : shapes_of(model, needs(model)))
+    flops += singular_values_flops(shape.rows, shape.columns);
+  return flops;
+}
+
+std::int64_t MatrixSpectra::workspace_bytes(const ModelDescription& model, std::int64_t num_layers) const {
+  return spectra_workspace_bytes(shapes_of(model, needs(model)), num_layers);
+}
+
+Record MatrixSpectra::measure(const LayerView& layer) const {
+  const MatrixRoles roles = needs(layer.model);
+  const LayerMatrices& matrices = layer.matrices;
   const auto count = static_cast<std::int64_t>(roles.size());
   std::vector<MatrixShape> shapes;
   for (const MatrixRole role : roles) shapes.push_back({matrices.at(role).size(0), matrices.at(role).size(1)});
@@ -113,7 +142,9 @@ Record measure_matrices(const LayerMatrices& matrices, const MatrixRoles& roles)
   parallel_for(count, [&](std::int64_t i) {
     const std::size_t slot = order[static_cast<std::size_t>(i)];
     const Tensor& w = matrices.at(roles[slot]);
-    solved[slot] = of_matrix(info(roles[slot]).name, [&] { return Solved{singular_values(w), entry_moments(w)}; });
+    solved[slot] = of_matrix(spectrace::info(roles[slot]).name, [&] {
+      return Solved{singular_values(w), entry_moments(w)};
+    });
   });
 
   for (std::size_t i = 0; i < solved.size(); ++i) {
@@ -147,12 +178,6 @@ std::vector<MatrixShape> shapes_of(const ModelDescription& model, const MatrixRo
   return shapes;
 }
 
-double spectra_flops(const std::vector<MatrixShape>& shapes) {
-  double flops = 0;
-  for (const MatrixShape& shape : shapes) flops += singular_values_flops(shape.rows, shape.columns);
-  return flops;
-}
-
 std::int64_t spectra_workspace_bytes(const std::vector<MatrixShape>& shapes, std::int64_t num_layers) {
   std::vector<std::int64_t> bytes;
   for (const MatrixShape& shape : shapes) bytes.push_back(singular_values_bytes(shape.rows, shape.columns));
@@ -164,12 +189,6 @@ std::int64_t spectra_workspace_bytes(const std::vector<MatrixShape>& shapes, std
     threads_left -= at_once;
   }
   return sum;
-}
-
-std::int64_t index_size(const std::vector<MatrixShape>& shapes) {
-  std::int64_t most = 0;
-  for (const MatrixShape& shape : shapes) most = std::max(most, std::min(shape.rows, shape.columns));
-  return most;
 }
 
 }  // namespace spectrace

@@ -21,12 +21,20 @@ inline constexpr const char *kSingularValues = "singular_values", *kNumSingularV
 /// The dimension `matrix` of these roles.
 DimensionValues matrix_dimension(const MatrixRoles& roles, const std::string& meaning);
 
-/// What there is of each matrix of a layer: (layer, matrix), and its singular values.
+/// Spectra and norms of all matrices of a layer that it needs. Its record: singular_values [matrices, index], the
+/// others [matrices]. index = most singular values that any of the matrices has.
+class MatrixSpectra : public LayerAnalysis {
+ public:
+  using LayerAnalysis::LayerAnalysis;
+
+  std::vector<DimensionValues> dimensions(const Circumstances& of) const override;
+  double flops(const ModelDescription& model) const override;
+  std::int64_t workspace_bytes(const ModelDescription& model, std::int64_t num_layers) const override;
+  /// @throws NumericalError naming the matrix.
+  Record measure(const LayerView& layer) const override;
+};
+/// What it has of each matrix of a layer: (layer, matrix), and its singular values.
 std::vector<Quantity> matrix_quantities();
-/// Their values, without the layer: singular_values [matrices, index], the others [matrices]. index = most singular
-/// values that any of the matrices has.
-/// @throws NumericalError naming the matrix.
-Record measure_matrices(const LayerMatrices& matrices, const MatrixRoles& roles);
 
 /// Says of which matrix it is what a solver throws.
 template <typename Solve>
@@ -49,11 +57,6 @@ struct MatrixShape {
   std::int64_t rows = 0, columns = 0;
 };
 std::vector<MatrixShape> shapes_of(const ModelDescription& model, const MatrixRoles& roles);
-double spectra_flops(const std::vector<MatrixShape>& shapes);
-/// Peak bytes of measure_matrices of so many layers side by side, with as many matrices under work as there are
-/// threads.
+/// Peak bytes of their spectra of so many layers side by side, with as many matrices under work as there are threads.
 std::int64_t spectra_workspace_bytes(const std::vector<MatrixShape>& shapes, std::int64_t num_layers);
-/// The most singular values that one of them has.
-std::int64_t index_size(const std::vector<MatrixShape>& shapes);
-
 }  // namespace spectrace

@@ -37,7 +37,7 @@ PromptMeasurement::PromptMeasurement(const ModelDescription& model, const TokenB
       analyses_(std::move(analyses)),
       wants_(wants_of(analyses_)),
       errors_(static_cast<std::size_t>(batch.num_prompts())),
-      between_calls_(errors_.size()) {
+      means_(errors_.size()) {
   for (const Chosen& chosen : analyses_) {
     for_each_measured(chosen, model_, longest_prompt(batch_),
                       [&](const Quantity& quantity, std::vector<std::int64_t> shape) {
@@ -48,9 +48,20 @@ PromptMeasurement::PromptMeasurement(const ModelDescription& model, const TokenB
   }
 }
 
+bool PromptMeasurement::is_left_out(const char* quantity) const {
+  return std::any_of(analyses_.begin(), analyses_.end(), [&](const Chosen& chosen) {
+    const Quantity* declared = chosen.analysis->find_quantity(quantity);
+    return declared != nullptr && !declared->option.empty();
+  });
+}
+
 std::span<double> PromptMeasurement::slots(const char* quantity, std::initializer_list<std::int64_t> index) {
   const auto place = record_.arrays.find(quantity);
-  if (place == record_.arrays.end()) return {};
+  if (place == record_.arrays.end()) {
+    if (!is_left_out(quantity))
+      throw InternalError("an analysis has a value of '" + std::string(quantity) + "', which none of these declares");
+    return {};
+  }
   Array& target = place->second;
   SPECTRACE_ASSERT(index.size() <= target.shape.size());
   std::int64_t flat = 0;
@@ -73,6 +84,7 @@ void PromptMeasurement::set(const char* quantity, std::initializer_list<std::int
 void PromptMeasurement::fail(std::int64_t prompt, std::string why) {
   std::string& error = errors_[static_cast<std::size_t>(prompt)];
   if (error.empty()) error = std::move(why);
+  means_[static_cast<std::size_t>(prompt)].reset();
 }
 
 void PromptMeasurement::expect_finite(const std::vector<double>& row_norms, const std::string& what) {
@@ -97,30 +109,22 @@ void PromptMeasurement::see_final_norm(const Tensor& normed) {
   for (const auto& observer : observers_) observer->see_final_norms(of_rows);
 }
 
-void PromptMeasurement::see_scores(std::int64_t prompt, const Tensor& row_max, const Tensor& row_log_sum_exp) {
-  auto& between = between_calls_[static_cast<std::size_t>(prompt)];
-  between.row_max = row_max;
-  between.row_log_sum_exp = row_log_sum_exp;
-}
-
 void PromptMeasurement::see_attention(std::int64_t layer, std::int64_t prompt, std::int64_t first_head, const Tensor& a,
-                                      const std::vector<ValueSpectrum>& values) {
+                                      const std::vector<ValueSpectrum>& values, const RowScores& scores) {
   if (has_failed(prompt)) return;
   // Rows sum to 1: the sum is finite if every entry is.
   if (!std::isfinite(a.sum().item<double>())) {
     fail(prompt, "the attention of layer " + std::to_string(layer) + " is" + kNotFinite);
     return;
   }
-  BetweenCalls& between = between_calls_[static_cast<std::size_t>(prompt)];
-  if (first_head == 0 && wants_.mean_attention) between.mean.emplace(model_.num_heads);
-  if (between.mean) between.mean->add(a);
-  for (const auto& observer : observers_)
-    observer->see_heads({layer, prompt, first_head, a, values, between.row_max, between.row_log_sum_exp});
+  std::optional<MeanAttention>& mean = means_[static_cast<std::size_t>(prompt)];
+  if (first_head == 0 && wants_.mean_attention) mean.emplace(model_.num_heads);
+  if (mean) mean->add(a);
+  for (const auto& observer : observers_) observer->see_heads({layer, prompt, first_head, a, values, scores});
   if (first_head + a.size(0) < model_.num_heads) return;
-  const Tensor mean = between.mean ? between.mean->finish() : Tensor();
-  for (const auto& observer : observers_) observer->see_all_heads(layer, prompt, values, mean);
-  between.mean.reset();
-  between.row_max = between.row_log_sum_exp = Tensor();
+  const Tensor finished = mean ? mean->finish() : Tensor();
+  for (const auto& observer : observers_) observer->see_all_heads(layer, prompt, values, finished);
+  mean.reset();
 }
 
 void PromptMeasurement::keep_errors(Record& record) const {
@@ -192,13 +196,13 @@ std::int64_t num_values_of_prompt(const ModelDescription& model, const AnalysisC
 }
 
 std::int64_t measurement_workspace_bytes(const ModelDescription& model, const AnalysisChoice& analyses,
-                                         std::int64_t num_prompt_tokens) {
+                                         std::int64_t num_prompt_tokens, const Device& device) {
   std::int64_t bytes = wants_of(analyses).mean_attention ? mean_attention_bytes(model.num_heads, num_prompt_tokens) : 0;
   for (const Chosen& chosen : analyses)
     if (const PromptAnalysis* analysis = chosen.of_prompts())
-      bytes += analysis->workspace_bytes(model, num_prompt_tokens);
-  // Short prompts are seen side by side.
-  return bytes * (has_long_attention(model, num_prompt_tokens) ? 1 : num_threads());
+      bytes += analysis->workspace_bytes(model, num_prompt_tokens, device);
+  const bool are_side_by_side = device.is_host() && !has_long_attention(model, num_prompt_tokens);
+  return bytes * (are_side_by_side ? num_threads() : 1);
 }
 
 std::int64_t measurement_device_bytes(const ModelDescription& model, const AnalysisChoice& analyses,

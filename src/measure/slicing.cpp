@@ -48,10 +48,9 @@ Tensor rounded(const Tensor& weights, Slicing slicing) {
 
 MatrixRoles roles_to_slice(const ModelDescription& model, const MatrixRoles& roles, Slicing slicing) {
   MatrixRoles all = roles;
-  const auto has = [&](MatrixRole role) { return std::find(all.begin(), all.end(), role) != all.end(); };
-  if (is_cut_in_thirds(model, slicing) && std::any_of(kFusedRoles.begin(), kFusedRoles.end(), has))
-    for (const MatrixRole role : kFusedRoles)
-      if (!has(role)) all.push_back(role);
+  const auto is_asked = [&](MatrixRole role) { return has_role(roles, role); };
+  if (is_cut_in_thirds(model, slicing) && std::any_of(kFusedRoles.begin(), kFusedRoles.end(), is_asked))
+    add_roles(all, {kFusedRoles.begin(), kFusedRoles.end()});
   return all;
 }
 

@@ -6,6 +6,7 @@
 
 #include "block_ops.hpp"
 #include "spectrace/core/parallel.hpp"
+#include "spectrace/core/stage_times.hpp"
 
 namespace spectrace {
 namespace {
@@ -43,25 +44,20 @@ std::int64_t heads_seen(const Device& device, std::int64_t num_heads) {
   return device.is_host() ? long_attention_heads(num_heads, num_threads()) : num_heads;
 }
 
-/// What is seen of the scores of some heads of a prompt.
-struct RowScores {
-  Tensor max, log_sum_exp;  // [heads, n] or undefined
+/// Bytes of a score that is widened: of itself, and of its exponential.
+constexpr std::int64_t kWidenedBytes = 16;
 
-  RowScores() = default;
-  RowScores(std::int64_t num_heads, std::int64_t num_tokens, const at::TensorOptions& options)
-      : max(at::empty({num_heads, num_tokens}, options)),
-        log_sum_exp(at::empty({num_heads, num_tokens}, options.dtype(at::kDouble))) {}
-
-  /// Of the rows [first_row, …) of the heads [first_head, …). @pre scores is [heads, rows, keys].
-  void see(const Tensor& scores, std::int64_t first_head, std::int64_t first_row) const {
-    if (!max.defined()) return;
-    const auto place = [&](const Tensor& all) {
-      return all.narrow(0, first_head, scores.size(0)).narrow(1, first_row, scores.size(1));
-    };
-    place(max).copy_(scores.amax(-1));
-    place(log_sum_exp).copy_(scores.to(at::kDouble).logsumexp(-1));
+/// Log of the sum of exponentials of each row. [heads, rows] float64. @pre scores is [heads, rows, keys], contiguous.
+Tensor log_sum_exp(const Tensor& scores, std::int64_t most_entries) {
+  const Tensor rows = scores.flatten(0, 1);
+  const std::int64_t num_rows = rows.size(0), step = std::max<std::int64_t>(1, most_entries / rows.size(1));
+  const Tensor logs = at::empty({num_rows}, rows.options().dtype(at::kDouble));
+  for (std::int64_t first = 0; first < num_rows; first += step) {
+    const std::int64_t count = std::min(step, num_rows - first);
+    logs.narrow(0, first, count).copy_(rows.narrow(0, first, count).to(at::kDouble).logsumexp(-1));
   }
-};
+  return logs.view({scores.size(0), scores.size(1)});
+}
 
 class AttentionTask {
  public:
@@ -94,8 +90,8 @@ class AttentionTask {
     const RowScores scores = scores_of(num_heads_, prompt);
     for (std::int64_t head = 0; head < num_heads_; head += step)
       attend_part(prompt, head, step, 0, prompt.count, a.narrow(0, head, step),
-                  [&](const Tensor& part) { scores.see(part, head, 0); });
-    show(prompt, 0, a, scores);
+                  [&](const Tensor& part) { see_scores(part, head, 0, scores); });
+    if (observe_) observe_(prompt.prompt, 0, a, scores);
   }
 
   /// A long prompt: tasks of one head (or all) and some rows each. Whole matrices are held only if someone looks, and
@@ -109,20 +105,31 @@ class AttentionTask {
       const Tensor a = observe_ ? seen.narrow(0, 0, heads) : Tensor();
       const RowScores scores = scores_of(heads, prompt);
       attend_heads(prompt, head, heads, a, scores);
-      show(prompt, head, a, scores);
+      if (observe_) observe_(prompt.prompt, head, a, scores);
     }
   }
 
  private:
   std::int64_t heads_together() const { return pieces_.all_heads ? num_heads_ : heads_per_group_; }
 
+  /// Undefined unless somebody wants them.
   RowScores scores_of(std::int64_t num_heads, const PromptRows& prompt) const {
-    return batch_.observe_scores ? RowScores(num_heads, prompt.count, projections_.queries.options()) : RowScores();
+    if (!batch_.wants_scores) return {};
+    const at::TensorOptions options = projections_.queries.options();
+    return {at::empty({num_heads, prompt.count}, options),
+            at::empty({num_heads, prompt.count}, options.dtype(at::kDouble))};
   }
 
-  void show(const PromptRows& prompt, std::int64_t first_head, const Tensor& a, const RowScores& scores) const {
-    if (batch_.observe_scores) batch_.observe_scores(prompt.prompt, first_head, scores.max, scores.log_sum_exp);
-    if (observe_) observe_(prompt.prompt, first_head, a);
+  /// Takes down the rows [first_row, …) of the heads [first_head, …), if somebody wants them.
+  /// @pre scores is [heads, rows, keys].
+  void see_scores(const Tensor& scores, std::int64_t first_head, std::int64_t first_row, const RowScores& seen) const {
+    if (!batch_.wants_scores) return;
+    const TaskStageTimer timer(Stage::forward, Stage::statistics);
+    const auto place = [&](const Tensor& all) {
+      return all.narrow(0, first_head, scores.size(0)).narrow(1, first_row, scores.size(1));
+    };
+    place(seen.max).copy_(scores.amax(-1));
+    place(seen.log_sum_exp).copy_(log_sum_exp(scores, pieces_.widened_scores));
   }
 
   /// Heads [head, head + num_heads) of a long prompt; `a`, [num_heads, n, n], takes their attention if it is defined.
@@ -136,7 +143,7 @@ class AttentionTask {
       const std::int64_t rows = std::min(most, prompt.count - first), num_keys = first + rows;
       const Tensor part = at::empty({heads, rows, num_keys}, projections_.queries.options());
       attend_part(prompt, head + begin, heads, first, rows, part,
-                  [&](const Tensor& of_part) { scores.see(of_part, begin, first); });
+                  [&](const Tensor& of_part) { see_scores(of_part, begin, first, scores); });
       if (!a.defined()) return;
       const Tensor whole_rows = a.narrow(0, begin, heads).narrow(1, first, rows);
       whole_rows.narrow(2, 0, num_keys).copy_(part);
@@ -146,10 +153,10 @@ class AttentionTask {
 
   /// Heads [head, head + num_heads) of the rows [first, first + count) of a prompt, against all keys up to the last
   /// row: leaves softmax in `a`, [num_heads, count, first + count], and the output in the place of the queries.
-  /// see_scores is shown what enters the softmax, in `a`.
-  template <typename SeeScores>
+  /// `see` is shown what enters the softmax, in `a`.
+  template <typename See>
   void attend_part(const PromptRows& prompt, std::int64_t head, std::int64_t num_heads, std::int64_t first,
-                   std::int64_t count, Tensor a, const SeeScores& see_scores) const {
+                   std::int64_t count, Tensor a, const See& see) const {
     const std::int64_t num_keys = first + count, group = head / heads_per_group_;
     const std::int64_t num_groups = std::max<std::int64_t>(1, num_heads / heads_per_group_);
     const auto heads_first = [](const Tensor& x, std::int64_t row, std::int64_t rows, std::int64_t h, std::int64_t n) {
@@ -166,7 +173,7 @@ class AttentionTask {
     };
     const Tensor keys = of_heads(projections_.keys), values = of_heads(projections_.values);
     score(queries, keys, mask_.narrow(0, first, count).narrow(1, 0, num_keys), head, a);
-    see_scores(a);
+    see(a);
     at::_softmax_out(a, a, -1, /*half_to_float=*/false);
     at::bmm_out(queries, a, values);
   }
@@ -240,6 +247,17 @@ std::int64_t attention_workspace_bytes(const Device& device, const Pieces& piece
   const std::int64_t seen = is_observed ? heads_seen(device, num_heads) * square : 0;
   const bool is_long = entries >= pieces.long_attention_entries;
   return ((is_long ? seen + block : entries * tasks_at_once) + square) * element_bytes;  // and the mask
+}
+
+std::int64_t scores_workspace_bytes(const Device& device, const Pieces& pieces, std::int64_t num_heads,
+                                    std::int64_t num_prompt_tokens, std::int64_t element_bytes) {
+  const std::int64_t tasks_at_once = device.is_host() ? num_threads() : 1;
+  const std::int64_t entries = num_heads * num_prompt_tokens * num_prompt_tokens;
+  const bool is_long = entries >= pieces.long_attention_entries;
+  // Of rows what is seen, and the same before it is put into its place.
+  const std::int64_t of_rows = 2 * num_heads * num_prompt_tokens * (element_bytes + 8) * (is_long ? 1 : tasks_at_once);
+  const std::int64_t widened = std::min(entries, std::max(pieces.widened_scores, num_prompt_tokens));
+  return of_rows + widened * kWidenedBytes * tasks_at_once;
 }
 
 }  // namespace spectrace

@@ -19,6 +19,7 @@ struct Pieces {
   std::int64_t attention_rows;  ///< of such a block
   /// All in one product; else those of a group that shares its keys, and of a long prompt one at a time.
   bool all_heads;
+  std::int64_t widened_scores;  ///< that are there in float64 at a time, if a row has no more
 };
 Pieces pieces_on(const Device& device, const ModelDescription& model, ComputeType type);
 
@@ -73,5 +74,8 @@ void attend(const AttentionSpec& spec, const Pieces& pieces, std::span<BatchInBl
 /// Peak bytes of attend besides the projections. @param is_observed whether somebody looks.
 std::int64_t attention_workspace_bytes(const Device& device, const Pieces& pieces, std::int64_t num_heads,
                                        std::int64_t num_prompt_tokens, std::int64_t element_bytes, bool is_observed);
+/// And where somebody wants the scores too.
+std::int64_t scores_workspace_bytes(const Device& device, const Pieces& pieces, std::int64_t num_heads,
+                                    std::int64_t num_prompt_tokens, std::int64_t element_bytes);
 
 }  // namespace spectrace

@@ -130,11 +130,12 @@ const TensorInfo& checked_info(const TensorStore& store, const TensorSource& sou
 
 Pieces pieces_on(const Device& device, const ModelDescription& model, ComputeType type) {
   // A matrix product of 4096 rows fills any GPU, and so do 256 MiB of attention.
-  if (!device.is_host()) return {4096, std::int64_t{1} << 26, 1024, true};
+  if (!device.is_host()) return {4096, std::int64_t{1} << 26, 1024, true, 1 << 22};
   // Rows: enough for the matrix product to run at full speed (512 win 3 % over 256 for GPT-2), few enough that what
   // every thread holds stays small and nothing of [all tokens, intermediate size] is ever there.
   constexpr std::int64_t kSmallBytes = 32 << 20;
-  return {512 * work_bytes_per_row(model, type) <= kSmallBytes ? 512 : 256, kLongAttentionEntries, 256, false};
+  const std::int64_t rows = 512 * work_bytes_per_row(model, type) <= kSmallBytes ? 512 : 256;
+  return {rows, kLongAttentionEntries, 256, false, 1 << 16};
 }
 
 void expect_tokens(const ModelDescription& model, const TensorStore& store, std::vector<std::int64_t> token_ids,
@@ -267,6 +268,12 @@ std::int64_t long_attention_heads(std::int64_t num_heads, int num_threads) {
   // Each thread has several, or those that are done first would wait too often for the last one.
   constexpr std::int64_t kHeadsOfThread = 2;
   return std::min(num_heads, kHeadsOfThread * num_threads);
+}
+
+std::int64_t scores_workspace_bytes(const ModelDescription& model, std::int64_t longest_prompt, ComputeType type,
+                                    const Device& device) {
+  return scores_workspace_bytes(device, pieces_on(device, model, type), model.num_heads, longest_prompt,
+                                element_size_bytes(type));
 }
 
 std::int64_t block_workspace_bytes(const ModelDescription& model, std::int64_t num_tokens, std::int64_t longest_prompt,

@@ -56,16 +56,14 @@ std::int64_t num_elements(const LayerSources& layer) {
   return count;
 }
 
-std::int64_t num_matrix_elements(const LayerSources& layer, const MatrixRoles& roles) {
-  std::int64_t count = 0;
-  for (const MatrixRole role : roles)
-    if (has_matrix(layer, role)) count += num_elements(source_of(layer, role).weight);
-  return count;
-}
-
 std::int64_t most_matrix_elements(const ModelDescription& model, const MatrixRoles& roles) {
   std::int64_t most = 0;
-  for (const LayerSources& layer : model.layers) most = std::max(most, num_matrix_elements(layer, roles));
+  for (const LayerSources& layer : model.layers) {
+    std::int64_t count = 0;
+    for (const MatrixRole role : roles)
+      if (has_matrix(layer, role)) count += num_elements(source_of(layer, role).weight);
+    most = std::max(most, count);
+  }
   return most;
 }
 

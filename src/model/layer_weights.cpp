@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
@@ -132,7 +131,7 @@ LayerMatrices matrices_of(const LayerWeights& layer, const MatrixRoles& roles) {
   for_each_part(
       layer,
       [&](MatrixRole role, const Linear& linear) {
-        if (std::find(roles.begin(), roles.end(), role) != roles.end()) matrices.set(role, linear.weight);
+        if (has_role(roles, role)) matrices.set(role, linear.weight);
       },
       [](const auto&) {});
   return matrices;

@@ -15,7 +15,7 @@
 namespace spectrace {
 namespace {
 
-/// That are brought over at a time, if a head has no more.
+/// That are brought over at a time, if all threads have a head of them.
 constexpr std::int64_t kBroughtEntries = 1 << 22;
 
 double mean_over(double sum, std::int64_t count) { return count == 0 ? kNaN : sum / static_cast<double>(count); }
@@ -62,8 +62,8 @@ AttentionPattern pattern_of(const Tensor& a, const EarlierTokens& tokens) {
 }
 
 std::int64_t heads_brought(std::int64_t num_heads, std::int64_t num_tokens) {
-  return std::clamp<std::int64_t>(kBroughtEntries / std::max<std::int64_t>(1, num_tokens * num_tokens), 1,
-                                  std::max<std::int64_t>(1, num_heads));
+  const std::int64_t wanted = kBroughtEntries / std::max<std::int64_t>(1, num_tokens * num_tokens);
+  return std::min(std::max<std::int64_t>(wanted, num_threads()), num_heads);
 }
 
 }  // namespace

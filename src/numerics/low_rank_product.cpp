@@ -52,26 +52,28 @@ double residual_bound(const Tensor& a, const Tensor& lambda, const Tensor& v) {
 
 }  // namespace
 
-ThinFactor factorize(const Tensor& a) {
+ThinFactor factorize(const Tensor& a, FactorParts parts) {
   const c10::InferenceMode no_autograd;
   SPECTRACE_ASSERT(a.dim() == 2);
   ThinFactor factor;
   // By columns, however a lies in memory: another layout would have other roundings.
-  factor.entries = at::empty({a.size(1), a.size(0)}, at::TensorOptions(at::kDouble)).t().copy_(a);
-  const double largest = largest_entry(factor.entries);
+  const Tensor entries = at::empty({a.size(1), a.size(0)}, at::TensorOptions(at::kDouble)).t().copy_(a);
+  const double largest = largest_entry(entries);
   if (!std::isfinite(largest)) throw NumericalError("an entry of a factor is not finite");
   if (largest > 0) {
     // In two steps, since 2^1074 is no float64 number. Powers of two change no digit of an entry.
     factor.exponent = -std::ilogb(largest);
     const int first = std::clamp(factor.exponent, -1000, 1000);
-    factor.entries.mul_(std::ldexp(1.0, first));
-    if (first != factor.exponent) factor.entries.mul_(std::ldexp(1.0, factor.exponent - first));
+    entries.mul_(std::ldexp(1.0, first));
+    if (first != factor.exponent) entries.mul_(std::ldexp(1.0, factor.exponent - first));
   }
-  factor.triangle = std::get<1>(at::linalg_qr(factor.entries, "r"));
+  factor.triangle = std::get<1>(at::linalg_qr(entries, "r"));
   factor.frobenius_norm = at::linalg_vector_norm(factor.triangle).item<double>();
   factor.norm_bound = bound_of_norm(factor.triangle, factor.frobenius_norm);
   const std::int64_t reflectors = std::min(a.size(0), a.size(1));
   factor.relative_error = reflector_error(static_cast<double>(reflectors * a.size(0)));
+  factor.num_rows = a.size(0);
+  if (parts == FactorParts::entries_too) factor.entries = entries;
   return factor;
 }
 
@@ -91,7 +93,7 @@ ProductSpectrum product_spectrum(const ThinFactor& left, const ThinFactor& right
     const double value = singular.values[static_cast<std::size_t>(i)];
     return value * value;
   }));
-  product.summary = summarize_spectrum(singular.values, norm, left.entries.size(0), right.entries.size(0));
+  product.summary = summarize_spectrum(singular.values, norm, left.num_rows, right.num_rows);
   // Ratios do not know of the scale.
   const int exponent = left.exponent + right.exponent;
   const double largest = singular.values.front();
@@ -107,7 +109,7 @@ ProductSpectrum product_spectrum(const ThinFactor& left, const ThinFactor& right
 
 ProductEigenvalues product_eigenvalues(const ThinFactor& left, const ThinFactor& right) {
   const c10::InferenceMode no_autograd;
-  SPECTRACE_ASSERT(left.entries.sizes() == right.entries.sizes());
+  SPECTRACE_ASSERT(left.entries.defined() && right.entries.defined() && left.entries.sizes() == right.entries.sizes());
   const Tensor product = right.entries.t().mm(left.entries);
   Tensor lambda, vectors;
   try {
@@ -125,7 +127,7 @@ ProductEigenvalues product_eigenvalues(const ThinFactor& left, const ThinFactor&
     radius = std::max(radius, size);
   }
   const int exponent = left.exponent + right.exponent;
-  const double of_product = static_cast<double>(left.entries.size(0)) * kUnitRoundoff * left.frobenius_norm *
+  const double of_product = static_cast<double>(left.num_rows) * kUnitRoundoff * left.frobenius_norm *
                             right.frobenius_norm;  // Higham 2002, section 3.5
   ProductEigenvalues eigenvalues;
   eigenvalues.positivity = sum / sum_of_sizes;
@@ -148,7 +150,9 @@ double product_eigenvalues_flops(std::int64_t m, std::int64_t d) {
   return 2 * static_cast<double>(m) * columns * columns + 29 * columns * columns * columns;
 }
 
-std::int64_t thin_factor_bytes(std::int64_t m, std::int64_t d) { return 8 * (m * d + d * d); }
+std::int64_t thin_factor_bytes(std::int64_t m, std::int64_t d, FactorParts parts) {
+  return 8 * (d * d + (parts == FactorParts::entries_too ? m * d : 0));
+}
 
 /// The factorization's copies; eigenvectors, their parts and the residual are complex.
 std::int64_t low_rank_product_bytes(std::int64_t m, std::int64_t d) {

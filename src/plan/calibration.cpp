@@ -45,14 +45,10 @@ double prompts_rate(const OpenModel& model, const ModelPlan& plan, const Job& jo
   const Tensor first = embed(model.description, model.store, tokens, job.compute.dtype).hidden;
   const double seconds = seconds_of([&] {
     PromptMeasurement measurement(model.description, tokens, plan.sets[unit.of_batch()->set].analyses);
-    BlockBatch batch{.tokens = &tokens, .hidden = first.clone()};
+    BlockBatch batch{.tokens = &tokens, .hidden = first.clone(), .wants_scores = measurement.wants().scores};
     if (measurement.wants().attention)
-      batch.observe = [&](std::int64_t prompt, std::int64_t first_head, const Tensor& attention) {
-        measurement.see_attention(layer, prompt, first_head, attention, values);
-      };
-    if (measurement.wants().scores)
-      batch.observe_scores = [&](std::int64_t prompt, std::int64_t, const Tensor& row_max, const Tensor& log_sum_exp) {
-        measurement.see_scores(prompt, row_max, log_sum_exp);
+      batch.observe = [&](std::int64_t prompt, std::int64_t first_head, const Tensor& a, const RowScores& scores) {
+        measurement.see_attention(layer, prompt, first_head, a, values, scores);
       };
     run_block(model.description, layer, weights, std::span(&batch, 1));
     if (batch.error) std::rethrow_exception(batch.error);
@@ -62,28 +58,30 @@ double prompts_rate(const OpenModel& model, const ModelPlan& plan, const Job& jo
 }
 
 /// Of the layer's analyses, with the value spectra that they and prompts need; these are left in `values`.
-double spectra_rate(const OpenModel& model, const ModelPlan& plan, const Job& job, std::int64_t layer,
-                    const LayerWeights& weights, std::vector<ValueSpectrum>& values) {
+double spectra_rate(const OpenModel& model, const ModelPlan& plan, const Job& job, const LayerWeights& weights,
+                    std::vector<ValueSpectrum>& values) {
   const ModelDescription& d = model.description;
   std::vector<const LayerAnalysis*> analyses;
   bool wants_values = plan.wants().value_spectra;
-  MatrixRoles roles = {MatrixRole::w_v};
+  MatrixRoles roles, to_slice = {MatrixRole::w_v};
   for (const Chosen& chosen : plan.of_weights) {
     const LayerAnalysis* analysis = chosen.of_layers();
     if (analysis == nullptr) continue;
     analyses.push_back(analysis);
     wants_values |= analysis->needs_value_spectra();
-    for (const MatrixRole role : analysis->needs(d)) roles.push_back(role);
+    add_roles(analysis->is_sliced() ? to_slice : roles, analysis->needs(d));
   }
-  const LayerMatrices matrices = matrices_of(weights, roles_to_slice(d, roles, job.slicing));
-  const LayerMatrices sliced = slice_matrices(d, matrices, job.slicing);
+  const LayerMatrices matrices = matrices_of(weights, roles);
+  const LayerMatrices sliced =
+      slice_matrices(d, matrices_of(weights, roles_to_slice(d, to_slice, job.slicing)), job.slicing);
   double seconds = 0, flops = 0;
   if (wants_values) {
     seconds += seconds_of([&] { values = value_spectra(d, sliced.at(MatrixRole::w_v), job.slicing); });
     flops += value_spectra_flops(d);
   }
   for (const LayerAnalysis* analysis : analyses) {
-    seconds += seconds_of([&] { analysis->measure({d, layer, matrices, sliced, job.slicing, values}); });
+    const LayerView view = analysis->view(d, matrices, sliced, job.slicing, values);
+    seconds += seconds_of([&] { analysis->measure(view); });
     flops += analysis->flops(d) - (analysis->needs_value_spectra() ? value_spectra_flops(d) : 0);
   }
   return flops > 0 ? flops / seconds : 0;
@@ -120,8 +118,7 @@ WorkRates calibrate(const OpenModel& model, const ModelPlan& plan, const Job& jo
     rates.read_bytes_per_s =
         static_cast<double>(model.store.bytes_read() - read_before) / std::max(watch.elapsed_s(), 1e-9);
     std::vector<ValueSpectrum> values;
-    if (const double rate = spectra_rate(model, plan, job, layer, weights, values); rate > 0)
-      rates.spectra_flops_per_s = rate;
+    if (const double rate = spectra_rate(model, plan, job, weights, values); rate > 0) rates.spectra_flops_per_s = rate;
     if (batch != nullptr) rates.prompt_flops_per_s = prompts_rate(model, plan, job, *batch, layer, weights, values);
   }
   if (const double rate = rows_rate(model, plan, job.slicing); rate > 0) rates.unembedding_flops_per_s = rate;

@@ -21,6 +21,7 @@ CertainNeed::CertainNeed(const ModelDescription& model, const ModelPlan& plan, C
     : model_(model), plan_(plan), element_bytes_(element_size_bytes(dtype)) {
   for (std::int64_t layer = 0; layer < model.num_layers; ++layer)
     largest_layer_bytes_ = std::max(largest_layer_bytes_, layer_size_bytes(model, layer, dtype));
+  for (const PlannedSet& set : plan.sets) wants_of_sets_.push_back(wants_of(set.analyses));
 }
 
 std::int64_t CertainNeed::bytes(const Unit& unit) const {
@@ -33,18 +34,20 @@ std::int64_t CertainNeed::bytes(const Unit& unit) const {
   const BatchWork& batch = *unit.of_batch();
   const std::int64_t queries = model_.num_heads * model_.head_dim;
   return largest_layer_bytes_ + batch.num_tokens * (model_.hidden_size + queries) * element_bytes_ +
-         attention_bytes(longest_prompt(plan_, batch), wants_of(plan_.sets[batch.set].analyses));
+         attention_bytes(longest_prompt(plan_, batch), batch.set);
 }
 
-/// The mask, some heads, what their mean takes, and of one head the Laplacian and the solver's copy.
-std::int64_t CertainNeed::attention_bytes(std::int64_t num_prompt_tokens, const PromptWants& wants) const {
+/// The mask, some heads, what their mean takes, and the most that one of the analyses does, which see them in turn.
+std::int64_t CertainNeed::attention_bytes(std::int64_t num_prompt_tokens, std::size_t set) const {
   if (!has_long_attention(model_, num_prompt_tokens)) return 0;
+  const PromptWants& wants = wants_of_sets_[set];
   const std::int64_t square = num_prompt_tokens * num_prompt_tokens;
-  std::int64_t bytes = square * element_bytes_;
+  std::int64_t bytes = square * element_bytes_, of_analysis = 0;
   if (wants.attention) bytes += long_attention_heads(model_.num_heads, 1) * square * element_bytes_;
   if (wants.mean_attention) bytes += mean_attention_bytes(model_.num_heads, num_prompt_tokens);
-  if (wants.value_spectra) bytes += 2 * square * 8;
-  return bytes;
+  for (const Chosen& chosen : plan_.sets[set].analyses)
+    of_analysis = std::max(of_analysis, chosen.of_prompts()->least_bytes(model_, num_prompt_tokens));
+  return bytes + of_analysis;
 }
 
 std::optional<std::string> CertainNeed::find_lack(const Unit& unit, std::int64_t limit_bytes) const {

@@ -72,16 +72,18 @@ std::int64_t layers_workspace_bytes(const ModelDescription& model, const ModelPl
 /// Of the block, and of what is measured of the prompts, while a batch is in it.
 std::int64_t batch_workspace_bytes(const ModelDescription& model, const ModelPlan& plan, const BatchSizes& sizes,
                                    ComputeType dtype, const Device& device) {
+  const PromptWants wants = plan.wants();
   std::int64_t most = 0;
   // Short prompts go side by side, so the longest of them may take more than a longer one that goes alone.
   for (const std::int64_t tokens : {sizes.longest_short, sizes.longest}) {
     if (tokens == 0) continue;
     std::int64_t bytes = 0;
     for (const PlannedSet& set : plan.sets)
-      bytes = std::max(bytes, measurement_workspace_bytes(model, set.analyses, tokens));
+      bytes = std::max(bytes, measurement_workspace_bytes(model, set.analyses, tokens, device));
     if (device.is_host()) {
       const std::int64_t together = std::max(sizes.largest, std::min(sizes.all_tokens, tokens_together()));
-      bytes += block_workspace_bytes(model, together, tokens, dtype, plan.wants().attention);
+      bytes += block_workspace_bytes(model, together, tokens, dtype, wants.attention);
+      if (wants.scores) bytes += scores_workspace_bytes(model, tokens, dtype);
     }
     most = std::max(most, bytes);
   }
@@ -117,9 +119,7 @@ std::int64_t bytes_under_way(const ModelDescription& model, const ModelPlan& pla
 std::int64_t matrix_bytes(const ModelDescription& model, const ModelPlan& plan, ComputeType dtype) {
   MatrixRoles roles;
   for (const Chosen& chosen : plan.of_weights)
-    if (const LayerAnalysis* analysis = chosen.of_layers())
-      for (const MatrixRole role : analysis->needs(model))
-        if (std::find(roles.begin(), roles.end(), role) == roles.end()) roles.push_back(role);
+    if (const LayerAnalysis* analysis = chosen.of_layers()) add_roles(roles, analysis->needs(model));
   return most_matrix_elements(model, roles) * element_size_bytes(dtype);
 }
 
@@ -140,9 +140,8 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, con
     if (!device.is_host()) {
       need.libraries += 2 * Device::kBroughtAtOnce;
       // What spectra are taken of, of this layer and of the next one.
-      const MatrixRoles attention(kAttentionRoles.begin(), kAttentionRoles.end());
       need.layer += 2 * std::max(matrix_bytes(model, plan, dtype),
-                                 most_matrix_elements(model, attention) * element_size_bytes(dtype));
+                                 most_matrix_elements(model, attention_roles()) * element_size_bytes(dtype));
     }
   } else if (takes_spectra(plan)) {
     need.layer = matrix_bytes(model, plan, dtype);
@@ -173,7 +172,9 @@ DeviceNeed device_memory_need(const ModelDescription& model, const ModelPlan& pl
   need.layer = 2 * largest_layer_bytes(model, dtype);
   need.layer += std::min(need.layer / 4, Device::kBroughtAtOnce);  // not yet widened: at most half of a layer
   need.one_batch = sizes.largest * model.hidden_size * element_size_bytes(dtype);
-  need.workspace = block_workspace_bytes(model, sizes.largest, sizes.longest, dtype, plan.wants().attention, device);
+  const PromptWants wants = plan.wants();
+  need.workspace = block_workspace_bytes(model, sizes.largest, sizes.longest, dtype, wants.attention, device);
+  if (wants.scores) need.workspace += scores_workspace_bytes(model, sizes.longest, dtype, device);
   std::int64_t of_statistics = 0;
   for (const PlannedSet& set : plan.sets)
     of_statistics = std::max(of_statistics, measurement_device_bytes(model, set.analyses, sizes.longest));

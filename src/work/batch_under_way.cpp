@@ -28,14 +28,12 @@ Record BatchUnderWay::finish(const OpenModel& model) {
 
 BlockBatch BatchUnderWay::in_block(std::int64_t layer, const std::vector<ValueSpectrum>& values) {
   BlockBatch batch{.tokens = &tokens, .hidden = hidden};
+  batch.wants_scores = measurement.wants().scores;
   if (measurement.wants().attention)
-    batch.observe = [this, &values, layer](std::int64_t prompt, std::int64_t first_head, const Tensor& a) {
+    batch.observe = [this, &values, layer](std::int64_t prompt, std::int64_t first_head, const Tensor& a,
+                                           const RowScores& scores) {
       const TaskStageTimer timer(Stage::forward, Stage::statistics);
-      measurement.see_attention(layer, prompt, first_head, a, values);
-    };
-  if (measurement.wants().scores)
-    batch.observe_scores = [this](std::int64_t prompt, std::int64_t, const Tensor& row_max, const Tensor& log_sum_exp) {
-      measurement.see_scores(prompt, row_max, log_sum_exp);
+      measurement.see_attention(layer, prompt, first_head, a, values, scores);
     };
   return batch;
 }

@@ -105,7 +105,8 @@ Record LayerSpectra::record_of(const Task& task) const {
   Record record;
   if (!error)
     error = error_of("layer " + std::to_string(work.layer), [&] {
-      record = work.analysis->measure({model_, work.layer, loaded.matrices, loaded.sliced, slicing_, loaded.values});
+      record =
+          work.analysis->measure(work.analysis->view(model_, loaded.matrices, loaded.sliced, slicing_, loaded.values));
       const double of_values = work.analysis->needs_value_spectra() ? value_spectra_flops(model_) : 0;
       count_flops(stage_of(*work.analysis), work.analysis->flops(model_) - of_values);
     });

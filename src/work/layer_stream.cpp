@@ -1,6 +1,5 @@
 #include "spectrace/work/layer_stream.hpp"
 
-#include <algorithm>
 #include <atomic>
 #include <functional>
 #include <utility>
@@ -73,11 +72,6 @@ const LoadedLayer& LayerStream::load(std::int64_t layer, LayerNeeds needs) {
   return slot.layer;
 }
 
-void LayerNeeds::add(const MatrixRoles& roles) {
-  for (const MatrixRole role : roles)
-    if (std::find(matrices.begin(), matrices.end(), role) == matrices.end()) matrices.push_back(role);
-}
-
 std::optional<std::string> LoadedLayer::find_error(const MatrixRoles& roles) const {
   for (const MatrixRole role : roles)
     if (const auto error = matrix_errors.find(role); error != matrix_errors.end()) return error->second;
@@ -88,8 +82,9 @@ void LayerStream::read(Slot& slot, std::int64_t layer, LayerNeeds needs) const {
   const StageTimer timer(Stage::reading);
   const SideStream beside(device_);
   const std::uint64_t read_before = model_.store.bytes_read();
-  if (needs.values) needs.add({MatrixRole::w_v});
-  needs.matrices = roles_to_slice(model_.description, needs.matrices, slicing_);
+  if (needs.values) add_roles(needs.sliced, {MatrixRole::w_v});
+  needs.sliced = roles_to_slice(model_.description, needs.sliced, slicing_);
+  add_roles(needs.matrices, needs.sliced);
   if (needs.weights && !slot.tried.weights) {
     // What the forward pass has in a narrower type is converted of what spectra have in a wider one.
     if (type_of_matrices(layer) != type_) read_matrices_of(slot, layer, needs.matrices);
@@ -97,7 +92,7 @@ void LayerStream::read(Slot& slot, std::int64_t layer, LayerNeeds needs) const {
   }
   // What needs some matrices alone must fail of these alone, whatever else of the layer cannot be read.
   read_matrices_of(slot, layer, needs.matrices);
-  slice(slot.layer, needs.matrices);
+  slice(slot.layer, needs.sliced);
   count_bytes(Stage::reading, model_.store.bytes_read() - read_before);
   if (needs.values) take_values(slot, layer);
 }
@@ -106,10 +101,9 @@ void LayerStream::read_matrices_of(Slot& slot, std::int64_t layer, const MatrixR
   LoadedLayer& loaded = slot.layer;
   MatrixRoles open;
   for (const MatrixRole role : roles)
-    if (std::find(slot.tried.matrices.begin(), slot.tried.matrices.end(), role) == slot.tried.matrices.end())
-      open.push_back(role);
+    if (!has_role(slot.tried.matrices, role)) open.push_back(role);
   if (open.empty()) return;
-  slot.tried.add(open);
+  add_roles(slot.tried.matrices, open);
   if (loaded.weights && device_.is_host() && type_of_matrices(layer) == type_) {
     const LayerMatrices there = matrices_of(*loaded.weights, open);
     for (const MatrixRole role : open) loaded.matrices.set(role, there.at(role));
@@ -144,7 +138,7 @@ void LayerStream::read_weights(Slot& slot, std::int64_t layer, const MatrixRoles
     for (const MatrixRole role : roles) {
       if (!keeps_on_host || loaded.matrices.has(role)) continue;
       loaded.matrices.set(role, on_host.at(role));
-      slot.tried.add({role});
+      add_roles(slot.tried.matrices, {role});
     }
   });
   if (loaded.weights_error) loaded.weights.reset();

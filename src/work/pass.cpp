@@ -283,7 +283,7 @@ class Pass {
     for (const std::size_t unit : units) {
       const LayerWork& work = *plan_.units[unit].of_layer();
       if (work.layer != layer) continue;
-      needs.add(work.analysis->needs(description_));
+      add_roles(work.analysis->is_sliced() ? needs.sliced : needs.matrices, work.analysis->needs(description_));
       needs.values |= work.analysis->needs_value_spectra();
     }
     return needs;

@@ -16,6 +16,29 @@ def write_safetensors(path, tensors, dtype="<f4"):
     path.write_bytes(len(text).to_bytes(8, "little") + text + data)
 
 
+def read_safetensors(path):
+    data = path.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    types = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
+    return {name: np.frombuffer(data, types[info["dtype"]], np.prod(info["shape"], dtype=int), start + info["data_offsets"][0]).reshape(info["shape"])
+            for name, info in header.items() if name != "__metadata__"}
+
+
+def stored_in(folder, source, dtype, change=lambda tensor: tensor):
+    """A copy of a model's config.json and model.safetensors, whose tensors are changed and stored in a type."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text((source / "config.json").read_text())
+    tensors = {name: change(np.float64(tensor)) for name, tensor in read_safetensors(source / "model.safetensors").items()}
+    write_safetensors(folder / "model.safetensors", tensors, dtype)
+    return folder
+
+
+def between_float16(tensor):
+    """Next to numbers that float16 has: rounded to it, each is another one."""
+    return tensor * (1 + 2.0**-14)
+
+
 def llama_shapes(layers=3, heads=4, kv_heads=2, head_dim=8, hidden=24, inner=40, vocab=50):
     shapes = {"model.embed_tokens.weight": (vocab, hidden), "model.norm.weight": (hidden,)}
     for layer in range(layers):

@@ -4,15 +4,15 @@ import h5py
 import numpy as np
 import pytest
 from expected import EPS, ExpectedModel, eigenvalue_errors, entropy, output_value_eigenvalues, product_spectrum
-from models import make_llama
+from models import between_float16, make_llama, stored_in
 from program import DEMO_MODELS, run_job
 from test_against_oracle import FAMILY_CASES
 
 LEAST_LOG = 37.0  # −ln 2⁻⁵³: the steepest that −p ln p gets
 
 
-def run_circuits(tmp_path, folder):
-    job = {"name": "circuits", "models": [{"name": "model", "path": str(folder)}], "prompt_sets": [], "analyses": ["circuits"]}
+def run_circuits(tmp_path, folder, slicing="correct"):
+    job = {"name": "circuits", "models": [{"name": "model", "path": str(folder)}], "prompt_sets": [], "analyses": ["circuits"], "slicing": slicing}
     return run_job(tmp_path, job) / "model.h5"
 
 
@@ -70,6 +70,18 @@ def test_circuits_of_every_family(tmp_path, folder):
     with h5py.File(run_circuits(tmp_path, folder)) as file:
         assert file.attrs["status"] == "ok", file.attrs["error"]
         check_circuits(file["circuits"], expected)
+
+
+@pytest.mark.parametrize("slicing", ["as-published", "as-published-float16"])
+@pytest.mark.parametrize("dtype", ["<f2", "<f4"])
+def test_circuits_are_of_what_the_model_uses_whatever_the_slicing(tmp_path, dtype, slicing):
+    """GPT-NeoX: the notebooks cut W_Q, W_K and W_V as thirds of what is fused by heads, and may round them to float16."""
+    change = between_float16 if dtype == "<f4" else lambda tensor: tensor
+    folder = stored_in(tmp_path / "model", next(p for p in FAMILY_CASES if p.name == "gpt_neox"), dtype, change)
+    with h5py.File(run_circuits(tmp_path, folder, slicing)) as file:
+        assert file.attrs["status"] == "ok", file.attrs["error"]
+        assert (file.attrs["slicing"], file["circuits"].attrs["slicing"]) == (slicing, "correct")
+        check_circuits(file["circuits"], ExpectedModel(folder))
 
 
 @pytest.mark.parametrize("case", ["llama", "qwen2", "falcon_40b"])

@@ -4,13 +4,13 @@ import h5py
 import numpy as np
 import pytest
 from expected import ExpectedModel
-from models import make_llama
+from models import between_float16, make_llama, stored_in
 from program import DEMO_MODELS, run_job
 from test_against_oracle import FAMILY_CASES, check_matrices
 
 
-def run_mlp(tmp_path, folder):
-    job = {"name": "mlp", "models": [{"name": "model", "path": str(folder)}], "prompt_sets": [], "analyses": ["mlp"]}
+def run_mlp(tmp_path, folder, slicing="correct"):
+    job = {"name": "mlp", "models": [{"name": "model", "path": str(folder)}], "prompt_sets": [], "analyses": ["mlp"], "slicing": slicing}
     return run_job(tmp_path, job) / "model.h5"
 
 
@@ -21,6 +21,18 @@ def test_matrices_of_every_family(tmp_path, folder):
         assert file.attrs["status"] == "ok", file.attrs["error"]
         assert file["mlp/singular_values"].shape == (len(expected.mlp), len(expected.mlp[0]), min(expected.mlp[0]["W_up"].shape))
         check_matrices(file["mlp"], expected.mlp)
+
+
+@pytest.mark.parametrize("slicing", ["as-published", "as-published-float16"])
+@pytest.mark.parametrize("dtype", ["<f2", "<f4"])
+def test_matrices_are_those_of_the_model_whatever_the_slicing(tmp_path, dtype, slicing):
+    """GPT-NeoX, which the notebooks cut otherwise. Rounded to float16, what lies between would have other singular values."""
+    change = between_float16 if dtype == "<f4" else lambda tensor: tensor
+    folder = stored_in(tmp_path / "model", next(p for p in FAMILY_CASES if p.name == "gpt_neox"), dtype, change)
+    with h5py.File(run_mlp(tmp_path, folder, slicing)) as file:
+        assert file.attrs["status"] == "ok", file.attrs["error"]
+        assert (file.attrs["slicing"], file["mlp"].attrs["slicing"]) == (slicing, "correct")
+        check_matrices(file["mlp"], ExpectedModel(folder).mlp)
 
 
 @pytest.mark.parametrize("case", ["llama", "phi3"])

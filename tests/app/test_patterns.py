@@ -18,6 +18,7 @@ PROMPTS = {
     "one said on and on": [6] * 9,
     "long": [(7 * i * i + 3 * i + 2) % 41 for i in range(13)],  # ends in 35, 21, 21
 }
+LONG = 1200  # tokens
 SCORES = ("max_logit", "mean_log_sum_exp")
 REPEATED = {"prompts": 6, "length": 5, "seed": 1}
 
@@ -53,6 +54,18 @@ def test_patterns_of_every_family(tmp_path, folder, dtype):
         check_patterns(file["prompts/ids"], expected, TOLERANCE[dtype], exact=dtype == "float64")
         if dtype == "float64":
             check_patterns(file["prompts/ids"], expected, FLOAT32_STEPS_TOLERANCE, exact=False, floor=1)
+
+
+@pytest.mark.parametrize("case", ["llama", "gemma2", "bloom"])
+def test_patterns_of_a_long_prompt(tmp_path, case):
+    """So long that heads come some at a time, and rows of scores in blocks."""
+    folder = next(p for p in FAMILY_CASES if p.name == case)
+    ids = [(i * i + 3 * i) % 41 for i in range(LONG)]
+    with h5py.File(run_patterns(tmp_path, folder, [{"name": "ids", "prompts": [{"id": "long", "input_ids": ids}]}])) as file:
+        assert file.attrs["status"] == "ok", file.attrs["error"]
+        group, expected = file["prompts/ids"], ExpectedModel(folder)
+        assert expected.num_heads * LONG**2 >= 2**22  # kLongAttentionEntries
+        check_patterns(group, expected, TOLERANCE["float64"], exact=True)
 
 
 @pytest.mark.parametrize("folder", FAMILY_CASES, ids=lambda p: p.name)

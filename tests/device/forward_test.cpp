@@ -30,7 +30,7 @@ Pass pass_on(const Device& device, const Model& model, const TokenBatch& batch, 
   std::vector<Tensor> seen(static_cast<std::size_t>(batch.num_prompts()));
   AttentionObserver observer;
   if (observe)
-    observer = [&](std::int64_t prompt, std::int64_t first_head, const Tensor& a) {
+    observer = [&](std::int64_t prompt, std::int64_t first_head, const Tensor& a, const RowScores&) {
       EXPECT_EQ(first_head, 0);
       EXPECT_EQ(a.size(0), model.description.num_heads);
       seen[static_cast<std::size_t>(prompt)] = keep(a);
@@ -116,7 +116,7 @@ TEST(DevicePieces, several_batches_go_together_with_the_bits_of_each_alone) {
   std::vector<BlockBatch> together;
   for (const TokenBatch* batch : {&first, &second}) {
     Tensor hidden = embed(model.description, model.store, *batch, ComputeType::float32, device).hidden;
-    together.push_back({batch, hidden.clone(), {}, nullptr});
+    together.push_back({batch, hidden.clone(), {}});
     run_block(model.description, 0, weights, *batch, hidden, {});
     alone.push_back(Device::to_host(hidden));
   }

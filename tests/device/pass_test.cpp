@@ -148,7 +148,7 @@ TEST_F(DevicePass, layers_that_stay_give_the_same) {
 // The next layer is read, brought and its spectra taken while this one is worked on, and not once more when it is asked
 // for.
 TEST_F(DevicePass, the_next_layer_comes_meanwhile) {
-  const LayerNeeds needs{true, {kAttentionRoles.begin(), kAttentionRoles.end()}, true};
+  const LayerNeeds needs{true, {}, attention_roles(), true};
   LayerStream direct(model_, ComputeType::float32, Slicing::correct, guarded_device());
   const std::uint64_t bytes_before = model_.store.bytes_read();
   const LoadedLayer& wanted = direct.load(1, needs);

@@ -6,6 +6,7 @@
 
 #include "guarded_device.hpp"
 #include "spectrace/core/parallel.hpp"
+#include "spectrace/numerics/attention_patterns.hpp"
 #include "spectrace/numerics/attention_statistics.hpp"
 #include "spectrace/numerics/graph_laplacian.hpp"
 #include "spectrace/numerics/spectral_summary.hpp"
@@ -87,6 +88,27 @@ TEST_P(DeviceStatistics, graph_spectra_have_the_hosts_bits_with_any_number_of_th
       for (std::size_t h = 0; h < found.size(); ++h) {
         EXPECT_EQ(found[h].eigenvalues, expected[h].eigenvalues);
         EXPECT_EQ(found[h].off_diagonal_sum, expected[h].off_diagonal_sum);
+      }
+    }
+    set_compute_threads(1);
+  }
+}
+
+TEST_P(DeviceStatistics, patterns_have_the_hosts_bits_with_any_number_of_threads) {
+  // 1500 tokens: as many heads at a time as there are threads; 40: all at once.
+  for (const std::int64_t n : {40, 1500}) {
+    const Tensor a = made_attention(5, n, GetParam());
+    std::vector<std::int64_t> ids;
+    for (std::int64_t i = 0; i < n; ++i) ids.push_back(i * i % 23);
+    const EarlierTokens tokens(ids);
+    const auto expected = attention_patterns(a, tokens);
+    for (const int threads : {1, 3}) {
+      set_compute_threads(threads);
+      const auto found = attention_patterns(guarded_device().bring(a), tokens);
+      ASSERT_EQ(found.size(), expected.size());
+      for (std::size_t h = 0; h < found.size(); ++h) {
+        EXPECT_EQ(found[h].mean_distance, expected[h].mean_distance);
+        EXPECT_EQ(found[h].induction_score, expected[h].induction_score);
       }
     }
     set_compute_threads(1);

@@ -227,7 +227,8 @@ void use(const fs::path& path) {
   const TokenBatch batch{.token_ids = {0, 1, 2}, .row_start = {0, 3}};
   const LayerWeights weights = read_layer(model.description, model.store, 0, ComputeType::float32);
   Tensor hidden = embed(model.description, model.store, batch, ComputeType::float32).hidden;
-  run_block(model.description, 0, weights, batch, hidden, [](std::int64_t, std::int64_t, const Tensor&) {});
+  run_block(model.description, 0, weights, batch, hidden,
+            [](std::int64_t, std::int64_t, const Tensor&, const RowScores&) {});
   apply_final_norm(model.description, model.store, hidden);
 }
 

@@ -4,9 +4,12 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
+#include <memory>
 #include <set>
 
 #include "model/checkpoint_case.hpp"
+#include "spectrace/core/error.hpp"
 #include "spectrace/core/file.hpp"
 #include "spectrace/measure/choice.hpp"
 
@@ -33,6 +36,56 @@ TEST(Catalogue, names_are_unique_in_their_group_and_no_dimensions) {
   });
   // A dimension is a dataset of its own in the file.
   for (const auto& [group, name] : names) EXPECT_FALSE(dims.contains(name)) << group << " " << name;
+}
+
+/// Says of itself what it is told to.
+class Said final : public PromptAnalysis {
+ public:
+  using PromptAnalysis::PromptAnalysis;
+  PromptWants wants() const override { return {}; }
+  std::unique_ptr<PromptObserver> observe(const ModelDescription&, const TokenBatch&, const Settings&,
+                                          PromptArrays&) const override {
+    return nullptr;
+  }
+};
+
+/// What is wrong with the catalogue and one analysis more, which says what `say` makes it; empty if nothing is.
+std::string error_with(const std::function<void(AnalysisInfo&)>& say) {
+  AnalysisInfo info;
+  info.name = "other";
+  info.place = -1;
+  say(info);
+  const Said said(std::move(info));
+  std::vector<const Analysis*> all = catalogue();
+  all.push_back(&said);
+  try {
+    expect_unique(all);
+    return "";
+  } catch (const InternalError& error) {
+    return error.what();
+  }
+}
+
+TEST(Catalogue, what_two_analyses_have_is_named) {
+  const std::string same = "two analyses have the same ";
+  const auto quantity = [](const char* name) { return Quantity{.name = name}; };
+  EXPECT_EQ(error_with([&](AnalysisInfo& info) { info.quantities = {quantity("other")}; }), "");
+  EXPECT_EQ(error_with([](AnalysisInfo& info) { info.name = "sheaf"; }), same + "name 'sheaf'");
+  EXPECT_EQ(error_with([](AnalysisInfo& info) { info.place = find_analysis("sheaf")->info().place; }),
+            same + "place 50");
+  EXPECT_EQ(error_with([&](AnalysisInfo& info) { info.quantities = {quantity("trace")}; }),
+            same + "dataset of prompts 'trace'");
+  EXPECT_EQ(error_with([&](AnalysisInfo& info) {
+              info.group = "/heads";
+              info.quantities = {quantity("stable_rank")};
+            }),
+            same + "dataset '/heads/stable_rank'");
+  EXPECT_EQ(error_with([&](AnalysisInfo& info) { info.scalars = {{quantity("l_star_trace")}}; }),
+            same + "dataset of prompts 'l_star_trace'");
+  EXPECT_EQ(error_with([](AnalysisInfo& info) {
+              info.summary = {{"mean_trace", ""}};
+            }),
+            same + "column 'mean_trace' of the summary");
 }
 
 TEST(Catalogue, analyses_are_found_by_their_names) {

@@ -46,13 +46,17 @@ TEST(AnalysisChoice, a_quantity_that_is_asked_for_is_left_out_unless_it_is) {
 /// Of prompts; no model can have it.
 class Impossible final : public PromptAnalysis {
  public:
-  Impossible() : PromptAnalysis({.name = "impossible", .meaning = "Nothing.", .quantities = {}}) {}
+  explicit Impossible(const PromptWants& wants = {})
+      : PromptAnalysis({.name = "impossible", .meaning = "Nothing.", .quantities = {}}), wants_(wants) {}
   std::string lacks(const ModelDescription&) const override { return "nobody can have it"; }
-  PromptWants wants() const override { return {}; }
+  PromptWants wants() const override { return wants_; }
   std::unique_ptr<PromptObserver> observe(const ModelDescription&, const TokenBatch&, const Settings&,
                                           PromptArrays&) const override {
     return nullptr;
   }
+
+ private:
+  PromptWants wants_;
 };
 
 TEST(AnalysisChoice, what_a_model_cannot_have_is_left_out_of_prompts_too) {
@@ -88,6 +92,15 @@ TEST(AnalysisChoice, wants_what_any_of_them_wants) {
   EXPECT_TRUE(both.norms && both.attention && both.mean_attention);
   EXPECT_FALSE(both.value_spectra);
   EXPECT_TRUE(wants_of(AnalysisChoice::of({"sheaf"})).value_spectra);
+}
+
+TEST(AnalysisChoice, mean_attention_and_scores_come_with_the_attention) {
+  for (const PromptWants& wants : {PromptWants{.mean_attention = true}, PromptWants{.scores = true}}) {
+    const Impossible analysis(wants);
+    EXPECT_TRUE(wants_of(AnalysisChoice({Chosen{&analysis}})).attention);
+  }
+  const Impossible analysis({.norms = true, .value_spectra = true});
+  EXPECT_FALSE(wants_of(AnalysisChoice({Chosen{&analysis}})).attention);
 }
 
 }  // namespace

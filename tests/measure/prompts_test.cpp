@@ -12,6 +12,9 @@
 #include <string>
 
 #include "measure/plain_prompts.hpp"
+#include "numerics/peak_memory.hpp"
+#include "spectrace/core/error.hpp"
+#include "spectrace/core/floats.hpp"
 #include "spectrace/measure/catalogue.hpp"
 #include "support/unit_roundoff.hpp"
 
@@ -248,6 +251,51 @@ TEST_F(PromptHeads, one_that_is_not_finite_fails_the_prompt_alone_and_by_the_sam
       }
     }
   }
+}
+
+/// Has a value of another name than it declares.
+class Misspelt final : public PromptAnalysis {
+ public:
+  Misspelt()
+      : PromptAnalysis(
+            {.name = "misspelt", .meaning = "Nothing.", .quantities = {{.name = "size", .dims = {"prompt"}}}}) {}
+  PromptWants wants() const override { return {.attention = true}; }
+  std::unique_ptr<PromptObserver> observe(const ModelDescription&, const TokenBatch&, const Settings&,
+                                          PromptArrays& arrays) const override {
+    struct Observer final : PromptObserver {
+      explicit Observer(PromptArrays& its) : arrays(its) {}
+      void see_heads(const HeadsView& heads) override { arrays.set("sise", {heads.prompt}, 1); }
+      PromptArrays& arrays;
+    };
+    return std::make_unique<Observer>(arrays);
+  }
+};
+
+TEST_F(PromptHeads, a_name_that_no_analysis_declares_is_a_bug_that_is_named) {
+  const Misspelt analysis;
+  PromptMeasurement measured(model_, batch_, AnalysisChoice({Chosen{&analysis, Json::object()}}));
+  try {
+    measured.see_attention(0, 1, 0, made_attention(), values_);
+    ADD_FAILURE();
+  } catch (const InternalError& error) {
+    EXPECT_STREQ(error.what(), "an analysis has a value of 'sise', which none of these declares");
+  }
+}
+
+TEST_F(PromptHeads, one_that_failed_keeps_nothing) {
+  const Tensor good = made_attention(), bad = at::full_like(good.narrow(0, 0, 1), kNaN);
+  // Of so many prompts the first head is good, the second one bad.
+  const auto peak = [&](std::int64_t num_prompts) {
+    return peak_tensor_bytes([&] {
+      PromptMeasurement measured = measurement();
+      for (std::int64_t prompt = 0; prompt < num_prompts; ++prompt) {
+        measured.see_attention(0, prompt, 0, good.narrow(0, 0, 1), values_);
+        measured.see_attention(0, prompt, 1, bad, values_);
+      }
+    });
+  };
+  EXPECT_GE(peak(1), mean_attention_bytes(kHeads, kTokens)) << "it is counted";
+  EXPECT_EQ(peak(2), peak(1));
 }
 
 }  // namespace

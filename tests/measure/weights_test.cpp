@@ -26,7 +26,7 @@ class OneLayer : public ::testing::Test {
 
   Record measure(const std::string& analysis) const {
     const auto& layers = dynamic_cast<const LayerAnalysis&>(*find_analysis(analysis));
-    return layers.measure({model_, 0, matrices_, matrices_, Slicing::correct, values_});
+    return layers.measure({model_, matrices_, Slicing::correct, values_});
   }
 
   std::string error_of(const std::string& analysis) const {

@@ -346,7 +346,7 @@ TEST(LayerWeightsTest, contiguous_parts_of_a_fused_matrix_are_views) {
 // What is read already in a wider type is converted to the type that is asked for, not to float32.
 TEST(LayerWeightsTest, wide_matrices_get_the_type_that_is_asked_for) {
   const Model model(case_folder("gpt2"));
-  const MatrixRoles roles(kAttentionRoles.begin(), kAttentionRoles.end());
+  const MatrixRoles roles = attention_roles();
   const LayerMatrices wide = read_matrices(model.description, model.store, 0, roles, ComputeType::float64).matrices;
   for (const ComputeType type : {ComputeType::float32, ComputeType::float64}) {
     const LayerWeights layer = read_layer(model.description, model.store, 0, type, &wide);

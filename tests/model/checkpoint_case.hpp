@@ -65,7 +65,7 @@ inline ForwardResult run_forward(const Model& model, const TokenBatch& batch, Co
     const LayerWeights weights = read_layer(model.description, model.store, layer, type);
     auto& seen = result.attentions.emplace_back(static_cast<std::size_t>(batch.num_prompts()));
     run_block(model.description, layer, weights, batch, hidden,
-              [&](std::int64_t prompt, std::int64_t first_head, const Tensor& a) {
+              [&](std::int64_t prompt, std::int64_t first_head, const Tensor& a, const RowScores&) {
                 add_heads(a, first_head, seen[static_cast<std::size_t>(prompt)]);
               });
     result.boundaries.push_back(hidden.clone());

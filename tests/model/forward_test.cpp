@@ -125,7 +125,7 @@ TEST(ForwardLongPromptTest, never_has_the_attention_of_all_heads) {
       run_block(model.description, 0, weights, batch, hidden, observe);
     });
   };
-  const std::int64_t seen = peak([&](std::int64_t, std::int64_t first_head, const Tensor& a) {
+  const std::int64_t seen = peak([&](std::int64_t, std::int64_t first_head, const Tensor& a, const RowScores&) {
     EXPECT_EQ(first_head, num_seen);
     num_seen += a.size(0);
     most_together = std::max(most_together, a.size(0));
@@ -138,13 +138,55 @@ TEST(ForwardLongPromptTest, never_has_the_attention_of_all_heads) {
   EXPECT_LT(peak({}), seen - most_together * square / 2) << "less where nobody looks";
 }
 
+/// With their scores, if those are wanted.
+std::int64_t peak_of_block(const Model& model, const TokenBatch& batch, bool wants_scores,
+                           const AttentionObserver& observe) {
+  const LayerWeights weights = read_layer(model.description, model.store, 0, ComputeType::float32);
+  const Tensor first = embed(model.description, model.store, batch, ComputeType::float32).hidden;
+  return peak_tensor_bytes([&] {
+    BlockBatch one{.tokens = &batch, .hidden = first.clone(), .observe = observe, .wants_scores = wants_scores};
+    run_block(model.description, 0, weights, std::span(&one, 1));
+    EXPECT_FALSE(one.error);
+  });
+}
+
+TEST(ForwardScoresTest, are_those_of_the_attention_and_take_what_is_planned) {
+  for (const std::int64_t num_tokens : {std::int64_t{1}, std::int64_t{300}, kLongPrompt}) {
+    SCOPED_TRACE(num_tokens);
+    const Model model(case_folder("llama"));
+    const TokenBatch batch = make_batch({long_prompt(model.description.vocab_size, num_tokens)});
+    std::int64_t num_seen = 0;
+    const auto see = [&](std::int64_t, std::int64_t, const Tensor& a, const RowScores& scores) {
+      num_seen += a.size(0);
+      ASSERT_EQ(scores.max.sizes(), a.sizes().slice(0, 2));
+      ASSERT_EQ(scores.log_sum_exp.sizes(), scores.max.sizes());
+      // The largest entry of a row is exp(its score - log_sum_exp), in float32.
+      const Tensor largest = a.amax(-1).to(at::kDouble), expected = (scores.max - scores.log_sum_exp).exp();
+      EXPECT_LE(((largest - expected) / expected).abs().max().item<double>(), 64 * 0x1p-24);
+    };
+    const auto see_nothing = [](std::int64_t, std::int64_t, const Tensor&, const RowScores& scores) {
+      EXPECT_FALSE(scores.max.defined() || scores.log_sum_exp.defined());
+    };
+    peak_of_block(model, batch, true, see);
+    EXPECT_EQ(num_seen, model.description.num_heads);
+    const auto see_any = [](std::int64_t, std::int64_t, const Tensor&, const RowScores&) {};
+    const std::int64_t more =
+                           peak_of_block(model, batch, true, see_any) - peak_of_block(model, batch, false, see_nothing),
+                       planned = scores_workspace_bytes(model.description, num_tokens, ComputeType::float32);
+    EXPECT_LE(more, planned + 4096) << "and single numbers";
+    if (num_tokens > 1) {
+      EXPECT_GE(more, planned / 2);
+    }
+  }
+}
+
 TEST(ForwardLongPromptTest, what_an_observer_throws_of_a_head_is_the_batchs_error_and_ends_it) {
   const Model model(case_folder("llama"));
   const LayerWeights weights = read_layer(model.description, model.store, 0, ComputeType::float32);
   const TokenBatch batch = make_batch({long_prompt(model.description.vocab_size, kLongPrompt)});
   Tensor hidden = embed(model.description, model.store, batch, ComputeType::float32).hidden;
   std::vector<std::int64_t> seen;
-  const auto observe = [&](std::int64_t, std::int64_t first_head, const Tensor&) {
+  const auto observe = [&](std::int64_t, std::int64_t first_head, const Tensor&, const RowScores&) {
     seen.push_back(first_head);
     if (first_head > 0) throw std::runtime_error("head " + std::to_string(first_head));
   };
@@ -167,10 +209,9 @@ TEST(ForwardTogetherTest, batches_have_the_bits_that_they_have_alone) {
       Tensor hidden = embed(model.description, model.store, batches[b], ComputeType::float32).hidden;
       seen[b].resize(static_cast<std::size_t>(batches[b].num_prompts()));
       together.push_back({&batches[b], hidden.clone(),
-                          [&, b](std::int64_t prompt, std::int64_t first_head, const Tensor& a) {
+                          [&, b](std::int64_t prompt, std::int64_t first_head, const Tensor& a, const RowScores&) {
                             add_heads(a, first_head, seen[b][static_cast<std::size_t>(prompt)]);
-                          },
-                          nullptr});
+                          }});
       run_block(model.description, 0, weights, batches[b], hidden, {});
       alone.push_back(hidden);
     }
@@ -190,11 +231,10 @@ TEST(ForwardTogetherTest, what_an_observer_throws_is_its_batch_alone) {
   const TokenBatch batch = make_batch({{1, 2, 3}, {4, 5}});
   const Tensor first = embed(model.description, model.store, batch, ComputeType::float32).hidden;
   std::vector<BlockBatch> together;
-  together.push_back(
-      {&batch, first.clone(),
-       [](std::int64_t prompt, std::int64_t, const Tensor&) { throw std::runtime_error(std::to_string(prompt)); },
-       nullptr});
-  together.push_back({&batch, first.clone(), {}, nullptr});
+  together.push_back({&batch, first.clone(), [](std::int64_t prompt, std::int64_t, const Tensor&, const RowScores&) {
+                        throw std::runtime_error(std::to_string(prompt));
+                      }});
+  together.push_back({&batch, first.clone(), {}});
   run_block(model.description, 0, weights, together);
   ASSERT_TRUE(together[0].error);
   try {

@@ -81,7 +81,7 @@ TEST_P(OracleTest, attention_weights_are_equal) {
   const Expected expected(case_folder(GetParam()));
   for (std::int64_t layer = 0; layer < model.description.num_layers; ++layer) {
     const std::string number = "." + std::to_string(layer);
-    const MatrixRoles roles(kAttentionRoles.begin(), kAttentionRoles.end());
+    const MatrixRoles roles = attention_roles();
     const auto alone = read_matrices(model.description, model.store, layer, roles, ComputeType::float64);
     const auto whole = matrices_of(read_layer(model.description, model.store, layer, ComputeType::float64), roles);
     EXPECT_TRUE(alone.errors.empty());

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace spectrace {
@@ -108,6 +109,16 @@ TEST(AttentionPatterns, of_a_perfect_induction_head) {
   EXPECT_EQ(0.0, pattern.duplicate_token_score);
   EXPECT_EQ(4.0 / 9, pattern.first_token_mass);
   EXPECT_EQ((1.0 + 2 + 3 + 4 + 5 * 4) / 9, pattern.mean_distance);
+}
+
+TEST(AttentionPatterns, brought_from_a_device_are_of_a_head_a_thread_at_least) {
+  const std::int64_t n = 4096, head = n * n * 8;
+  for (const int threads : {1, 3, 16}) {
+    set_compute_threads(threads);
+    EXPECT_EQ(attention_patterns_bytes(8, n), std::min(threads, 8) * head);
+    EXPECT_EQ(attention_patterns_bytes(2, 10), 2 * 10 * 10 * 8) << "all that there are";
+  }
+  set_compute_threads(1);
 }
 
 TEST(EarlierTokens, are_the_last_ones_before) {

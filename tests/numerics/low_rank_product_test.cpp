@@ -182,6 +182,21 @@ TEST(ProductEigenvalues, of_zero_have_no_sign) {
   EXPECT_TRUE(std::isnan(eigenvalues.positivity));
 }
 
+TEST(LowRankProduct, spectrum_needs_no_entries) {
+  const Tensor left = gaussian(64, 8, 14), right = gaussian(48, 8, 15);
+  const ThinFactor a = factorize(left, FactorParts::triangle), b = factorize(right, FactorParts::triangle);
+  EXPECT_FALSE(a.entries.defined() || b.entries.defined());
+  const ProductSpectrum product = product_spectrum(a, b),
+                        expected = product_spectrum(factorize(left), factorize(right));
+  EXPECT_EQ(expected.singular.values, product.singular.values);
+  EXPECT_EQ(expected.singular.error_bound, product.singular.error_bound);
+  EXPECT_EQ(expected.summary.stable_rank, product.summary.stable_rank);
+  const std::int64_t of_triangle = 8 * 8 * 8;
+  EXPECT_EQ(of_triangle, static_cast<std::int64_t>(a.triangle.nbytes()));
+  EXPECT_EQ(of_triangle, thin_factor_bytes(64, 8, FactorParts::triangle));
+  EXPECT_EQ(of_triangle + 64 * 8 * 8, thin_factor_bytes(64, 8, FactorParts::entries_too));
+}
+
 TEST(LowRankProduct, same_bits_for_any_number_of_threads_and_any_strides) {
   const Tensor left = gaussian(300, 32, 12), right = gaussian(300, 32, 13);
   const auto all = [&] {

@@ -10,6 +10,7 @@
 #include "numerics/peak_memory.hpp"
 #include "spectrace/core/parallel.hpp"
 #include "spectrace/measure/prompts.hpp"
+#include "spectrace/numerics/attention_patterns.hpp"
 #include "spectrace/plan/certain_need.hpp"
 #include "spectrace/plan/open_model.hpp"
 
@@ -49,6 +50,13 @@ TEST_F(HostMemory, spectra_and_laplacians_are_taken_one_after_the_other_but_besi
   EXPECT_GT(need(gpu, prompts).layer, need(cpu, prompts).layer);
 }
 
+TEST_F(HostMemory, heads_are_brought_to_the_host_where_they_are_not_there) {
+  const AnalysisChoice patterns = AnalysisChoice::of({"patterns"});
+  const std::int64_t brought = attention_patterns_bytes(model_.description.num_heads, 64);
+  EXPECT_EQ(need(DeviceChoice::cuda, patterns).workspace, brought);
+  EXPECT_EQ(measurement_workspace_bytes(model_.description, patterns, 64), 0);
+}
+
 /// What one thread takes for a long prompt in one layer, measured; of these analyses.
 class LongPrompt : public HostMemory, public ::testing::WithParamInterface<std::vector<std::string>> {
  protected:
@@ -63,14 +71,14 @@ class LongPrompt : public HostMemory, public ::testing::WithParamInterface<std::
     for (std::int64_t i = 0; i < kTokens; ++i) batch.token_ids.push_back((i * i + 3 * i) % model.vocab_size);
     const Tensor first = embed(model, model_.store, batch, ComputeType::float32).hidden;
     const auto run = [&] {
-      Tensor hidden = first;
       PromptMeasurement measurement(model, batch, analyses);
-      AttentionObserver observe;
+      BlockBatch in_block{.tokens = &batch, .hidden = first, .wants_scores = measurement.wants().scores};
       if (measurement.wants().attention)
-        observe = [&](std::int64_t prompt, std::int64_t first_head, const Tensor& a) {
-          measurement.see_attention(0, prompt, first_head, a, values);
+        in_block.observe = [&](std::int64_t prompt, std::int64_t first_head, const Tensor& a, const RowScores& scores) {
+          measurement.see_attention(0, prompt, first_head, a, values, scores);
         };
-      run_block(model, 0, weights, batch, hidden, observe);
+      run_block(model, 0, weights, std::span(&in_block, 1));
+      ASSERT_FALSE(in_block.error);
     };
     run();  // what libtorch and the value spectra make once
     return peak_tensor_bytes(run);
@@ -82,9 +90,10 @@ TEST_P(LongPrompt, takes_what_is_planned_and_no_less_than_what_is_certain) {
   const ModelDescription& model = model_.description;
   ASSERT_TRUE(has_long_attention(model, kTokens));
   const std::int64_t measured = measured_bytes(analyses);
-  const bool is_observed = wants_of(analyses).attention;
-  const std::int64_t expected = block_workspace_bytes(model, kTokens, kTokens, ComputeType::float32, is_observed) +
-                                measurement_workspace_bytes(model, analyses, kTokens);
+  const PromptWants wants = wants_of(analyses);
+  std::int64_t expected = block_workspace_bytes(model, kTokens, kTokens, ComputeType::float32, wants.attention) +
+                          measurement_workspace_bytes(model, analyses, kTokens);
+  if (wants.scores) expected += scores_workspace_bytes(model, kTokens, ComputeType::float32);
   EXPECT_NEAR(static_cast<double>(expected), static_cast<double>(measured), 0.1 * static_cast<double>(measured));
   PreparedSet set{"s", {{"p", std::vector<std::int64_t>(static_cast<std::size_t>(kTokens), 1), ""}}};
   std::vector<std::string> with_residual = GetParam();
@@ -106,7 +115,8 @@ std::string name_of_analyses(const ::testing::TestParamInfo<std::vector<std::str
 
 using Names = std::vector<std::string>;
 INSTANTIATE_TEST_SUITE_P(Analyses, LongPrompt,
-                         ::testing::Values(Names{"attention"}, Names{"sheaf"}, Names{"attention", "sheaf"}, Names{}),
+                         ::testing::Values(Names{"attention"}, Names{"sheaf"}, Names{"attention", "sheaf"},
+                                           Names{"patterns"}, Names{}),
                          name_of_analyses);
 
 TEST_F(HostMemory, of_a_long_prompt_grows_with_threads_and_not_with_heads) {

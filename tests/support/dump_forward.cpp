@@ -58,7 +58,7 @@ TokenBatch read_batch(const ModelDescription& model, const std::filesystem::path
 }
 
 void add_weights(std::vector<Named>& tensors, const LayerWeights& weights, std::int64_t layer) {
-  const LayerMatrices matrices = matrices_of(weights, {kAttentionRoles.begin(), kAttentionRoles.end()});
+  const LayerMatrices matrices = matrices_of(weights, attention_roles());
   for (const MatrixRole role : kAttentionRoles)
     tensors.push_back(
         {std::string(info(role).name) + "." + std::to_string(layer), matrices.at(role).to(at::kDouble).contiguous()});
@@ -73,14 +73,15 @@ std::vector<Named> run_model(const ModelDescription& model, const TensorStore& s
   for (std::int64_t layer = 0; layer < model.num_layers; ++layer) {
     const LayerWeights weights = read_layer(model, store, layer, type);
     add_weights(tensors, weights, layer);
-    run_block(model, layer, weights, batch, hidden, [&](std::int64_t prompt, std::int64_t first_head, const Tensor& a) {
-      auto& of_layers = attentions[static_cast<std::size_t>(prompt)];
-      const Tensor part = a.to(at::kDouble, false, /*copy=*/true);
-      if (first_head == 0)
-        of_layers.push_back(part);
-      else
-        of_layers.back() = at::cat({of_layers.back(), part});
-    });
+    run_block(model, layer, weights, batch, hidden,
+              [&](std::int64_t prompt, std::int64_t first_head, const Tensor& a, const RowScores&) {
+                auto& of_layers = attentions[static_cast<std::size_t>(prompt)];
+                const Tensor part = a.to(at::kDouble, false, /*copy=*/true);
+                if (first_head == 0)
+                  of_layers.push_back(part);
+                else
+                  of_layers.back() = at::cat({of_layers.back(), part});
+              });
     boundaries.push_back(hidden.clone());
   }
   const Tensor final_norm = apply_final_norm(model, store, hidden);

@@ -11,7 +11,7 @@ namespace {
 
 const MatrixRoles kAllRoles = {MatrixRole::w_q,    MatrixRole::w_k,  MatrixRole::w_v,   MatrixRole::w_o,
                                MatrixRole::w_gate, MatrixRole::w_up, MatrixRole::w_down};
-const MatrixRoles kAttention = {kAttentionRoles.begin(), kAttentionRoles.end()};
+const MatrixRoles kAttention = attention_roles();
 
 /// Of the stored tensors that a layer is made of.
 std::uint64_t stored_bytes(const OpenModel& model, std::int64_t layer) {
@@ -35,7 +35,7 @@ TEST(LayerStream, who_needs_a_matrix_that_cannot_be_read_fails_of_it_alone) {
   const CopiedModel copy("llama", broken("k_proj.weight"));
   const OpenModel model = copy.open();
   LayerStream stream(model, ComputeType::float32, Slicing::correct);
-  const LoadedLayer& loaded = stream.load(0, {.weights = true, .matrices = kAllRoles, .values = true});
+  const LoadedLayer& loaded = stream.load(0, {.weights = true, .sliced = kAllRoles, .values = true});
   EXPECT_EQ(names_of_roles(loaded.matrix_errors), std::vector<std::string>{"W_K"});
   ASSERT_TRUE(loaded.weights_error.has_value());
   EXPECT_NE(loaded.weights_error->find("k_proj.weight"), std::string::npos) << *loaded.weights_error;
@@ -51,14 +51,14 @@ TEST(LayerStream, who_needs_a_matrix_that_cannot_be_read_fails_of_it_alone) {
   EXPECT_FALSE(loaded.is_good());
   stream.release(0);
   EXPECT_FALSE(stream.is_loaded(0)) << "what failed does not stay";
-  EXPECT_TRUE(stream.load(1, {.weights = true, .matrices = kAllRoles, .values = true}).is_good());
+  EXPECT_TRUE(stream.load(1, {.weights = true, .sliced = kAllRoles, .values = true}).is_good());
 }
 
 TEST(LayerStream, singular_values_of_heads_fail_of_their_matrix_alone) {
   const CopiedModel copy("llama", broken("v_proj.weight"));
   const OpenModel model = copy.open();
   LayerStream stream(model, ComputeType::float32, Slicing::correct);
-  const LoadedLayer& loaded = stream.load(0, {.matrices = {MatrixRole::w_q}, .values = true});
+  const LoadedLayer& loaded = stream.load(0, {.sliced = {MatrixRole::w_q}, .values = true});
   EXPECT_EQ(loaded.values_error, loaded.matrix_errors.at(MatrixRole::w_v));
   EXPECT_TRUE(loaded.values.empty());
   EXPECT_TRUE(loaded.sliced.has(MatrixRole::w_q));
@@ -72,7 +72,7 @@ TEST(LayerStream, later_needs_are_met_and_nothing_is_read_twice) {
   EXPECT_FALSE(stream.load(1, {.weights = true}).matrices.has(MatrixRole::w_q));
   const std::uint64_t bytes = model.store.bytes_read();
   EXPECT_EQ(bytes, stored_bytes(model, 1));
-  const LoadedLayer& loaded = stream.load(1, {.weights = true, .matrices = kAllRoles, .values = true});
+  const LoadedLayer& loaded = stream.load(1, {.weights = true, .sliced = kAllRoles, .values = true});
   for (const MatrixRole role : kAllRoles) EXPECT_TRUE(loaded.sliced.has(role)) << info(role).name;
   EXPECT_TRUE(loaded.matrices.at(MatrixRole::w_down).is_same(loaded.weights->mlp_down.weight)) << "no copy";
   EXPECT_FALSE(loaded.values.empty());
@@ -87,7 +87,7 @@ TEST(LayerStream, thirds_are_of_all_three_matrices) {
   const TensorSource& source = model.description.layers[0].w_v.weight;
   const Tensor fused = model.store.read(*model.store.find(source.tensor), ComputeType::float32);
   LayerStream stream(model, ComputeType::float32, Slicing::as_published);
-  const LoadedLayer& loaded = stream.load(0, {.matrices = {MatrixRole::w_v, MatrixRole::w_o}});
+  const LoadedLayer& loaded = stream.load(0, {.sliced = {MatrixRole::w_v, MatrixRole::w_o}});
   for (const MatrixRole role : kAttention) EXPECT_TRUE(loaded.sliced.has(role)) << info(role).name;
   const std::int64_t third = fused.size(0) / 3;
   EXPECT_TRUE(at::equal(loaded.sliced.at(MatrixRole::w_q), fused.narrow(0, 0, third)));
@@ -102,7 +102,7 @@ TEST(LayerStream, thirds_of_which_a_matrix_cannot_be_read_are_none) {
   OpenModel model = copy.open();
   // As if it lay in one tensor: whatever fails of it, the thirds have rows of it.
   model.description.fused_qkv_per_head = true;
-  const LayerNeeds needs{.matrices = {MatrixRole::w_v, MatrixRole::w_o}, .values = true};
+  const LayerNeeds needs{.sliced = {MatrixRole::w_v, MatrixRole::w_o}, .values = true};
   LayerStream published(model, ComputeType::float32, Slicing::as_published),
       correct(model, ComputeType::float32, Slicing::correct);
   const LoadedLayer& loaded = published.load(0, needs);
@@ -120,11 +120,22 @@ TEST(LayerStream, roundings_of_the_slicing_are_of_the_spectra_alone) {
   });
   const OpenModel model = copy.open();
   LayerStream stream(model, ComputeType::float32, Slicing::as_published_float16);
-  const LoadedLayer& loaded = stream.load(0, {.weights = true, .matrices = {MatrixRole::w_o}});
+  const LoadedLayer& loaded = stream.load(0, {.weights = true, .sliced = {MatrixRole::w_o}});
   const Tensor& stored = loaded.matrices.at(MatrixRole::w_o);
   EXPECT_TRUE(at::equal(loaded.sliced.at(MatrixRole::w_o), stored.to(at::kHalf).to(at::kFloat)));
   EXPECT_FALSE(at::equal(loaded.sliced.at(MatrixRole::w_o), stored));
   EXPECT_TRUE(at::equal(loaded.weights->w_o.weight, stored));
+}
+
+TEST(LayerStream, what_is_not_asked_for_sliced_is_not_sliced) {
+  const CopiedModel copy("llama");
+  const OpenModel model = copy.open();
+  LayerStream stream(model, ComputeType::float32, Slicing::as_published_float16);
+  const LoadedLayer& loaded =
+      stream.load(0, {.matrices = {MatrixRole::w_up, MatrixRole::w_o}, .sliced = {MatrixRole::w_o}});
+  EXPECT_TRUE(loaded.matrices.has(MatrixRole::w_up) && loaded.matrices.has(MatrixRole::w_o));
+  EXPECT_TRUE(loaded.sliced.has(MatrixRole::w_o));
+  EXPECT_FALSE(loaded.sliced.has(MatrixRole::w_up));
 }
 
 // Spectra are of what is stored, whatever type the forward pass has.
@@ -133,7 +144,7 @@ TEST(LayerStream, matrices_stored_in_float64_are_read_once_for_both_types) {
                          [](const std::string&, const Tensor& tensor) { return tensor.to(at::kDouble) + 0x1p-40; });
   const OpenModel model = copy.open();
   LayerStream stream(model, ComputeType::float32, Slicing::correct);
-  const LoadedLayer& loaded = stream.load(0, {.weights = true, .matrices = kAllRoles, .values = true});
+  const LoadedLayer& loaded = stream.load(0, {.weights = true, .sliced = kAllRoles, .values = true});
   ASSERT_TRUE(loaded.is_good());
   EXPECT_EQ(model.store.bytes_read(), stored_bytes(model, 0));
   for (const MatrixRole role : kAllRoles) EXPECT_EQ(loaded.sliced.at(role).scalar_type(), at::kDouble);
@@ -145,7 +156,7 @@ TEST(LayerStream, matrices_stored_in_float64_are_read_once_for_both_types) {
 TEST(LayerStream, layers_that_stay_are_not_read_again) {
   const CopiedModel copy("llama");
   const OpenModel model = copy.open();
-  const LayerNeeds needs{.weights = true, .matrices = kAttention, .values = true};
+  const LayerNeeds needs{.weights = true, .sliced = kAttention, .values = true};
   const std::int64_t of_layer = layer_size_bytes(model.description, 0, ComputeType::float32);
   ASSERT_EQ(of_layer, layer_size_bytes(model.description, 1, ComputeType::float32));
   const auto pass = [&](LayerStream& stream) {
@@ -177,7 +188,7 @@ TEST(LayerStream, layers_of_spectra_alone_do_not_stay) {
   const OpenModel model = copy.open();
   LayerStream stream(model, ComputeType::float32, Slicing::correct);
   stream.may_keep(std::int64_t{1} << 30);
-  stream.load(0, {.matrices = kAttention});
+  stream.load(0, {.sliced = kAttention});
   stream.release(0);
   EXPECT_FALSE(stream.is_loaded(0));
 }

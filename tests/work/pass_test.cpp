@@ -6,6 +6,7 @@
 #include <numeric>
 #include <string>
 
+#include "spectrace/core/stage_times.hpp"
 #include "work/copied_model.hpp"
 
 namespace spectrace {
@@ -104,6 +105,18 @@ TEST_F(WholePass, layers_side_by_side_have_the_bits_of_one_after_the_other) {
   for (const int threads : {1, 3}) {
     set_compute_threads(threads);
     expect_same(run(copy, 2), one);
+  }
+}
+
+// Where time goes must not say that the forward pass is slow when graphs' spectra are.
+TEST_F(WholePass, what_is_taken_of_attention_meanwhile_is_the_statistics_time) {
+  const CopiedModel copy("llama");
+  for (const int threads : {1, 3}) {
+    set_compute_threads(threads);
+    const StageTimes before = stage_times();
+    run(copy, 1);
+    StageTimes spent = stage_times() - before;
+    EXPECT_GT(spent.seconds_of(Stage::statistics), 0) << threads << " threads";
   }
 }
 

@@ -86,7 +86,7 @@ struct AnalysisInfo {
   /// Properties of its section in the job file, as a JSON Schema has them; null: it has no section.
   Json section_schema = {};
   std::string section_meaning = {};
-  /// Why the notebooks' slicing has no meaning for it: it is of the right slices then, and its group says so.
+  /// Why the notebooks' slicing has no meaning for it: it is of what the model uses then, and its group says so.
   std::string ignores_slicing = {};
 };
 
@@ -113,6 +113,8 @@ class Analysis {
   const AnalysisInfo& info() const { return info_; }
   const std::string& name() const { return info_.name; }
   const Quantity* find_quantity(const std::string& quantity) const;
+  /// Whether its matrices are those that the job's slicing cuts.
+  bool is_sliced() const { return info_.ignores_slicing.empty(); }
 
   /// The job's section, checked beyond its schema, and completed. @throws InputError (usage) naming the place.
   virtual Settings complete(const std::optional<JsonNode>& section) const;
@@ -127,15 +129,12 @@ class Analysis {
   AnalysisInfo info_;
 };
 
-/// One layer's matrices, and where they come from.
+/// What an analysis sees of one layer.
 struct LayerView {
   const ModelDescription& model;
-  std::int64_t layer = 0;
-  const LayerMatrices& matrices;  ///< of the roles that the analysis needs, as the model uses them
-  const LayerMatrices& sliced;    ///< the same as the job's slicing cuts them
-  Slicing slicing = Slicing::correct;
-  /// [num_heads], of the job's slicing; empty unless the analysis needs them.
-  const std::vector<ValueSpectrum>& values;
+  const LayerMatrices& matrices;             ///< of the roles that it needs, cut as `slicing` says
+  Slicing slicing = Slicing::correct;        ///< the job's, unless the analysis ignores it
+  const std::vector<ValueSpectrum>& values;  ///< [num_heads], of the job's slicing; empty unless it needs them
 };
 
 /// An analysis of the weights of each layer by itself. Its record has the quantities without their dimension `layer`.
@@ -152,6 +151,13 @@ class LayerAnalysis : public Analysis {
   virtual std::int64_t workspace_bytes(const ModelDescription& model, std::int64_t num_layers) const = 0;
   /// @throws NumericalError if no route to a spectrum converges.
   virtual Record measure(const LayerView& layer) const = 0;
+
+  /// What it sees of a layer whose matrices are there as the model uses them, and as the job's slicing cuts them.
+  LayerView view(const ModelDescription& model, const LayerMatrices& matrices, const LayerMatrices& sliced,
+                 Slicing slicing, const std::vector<ValueSpectrum>& values) const {
+    if (is_sliced()) return {model, sliced, slicing, values};
+    return {model, matrices, Slicing::correct, values};
+  }
 };
 
 /// Puts the records of parts together that ranks did.
@@ -185,13 +191,14 @@ class RowsAnalysis : public Analysis {
   virtual std::unique_ptr<RowsJoin> join(const ModelDescription& model) const = 0;
 };
 
-/// What an analysis of prompts wants to see of them.
+/// What an analysis of prompts wants to see of them. Whoever wants the mean attention or the scores gets the attention
+/// too (wants_of).
 struct PromptWants {
   bool norms = false;           ///< of the residual stream's rows
   bool attention = false;       ///< of every head
   bool mean_attention = false;  ///< averaged over heads
   bool value_spectra = false;   ///< of every head's slice of W_V
-  bool scores = false;          ///< rows' largest score and log-sum-exp
+  bool scores = false;          ///< what the softmax is made of, row by row
 };
 PromptWants operator|(const PromptWants& a, const PromptWants& b);
 
@@ -200,8 +207,7 @@ struct HeadsView {
   std::int64_t layer, prompt, first_head;
   const Tensor& a;                           ///< [heads, n, n] after softmax, where the forward pass runs
   const std::vector<ValueSpectrum>& values;  ///< [num_heads] of the layer, if wanted
-  const Tensor& row_max;                     ///< [heads, n] of the scores, if wanted
-  const Tensor& row_log_sum_exp;             ///< [heads, n] float64, if wanted
+  const RowScores& scores;                   ///< of these heads, if wanted
 };
 
 /// Where the values of a batch go: arrays by the names of quantities, prompt first.
@@ -209,7 +215,7 @@ class PromptArrays {
  public:
   virtual ~PromptArrays() = default;
   /// Everything of the quantity under the indices of its first dimensions; empty if the job does not ask for it (its
-  /// option).
+  /// option). @throws InternalError naming it if no analysis declares it.
   virtual std::span<double> slots(const char* quantity, std::initializer_list<std::int64_t> index) = 0;
   /// @pre index has all dimensions.
   virtual void set(const char* quantity, std::initializer_list<std::int64_t> index, double value) = 0;
@@ -238,8 +244,14 @@ class PromptAnalysis : public Analysis {
   virtual PromptWants wants() const = 0;
   /// Of a prompt in one layer, beyond the forward pass.
   virtual double flops(const ModelDescription&, std::int64_t /*num_tokens*/) const { return 0; }
-  /// Peak bytes for one prompt that is seen, beside its attention, on the host and on another device.
-  virtual std::int64_t workspace_bytes(const ModelDescription&, std::int64_t /*num_tokens*/) const { return 0; }
+  /// Peak bytes of the host for one prompt that is seen, beside its attention, which lies on `device`.
+  virtual std::int64_t workspace_bytes(const ModelDescription&, std::int64_t /*num_tokens*/,
+                                       const Device& /*device*/) const {
+    return 0;
+  }
+  /// Of these, what one thread surely takes where the prompt is long (has_long_attention).
+  virtual std::int64_t least_bytes(const ModelDescription&, std::int64_t /*num_tokens*/) const { return 0; }
+  /// Peak bytes of that device, if it is not the host.
   virtual std::int64_t device_bytes(const ModelDescription&, std::int64_t /*num_tokens*/) const { return 0; }
   /// @pre model, batch, settings and arrays outlive the observer.
   virtual std::unique_ptr<PromptObserver> observe(const ModelDescription& model, const TokenBatch& batch,

@@ -8,8 +8,10 @@
 namespace spectrace {
 
 /// Every analysis that there is, by place: the files of src/measure/analyses, which the build finds. Checked when it is
-/// made: names and places are there once.
+/// made (expect_unique).
 const std::vector<const Analysis*>& catalogue();
+/// @throws InternalError naming what two analyses have: a name, a place, a dataset, a column of the summary.
+void expect_unique(const std::vector<const Analysis*>& analyses);
 /// Null if there is none.
 const Analysis* find_analysis(const std::string& name);
 std::vector<std::string> analysis_names();

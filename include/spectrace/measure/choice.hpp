@@ -50,7 +50,7 @@ class AnalysisChoice {
   std::vector<Chosen> chosen_;
 };
 
-/// What all analyses of prompts of the choice together want to see.
+/// What all analyses of prompts of the choice together want to see, and what comes with it.
 PromptWants wants_of(const AnalysisChoice& analyses);
 
 }  // namespace spectrace

@@ -26,12 +26,11 @@ class PromptMeasurement final : private PromptArrays {
   /// Boundary b of the residual stream. @pre hidden is [num_tokens, hidden_size].
   void see_boundary(std::int64_t boundary, const Tensor& hidden);
   void see_final_norm(const Tensor& normed);
-  /// What the softmax of the heads was made of that come next to see_attention, of the same prompt (ScoresObserver).
-  void see_scores(std::int64_t prompt, const Tensor& row_max, const Tensor& row_log_sum_exp);
   /// Attention of one prompt in one layer, [heads, n, n], of the heads from `first_head` on: all of them, or some at a
   /// time, in their order (AttentionObserver). Different prompts may come at the same time.
+  /// @pre what is wanted of value spectra and scores is there.
   void see_attention(std::int64_t layer, std::int64_t prompt, std::int64_t first_head, const Tensor& a,
-                     const std::vector<ValueSpectrum>& values);
+                     const std::vector<ValueSpectrum>& values, const RowScores& scores = {});
 
   /// What a prompt failed of: whoever runs it may say so, and the measurement does when hidden states, attention or a
   /// spectrum are not finite. The first reason stays; a prompt that failed is not looked at again.
@@ -47,6 +46,8 @@ class PromptMeasurement final : private PromptArrays {
   Record finish();
 
  private:
+  /// Declared, and not asked for.
+  bool is_left_out(const char* quantity) const;
   std::span<double> slots(const char* quantity, std::initializer_list<std::int64_t> index) override;
   void set(const char* quantity, std::initializer_list<std::int64_t> index, double value) override;
 
@@ -57,12 +58,6 @@ class PromptMeasurement final : private PromptArrays {
   void expect_finite(const Quantity& quantity, const Array& array);
   void keep_errors(Record& record) const;
 
-  /// What comes of a prompt between two calls for its heads.
-  struct BetweenCalls {
-    std::optional<MeanAttention> mean;
-    Tensor row_max, row_log_sum_exp;
-  };
-
   const ModelDescription& model_;
   const TokenBatch& batch_;
   const AnalysisChoice analyses_;
@@ -70,7 +65,7 @@ class PromptMeasurement final : private PromptArrays {
   Record record_;
   std::vector<std::string> errors_;  // of each prompt, empty if it has not failed
   std::vector<std::unique_ptr<PromptObserver>> observers_;
-  std::vector<BetweenCalls> between_calls_;  // of each prompt
+  std::vector<std::optional<MeanAttention>> means_;  // of each prompt, while its heads come
 };
 
 /// The text of a record that says which prompts of the batch failed, and why.
@@ -79,10 +74,11 @@ inline constexpr const char* kPromptErrors = "prompt_errors";
 /// Values that such a record has for a prompt of a batch whose longest has so many tokens.
 std::int64_t num_values_of_prompt(const ModelDescription& model, const AnalysisChoice& analyses, std::int64_t longest);
 
-/// Peak bytes of seeing prompts of n tokens, over all threads, for planning.
+/// Peak bytes of the host for seeing prompts of n tokens, over all threads, for planning, where the forward pass runs
+/// on `device`.
 std::int64_t measurement_workspace_bytes(const ModelDescription& model, const AnalysisChoice& analyses,
-                                         std::int64_t num_prompt_tokens);
-/// The same on another device than the host.
+                                         std::int64_t num_prompt_tokens, const Device& device = Device::cpu());
+/// The same of that device, if it is not the host.
 std::int64_t measurement_device_bytes(const ModelDescription& model, const AnalysisChoice& analyses,
                                       std::int64_t num_prompt_tokens);
 /// Flops of all analyses for a prompt in one layer, beyond the forward pass.

@@ -20,18 +20,20 @@ struct TokenBatch {
   std::int64_t num_tokens() const { return static_cast<std::int64_t>(token_ids.size()); }
 };
 
-/// Sees the attention of one prompt in one layer: a is [heads, n, n] after softmax, in the compute type, of the heads
-/// from `first_head` on. All heads come in one call; those of a long prompt (has_long_attention) on the host in
-/// several, one after the other in the order of heads, and how many depends on the threads. On the host, different
-/// short prompts come at once, from tasks of parallel_for; on another device one after the other, and `a` lies there.
-/// The tensor is only valid during the call.
-using AttentionObserver = std::function<void(std::int64_t prompt, std::int64_t first_head, const Tensor& a)>;
+/// What the softmax of some heads is made of: of every row of the scores as they enter it (scaled, capped, with ALiBi),
+/// masked ones aside.
+struct RowScores {
+  Tensor max;          // [heads, n] in the compute type: the largest
+  Tensor log_sum_exp;  // [heads, n] float64: the log of the sum of exponentials
+};
 
-/// Sees what the softmax of the same heads is made of, right before they come to an AttentionObserver: of every row of
-/// the scores as they enter it (scaled, capped, with ALiBi), masked ones aside, the largest, in the compute type, and
-/// the log of the sum of exponentials, float64. [heads, n] each, valid during the call.
-using ScoresObserver = std::function<void(std::int64_t prompt, std::int64_t first_head, const Tensor& row_max,
-                                          const Tensor& row_log_sum_exp)>;
+/// Sees the attention of one prompt in one layer: a is [heads, n, n] after softmax, in the compute type, of the heads
+/// from `first_head` on, and what it is made of, if the batch wants it. All heads come in one call; those of a long
+/// prompt (has_long_attention) on the host in several, one after the other in the order of heads, and how many depends
+/// on the threads. On the host, different short prompts come at once, from tasks of parallel_for; on another device one
+/// after the other, and all tensors lie there. They are only valid during the call.
+using AttentionObserver =
+    std::function<void(std::int64_t prompt, std::int64_t first_head, const Tensor& a, const RowScores& scores)>;
 
 /// What enters block 0.
 struct Embedded {
@@ -55,8 +57,8 @@ struct BlockBatch {
   const TokenBatch* tokens = nullptr;
   Tensor hidden = {};  ///< [num_tokens, hidden_size]: what enters the block, and then what leaves it, in place
   AttentionObserver observe = {};
-  ScoresObserver observe_scores = {};  ///< only beside `observe`
-  std::exception_ptr error = {};       ///< what the batch failed of; the others go on
+  bool wants_scores = false;      ///< `observe` gets them
+  std::exception_ptr error = {};  ///< what the batch failed of; the others go on
 };
 
 /// Runs block `layer` over the batches: threads share out the rows and prompts of all of them, or the device works on
@@ -90,5 +92,8 @@ std::int64_t long_attention_heads(std::int64_t num_heads, int num_threads);
 /// attention.
 std::int64_t block_workspace_bytes(const ModelDescription& model, std::int64_t num_tokens, std::int64_t longest_prompt,
                                    ComputeType type, bool is_observed, const Device& device = Device::cpu());
+/// What comes to that where the observer gets the scores.
+std::int64_t scores_workspace_bytes(const ModelDescription& model, std::int64_t longest_prompt, ComputeType type,
+                                    const Device& device = Device::cpu());
 
 }  // namespace spectrace

@@ -52,11 +52,10 @@ bool has_matrix(const LayerSources& layer, MatrixRole role);
 /// @pre has_matrix
 const LinearSource& source_of(const LayerSources& layer, MatrixRole role);
 
-/// Numbers of a tensor, a layer, and of a layer's matrices of these roles, biases aside.
+/// Numbers of a tensor, and of a layer.
 std::int64_t num_elements(const TensorSource& source);
 std::int64_t num_elements(const LayerSources& layer);
-std::int64_t num_matrix_elements(const LayerSources& layer, const MatrixRoles& roles);
-/// The most that a layer of the model has of the latter.
+/// The most that a layer of the model has in its matrices of these roles, biases aside.
 std::int64_t most_matrix_elements(const ModelDescription& model, const MatrixRoles& roles);
 
 }  // namespace spectrace

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <vector>
@@ -36,5 +37,15 @@ constexpr MatrixRoleInfo info(MatrixRole role) {
 using MatrixRoles = std::vector<MatrixRole>;
 
 inline constexpr std::array kAttentionRoles = {MatrixRole::w_q, MatrixRole::w_k, MatrixRole::w_v, MatrixRole::w_o};
+inline MatrixRoles attention_roles() { return {kAttentionRoles.begin(), kAttentionRoles.end()}; }
+
+inline bool has_role(const MatrixRoles& roles, MatrixRole role) {
+  return std::find(roles.begin(), roles.end(), role) != roles.end();
+}
+/// Those that are not there yet.
+inline void add_roles(MatrixRoles& roles, const MatrixRoles& more) {
+  for (const MatrixRole role : more)
+    if (!has_role(roles, role)) roles.push_back(role);
+}
 
 }  // namespace spectrace

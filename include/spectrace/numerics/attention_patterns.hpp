@@ -36,9 +36,9 @@ struct AttentionPattern {
 
 /// Of every head. @pre a is [heads, n, n], float32 or float64, causal (zero for j > i), n >= 1 the prompt's tokens.
 /// Sums in float64, in an order that n alone decides. Done by the host; attention on another device is brought over,
-/// some heads at a time.
+/// some heads at a time, at least as many as there are threads.
 std::vector<AttentionPattern> attention_patterns(const Tensor& a, const EarlierTokens& tokens);
-/// Bytes that it takes of the host where it brings heads over.
+/// Bytes that it takes of the host where it brings heads over, of float64.
 std::int64_t attention_patterns_bytes(std::int64_t num_heads, std::int64_t num_tokens);
 
 /// How large the scores of a head are before the softmax, over all rows.

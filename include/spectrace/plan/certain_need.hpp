@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "spectrace/plan/model_plan.hpp"
 
@@ -26,11 +27,12 @@ class CertainNeed {
   std::optional<std::string> find_lack(const Unit& unit, std::int64_t limit_bytes) const;
 
  private:
-  std::int64_t attention_bytes(std::int64_t num_prompt_tokens, const PromptWants& wants) const;
+  std::int64_t attention_bytes(std::int64_t num_prompt_tokens, std::size_t set) const;
 
   const ModelDescription& model_;
   const ModelPlan& plan_;
   std::int64_t element_bytes_, largest_layer_bytes_ = 0;
+  std::vector<PromptWants> wants_of_sets_;
 };
 
 }  // namespace spectrace

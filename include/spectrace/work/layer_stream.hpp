@@ -17,10 +17,9 @@ namespace spectrace {
 /// What is needed of a layer.
 struct LayerNeeds {
   bool weights = false;       ///< all of them, for the forward pass
-  MatrixRoles matrices = {};  ///< for their spectra
+  MatrixRoles matrices = {};  ///< for their spectra, as the model uses them
+  MatrixRoles sliced = {};    ///< for their spectra, as the job's slicing cuts them
   bool values = false;        ///< the singular values of every head's W_V
-
-  void add(const MatrixRoles& roles);
 };
 
 /// A layer as it was read: each part is there, or why it is not.

@@ -104,7 +104,7 @@ class Attention final : public PromptAnalysis {
  public:
   Attention() : PromptAnalysis(attention_info()) {}
 
-  PromptWants wants() const override { return {.attention = true, .mean_attention = true}; }
+  PromptWants wants() const override { return {.mean_attention = true}; }
   std::int64_t device_bytes(const ModelDescription& model, std::int64_t num_tokens) const override {
     return attention_statistics_device_bytes(model.num_heads, num_tokens);
   }

@@ -17,16 +17,15 @@ constexpr const char *kPositivity = "ov_eigenvalue_positivity", *kRadius = "ov_s
 /// A map of the residual stream to itself: left right^T.
 struct Circuit {
   const char* prefix;
-  const char* name;  ///< for messages and meanings
-  const char* map;   ///< in formulas
-  MatrixRole left;   ///< of a query head
-  MatrixRole right;  ///< of its key/value head
+  const char* name;   ///< for messages and meanings
+  const char* map;    ///< in formulas
+  MatrixRole left;    ///< of a query head
+  MatrixRole right;   ///< of its key/value head
+  FactorParts parts;  ///< the entries too, if it has eigenvalues
 };
 constexpr std::array<Circuit, 2> kCircuits = {
-    {{"ov_", "output-value map", "W_O[h] W_V[g(h)]", MatrixRole::w_o, MatrixRole::w_v},
-     {"qk_", "query-key form", "W_Q[h]ᵀ W_K[g(h)]", MatrixRole::w_q, MatrixRole::w_k}}};
-
-MatrixRoles roles() { return {kAttentionRoles.begin(), kAttentionRoles.end()}; }
+    {{"ov_", "output-value map", "W_O[h] W_V[g(h)]", MatrixRole::w_o, MatrixRole::w_v, FactorParts::entries_too},
+     {"qk_", "query-key form", "W_Q[h]ᵀ W_K[g(h)]", MatrixRole::w_q, MatrixRole::w_k, FactorParts::triangle}}};
 
 /// Its rank at most: the singular values that are stored.
 std::int64_t rank_of(const ModelDescription& model) { return std::min(model.head_dim, model.hidden_size); }
@@ -109,7 +108,7 @@ class Circuits final : public LayerAnalysis {
   std::vector<DimensionValues> dimensions(const Circumstances& of) const override {
     return {{{"index"}, counted(rank_of(of.model))}};
   }
-  MatrixRoles needs(const ModelDescription&) const override { return roles(); }
+  MatrixRoles needs(const ModelDescription&) const override { return attention_roles(); }
   double flops(const ModelDescription& model) const override {
     const auto heads = static_cast<double>(model.num_heads), groups = static_cast<double>(model.num_kv_heads);
     const std::int64_t hidden = model.hidden_size, d = model.head_dim;
@@ -118,9 +117,12 @@ class Circuits final : public LayerAnalysis {
   }
   /// Factors of all key/value heads of each layer, and of each thread those of one query head at work.
   std::int64_t workspace_bytes(const ModelDescription& model, std::int64_t num_layers) const override {
-    const std::int64_t hidden = model.hidden_size, d = model.head_dim, of_factor = thin_factor_bytes(hidden, d);
-    return num_layers * 2 * model.num_kv_heads * of_factor +
-           num_threads() * (of_factor + low_rank_product_bytes(hidden, d));
+    const std::int64_t hidden = model.hidden_size, d = model.head_dim;
+    std::int64_t of_groups = 0;
+    for (const Circuit& circuit : kCircuits)
+      of_groups += model.num_kv_heads * thin_factor_bytes(hidden, d, circuit.parts);
+    return num_layers * of_groups +
+           num_threads() * (thin_factor_bytes(hidden, d, FactorParts::entries_too) + low_rank_product_bytes(hidden, d));
   }
   Record measure(const LayerView& layer) const override;
 };
@@ -142,10 +144,11 @@ std::vector<ThinFactor> right_factors(const LayerView& layer) {
   const std::int64_t groups = layer.model.num_kv_heads;
   std::vector<ThinFactor> factors(kCircuits.size() * static_cast<std::size_t>(groups));
   parallel_for(static_cast<std::int64_t>(factors.size()), [&](std::int64_t task) {
-    const MatrixRole role = kCircuits[static_cast<std::size_t>(task / groups)].right;
+    const Circuit& circuit = kCircuits[static_cast<std::size_t>(task / groups)];
     const std::int64_t group = task % groups;
-    factors[static_cast<std::size_t>(task)] =
-        of_matrix(of_head(role, group), [&] { return factorize(tall_slice(layer, role, group)); });
+    factors[static_cast<std::size_t>(task)] = of_matrix(of_head(circuit.right, group), [&] {
+      return factorize(tall_slice(layer, circuit.right, group), circuit.parts);
+    });
   });
   return factors;
 }
@@ -158,10 +161,10 @@ struct Solved {
 Solved solve(const LayerView& layer, const Circuit& circuit, std::int64_t head, const ThinFactor& right) {
   const std::string name = std::string(circuit.name) + " of head " + std::to_string(head);
   return of_matrix(name, [&] {
-    const ThinFactor left =
-        of_matrix(of_head(circuit.left, head), [&] { return factorize(tall_slice(layer, circuit.left, head)); });
+    const ThinFactor left = of_matrix(of_head(circuit.left, head),
+                                      [&] { return factorize(tall_slice(layer, circuit.left, head), circuit.parts); });
     Solved solved{product_spectrum(left, right)};
-    if (circuit.right == MatrixRole::w_v) solved.eigenvalues = product_eigenvalues(left, right);
+    if (circuit.parts == FactorParts::entries_too) solved.eigenvalues = product_eigenvalues(left, right);
     return solved;
   });
 }

@@ -7,8 +7,6 @@ namespace spectrace {
 namespace heads {
 namespace {
 
-MatrixRoles roles() { return {kAttentionRoles.begin(), kAttentionRoles.end()}; }
-
 std::vector<std::int64_t> kv_head_of_head(const ModelDescription& model) {
   std::vector<std::int64_t> kv_heads;
   for (std::int64_t h = 0; h < model.num_heads; ++h)
@@ -75,10 +73,10 @@ class Heads final : public LayerAnalysis {
   Heads() : LayerAnalysis(heads_info()) {}
 
   std::vector<DimensionValues> dimensions(const Circumstances& of) const override {
-    return {matrix_dimension(roles(), info().dimensions.front().meaning),
+    return {matrix_dimension(attention_roles(), info().dimensions.front().meaning),
             {{"index"}, counted(head_index_size(of.model, of.slicing))}};
   }
-  MatrixRoles needs(const ModelDescription&) const override { return roles(); }
+  MatrixRoles needs(const ModelDescription&) const override { return attention_roles(); }
   bool needs_value_spectra() const override { return true; }
   double flops(const ModelDescription& model) const override {
     const auto slices = static_cast<double>(2 * model.num_heads + 2 * model.num_kv_heads);
@@ -86,7 +84,7 @@ class Heads final : public LayerAnalysis {
   }
   /// Less than the whole matrices take.
   std::int64_t workspace_bytes(const ModelDescription& model, std::int64_t num_layers) const override {
-    return spectra_workspace_bytes(shapes_of(model, roles()), num_layers);
+    return spectra_workspace_bytes(shapes_of(model, attention_roles()), num_layers);
   }
   Record measure(const LayerView& layer) const override;
 };
@@ -94,7 +92,7 @@ class Heads final : public LayerAnalysis {
 /// A head's slice of a matrix. Of W_V by the slicing's rows; of the others as the model has them.
 Tensor head_slice(const LayerView& layer, MatrixRole role, std::int64_t head,
                   const std::vector<RowRange>& rows_of_values) {
-  const Tensor& w = layer.sliced.at(role);
+  const Tensor& w = layer.matrices.at(role);
   const std::int64_t d = layer.model.head_dim;
   if (role == MatrixRole::w_v) {
     const RowRange rows = rows_of_values[static_cast<std::size_t>(head)];
@@ -108,7 +106,7 @@ Tensor head_slice(const LayerView& layer, MatrixRole role, std::int64_t head,
 Record Heads::measure(const LayerView& layer) const {
   const ModelDescription& model = layer.model;
   const std::int64_t heads = model.num_heads;
-  const auto num_matrices = static_cast<std::int64_t>(roles().size());
+  const auto num_matrices = static_cast<std::int64_t>(kAttentionRoles.size());
   Record record;
   make_arrays(record, {spectral::kSingularValues}, {num_matrices, heads, head_index_size(model, layer.slicing)});
   make_arrays(record,
@@ -122,11 +120,11 @@ Record Heads::measure(const LayerView& layer) const {
     SpectralSummary summary;
   };
   std::vector<Solved> solved(static_cast<std::size_t>(num_matrices * heads));
-  const std::vector<RowRange> rows_of_values = value_rows(model, layer.sliced.at(MatrixRole::w_v), layer.slicing);
+  const std::vector<RowRange> rows_of_values = value_rows(model, layer.matrices.at(MatrixRole::w_v), layer.slicing);
   const auto group_of = [&](std::int64_t h) { return model.kv_head_of(QueryHead{h}); };
   const auto is_first_of_group = [&](std::int64_t h) { return h == 0 || group_of(h) != group_of(h - 1); };
   parallel_for(num_matrices * heads, [&](std::int64_t task) {
-    const MatrixRole role = roles()[static_cast<std::size_t>(task / heads)];
+    const MatrixRole role = kAttentionRoles[static_cast<std::size_t>(task / heads)];
     const std::int64_t head = task % heads;
     if (role == MatrixRole::w_k && !is_first_of_group(head)) return;
     const Tensor slice = head_slice(layer, role, head, rows_of_values);

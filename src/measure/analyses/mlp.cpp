@@ -6,14 +6,6 @@ namespace spectrace {
 namespace mlp {
 namespace {
 
-/// All layers of a model have the same block, so those of one say it.
-MatrixRoles roles_of(const ModelDescription& model) {
-  MatrixRoles roles;
-  for (const MatrixRole role : {MatrixRole::w_gate, MatrixRole::w_up, MatrixRole::w_down})
-    if (has_matrix(model.layers.front(), role)) roles.push_back(role);
-  return roles;
-}
-
 AnalysisInfo mlp_info() {
   return {
       .name = "mlp",
@@ -28,26 +20,19 @@ AnalysisInfo mlp_info() {
   };
 }
 
-class Mlp final : public LayerAnalysis {
+class Mlp final : public MatrixSpectra {
  public:
-  Mlp() : LayerAnalysis(mlp_info()) {}
+  Mlp() : MatrixSpectra(mlp_info()) {}
 
-  std::vector<DimensionValues> dimensions(const Circumstances& of) const override {
-    return {matrix_dimension(roles_of(of.model), info().dimensions.front().meaning),
-            {{"index"}, counted(index_size(shapes_of(of.model, roles_of(of.model))))}};
-  }
   std::string lacks(const ModelDescription& model) const override {
-    return roles_of(model).empty() ? "its blocks have no MLP" : "";
+    return needs(model).empty() ? "its blocks have no MLP" : "";
   }
-  MatrixRoles needs(const ModelDescription& model) const override { return roles_of(model); }
-  double flops(const ModelDescription& model) const override {
-    return spectra_flops(shapes_of(model, roles_of(model)));
-  }
-  std::int64_t workspace_bytes(const ModelDescription& model, std::int64_t num_layers) const override {
-    return spectra_workspace_bytes(shapes_of(model, roles_of(model)), num_layers);
-  }
-  Record measure(const LayerView& layer) const override {
-    return measure_matrices(layer.matrices, roles_of(layer.model));
+  /// All layers of a model have the same block, so those of one say it.
+  MatrixRoles needs(const ModelDescription& model) const override {
+    MatrixRoles roles;
+    for (const MatrixRole role : {MatrixRole::w_gate, MatrixRole::w_up, MatrixRole::w_down})
+      if (has_matrix(model.layers.front(), role)) roles.push_back(role);
+    return roles;
   }
 };
 

@@ -82,7 +82,7 @@ class Observer final : public PromptObserver {
     set(heads, kMeanDistance, of_heads, &AttentionPattern::mean_distance);
     set(heads, kDuplicateTokenScore, of_heads, &AttentionPattern::duplicate_token_score);
     set(heads, kInductionScore, of_heads, &AttentionPattern::induction_score);
-    const auto of_scores = score_summaries(heads.row_max, heads.row_log_sum_exp);
+    const auto of_scores = score_summaries(heads.scores.max, heads.scores.log_sum_exp);
     set(heads, kMaxLogit, of_scores, &ScoreSummary::max_logit);
     set(heads, kMeanLogSumExp, of_scores, &ScoreSummary::mean_log_sum_exp);
   }
@@ -103,14 +103,16 @@ class Patterns final : public PromptAnalysis {
  public:
   Patterns() : PromptAnalysis(patterns_info()) {}
 
-  PromptWants wants() const override { return {.attention = true, .scores = true}; }
-  /// Each entry is weighed by its distance.
+  PromptWants wants() const override { return {.scores = true}; }
+  /// Each entry is weighed by its distance; its score is compared, and its exponential, of about 20 operations, summed.
   double flops(const ModelDescription& model, std::int64_t num_tokens) const override {
+    constexpr double kOfDistance = 2, kOfScore = 1 + 22;
     const auto n = static_cast<double>(num_tokens);
-    return 2 * n * n * static_cast<double>(model.num_heads);
+    return (kOfDistance + kOfScore) * n * n * static_cast<double>(model.num_heads);
   }
-  std::int64_t workspace_bytes(const ModelDescription& model, std::int64_t num_tokens) const override {
-    return attention_patterns_bytes(model.num_heads, num_tokens);
+  std::int64_t workspace_bytes(const ModelDescription& model, std::int64_t num_tokens,
+                               const Device& device) const override {
+    return device.is_host() ? 0 : attention_patterns_bytes(model.num_heads, num_tokens);
   }
   std::unique_ptr<PromptObserver> observe(const ModelDescription&, const TokenBatch& batch, const Settings&,
                                           PromptArrays& arrays) const override {

@@ -359,20 +359,25 @@ class Sheaf final : public PromptAnalysis {
   std::vector<DimensionValues> dimensions(const Circumstances& of) const override {
     return {{info().dimensions[0], beta_grid(of.settings)}, {info().dimensions[1], counted(of.longest_prompt)}};
   }
-  PromptWants wants() const override { return {.attention = true, .mean_attention = true, .value_spectra = true}; }
+  PromptWants wants() const override { return {.mean_attention = true, .value_spectra = true}; }
 
   /// The eigenvalues of every head's token graph: 4/3 n^3.
   double flops(const ModelDescription& model, std::int64_t num_tokens) const override {
     const auto n = static_cast<double>(num_tokens);
     return 4.0 / 3.0 * n * n * n * static_cast<double>(model.num_heads);
   }
-  /// Laplacians of some heads, and the solver's copy of these. Of a long prompt threads share out the heads.
-  std::int64_t workspace_bytes(const ModelDescription& model, std::int64_t num_tokens) const override {
+  /// Laplacians of some heads, and the solver's copy of these. Threads share out the heads of a prompt that has them
+  /// for itself.
+  std::int64_t workspace_bytes(const ModelDescription& model, std::int64_t num_tokens,
+                               const Device& device) const override {
     const std::int64_t batch = graph_spectra_batch(model.num_heads, num_tokens);
-    const std::int64_t side_by_side = has_long_attention(model, num_tokens)
-                                          ? std::min<std::int64_t>(num_threads(), (model.num_heads + batch - 1) / batch)
-                                          : 1;
-    return 2 * batch * side_by_side * num_tokens * num_tokens * 8;
+    const bool has_all_threads = !device.is_host() || has_long_attention(model, num_tokens);
+    const std::int64_t heads = std::min(model.num_heads, has_all_threads ? batch * num_threads() : batch);
+    return 2 * heads * num_tokens * num_tokens * 8;
+  }
+  /// One head's Laplacian and the solver's copy.
+  std::int64_t least_bytes(const ModelDescription&, std::int64_t num_tokens) const override {
+    return 2 * num_tokens * num_tokens * 8;
   }
   std::unique_ptr<PromptObserver> observe(const ModelDescription& model, const TokenBatch& batch,
                                           const Settings& settings, PromptArrays& arrays) const override {

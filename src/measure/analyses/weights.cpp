@@ -6,8 +6,6 @@ namespace spectrace {
 namespace weights {
 namespace {
 
-MatrixRoles roles() { return {kAttentionRoles.begin(), kAttentionRoles.end()}; }
-
 /// Mean over layers of the spectral norm of the matrices of a role.
 template <MatrixRole kRole>
 double mean_spectral_norm(const ResultNumbers& results, const std::string& /*set*/) {
@@ -43,20 +41,11 @@ AnalysisInfo weights_info() {
   };
 }
 
-class Weights final : public LayerAnalysis {
+class Weights final : public MatrixSpectra {
  public:
-  Weights() : LayerAnalysis(weights_info()) {}
+  Weights() : MatrixSpectra(weights_info()) {}
 
-  std::vector<DimensionValues> dimensions(const Circumstances& of) const override {
-    return {matrix_dimension(roles(), info().dimensions.front().meaning),
-            {{"index"}, counted(index_size(shapes_of(of.model, roles())))}};
-  }
-  MatrixRoles needs(const ModelDescription&) const override { return roles(); }
-  double flops(const ModelDescription& model) const override { return spectra_flops(shapes_of(model, roles())); }
-  std::int64_t workspace_bytes(const ModelDescription& model, std::int64_t num_layers) const override {
-    return spectra_workspace_bytes(shapes_of(model, roles()), num_layers);
-  }
-  Record measure(const LayerView& layer) const override { return measure_matrices(layer.sliced, roles()); }
+  MatrixRoles needs(const ModelDescription&) const override { return attention_roles(); }
 };
 
 }  // namespace
