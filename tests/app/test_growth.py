@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from models import ids_set, make_llama
-from program import ROOT, run_job, spectrace, write_job
+from program import ROOT, all_analyses, described, run_job, spectrace, write_job
 
 GRID = {"beta": {"from": 0.1, "to": 10, "count": 3}}
-EVERYTHING = ["weights", "heads", "unembedding", "attention", "sheaf", "residual"]
 
 
 def make_job(folder, **more):
@@ -73,17 +72,34 @@ def test_a_list_that_kept_less_takes_nothing_away(tmp_path):
     assert {"trace", "nullity", "sparsity"} <= stored and not {"lambda_max", "row_entropy"} & stored
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The bytes of a file that every analysis was asked for at once."""
+    folder = tmp_path_factory.mktemp("whole")
+    return (run_job(folder, make_job(folder, analyses=all_analyses(), sheaf=GRID, keep="all")) / "m.h5").read_bytes()
+
+
+def grown(folder, steps, ranks=None):
+    for analyses in (*steps, all_analyses()):
+        results = run_job(folder / "grown", make_job(folder, analyses=analyses, sheaf=GRID, keep="all"), ranks=ranks)
+    return (results / "m.h5").read_bytes()
+
+
 @pytest.mark.parametrize("ranks", [None, 3])
 @pytest.mark.parametrize("steps", [
-    [["residual"], ["attention", "sheaf"], EVERYTHING],
-    [["unembedding", "sheaf"], ["weights", "residual"], EVERYTHING],
-    [["attention"], ["heads", "attention", "residual", "sheaf"], EVERYTHING],
+    [["residual"], ["attention", "sheaf"]],
+    [["unembedding", "sheaf"], ["weights", "residual"]],
+    [["attention"], ["heads", "attention", "residual", "sheaf"]],
 ], ids=lambda steps: "-".join(steps[0]))
-def test_a_grown_file_has_the_bytes_of_one_made_at_once(tmp_path, steps, ranks):
-    for analyses in steps:
-        grown = run_job(tmp_path / "grown", make_job(tmp_path, analyses=analyses, sheaf=GRID, keep="all"), ranks=ranks)
-    whole = run_job(tmp_path / "whole", make_job(tmp_path, analyses=EVERYTHING, sheaf=GRID, keep="all"))
-    assert (grown / "m.h5").read_bytes() == (whole / "m.h5").read_bytes()
+def test_a_grown_file_has_the_bytes_of_one_made_at_once(tmp_path, whole, steps, ranks):
+    assert grown(tmp_path, steps, ranks) == whole
+
+
+def test_each_analysis_may_come_first_or_last(tmp_path, whole):
+    for analysis in all_analyses():
+        others = [other for other in all_analyses() if other != analysis]
+        assert grown(tmp_path / "first" / analysis, [[analysis]]) == whole, f"{analysis} first"
+        assert grown(tmp_path / "last" / analysis, [others]) == whole, f"{analysis} last"
 
 
 def test_failed_prompts_stay_failed_and_said(tmp_path):
@@ -144,12 +160,11 @@ def test_an_unknown_analysis_is_answered_by_the_nearest_names(tmp_path):
 
 
 def test_describe_knows_every_dataset(tmp_path):
-    described = json.loads(spectrace("describe", "--json").stdout)
     known = {f"{analysis['group'].replace('<set>', 'ids').strip('/')}/{quantity['name']}"
-             for analysis in described["analyses"] for quantity in analysis["quantities"] + analysis["facts"]}
-    known |= {f"prompts/ids/{fact['name']}" for fact in described["prompt_facts"]}
-    known |= {f"prompts/ids/statistics/{scalar['name']}" for scalar in described["scalars"]} | {"checkpoint/digest"}
-    results = run_job(tmp_path, make_job(tmp_path, keep="all", sheaf=GRID | {"graph_eigenvalues": True}))
+             for analysis in described()["analyses"] for quantity in analysis["quantities"] + analysis["facts"]}
+    known |= {f"prompts/ids/{fact['name']}" for fact in described()["prompt_facts"]}
+    known |= {f"prompts/ids/statistics/{scalar['name']}" for scalar in described()["scalars"]} | {"checkpoint/digest"}
+    results = run_job(tmp_path, make_job(tmp_path, analyses=all_analyses(), keep="all", sheaf=GRID | {"graph_eigenvalues": True}))
     with h5py.File(results / "m.h5") as file:
         names = []
         file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) and not item.is_scale else None)

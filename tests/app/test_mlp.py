@@ -5,13 +5,12 @@ import numpy as np
 import pytest
 from expected import ExpectedModel
 from models import make_llama
-from program import DEMO_MODELS, run_job
+from program import DEMO_MODELS, run_analysis
 from test_against_oracle import FAMILY_CASES, check_matrices
 
 
 def run_mlp(tmp_path, folder):
-    job = {"name": "mlp", "models": [{"name": "model", "path": str(folder)}], "prompt_sets": [], "analyses": ["mlp"]}
-    return run_job(tmp_path, job) / "model.h5"
+    return run_analysis(tmp_path, folder, "mlp")
 
 
 @pytest.mark.parametrize("folder", FAMILY_CASES + DEMO_MODELS, ids=lambda p: p.name)
