@@ -133,6 +133,12 @@ def test_unknown_names_are_answered_by_the_nearest(group, name, said):
     assert str(problem.value).startswith(said)
 
 
+@pytest.mark.parametrize("name, analysis", [("trace", "sheaf"), ("l_star_entropy", "attention"), ("effective_amplification", "residual"), ("induction_score", "patterns")])
+def test_declarations_say_which_analysis_to_ask_for(name, analysis):
+    assert declarations.of_prompts(name).analysis == analysis
+    assert {dataset.analysis for dataset in declarations.datasets("circuits")} == {"circuits"}
+
+
 def test_unknown_dimensions_are_answered_by_the_nearest():
     with pytest.raises(declarations.DeclarationsError, match=r"^no dimension 'layr' is declared of weights \(did you mean 'layer'\?\)"):
         declarations.dimension("weights", "layr")

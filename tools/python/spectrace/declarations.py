@@ -23,7 +23,8 @@ class DeclarationsError(Exception):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset of the results; dims: () of a scalar; has_statistics: over the prompts, of those of prompts."""
+    """A dataset of the results; dims: () of a scalar; has_statistics: over the prompts, of those of prompts; analysis: what a job
+    has to name for it."""
 
     name: str
     dims: tuple[str, ...]
@@ -32,6 +33,7 @@ class Dataset:
     formula: str = ""
     source: str = ""
     has_statistics: bool = False
+    analysis: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,11 @@ def datasets(group: str) -> list[Dataset]:
 def dataset(group: str, name: str) -> Dataset:
     """One of them. Raises DeclarationsError if there is none of the name."""
     return _declared("dataset", name, {declared.name: declared for declared in datasets(group)}, f" of {group}")
+
+
+def of_prompts(name: str) -> Dataset:
+    """A quantity of prompts, or a scalar that is made of their statistics. Raises DeclarationsError if there is none of the name."""
+    return _declared("quantity", name, {declared.name: declared for group in (STATISTICS, PROMPTS) for declared in datasets(group)}, " of prompts")
 
 
 def dimension(group: str, name: str) -> Dimension:
