@@ -7,6 +7,7 @@
 #include "group_copy.hpp"
 #include "join_of_parts.hpp"
 #include "spectrace/core/file.hpp"
+#include "spectrace/core/hash.hpp"
 #include "spectrace/core/log.hpp"
 #include "spectrace/core/stage_times.hpp"
 #include "spectrace/core/stopwatch.hpp"
@@ -27,6 +28,16 @@
 
 namespace spectrace {
 namespace {
+
+/// Of all sets of the file, those of earlier jobs among them.
+std::string digest_of_sets(const ResultTree& tree) {
+  std::string digests;
+  for (const Group& group : tree.groups)
+    for (const auto& [attribute, value] : group.attributes)
+      if (const auto* digest = std::get_if<std::string>(&value); digest && attribute == "prompt_sha256")
+        digests += *digest;
+  return sha256_hex(digests);
+}
 
 class Collector {
  public:
@@ -204,7 +215,7 @@ class Collector {
     tree.attributes =
         result_attributes(context_.job, entry_, model_, {name(outcome_.status), error, num_failed_units(tree)});
     set_parameters(tree, identity);
-    tree.attributes.emplace_back("prompt_sha256", preparation_.prompt_sha256);
+    tree.attributes.emplace_back("prompt_sha256", digest_of_sets(tree));
     tree.attributes.emplace_back("identity", identity_to_json(identity));
   }
 

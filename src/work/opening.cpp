@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <charconv>
 
-#include "spectrace/core/hash.hpp"
 #include "spectrace/core/log.hpp"
 #include "spectrace/core/stopwatch.hpp"
 #include "spectrace/model/adapter.hpp"
@@ -260,9 +259,6 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
   preparation.folder = model.folder;
   preparation.fingerprint = model.store.fingerprint();
   preparation.identity = make_identity(job, analyses, model, sets);
-  std::string digests;
-  for (const auto& set : sets) digests += set.digest();
-  preparation.prompt_sha256 = sha256_hex(digests);
 
   expect_room_for_results(job, entry);
   if (context.fresh) {

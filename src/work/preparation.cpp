@@ -67,7 +67,6 @@ void Preparation::write(const RunContext& context, const ModelEntry& entry) cons
                {"sets", Json::array()},
                {"states", Json::array()},
                {"identity", identity_to_json(identity)},
-               {"prompt_sha256", prompt_sha256},
                {"fresh", fresh},
                {"num_starts", num_starts},
                {"open_s", open_s}};
@@ -107,7 +106,6 @@ Preparation Preparation::read(const RunContext& context, const ModelEntry& entry
           {journal_folder(context.job, entry) / state.at(1).get<std::string>(), state.at(2), state.at(3), false},
           state.at(4)};
     preparation.identity = identity_from_json(head.at("identity"));
-    preparation.prompt_sha256 = head.at("prompt_sha256");
     preparation.fresh = head.at("fresh");
     preparation.num_starts = head.at("num_starts");
     preparation.open_s = head.at("open_s");

@@ -1,5 +1,6 @@
 """Runs the program as a user would."""
 
+import functools
 import json
 import os
 import signal
@@ -49,19 +50,45 @@ def run_job(folder, job, *options, ranks=None, expect=0, program=PROGRAM):
     return folder / job.get("output", job["name"])
 
 
+def run_analysis(folder, model, analysis, **job):
+    """The results file of one model (a folder) under this analysis alone; job: what else it says, prompt_sets for instance."""
+    job = {"name": analysis, "models": [{"name": "model", "path": str(model)}], "prompt_sets": [], "analyses": [analysis], **job}
+    return run_job(folder, job) / "model.h5"
+
+
+def bytes_of(results):
+    """{name: bytes} of the results files of a folder."""
+    return {path.name: path.read_bytes() for path in sorted(results.glob("*.h5"))}
+
+
+@functools.cache
+def described():
+    """What the program says of its analyses, of each its quantities."""
+    done = spectrace("describe", "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def all_analyses():
+    """Names of all analyses that the program knows, those among them that a job has to ask for."""
+    return [analysis["name"] for analysis in described()["analyses"]]
+
+
+def said_of(pid, what):
+    """What /proc says of a process: environ, cmdline, comm; empty once it has ended."""
+    try:
+        return Path(f"/proc/{pid}/{what}").read_bytes()
+    except OSError:
+        return b""
+
+
 MARK = "SPECTRACE_TEST_RUN"  # its value says which run a process is of: mpirun puts ranks in sessions of their own
 
 
-def marked(mark):
-    """Pids of the processes that were started with that mark and have not ended."""
-    mine, pids = f"{MARK}={mark}".encode(), []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and mine in (entry / "environ").read_bytes().split(b"\0"):
-                pids.append(int(entry.name))
-        except OSError:
-            continue  # it has ended meanwhile
-    return pids
+def marked(mark, variable=MARK):
+    """Pids of the processes that were started with the mark in this variable of their environment and have not ended."""
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [pid for pid in pids if f"{variable}={mark}".encode() in said_of(pid, "environ").split(b"\0")]
 
 
 def kill_marked(mark):

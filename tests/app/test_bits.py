@@ -8,9 +8,10 @@ import time
 import uuid
 from datetime import datetime
 
+import h5py
 import pytest
 from models import ids_set, make_llama
-from program import ENVIRONMENT, MARK, PROGRAM, kill_marked, run_job, spectrace, write_job
+from program import ENVIRONMENT, MARK, PROGRAM, all_analyses, bytes_of, described, kill_marked, run_job, spectrace, write_job
 
 
 def make_job(tmp_path, name="job", **changes):
@@ -20,19 +21,21 @@ def make_job(tmp_path, name="job", **changes):
         "name": name,
         "models": [{"name": f"m{i}", "path": str(tmp_path / f"m{i}")} for i in (1, 2)],
         "prompt_sets": [ids_set("a", count=11), ids_set("b", count=3, seed=5)],
+        "analyses": all_analyses(),
         "compute": {"tokens_per_batch": 30},
     }
     return job | changes
 
 
-def bytes_of(results):
-    return {path.name: path.read_bytes() for path in sorted(results.glob("*.h5"))}
-
-
 def test_ranks_and_threads_same_bytes(tmp_path):
     job = make_job(tmp_path)
-    one = bytes_of(run_job(tmp_path / "ranks1", job))
+    results = run_job(tmp_path / "ranks1", job)
+    one = bytes_of(results)
     assert sorted(one) == ["m1.h5", "m2.h5", "summary.h5"]
+    with h5py.File(results / "m1.h5") as file:
+        for analysis in described()["analyses"]:
+            groups = [analysis["group"].replace("<set>", "a") + part for part in ("", "/statistics")]
+            assert any(f"{group}/{quantity['name']}" in file for group in groups for quantity in analysis["quantities"]), analysis["name"]
     for ranks in (1, 2, 3, 4):
         assert bytes_of(run_job(tmp_path / f"mpi{ranks}", job, ranks=ranks)) == one, f"{ranks} ranks"
     for threads in (1, 3, 9, 16):  # from 8 on, spectra of several layers are taken side by side
@@ -46,7 +49,8 @@ def test_long_prompts_same_bytes(tmp_path):
     prompts = {"name": "long", "prompts": [{"id": f"p{n}", "input_ids": [(i * i + 3 * i + n) % 50 for i in range(n)]} for n in (1100, 9, 1051)]}
 
     def run(name, ranks=None, **compute):
-        job = {"name": "job", "models": [{"name": "m", "path": str(tmp_path / "m")}], "prompt_sets": [prompts], "keep": "all", "compute": compute}
+        job = {"name": "job", "models": [{"name": "m", "path": str(tmp_path / "m")}], "prompt_sets": [prompts], "analyses": all_analyses(),
+               "keep": "all", "compute": compute}
         return bytes_of(run_job(tmp_path / name, job, ranks=ranks))
 
     one = run("one", threads=1)
@@ -87,10 +91,11 @@ def test_a_bad_layer_in_one_stage_fails_as_on_one_rank(tmp_path):
         assert bytes_of(staged) == one, f"{ranks} ranks, {stages} stages"
 
 
-@pytest.mark.parametrize("analyses", [["weights"], ["heads", "unembedding"], ["weights", "heads", "residual"]])
-def test_layers_in_flight_same_bytes(tmp_path, analyses):
+@pytest.mark.parametrize("chosen", [lambda of_weights: of_weights[:1], lambda of_weights: of_weights[1:], lambda of_weights: [*of_weights, "residual"]],
+                         ids=["one", "others", "with_prompts"])
+def test_layers_in_flight_same_bytes(tmp_path, chosen):
     """With prompts and without, a bad layer among them, in stages, and with room for one layer only."""
-    job = make_job(tmp_path, analyses=analyses)
+    job = make_job(tmp_path, analyses=chosen([analysis["name"] for analysis in described()["analyses"] if "<set>" not in analysis["group"]]))
 
     def damage(tensors):
         tensors["model.layers.2.self_attn.k_proj.weight"][3, 5] = float("nan")
@@ -258,7 +263,8 @@ def test_a_rank_reads_each_byte_once(tmp_path, dtype, tied):
     """Spectra, forward pass, rows of the embedding, unembedding and digests from one reading."""
     config = {"torch_dtype": {"<f4": "float32", "<f8": "float64"}[dtype], "tie_word_embeddings": tied}
     model = make_llama(tmp_path / "m", layers=6, dtype=dtype, config=config, change=(lambda t: t.pop("lm_head.weight")) if tied else None)
-    job = {"name": "j", "models": [{"name": "m", "path": "m"}], "prompt_sets": [ids_set(count=60)], "compute": {"tokens_per_batch": 30}}
+    job = {"name": "j", "models": [{"name": "m", "path": "m"}], "prompt_sets": [ids_set(count=60)], "analyses": all_analyses(),
+           "compute": {"tokens_per_batch": 30}}
     info = json.loads((run_job(tmp_path, job) / "m.run.json").read_text())
     ends = [info["collected"], *(report["ended"] for report in info["rank_reports"])]
     assert all(datetime.strptime(end, "%Y-%m-%dT%H:%M:%SZ") for end in ends)

@@ -5,15 +5,14 @@ import numpy as np
 import pytest
 from expected import EPS, ExpectedModel, eigenvalue_errors, entropy, output_value_eigenvalues, product_spectrum
 from models import between_float16, make_llama, stored_in
-from program import DEMO_MODELS, run_job
+from program import DEMO_MODELS, run_analysis
 from test_against_oracle import FAMILY_CASES
 
 LEAST_LOG = 37.0  # −ln 2⁻⁵³: the steepest that −p ln p gets
 
 
 def run_circuits(tmp_path, folder, slicing="correct"):
-    job = {"name": "circuits", "models": [{"name": "model", "path": str(folder)}], "prompt_sets": [], "analyses": ["circuits"], "slicing": slicing}
-    return run_job(tmp_path, job) / "model.h5"
+    return run_analysis(tmp_path, folder, "circuits", slicing=slicing)
 
 
 def errors_of(values, bound):

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 from models import LLAMA_CONFIG, ids_set, llama_shapes, llama_tensors, make_llama, write_safetensors
-from program import ENVIRONMENT, PROGRAM, run_job, spectrace, write_job
+from program import ENVIRONMENT, PROGRAM, bytes_of, described, run_job, said_of, spectrace, write_job
 
 
 def make_job(tmp_path, **changes):
@@ -173,10 +173,6 @@ def test_partial_failure_keeps_what_is_finished(tmp_path):
             assert np.isnan(file["prompts/q/gain"][:]).all()
 
 
-def bytes_of(results, name="m"):
-    return (results / f"{name}.h5").read_bytes()
-
-
 @pytest.mark.parametrize("prompts", [3, 700])
 def test_results_that_grew_have_the_bytes_of_those_made_at_once(tmp_path, prompts):
     """By a prompt set, by an analysis, by what had failed: whatever was copied lies as if it had been computed now."""
@@ -228,7 +224,7 @@ def test_moved_checkpoint_is_the_same(tmp_path):
     results = run_job(tmp_path, job)
     shutil.copytree(tmp_path / "m", tmp_path / "copy")
     job["models"][0]["path"] = str(tmp_path / "copy")
-    job["analyses"] = ["weights", "heads", "unembedding", "attention", "sheaf", "residual"]
+    job["analyses"] = [analysis["name"] for analysis in described()["analyses"] if analysis["default"]]
     write_job(tmp_path, job)
     before = (results / "m.h5").read_bytes()
     assert spectrace("run", tmp_path / "job.json").returncode == 0
@@ -321,8 +317,8 @@ def test_rank_that_stands_still_ends_the_run_by_name(tmp_path):
 
 
 def ranks_of(path):
-    return [int(p.name) for p in pathlib.Path("/proc").iterdir()
-            if p.name.isdigit() and str(path).encode() in command_line(p) and command_line(p).startswith(str(PROGRAM).encode())]
+    commands = {int(entry.name): said_of(entry.name, "cmdline") for entry in pathlib.Path("/proc").iterdir() if entry.name.isdigit()}
+    return [pid for pid, command in commands.items() if str(path).encode() in command and command.startswith(str(PROGRAM).encode())]
 
 
 @pytest.mark.parametrize("ranks", [None, 2])
@@ -352,13 +348,6 @@ def test_a_folder_that_was_taken_meanwhile_ends_the_run(tmp_path):
     os.kill(process.pid, signal.SIGCONT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 3 and "another run has taken" in stderr, stderr
-
-
-def command_line(process):
-    try:
-        return (process / "cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 def test_results_of_another_format_are_named(tmp_path):

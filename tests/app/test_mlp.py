@@ -5,13 +5,12 @@ import numpy as np
 import pytest
 from expected import ExpectedModel
 from models import between_float16, make_llama, stored_in
-from program import DEMO_MODELS, run_job
+from program import DEMO_MODELS, run_analysis
 from test_against_oracle import FAMILY_CASES, check_matrices
 
 
 def run_mlp(tmp_path, folder, slicing="correct"):
-    job = {"name": "mlp", "models": [{"name": "model", "path": str(folder)}], "prompt_sets": [], "analyses": ["mlp"], "slicing": slicing}
-    return run_job(tmp_path, job) / "model.h5"
+    return run_analysis(tmp_path, folder, "mlp", slicing=slicing)
 
 
 @pytest.mark.parametrize("folder", FAMILY_CASES + DEMO_MODELS, ids=lambda p: p.name)

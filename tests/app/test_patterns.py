@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from expected import ExpectedModel, oracle, patterns
 from models import make_llama
-from program import run_job, spectrace, write_job
+from program import run_analysis, spectrace, write_job
 from test_against_oracle import FAMILY_CASES, FLOAT32_STEPS_TOLERANCE, TOLERANCE, assert_close, check_statistics
 
 PROMPTS = {
@@ -23,10 +23,8 @@ SCORES = ("max_logit", "mean_log_sum_exp")
 REPEATED = {"prompts": 6, "length": 5, "seed": 1}
 
 
-def run_patterns(tmp_path, folder, prompt_sets, dtype="float64", expect=0):
-    job = {"name": "patterns", "models": [{"name": "model", "path": str(folder)}], "prompt_sets": prompt_sets,
-           "analyses": ["patterns"], "keep": "all", "compute": {"dtype": dtype, "tokens_per_batch": 20}}
-    return run_job(tmp_path, job, expect=expect) / "model.h5"
+def run_patterns(tmp_path, folder, prompt_sets, dtype="float64"):
+    return run_analysis(tmp_path, folder, "patterns", prompt_sets=prompt_sets, keep="all", compute={"dtype": dtype, "tokens_per_batch": 20})
 
 
 def prompts_of(group):

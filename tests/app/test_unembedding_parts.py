@@ -10,8 +10,7 @@ import h5py
 import numpy as np
 import pytest
 from models import LLAMA_CONFIG, ids_set, llama_tensors, write_safetensors
-from program import ENVIRONMENT, PROGRAM, run_job, spectrace, write_job
-from test_bits import bytes_of
+from program import ENVIRONMENT, PROGRAM, bytes_of, run_job, spectrace, write_job
 
 ROWS, COLUMNS, PARTS = 39_211, 1024, 4  # rows that no number of parts divides
 

@@ -10,6 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from program import marked, said_of
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scancel", "scontrol", "squeue", "sinfo", "mpirun", "setpriv")
 NODES = ("n1", "n2", "n3")
 OVER = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"}
@@ -155,17 +157,8 @@ class SlurmLab:
 
     def processes(self, word=""):
         """Processes of this cluster's jobs, of whatever session, whose command holds `word`."""
-        mine = f"SLURM_CONF={self.folder}/slurm.conf".encode()
-        found = []
-        for entry in Path("/proc").iterdir():
-            try:
-                if entry.name.isdigit() and mine in (entry / "environ").read_bytes().split(b"\0"):
-                    if word.encode() in (entry / "cmdline").read_bytes() and int(entry.name) != os.getpid():
-                        found.append(int(entry.name))
-            except OSError:
-                continue  # it has ended meanwhile
-        daemons = {process.pid for process in self.daemons}
-        return [pid for pid in found if pid not in daemons]
+        others = {os.getpid(), *(process.pid for process in self.daemons)}
+        return [pid for pid in marked(f"{self.folder}/slurm.conf", "SLURM_CONF") if pid not in others and word.encode() in said_of(pid, "cmdline")]
 
     def call(self, *command, check=True, timeout=60, environment=None, cwd=None):
         done = subprocess.run(

@@ -5,7 +5,7 @@ import shutil
 import time
 
 from models import ids_set, make_llama
-from program import DEMO_MODELS, run_job, write_job
+from program import DEMO_MODELS, bytes_of, run_job, write_job
 
 
 def make_job(folder, prompts, models=2, name="job"):
@@ -32,10 +32,6 @@ def make_demo_job(folder, prompts):
         "compute": {"tokens_per_batch": 200, "threads": 1},
     }
     return write_job(folder, job, "job.json"), job
-
-
-def bytes_of(results):
-    return {path.name: path.read_bytes() for path in sorted(results.glob("*.h5"))}
 
 
 class Reference:

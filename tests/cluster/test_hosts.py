@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-from program import ENVIRONMENT, PROGRAM
+from program import ENVIRONMENT, PROGRAM, bytes_of
 from slurm_lab import wait_for
-from sweeps import bytes_of, in_the_middle
+from sweeps import in_the_middle
 
 # As plm_rsh_agent in the place of ssh: runs a command on a "host", under its name.
 AGENT = """#!/bin/sh

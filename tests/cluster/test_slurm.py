@@ -8,9 +8,9 @@ import time
 
 import pytest
 import slurm_lab
-from program import ENVIRONMENT, PROGRAM, ROOT
+from program import ENVIRONMENT, PROGRAM, ROOT, bytes_of
 from slurm_lab import SlurmLab, wait_for
-from sweeps import Reference, bytes_of, in_the_middle, make_demo_job, progress
+from sweeps import Reference, in_the_middle, make_demo_job, progress
 
 SCRIPTS = ROOT / "slurm"
 THREE_NODES = ("--nodes=3", "--ntasks=3", "--cpus-per-task=1")

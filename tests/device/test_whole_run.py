@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from models import ids_set, make_llama
 from processes import Place, send
-from program import ROOT, run_job, write_job
+from program import ROOT, bytes_of, run_job, write_job
 
 PROGRAM = Path(os.environ.get("SPECTRACE_GUARDED_PROGRAM", ROOT / "build/release/tests/device/spectrace_guarded"))
 SEED = int(os.environ.get("SPECTRACE_SOAK_SEED", 1))
@@ -31,10 +31,6 @@ def make_job(tmp_path, device="cuda", count=11, **compute):
         "prompt_sets": [ids_set("a", count=count), ids_set("b", count=3, seed=5)],
         "compute": {"tokens_per_batch": 30, "device": device} | compute,
     }
-
-
-def bytes_of(results):
-    return {path.name: path.read_bytes() for path in sorted(results.glob("*.h5"))}
 
 
 def run(folder, job, *options, ranks=None, expect=0):

@@ -14,9 +14,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "app"))
-from program import ENVIRONMENT, PROGRAM  # noqa: E402
-
-MARK = "SPECTRACE_FAULTS_RUN"
+from program import ENVIRONMENT, MARK, PROGRAM, marked, said_of  # noqa: E402
 
 
 class Place:
@@ -42,15 +40,7 @@ class Place:
 
     def processes(self, name=None):
         """Pids of what was started here and is no zombie; `name`: the program's name."""
-        mine, found = f"{MARK}={self.mark}".encode(), []
-        for entry in Path("/proc").iterdir():
-            try:
-                if entry.name.isdigit() and mine in (entry / "environ").read_bytes().split(b"\0"):
-                    if name is None or (entry / "comm").read_text().strip() == name[:15]:
-                        found.append(int(entry.name))
-            except OSError:
-                continue  # it has ended meanwhile
-        return sorted(pid for pid in found if pid != os.getpid())
+        return sorted(pid for pid in marked(self.mark) if pid != os.getpid() and (name is None or said_of(pid, "comm").strip() == name[:15].encode()))
 
     def ranks(self):
         return self.processes(self.program.name)

@@ -15,8 +15,8 @@ MATRICES = ["W_Q", "W_K", "W_V", "W_O"]
 STATISTICS = ["count", "nonfinite", "mean", "std", "min", "max"]
 
 
-def write_results(path, attributes, groups):
-    """groups: {"weights": {"spectral_norm": (("layer", "matrix"), array)}}; every dimension gets its scale in its group."""
+def write_results(path, attributes, groups, matrices=MATRICES):
+    """matrices: labels of the dimension; groups: {"weights": {"spectral_norm": (("layer", "matrix"), array)}}; every dimension gets its scale in its group."""
     path.parent.mkdir(parents=True, exist_ok=True)
     front = {"Conventions": "spectrace-2", "source": "made by a test", "model": path.stem, "lab": "", "expected": "", "status": "ok",
              "error": "", "slicing": "correct", "compute_dtype": "float32", "parameters": "{}"}
@@ -25,7 +25,7 @@ def write_results(path, attributes, groups):
         for name, datasets in groups.items():
             group = file.create_group(name, track_order=True)
             for dim, size in sizes_of(datasets).items():
-                values = {"matrix": MATRICES, "statistic": STATISTICS}.get(dim, list(range(size)))
+                values = {"matrix": list(matrices), "statistic": STATISTICS}.get(dim, list(range(size)))
                 scale = group.create_dataset(dim, data=np.array(values, dtype=TEXT if isinstance(values[0], str) else None))
                 scale.make_scale(dim)
             for dataset, (dims, values) in datasets.items():

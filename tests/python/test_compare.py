@@ -5,10 +5,11 @@ import json
 import h5py
 import numpy as np
 import pytest
+import xarray as xr
 from made_results import attributes_of, prompt_groups, write_results
 
 import spectrace
-from spectrace import compare, error_bounds
+from spectrace import compare, declarations, error_bounds
 
 LAYERS, HEADS, PROMPTS, SIZE = 4, 4, 3, 12
 ERROR = 1e-13
@@ -44,6 +45,135 @@ def shift(groups, group, name, place, by):
     values[place] += by
     groups[group][name] = (dims, values)
     return groups
+
+
+SIZES = {"layer": LAYERS, "matrix": 4, "head": HEADS, "index": SIZE, "token": 20, "boundary": LAYERS + 1, "beta": 3, "graph_index": 5}
+
+
+def of_singular_values(values, norm=None):
+    """What follows from them; norm: the Frobenius norm where that is from the entries."""
+    norm, shares = np.sqrt((values**2).sum(-1)) if norm is None else norm, values / values.sum(-1, keepdims=True)
+    return {"singular_values": values, "singular_value_error": np.full(norm.shape, ERROR), "spectral_norm": values[..., 0], "frobenius_norm": norm,
+            "effective_rank": np.exp(-(shares * np.log(shares)).sum(-1)), "stable_rank": (norm / values[..., 0])**2,
+            "condition_number": values[..., 0] / values[..., -1], "numerical_rank": np.full(norm.shape, float(SIZE)),
+            "num_singular_values": np.full(norm.shape, SIZE), "spectral_per_sqrt_vocab": values[..., 0] / np.sqrt(50)}
+
+
+def declared_weights(group, off_by=0.0):
+    """Every number that is declared of the group, singular values off by so many times their bound and what follows from them."""
+    rng = np.random.default_rng(1)
+    declared = {dataset.name: dataset.dims for dataset in declarations.datasets(group)}
+    are_from_entries = any(dataset.name == "frobenius_norm" and "from the entries" in dataset.meaning for dataset in declarations.datasets(group))
+    values = {name: rng.uniform(1, 2, [SIZES[dim] for dim in dims]) for name, dims in declared.items()}
+    values |= {name: np.full_like(values[name], ERROR) for name in values if name.endswith("_error")}
+    for prefix in [name.removesuffix("singular_values") for name in declared if name.endswith("singular_values") and "index" in declared[name]]:
+        exact = np.sort(rng.uniform(0.5, 3.0, values[f"{prefix}singular_values"].shape))[..., ::-1]
+        shifts = np.random.default_rng(2).choice([-1, 1], exact.shape) * off_by * ERROR
+        follows = of_singular_values(exact + shifts, of_singular_values(exact)["frobenius_norm"] if are_from_entries else None)
+        values |= {prefix + name: array for name, array in follows.items() if prefix + name in declared}
+    return {group: {name: (declared[name], array) for name, array in values.items()}}
+
+
+def declared_prompts():
+    """Every quantity of prompts with its statistics, and every scalar."""
+    rng = np.random.default_rng(3)
+    dims = {dataset.name: dataset.dims[1:] for dataset in declarations.datasets(declarations.PROMPTS) if dataset.has_statistics}
+    quantities = {name: (of_name, rng.uniform(1, 2, (PROMPTS, *(SIZES[dim] for dim in of_name)))) for name, of_name in dims.items()}
+    return prompt_groups("test", quantities, {dataset.name: 2.0 for dataset in declarations.datasets(declarations.STATISTICS)})
+
+
+def bounds_of(results, group):
+    """Every number of the group, and how far it may be off in one file."""
+    dataset, attributes = results.group("ant", group), results.attributes("ant")
+    if group.startswith("prompts/"):
+        of_one = error_bounds.of_prompts(results.group("ant", "prompts/test"), attributes)
+        dataset = xr.Dataset({name: array.sel(statistic="mean") if "statistic" in array.dims else array for name, array in dataset.data_vars.items()})
+    else:
+        of_one = error_bounds.of_spectra(group, dataset, attributes)
+    return {name: float(xr.DataArray(of_one(name, array)).broadcast_like(array).transpose(*array.dims).values.flat[-1])
+            for name, array in dataset.data_vars.items() if error_bounds.is_result(name)}
+
+
+def moved(groups, group, bounds, times):
+    """The last number of each dataset, less so many times both sides' bound; where there is none, less by one if any."""
+    for name, bound in bounds.items():
+        dims, values = groups[group][name]
+        place = (2, *(-1 for _ in dims[1:])) if dims[:1] == ("statistic",) else (-1,) * len(dims)  # the mean
+        shift(groups, group, name, place, -(times * 2 * bound if bound else float(times > 1)))
+    return groups
+
+
+DECLARED = [*declarations.weight_groups(), "prompts/test/statistics"]
+
+
+@pytest.mark.parametrize("group", DECLARED)
+def test_every_declared_quantity_is_compared_by_its_bound(tmp_path, group):
+    def groups():
+        return declared_prompts() if group.startswith("prompts/") else declared_weights(group)
+
+    write(tmp_path / "a", groups=groups())
+    bounds = bounds_of(spectrace.open_results(tmp_path / "a"), group)
+    for times, is_changed in ((0.5, False), (2, True)):
+        write(tmp_path / f"{times}", groups=moved(groups(), group, bounds, times))
+        pair, = compared(tmp_path / "a", tmp_path / f"{times}")
+        assert {change.quantity for change in pair.changes} == set(bounds)
+        assert {change.quantity: change.num_changed for change in pair.changes if change.num_changed} == {name: 1 for name in bounds if is_changed}
+        assert pair.not_compared == {}
+
+
+@pytest.mark.parametrize("group", [group for group in declarations.weight_groups()
+                                   if any(dataset.name.endswith(error_bounds.STORED_ERROR) for dataset in declarations.datasets(group))])
+def test_what_follows_from_singular_values_within_their_bound_is_equal(tmp_path, group):
+    write(tmp_path / "a", groups=declared_weights(group))
+    for times, is_changed in ((1, False), (1e4, True)):
+        write(tmp_path / f"{times}", groups=declared_weights(group, off_by=times))
+        pair, = compared(tmp_path / "a", tmp_path / f"{times}")
+        found = {change.quantity for change in pair.changes if change.num_changed}
+        follows = {change.quantity for change in pair.changes if change.quantity.endswith(("spectral_norm", "stable_rank", "effective_rank"))}
+        assert follows and (follows <= found if is_changed else not found)
+
+
+def test_eigenvalues_are_equal_where_the_matrix_is_within_the_backward_error():
+    """Of random products, which are not normal; the bound is below what a fine-tuning does to them."""
+    rng, size = np.random.default_rng(4), 32
+
+    def values_of(matrix):
+        eigenvalues = np.linalg.eigvals(matrix)
+        return abs(eigenvalues).max(), eigenvalues.real.sum() / abs(eigenvalues).sum()
+
+    for _ in range(20):
+        matrix, noise = rng.normal(size=(size, 64)) @ rng.normal(size=(64, size)), rng.normal(size=(size, size))
+        norm, backward = np.linalg.norm(matrix, 2), 1e-12
+        (radius, positivity), (other_radius, other_positivity) = values_of(matrix), values_of(matrix + noise * backward / np.linalg.norm(noise, 2))
+        dataset = xr.Dataset({"ov_singular_value_error": 1e-13, "ov_eigenvalue_backward_error": backward, "ov_spectral_norm": norm, "ov_spectral_radius": radius})
+        bound = error_bounds.of_spectra("circuits", dataset, {})
+        for name, first, second in (("ov_spectral_radius", radius, other_radius), ("ov_eigenvalue_positivity", positivity, other_positivity)):
+            assert abs(first - second) <= float(bound(name, xr.DataArray(first))) < 1e-4 * norm
+
+
+def test_a_rank_on_the_edge_of_its_threshold_may_be_off_by_one(tmp_path):
+    """Of matrices longer than the hidden size: the threshold is that of their longer side, 3 D here."""
+    long_side, short = 3 * SIZE, np.sort(np.random.default_rng(5).uniform(0.5, 3.0, (LAYERS, 4, SIZE)))[..., ::-1].copy()
+    short[1, 2, -1] = short[1, 2, 0] * long_side * error_bounds.RANK_TOLERANCE
+    groups = declared_weights("mlp")
+    values = of_singular_values(short) | {"entry_mean": np.zeros((LAYERS, 4))}
+    values["entry_std"] = values["frobenius_norm"] / np.sqrt(long_side * SIZE - 1)
+    groups["mlp"] |= {name: (groups["mlp"][name][0], array) for name, array in values.items() if name in groups["mlp"]}
+    write(tmp_path / "a", groups=groups)
+    for place, is_changed in (((1, 2), False), ((1, 3), True)):
+        name = f"{is_changed}"
+        ranks = groups["mlp"]["numerical_rank"][1].copy()
+        ranks[place] -= 1
+        write(tmp_path / name, groups={"mlp": groups["mlp"] | {"numerical_rank": (("layer", "matrix"), ranks)}})
+        assert list(changes(compared(tmp_path / "a", tmp_path / name)[0])) == ["mlp/numerical_rank"] * is_changed
+
+
+def test_what_one_side_or_nobody_knows_is_named(a, tmp_path):
+    groups = sweep_groups()
+    del groups["weights"]["stable_rank"]
+    write(tmp_path / "b", groups=groups | {"of_tomorrow": {"x": (("layer",), np.ones(LAYERS))}})
+    assert compared(a, tmp_path / "b")[0].not_compared == {"weights/stable_rank": "only A has it",
+                                                          "of_tomorrow": "this version of spectrace-compare does not know it"}
 
 
 def compared(a, b, **options):

@@ -19,7 +19,7 @@ PACKAGE = pathlib.Path(spectrace.__file__).parent
 LAYERS, HEADS = 3, 4
 RNG = np.random.default_rng(1)
 POSITIVITY, SPREAD = RNG.normal(size=(LAYERS, HEADS)), RNG.normal(size=LAYERS)
-NORMS = RNG.normal(size=(LAYERS, 4))
+NORMS = RNG.normal(size=(LAYERS, 3))
 SCORE, DECAY = RNG.normal(size=2), RNG.normal(size=(2, LAYERS, 5))
 
 
@@ -28,19 +28,18 @@ def declared(dims, meaning, units="1", **more):
 
 
 def with_more(known):
-    """The declarations of a program that has two more analyses of weights, and more quantities of prompts."""
-    known["groups"]["/circuits"] = {"positivity": declared(["layer", "head"], "Whether the head copies"),
-                                    "circuit_values": declared(["layer", "head", "index"], "Singular values of the map"),
-                                    "radius": declared(["layer", "head"], "Largest absolute eigenvalue"),
-                                    "spread": declared(["layer"], "Spread over the layer's heads")}
-    known["groups"]["/mlp"] = {"spectral_norm": declared(["layer", "matrix"], "Largest singular value")}
-    known["own_dimensions"]["/mlp"] = {"matrix": {"units": "1", "meaning": "Matrix of the MLP"}}
+    """The declarations of a program that has one more analysis of weights, and more quantities of prompts."""
+    known["groups"]["/biases"] = {"bias_norm": declared(["layer", "head"], "Norm of the head's bias"),
+                                  "spread": declared(["layer"], "Spread over the layer's heads"),
+                                  "bias_share": declared(["layer", "head"], "Share of the bias in what the head writes"),
+                                  "bias_values": declared(["layer", "head", "index"], "Entries of the bias")}
+    known["own_dimensions"]["/biases"] = {"head": {"units": "1", "meaning": "Head that has a bias"}}
     known["groups"]["/prompts/<set>"] |= {
         "score": declared(["prompt"], "How well it goes", "nat", has_statistics=True),
         "decay": declared(["prompt", "layer", "offset"], "Attention by distance", has_statistics=True)}
     known["own_dimensions"]["/prompts/<set>"]["offset"] = {"units": "tokens", "meaning": "Distance"}
     known["groups"]["/prompts/<set>/statistics"]["score_scale"] = declared([], "Scale of the score")
-    known["summary"]["copying_mean"] = "Mean over layers and heads of the positivity"
+    known["summary"]["bias_mean"] = "Mean over layers and heads of the norm of biases"
     return known
 
 
@@ -51,14 +50,13 @@ def newer(tmp_path_factory):
     shutil.copytree(PACKAGE, folder / "python" / "spectrace", ignore=shutil.ignore_patterns("__pycache__"))
     path = folder / "python" / "spectrace" / "quantities.json"
     path.write_text(json.dumps(with_more(json.loads(path.read_text(encoding="utf-8")))), encoding="utf-8")
-    groups = {"circuits": {"positivity": (("layer", "head"), POSITIVITY), "spread": (("layer",), SPREAD)},
-              "mlp": {"spectral_norm": (("layer", "matrix"), NORMS)}}
+    groups = {"biases": {"bias_norm": (("layer", "head"), POSITIVITY), "spread": (("layer",), SPREAD)}}
     groups |= prompt_groups("test", {"score": ((), SCORE), "decay": (("layer", "offset"), DECAY)}, {"score_scale": 2.5})
     write_results(folder / "sweep" / "a.h5", attributes_of(num_layers=LAYERS), groups)
     with h5py.File(folder / "sweep" / "summary.h5", "w") as file:
         file.attrs["Conventions"] = "spectrace-2"
         file["summary/model"], file["summary/prompt_set"] = ["b", "a"], ["test", "test"]
-        file["summary/copying_mean"] = [7.0, 8.0]
+        file["summary/bias_mean"] = [7.0, 8.0]
     return folder
 
 
@@ -71,17 +69,32 @@ def in_newer(newer, code):
     return json.loads(run.stdout)
 
 
+def test_circuits_and_mlp_have_tables_as_they_are_declared(tmp_path):
+    """No line of the package names them."""
+    groups = {"circuits": {"ov_eigenvalue_positivity": (("layer", "head"), POSITIVITY), "ov_singular_values": (("layer", "head", "index"), np.ones((LAYERS, HEADS, 2)))},
+              "mlp": {"spectral_norm": (("layer", "matrix"), NORMS)}}
+    with spectrace.open_results(write_results(tmp_path / "a.h5", attributes_of(num_layers=LAYERS), groups, matrices=["W_gate", "W_up", "W_down"])) as results:
+        circuits, mlp = results.table("circuits"), results.table("mlp")
+    assert list(circuits)[:4] == ["model", "lab", "layer", "head"] and not any("values" in name for name in circuits)
+    assert set(circuits) >= {"ov_eigenvalue_positivity", "qk_singular_value_error"}
+    assert circuits[["layer", "head", "ov_eigenvalue_positivity"]].values.tolist() == [
+        [layer, head, POSITIVITY[layer, head]] for layer in range(LAYERS) for head in range(HEADS)]
+    assert mlp["spectral_norm"].tolist() == NORMS.ravel().tolist() and mlp["matrix"].tolist() == ["W_gate", "W_up", "W_down"] * LAYERS
+    meanings = {name: tables.describe(name).set_index("column")["meaning"] for name in ("mlp", "weights", "circuits")}
+    assert [meanings[name]["matrix"] for name in ("mlp", "weights")] == [declarations.dimension(name, "matrix").meaning for name in ("mlp", "weights")]
+    assert "MLP" in meanings["mlp"]["matrix"] and "Attention" in meanings["weights"]["matrix"]
+    assert meanings["circuits"]["ov_spectral_radius"] == declarations.dataset("circuits", "ov_spectral_radius").meaning
+
+
 def test_new_group_of_weights_has_a_table(newer):
-    columns, rows = in_newer(newer, "[list(results.table('circuits')), results.table('circuits')[['layer', 'head', 'positivity']].values.tolist()]")
-    assert columns == ["model", "lab", "layer", "head", "positivity", "radius"]  # no spectrum, and nothing of a whole layer
+    columns, rows = in_newer(newer, "[list(results.table('biases')), results.table('biases')[['layer', 'head', 'bias_norm']].values.tolist()]")
+    assert columns == ["model", "lab", "layer", "head", "bias_norm", "bias_share"]  # no vector, and nothing of a whole layer
     assert rows == [[layer, head, POSITIVITY[layer, head]] for layer in range(LAYERS) for head in range(HEADS)]
-    assert in_newer(newer, "results.table('circuits_by_layer')['spread'].tolist()") == SPREAD.tolist()
-    assert in_newer(newer, "results.table('mlp')['spectral_norm'].tolist()") == NORMS.ravel().tolist()
+    assert in_newer(newer, "results.table('biases_by_layer')['spread'].tolist()") == SPREAD.tolist()
 
 
 def test_meanings_and_units_are_the_declared_ones(newer):
-    assert in_newer(newer, "describe('circuits').loc['positivity', 'meaning']") == "Whether the head copies"
-    assert in_newer(newer, "[describe(name).loc['matrix', 'meaning'] for name in ('mlp', 'weights')]") == ["Matrix of the MLP", "Attention matrix"]
+    assert in_newer(newer, "describe('biases').loc[['head', 'bias_norm'], 'meaning'].tolist()") == ["Head that has a bias", "Norm of the head's bias"]
     assert in_newer(newer, "describe('prompts').loc['score', ['unit', 'meaning']].tolist()") == ["nat", "How well it goes"]
 
 
@@ -94,8 +107,8 @@ def test_new_quantities_of_prompts_have_rows_and_columns(newer):
 
 
 def test_new_scalars_and_columns_of_the_summary_are_in_the_summary(newer):
-    assert in_newer(newer, "results.summary[['score_scale', 'copying_mean']].values.tolist()") == [[2.5, 8.0]]
-    assert in_newer(newer, "describe('summary').loc['copying_mean', 'meaning']") == "Mean over layers and heads of the positivity"
+    assert in_newer(newer, "results.summary[['score_scale', 'bias_mean']].values.tolist()") == [[2.5, 8.0]]
+    assert in_newer(newer, "describe('summary').loc['bias_mean', 'meaning']") == "Mean over layers and heads of the norm of biases"
 
 
 def test_every_dataset_that_is_not_long_is_in_a_table():
@@ -107,6 +120,28 @@ def test_every_dataset_that_is_not_long_is_in_a_table():
     for dataset in declarations.datasets(declarations.PROMPTS):
         assert dataset.dims != ("prompt",) or dataset.name in (*columns, *PROMPT_FACTS), dataset.name
     assert {dataset.name for dataset in declarations.datasets(declarations.STATISTICS)} | set(declarations.summary()) <= columns
+
+
+@pytest.mark.parametrize("group, name, said", [
+    ("circuits", "ov_spectral_raduis", "no dataset 'ov_spectral_raduis' is declared of circuits (did you mean 'ov_spectral_radius'"),
+    ("weights", "zzz", "no dataset 'zzz' is declared of weights (tools/update_docs brings the declarations up to date)"),
+    ("circiuts", "ov_spectral_norm", "no group 'circiuts' is declared (did you mean 'circuits'"),
+])
+def test_unknown_names_are_answered_by_the_nearest(group, name, said):
+    with pytest.raises(declarations.DeclarationsError) as problem:
+        declarations.dataset(group, name)
+    assert str(problem.value).startswith(said)
+
+
+@pytest.mark.parametrize("name, analysis", [("trace", "sheaf"), ("l_star_entropy", "attention"), ("effective_amplification", "residual"), ("induction_score", "patterns")])
+def test_declarations_say_which_analysis_to_ask_for(name, analysis):
+    assert declarations.of_prompts(name).analysis == analysis
+    assert {dataset.analysis for dataset in declarations.datasets("circuits")} == {"circuits"}
+
+
+def test_unknown_dimensions_are_answered_by_the_nearest():
+    with pytest.raises(declarations.DeclarationsError, match=r"^no dimension 'layr' is declared of weights \(did you mean 'layer'\?\)"):
+        declarations.dimension("weights", "layr")
 
 
 def test_package_without_its_data_says_so(tmp_path):

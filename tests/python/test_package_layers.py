@@ -14,8 +14,8 @@ PACKAGE = pathlib.Path(__file__).resolve().parents[2] / "tools" / "python" / "sp
 
 # From left to right; parts of one line do not know each other. A part is a module of the package, or a package in it.
 ORDER = (
-    ("declarations", "results", "error_bounds", "heavy_tails", "inference", "lstar_formula"),
-    ("model_names",),
+    ("declarations", "results", "heavy_tails", "inference", "lstar_formula"),
+    ("error_bounds", "model_names"),
     ("tables",),
     ("opening", "studies", "notebooks"),
     ("compare", "export", "overview", "published", "report.page"),

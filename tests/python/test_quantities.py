@@ -100,7 +100,7 @@ def described():
 @pytest.fixture
 def copy(tmp_path, described):
     """What tools/update_docs reads and writes, and a program that says what `say` gives it: at first what ours says."""
-    for name in (*MADE, "tools/update_docs"):
+    for name in (*MADE, "tools/update_docs", "tools/lib/cpp_source.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     shutil.copytree(ROOT / "include", tmp_path / "include")

@@ -10,6 +10,7 @@ import pytest
 import spectrace
 from fake_results import (FakeModel, condition_numbers, effective_ranks, entropies, gains, per_prompt_values, spectral_norms, traces,
                           two_levels, unembedding_norm, write_folder, zoo)
+from made_results import attributes_of, write_results
 from spectrace import lstar_formula, tables
 from spectrace.tables import references
 from spectrace.tables.frame import DTYPES
@@ -121,6 +122,17 @@ def test_infinite_condition_numbers_are_counted_and_not_averaged_away(tmp_path):
         assert np.isinf(row["condition_number_mean"]) and row["num_infinite_conditions"] == 1
         assert np.isinf(results.table("lstar").iloc[0]["condition_first"]) and results.table("lstar").iloc[0]["condition_capped"] == 1000
         assert list(results.table("nonfinite")["quantity"]) == ["condition_number of W_V"]
+
+
+def test_norms_of_every_group_of_weights_that_are_no_numbers_are_said(tmp_path):
+    norms = np.ones((4, 4))
+    norms[2, 1] = np.nan
+    groups = {"circuits": {"ov_spectral_norm": (("layer", "head"), norms)}, "mlp": {"condition_number": (("layer", "matrix"), np.where(norms == 1, 1, np.inf))},
+              "unembedding": {"frobenius_norm": ((), np.inf)}}
+    with spectrace.open_results(write_results(tmp_path / "a.h5", attributes_of(), groups)) as results:
+        found = results.table("nonfinite").set_index("quantity")
+    assert list(found.index) == ["ov_spectral_norm (circuits)", "condition_number of W_K (mlp)", "frobenius_norm (unembedding)"]
+    assert found["places"].tolist() == [1, 1, 1] and found["of_places"].tolist() == [16, 4, 1]
 
 
 def test_llama_table_has_measured_gains_and_ratios(sweep):

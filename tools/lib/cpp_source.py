@@ -1,10 +1,39 @@
-"""C++ as far as checks of sources need it: which declarations stand in which namespace or class, and from which line to which they go.
+"""C++ as far as checks of sources need it: where sources lie, which declarations stand in which namespace or class, and from which
+line to which they go.
 
 No parser: it relies on code that clang-format has laid out and a compiler has accepted.
 """
 
 import dataclasses
+import pathlib
 import re
+import sys
+
+# Modules, each of which includes only what stands to its left.
+CHAIN = ("core", "numerics", "checkpoint", "text", "model", "measure", "plan", "comm", "store", "results", "work", "sweep", "app")
+ALL_SUFFIXES = (".hpp", ".cpp", ".inl", ".in")
+
+
+def sources(root: pathlib.Path, folders=("include", "src"), suffixes=ALL_SUFFIXES) -> list[pathlib.Path]:
+    """C++ below these folders of a checkout, from its root, in the order of their paths."""
+    return sorted(path.relative_to(root) for folder in folders for path in (root / folder).rglob("*") if path.suffix in suffixes and path.is_file())
+
+
+def module_of(path: pathlib.Path) -> str | None:
+    """include/spectrace/M/..., src/M/..., tests/M/...; None for what is in no module (tests/support)."""
+    name = path.parts[2] if path.parts[0] == "include" else path.parts[1]
+    return name if name in CHAIN else None
+
+
+def run_check(problems_of, all_is_well: str, **where) -> int:
+    """A check's main: problems_of(root, files) of the checkout, or of the folder that is its argument. Prints the problems, else
+    how many files are well; returns the exit code: 1 too where there are no files."""
+    root = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).resolve().parents[2]
+    files = sources(root, **where)
+    problems = problems_of(root, files)
+    print("\n".join(problems) or f"{len(files)} files {all_is_well}")
+    return 1 if problems or not files else 0
+
 
 LITERAL = r'''R"(?P<mark>[^(\s]*)\(.*?\)(?P=mark)"|"(?:\\.|[^"\\\n])*"|(?<![0-9a-fA-F])'(?:\\.|[^'\\\n])+\''''
 COMMENT = r"//[^\n]*|/\*.*?\*/"
@@ -18,6 +47,10 @@ TYPEDEF = re.compile(r"^typedef\b.*?(\w+)$", re.DOTALL)
 ATTRIBUTE = re.compile(r"\[\[.*?\]\]|__extension__\b|__attribute__\s*\(\(.*?\)\)", re.DOTALL)
 NO_DECLARATION = re.compile(r"^(?:static_assert|friend|using|extern|template|namespace|return)\b")
 ACCESS = re.compile(r"^(?:(?:public|private|protected)\s*:\s*)+")
+CONCEPT = re.compile(r"!?[\w:]+")
+# Not a place in an array, nor an attribute.
+LAMBDA = re.compile(r"(?<![\w\])>\[])\[(?!\[)")
+BEFORE_BODY = re.compile(r"[\s\w:&*]*(?:->[\s\w:&*]*)?(?=[({<])")  # parameters, `mutable`, a type
 QUALIFIED = re.compile(r"(?:[A-Za-z_]\w*(?:<[^()]*>)?::)*~?[A-Za-z_]\w*$")
 
 
@@ -54,13 +87,37 @@ def end_of_angles(text: str) -> int:
     return len(text)
 
 
+def end_of_parentheses(text: str, at: int) -> int:
+    """Place behind the ) of the ( at that place."""
+    depth = 0
+    for place in range(at, len(text)):
+        depth += (text[place] in "({[") - (text[place] in ")}]")
+        if depth == 0:
+            return place + 1
+    return len(text)
+
+
+def without_requirements(head: str) -> str:
+    """What follows a `requires` clause."""
+    rest = head.removeprefix("requires").strip()
+    while True:
+        if rest.startswith("("):
+            rest = rest[end_of_parentheses(rest, 0):].strip()
+        elif match := CONCEPT.match(rest):
+            rest = rest[match.end():]
+            rest = rest[end_of_angles(rest):].strip() if rest.startswith("<") else rest.strip()
+        if not rest.startswith(("&&", "||")):
+            return rest
+        rest = rest[2:].strip()
+
+
 def declared_by(head: str) -> tuple[str, str] | None:
     """Name and kind of what the beginning of a declaration, up to its `{`, `=` or `;`, declares."""
     head = ACCESS.sub("", ATTRIBUTE.sub(" ", head).strip())
     while head.startswith("template"):
         head = head[end_of_angles(head):].strip()
         if head.startswith("requires"):
-            return None
+            head = without_requirements(head)
     for pattern in (TYPE, ALIAS, TYPEDEF):
         if match := pattern.match(head):
             return match[1], "type"
@@ -167,3 +224,18 @@ class Scanner:
 
 def declarations(text: str) -> list[Declaration]:
     return Scanner(text).scan()
+
+
+def lambdas(text: str) -> list[Declaration]:
+    """Each lambda, wherever it stands: in a table, in a call, in a function."""
+    text, found = without_literals(text), []
+    for match in LAMBDA.finditer(text):
+        at = end_of_parentheses(text, match.start())
+        while body := BEFORE_BODY.match(text, at):
+            at = body.end()
+            if text[at] == "{":
+                lines = [text.count("\n", 0, place) + 1 for place in (match.start(), end_of_parentheses(text, at) - 1)]
+                found.append(Declaration("a lambda", "function", (), False, *lines))
+                break
+            at = end_of_parentheses(text, at) if text[at] == "(" else at + end_of_angles(text[at:])
+    return found

@@ -28,8 +28,7 @@ struct Preparation {
   Lack lack;                                 ///< what is left to do
   std::map<std::string, StatePlace> states;  ///< batches that an earlier start left in the middle, by the unit's key
   Identity identity;
-  std::string prompt_sha256;  ///< over all sets of the model
-  bool fresh = false;         ///< results that are there are not built upon
+  bool fresh = false;  ///< results that are there are not built upon
   std::int64_t num_starts = 1;
   double open_s = 0;
 

@@ -15,14 +15,13 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 import xarray as xr
 
-from spectrace import error_bounds
+from spectrace import declarations, error_bounds
 from spectrace.opening import open_results
 from spectrace.results import Results, ResultsError
 from spectrace.tables.general import series_of
 
 FACTS = ("status", "slicing", "compute_dtype", "storage_dtype", "architecture", "num_layers", "num_heads", "num_kv_heads", "head_dim",
          "hidden_size", "vocab_size", "tied_embeddings", "max_positions", "rope_theta", "rope_type", "lab", "expected", "revision", "step", "source")
-WEIGHT_GROUPS = ("weights", "heads", "unembedding")
 SHOWN_LAYERS = 12
 
 
@@ -73,11 +72,15 @@ def compare_models(results_a: Results, a: str, results_b: Results, b: str) -> Pa
         if not attributes.get("num_layers"):
             pair.not_compared["everything"] = f"{model} of {results.path} failed ({attributes.get('error') or 'no reason noted'})"
             return pair
-    for group in WEIGHT_GROUPS:
+    known = declarations.weight_groups()
+    for group in known:
         datasets = _both(pair, group, results_a.group(a, group), results_b.group(b, group))
         if datasets:
             bounds = [error_bounds.of_spectra(group, dataset, attributes) for dataset, attributes in zip(datasets, (of_a, of_b))]
             _compare_datasets(pair, group, datasets, bounds)
+    for group in dict.fromkeys(results_a.groups(a) + results_b.groups(b)):
+        if group not in (*known, "checkpoint") and not group.startswith("prompts/"):
+            pair.not_compared[group] = "this version of spectrace-compare does not know it"
     sets = dict.fromkeys(results_a.prompt_sets(a) + results_b.prompt_sets(b))
     for name in sets:
         _compare_prompts(pair, name, (results_a, results_b), (a, b))
@@ -102,8 +105,13 @@ def _tensors(a: xr.Dataset | None, b: xr.Dataset | None) -> dict:
 def _compare_datasets(pair: Pair, group: str, datasets, bounds) -> None:
     """bounds: for each side a function of a quantity's name and values: its error."""
     first, second = datasets
-    for name in first.data_vars:
-        if name not in second or first[name].dtype.kind not in "fiu" or name in error_bounds.NO_RESULTS:
+    for name in dict.fromkeys([*first.data_vars, *second.data_vars]):
+        if not error_bounds.is_result(name):
+            continue
+        if name not in first or name not in second:
+            pair.not_compared[f"{group}/{name}"] = f"only {'A' if name in first else 'B'} has it"
+            continue
+        if first[name].dtype.kind not in "fiu":
             continue
         other = _other_form(first[name], second[name])
         if other:

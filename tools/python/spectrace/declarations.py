@@ -6,6 +6,7 @@ new quantity is known here without an edit.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import json
 import pathlib
@@ -17,12 +18,13 @@ STATISTICS = "prompts/<set>/statistics"
 
 
 class DeclarationsError(Exception):
-    """The package lacks what it knows of datasets."""
+    """The package lacks what it knows of datasets, or was asked for one that nobody declares."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset of the results; dims: () of a scalar; has_statistics: over the prompts, of those of prompts."""
+    """A dataset of the results; dims: () of a scalar; has_statistics: over the prompts, of those of prompts; analysis: what a job
+    has to name for it."""
 
     name: str
     dims: tuple[str, ...]
@@ -31,6 +33,7 @@ class Dataset:
     formula: str = ""
     source: str = ""
     has_statistics: bool = False
+    analysis: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,24 +52,38 @@ def weight_groups() -> list[str]:
 
 def datasets(group: str) -> list[Dataset]:
     """What a group may hold, in the order of files; group: as weight_groups(), PROMPTS or STATISTICS (its scalars)."""
-    return [Dataset(name, **(facts | {"dims": tuple(facts["dims"])})) for name, facts in _groups()[group].items()]
+    return [Dataset(name, **(facts | {"dims": tuple(facts["dims"])})) for name, facts in _declared("group", group, _groups()).items()]
 
 
 def dataset(group: str, name: str) -> Dataset:
-    """One of them."""
-    return next(declared for declared in datasets(group) if declared.name == name)
+    """One of them. Raises DeclarationsError if there is none of the name."""
+    return _declared("dataset", name, {declared.name: declared for declared in datasets(group)}, f" of {group}")
+
+
+def of_prompts(name: str) -> Dataset:
+    """A quantity of prompts, or a scalar that is made of their statistics. Raises DeclarationsError if there is none of the name."""
+    return _declared("quantity", name, {declared.name: declared for group in (STATISTICS, PROMPTS) for declared in datasets(group)}, " of prompts")
 
 
 def dimension(group: str, name: str) -> Dimension:
     """A dimension of the group's datasets: the group's own one of that name, else the one that all have."""
     everything = _everything()
     own = everything["own_dimensions"].get(f"/{group}", {})
-    return Dimension(name, **(own.get(name) or everything["dimensions"][name]))
+    return Dimension(name, **_declared("dimension", name, everything["dimensions"] | own, f" of {group}"))
 
 
 def summary() -> dict[str, str]:
     """Columns of numbers of summary.h5 and their meanings."""
     return _everything()["summary"]
+
+
+def _declared(kind: str, name: str, known: dict, where: str = ""):
+    """What is known by the name; raises DeclarationsError with the nearest ones."""
+    if name not in known:
+        nearest = " or ".join(map(repr, difflib.get_close_matches(name, known)))
+        suggestion = f"did you mean {nearest}?" if nearest else "tools/update_docs brings the declarations up to date"
+        raise DeclarationsError(f"no {kind} '{name}' is declared{where} ({suggestion})")
+    return known[name]
 
 
 def _groups() -> dict[str, dict]:

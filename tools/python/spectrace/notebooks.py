@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from spectrace import lstar_formula, model_names
+from spectrace import declarations, lstar_formula, model_names
 from spectrace.results import Results, ResultsError
 from spectrace.tables.general import NAN, by_layer, mean, prompt_counts, prompt_mean, scalar
 from spectrace.tables.h4_v2_extended import REFERENCES
@@ -121,9 +121,10 @@ class _Sweep:
             if counts.get("num_failed_prompts"):
                 self.notes[model] = f"{counts['num_failed_prompts']} of {counts['num_prompts']} prompts failed; means are over the others"
 
-    def lacks_of_prompts(self, model: str, analysis: str, *quantities: str) -> list[str]:
+    def lacks_of_prompts(self, model: str, *quantities: str) -> list[str]:
         where = f"in prompt set '{self.prompt_set}'" if self.prompt_set is not None else "for there are no prompts"
-        return [f"{quantity} {where} (analysis {analysis})" for quantity in quantities if self.prompt_mean(model, quantity) is None]
+        return [f"{quantity} {where} (analysis {declarations.of_prompts(quantity).analysis})" for quantity in quantities
+                if self.prompt_mean(model, quantity) is None]
 
     def lacks_of_weights(self, model: str) -> list[str]:
         return [] if self.weights(model, "spectral_norm", "W_V") is not None else ["spectra of weights (analysis weights)"]
@@ -157,7 +158,7 @@ def _h4_v2_extended(sweep: _Sweep) -> dict:
                 "traces_full": _plain(full), "traces_mh": _plain(traces), "mean_trace_mh": mean(traces), "L_star": star,
                 "L_star_ratio": NAN if star is None else star / len(traces)}
 
-    rows = sweep.collect(row, lambda model: sweep.lacks_of_prompts(model, "sheaf", "trace_multihead", "trace_mean_attention"))
+    rows = sweep.collect(row, lambda model: sweep.lacks_of_prompts(model, "trace_multihead", "trace_mean_attention"))
     references = {name: {"trace_mh": trace, "behavior": behaviour} for name, (trace, behaviour, *_) in REFERENCES.items()}
     return {"experiment": "H4 v2 Extended - Large Model Validation", "date": _now(), "models_tested": len(rows),
             "reference_results": references, "extended_results": list(rows.values())}
@@ -184,7 +185,7 @@ def _opt_anomaly(sweep: _Sweep) -> dict:
                 "mean_entropy": mean(entropy), "mean_sparsity": mean(sparsity)}
 
     def needs(model: str) -> list[str]:
-        return sweep.lacks_of_weights(model) + sweep.lacks_of_prompts(model, "attention", "row_entropy_mean_attention", "sparsity_mean_attention")
+        return sweep.lacks_of_weights(model) + sweep.lacks_of_prompts(model, "row_entropy_mean_attention", "sparsity_mean_attention")
 
     # The notebook's cells take a model's weights and attention from both dictionaries: it is in both or in neither.
     rows = sweep.collect(lambda model: {"weights": weights_of(model), "attention": attention_of(model)}, needs)
@@ -292,7 +293,7 @@ def _lstar_formula(sweep: _Sweep) -> dict:
                 "W_V_frob_ratio": float(frobenius[-1] / frobenius[0])}
 
     rows = list(sweep.collect(features, lambda model: sweep.lacks_of_weights(model)
-                              + sweep.lacks_of_prompts(model, "attention", "flat_entropy_mean_attention")).values())
+                              + sweep.lacks_of_prompts(model, "flat_entropy_mean_attention")).values())
     table = pd.DataFrame(rows, columns=["model", "n_layers", "entropy_gradient", "W_V_cond_first", "L_star_empirical"] if not rows else None)
     arrays = [table[name].to_numpy(dtype=float) for name in ("n_layers", "entropy_gradient", "W_V_cond_first", "L_star_empirical")]
     fit = lstar_formula.fit_l_star_v2(*arrays)

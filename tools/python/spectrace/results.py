@@ -40,8 +40,8 @@ MakeTable = Callable[["Results", str, str | None], pd.DataFrame]  # of results, 
 class Results(Mapping):
     """The models of a results folder by name, in the order of the job; each an xarray DataTree, opened when it is used.
 
-    A model's tree has the groups "weights", "heads", "unembedding", "prompts/<set>" and "prompts/<set>/statistics", as far
-    as the job asked for them. To open one group is ten times as quick as to open the tree: group(), statistics().
+    A model's tree has groups of weights ("weights", "heads", …: declarations.weight_groups()), "prompts/<set>" and
+    "prompts/<set>/statistics", as far as the job asked for them. To open one group is ten times as quick as to open the tree: group(), statistics().
     A sweep need not be finished: `problems` names the files that can't be read, `missing` the models that have none yet.
     """
 

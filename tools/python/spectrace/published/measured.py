@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spectrace import model_names
+from spectrace import declarations, model_names
 from spectrace.published.numbers import FLOAT32, Source
 from spectrace.results import Results
 from spectrace.tables.general import by_layer, prompt_mean, scalar
@@ -136,7 +136,7 @@ class Measured:
             value = scalar(self.results.statistics(self.model, prompt_set), name)
             if value == value:
                 return value
-        raise NotRun(f"'{self.model}' has no {name} (its analysis was not run, or there are no prompts)")
+        raise NotRun(f"'{self.model}' has no {name} (analysis {declarations.of_prompts(name).analysis} was not run, or there are no prompts)")
 
     def last_gain(self) -> float:
         return self.over_any_prompts("last_gain_mean")
@@ -146,5 +146,6 @@ class Measured:
 
     def _of_prompts(self, quantity: str, values: np.ndarray | None) -> np.ndarray:
         if values is None:
-            raise NotRun(f"'{self.model}' has no {quantity} for prompt set '{self.prompt_set}' (its analysis was not run, or `keep` left it out)")
+            analysis = declarations.of_prompts(quantity).analysis
+            raise NotRun(f"'{self.model}' has no {quantity} for prompt set '{self.prompt_set}' (analysis {analysis} was not run, or `keep` left it out)")
         return values

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 import plotly.graph_objects as go
 
-from spectrace import tables
+from spectrace import declarations, tables
 from spectrace.inference import Outcome
 from spectrace.results import Results
 from spectrace.studies.drawing import Styles
@@ -101,15 +101,15 @@ class Need:
     is_there: Callable[[Results, str], bool]
 
 
-def needs_group(what: str, analysis: str, group: str) -> Need:
-    return Need(what, analysis, lambda results, model: group in results.groups(model))
+def needs_group(what: str, group: str) -> Need:
+    return Need(what, declarations.datasets(group)[0].analysis, lambda results, model: group in results.groups(model))
 
 
-def needs_statistic(what: str, analysis: str, name: str) -> Need:
+def needs_statistic(what: str, name: str) -> Need:
     def is_there(results: Results, model: str) -> bool:
         found = (results.statistics(model, prompt_set) for prompt_set in results.prompt_sets(model))
         return any(statistics is not None and name in statistics for statistics in found)
-    return Need(what, analysis, is_there)
+    return Need(what, declarations.of_prompts(name).analysis, is_there)
 
 
 def missing_words(results: Results, needs: tuple[Need, ...]) -> list[Words]:

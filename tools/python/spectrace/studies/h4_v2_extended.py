@@ -12,8 +12,8 @@ from spectrace.studies.drawing import MOST_BANDS, bars, bars_by_lab, lines, scat
 from spectrace.tables.h4_v2_extended import REFERENCES, SPECTRA, beta_quantities
 from spectrace.tables.restriction_maps import NO_LAB
 
-NEEDS = (needs_statistic("Traces and L*", "sheaf", "trace_multihead"), needs_statistic("Sheaf spectra", "sheaf", "lambda_max"),
-         needs_statistic("ln Z and free energy over β", "sheaf", "log_partition"))
+NEEDS = (needs_statistic("Traces and L*", "trace_multihead"), needs_statistic("Sheaf spectra", "lambda_max"),
+         needs_statistic("ln Z and free energy over β", "log_partition"))
 SPECTRUM_NAMES = {"lambda_max": ("Largest eigenvalue", "λ max"), "spectral_gap": ("Spectral gap (smallest non-zero eigenvalue)", "gap"),
                   "nullity": ("Nullity", "dimension"), "spectral_entropy": ("Spectral entropy", "nats"),
                   "graph_lambda_2": ("λ₂ of the token graph (Fiedler value)", "λ₂ of L_G")}

@@ -14,8 +14,8 @@ from spectrace.tables.general import scalar
 
 COMPENSATES = (0.7, 1.3)  # the notebook's: ratio of effective amplifications
 THETA_FACTOR = 10.0       # the notebook's: ratio of RoPE bases
-NEEDS = (needs_group("Norms of the unembedding", "unembedding", "unembedding"),
-         needs_statistic("Measured gains", "residual", "last_gain_mean"))
+NEEDS = (needs_group("Norms of the unembedding", "unembedding"),
+         needs_statistic("Measured gains", "last_gain_mean"))
 
 
 def _last_gains(context: Context, model: str, prompt_set: str) -> np.ndarray:

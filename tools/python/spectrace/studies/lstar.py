@@ -11,8 +11,8 @@ from spectrace.studies.base import (Context, Picture, Shown, Study, Tested, Word
                                     needs_statistic)
 from spectrace.studies.drawing import GREY, MOST_UPRIGHT, Styles, figure_of, lay_down, lines, scatter
 
-NEEDS = (needs_statistic("Flat entropy of the mean attention Ā, and so the empirical L*", "attention", "flat_entropy_mean_attention"),
-         needs_group("Condition number and Frobenius norm of W_V", "weights", "weights"))
+NEEDS = (needs_statistic("Flat entropy of the mean attention Ā, and so the empirical L*", "flat_entropy_mean_attention"),
+         needs_group("Condition number and Frobenius norm of W_V", "weights"))
 REGRESSIONS = (("num_layers", "number of layers"), ("entropy_mean", "mean entropy"), ("condition_capped", "κ of the first W_V (capped)"),
                ("entropy_gradient", "entropy gradient"))
 FEW_FOR_A_FIT = 10

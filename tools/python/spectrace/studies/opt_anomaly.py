@@ -11,9 +11,9 @@ from spectrace.tables import references
 from spectrace.tables.general import by_layer, mean
 
 FACTOR = 3.0  # the notebook's: GPT-2's mean spectral norm of W_V above 3 times OPT's
-NEEDS = (needs_group("Norms, rank and conditioning of W_V", "weights", "weights"),
-         needs_statistic("Entropy and sparsity of the mean attention Ā", "attention", "row_entropy_mean_attention"),
-         needs_statistic("The trace", "sheaf", "trace_multihead"))
+NEEDS = (needs_group("Norms, rank and conditioning of W_V", "weights"),
+         needs_statistic("Entropy and sparsity of the mean attention Ā", "row_entropy_mean_attention"),
+         needs_statistic("The trace", "trace_multihead"))
 WEIGHT_FIGURES = (("frobenius_norm", "Frobenius norm of W_V", "‖W_V‖_F"), ("spectral_norm", "Spectral norm of W_V", "σ₁"),
                   ("entry_mean", "Mean of W_V's entries", "mean"), ("entry_std", "Standard deviation of W_V's entries", "std"),
                   ("rank", "Numerical rank of W_V", "rank"), ("condition_number", "Condition number of W_V", "κ"))

@@ -10,7 +10,7 @@ from spectrace.studies.base import Context, Picture, Shown, Study, Tested, Words
 from spectrace.studies.drawing import bars_by_lab, lines
 from spectrace.tables.restriction_maps import MATRICES, NO_LAB, QUANTITIES, lab_values
 
-NEEDS = (needs_group("Spectra of Q, K, V and O", "weights", "weights"),)
+NEEDS = (needs_group("Spectra of Q, K, V and O", "weights"),)
 NOTEBOOK_LAB = "EleutherAI"
 
 

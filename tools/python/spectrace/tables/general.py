@@ -213,13 +213,22 @@ def _nonfinite(results: Results, prompt_set: str | None) -> Iterator[dict]:
                 if worst > failed:
                     yield {"model": model, "prompt_set": name, "quantity": quantity, "num_failed_prompts": failed,
                            "max_nonfinite": worst, "places": int(np.count_nonzero(counts > failed)), "of_places": int(np.size(counts))}
-        weights = results.group(model, "weights")
-        for matrix in (weights["matrix"].values if weights is not None and prompt_set is None else ()):
-            for quantity in ("condition_number", "spectral_norm", "frobenius_norm"):
-                values = by_layer(weights, quantity, matrix=matrix)
+        if prompt_set is None:
+            yield from _nonfinite_of_weights(results, model)
+
+
+def _nonfinite_of_weights(results: Results, model: str) -> Iterator[dict]:
+    """Norms and κ, of which all else is made."""
+    for path in declarations.weight_groups():
+        group = results.group(model, path)
+        names = [declared.name for declared in declarations.datasets(path) if declared.name.endswith(("condition_number", "spectral_norm", "frobenius_norm"))]
+        for name in names if group is not None else ():
+            for matrix in group["matrix"].values if "matrix" in group.dims else [""]:
+                values = by_layer(group, name, **({"matrix": matrix} if matrix else {}))
                 if values is not None and not np.isfinite(values).all():
-                    yield {"model": model, "prompt_set": "", "quantity": f"{quantity} of {matrix}",
-                           "places": int(np.count_nonzero(~np.isfinite(values))), "of_places": len(values)}
+                    where = f" of {matrix}" * bool(matrix) + f" ({path})" * (path != "weights")
+                    yield {"model": model, "prompt_set": "", "quantity": name + where,
+                           "places": int(np.count_nonzero(~np.isfinite(values))), "of_places": values.size}
 
 
 NONFINITE = Table("nonfinite", "a quantity of a model with values that are no numbers, beyond those of failed prompts", (
