@@ -12,7 +12,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = pathlib.Path(os.environ.get("SPECTRACE_PROGRAM", ROOT / "build" / "release" / "spectrace"))
-FACTS = {"prompt_id", "num_tokens", "prompt_error", "token_ids", "row_start"}  # of /prompts/<set>: they are no quantities
+FACTS = {"prompt_id", "num_tokens", "prompt_error", "token_ids", "row_start", "prompt_error_by_analysis"}  # of /prompts/<set>: they are no quantities
 # "Section 3 of docs/quantities.md", "docs/quantities.md, section 3", "…, last section"
 CITATION = r"[Ss]ections? ([\d, to]+)[^\n]*docs/quantities\.md|docs/quantities\.md, (?:last )?section(?: (\d+))?"
 MADE = ("docs/file-format.md", "docs/quantities.md", "jobs/job.schema.json", "tools/python/spectrace/quantities.json")
