@@ -230,6 +230,8 @@ def write_prompts(file: h5py.File, model: FakeModel, name: str, prompts: list[st
     group.add("prompt_error", ("prompt",), ["made to fail" if p in model.failed_prompts else "" for p in prompts])
     group.add("token_ids", ("token",), np.arange(TOKENS * len(prompts)))
     group.add("row_start", ("prompt",), TOKENS * np.arange(len(prompts)))
+    if set(model.failed_prompts) & set(prompts):
+        group.add("prompt_error_by_analysis", ("prompt",), ['{"sheaf":"made to fail"}' if p in model.failed_prompts else "" for p in prompts])
     units = {"row_entropy": "nat", "row_entropy_mean_attention": "nat", "spectral_entropy": "nat"}
     for quantity, (dims, array) in values.items():
         group.add(quantity, ("prompt",) + dims, array, units.get(quantity, "1"))

@@ -88,10 +88,10 @@ WEIGHTS = tuple(table for group in declarations.weight_groups() for table in _ta
 
 # prompts --------------------------------------------------------------------------------------------------------------
 
-PROMPT_FACTS = ("prompt_id", "num_tokens", "prompt_error", "row_start")  # these have columns of their own, or none
+# What no analysis measures has columns of its own, or none.
 OF_PROMPTS = columns_of(declarations.PROMPTS, in_order(
     (declared.name for declared in declarations.datasets(declarations.PROMPTS)
-     if declared.dims == ("prompt",) and declared.name not in PROMPT_FACTS), HEADINGS))
+     if declared.dims == ("prompt",) and declared.analysis), HEADINGS))
 
 
 def _prompts(results: Results, prompt_set: str | None) -> Iterator[dict]:
