@@ -51,6 +51,14 @@ std::vector<double> rows_of(const std::string& name, std::size_t slots, std::siz
   return rows;
 }
 
+/// The different errors of units, in their order.
+std::vector<std::string> different(const std::map<std::size_t, std::string>& failed) {
+  std::vector<std::string> errors;
+  for (const auto& [unit, error] : failed)
+    if (std::find(errors.begin(), errors.end(), error) == errors.end()) errors.push_back(error);
+  return errors;
+}
+
 /// What the rows that are written need of their group.
 Group without_values(const Group& group) {
   Group names{group.path, {}, group.dimensions, {}};
@@ -166,18 +174,30 @@ std::vector<Group> Assembly::take_weights() {
   std::vector<Group> groups;
   for (const Chosen& chosen : plan_.of_weights) {
     const auto failed = failed_units_.find(chosen.analysis);
-    if (const auto made = weights_.find(chosen.analysis); made != weights_.end())
-      groups.push_back(std::move(made->second));
-    else if (failed != failed_units_.end())
-      groups.push_back(empty_group(chosen, model_, slicing_));
+    const auto made = weights_.find(chosen.analysis);
+    if (made == weights_.end()) continue;
+    groups.push_back(std::move(made->second));
     if (failed == failed_units_.end()) continue;
-    std::vector<std::string> errors;
-    for (const auto& [unit, error] : failed->second)
-      if (std::find(errors.begin(), errors.end(), error) == errors.end()) errors.push_back(error);
     groups.back().attributes.emplace_back(kFailedUnitsAttribute, static_cast<std::int64_t>(failed->second.size()));
-    groups.back().attributes.emplace_back(kErrorAttribute, fmt::format("{}", fmt::join(errors, "\n")));
+    groups.back().attributes.emplace_back(kErrorAttribute,
+                                          fmt::format("{}", fmt::join(different(failed->second), "\n")));
   }
   return groups;
+}
+
+std::vector<std::string> Assembly::errors_without_group() const {
+  std::vector<std::string> all;
+  for (const auto& [analysis, failed] : failed_units_)
+    if (!weights_.contains(analysis))
+      for (const auto& error : different(failed)) all.push_back(error);
+  return all;
+}
+
+std::int64_t Assembly::num_failed_without_group() const {
+  std::int64_t units = 0;
+  for (const auto& [analysis, failed] : failed_units_)
+    if (!weights_.contains(analysis)) units += static_cast<std::int64_t>(failed.size());
+  return units;
 }
 
 void Assembly::add_failures(SetState& state, const PlannedSet& set, const ResultTree* earlier) const {

@@ -206,14 +206,16 @@ class Collector {
 
   void set_attributes(ResultTree& tree) {
     std::string error;
+    for (const auto& line : assembly_.errors_without_group()) error += (error.empty() ? "" : "\n") + line;
     for (const auto& line : weights_errors_in(tree)) error += (error.empty() ? "" : "\n") + line;
     for (const auto& line : prompt_errors_in(tree)) error += (error.empty() ? "" : "\n") + line;
     const bool any_done = assembly_.num_units_done() > 0 || earlier_;
     outcome_ = {error.empty() ? ModelStatus::ok : any_done ? ModelStatus::partial : ModelStatus::failed, error};
     const Identity before = earlier_ ? identity_from_json(text_attribute(*earlier_, "identity")) : Identity();
     const Identity identity = merged(before, preparation_.identity);
-    tree.attributes =
-        result_attributes(context_.job, entry_, model_, {name(outcome_.status), error, num_failed_units(tree)});
+    tree.attributes = result_attributes(
+        context_.job, entry_, model_,
+        {name(outcome_.status), error, num_failed_units(tree) + assembly_.num_failed_without_group()});
     set_parameters(tree, identity);
     tree.attributes.emplace_back("prompt_sha256", digest_of_sets(tree));
     tree.attributes.emplace_back("identity", identity_to_json(identity));

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from expected import EPS, ExpectedModel, eigenvalue_errors, entropy, output_value_eigenvalues, product_spectrum
 from models import between_float16, make_llama, stored_in
-from program import DEMO_MODELS, run_analysis
+from program import DEMO_MODELS, run_analysis, run_job
 from test_against_oracle import FAMILY_CASES
 
 LEAST_LOG = 37.0  # −ln 2⁻⁵³: the steepest that −p ln p gets

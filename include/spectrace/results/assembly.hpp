@@ -44,6 +44,9 @@ class Assembly {
   /// The group of these and of what `earlier` has beside them, without scalars: update_scalars makes them. Call once.
   Group take_statistics(std::size_t set, const Group* earlier);
 
+  /// Of rows that could not be measured there is nothing, and so no group that says why.
+  std::vector<std::string> errors_without_group() const;
+  std::int64_t num_failed_without_group() const;
   std::int64_t num_units_done() const { return num_units_done_; }
 
  private:
@@ -66,7 +69,7 @@ class Assembly {
   const ModelPlan& plan_;
   const Slicing slicing_;
   const KeepChoice& keep_;
-  std::map<const Analysis*, Group> weights_;
+  std::map<const Analysis*, Group> weights_;                                    // moved from when they are taken
   std::map<const Analysis*, std::map<std::size_t, std::string>> failed_units_;  // of weights: unit, error
   std::vector<SetState> sets_;
   std::int64_t num_units_done_ = 0;
