@@ -87,7 +87,7 @@ void add_run(CLI::App& app, CommandLine& line) {
   run->add_flag("--fresh", line.run.fresh, "Compute everything anew, whatever is there");
   run->add_option_function<std::string>(
          "--reduce", [&line](const std::string& text) { line.run.reduce = parse_reduce_backend(text); },
-         "What the ranks' totals are reduced over (auto)")
+         "What adds statistics up over the ranks (auto: NCCL if each has a GPU of its own)")
       ->check(CLI::IsMember({"auto", "mpi", "nccl"}));
   run->add_option("--max-hours", line.run.max_hours, "Stop after so many hours with everything finished kept (exit 75)")
       ->check(positive())

@@ -125,6 +125,20 @@ void ExactSum<kScale>::add(const ExactSum& other) {
 }
 
 template <int kScale>
+void ExactSum<kScale>::add_chunks(int first, c10::ArrayRef<std::int64_t> chunks) {
+  // Zeros at the ends reach nothing.
+  std::size_t begin = 0, end = chunks.size();
+  while (begin < end && chunks[begin] == 0) ++begin;
+  while (begin < end && chunks[end - 1] == 0) --end;
+  if (begin == end) return;
+  normalize();
+  // One above for carries and the sign.
+  std::int64_t* const lowest = reach(first + static_cast<int>(begin), end - begin + 1);
+  for (std::size_t i = begin; i < end; ++i) lowest[i - begin] += chunks[i];
+  normalize();
+}
+
+template <int kScale>
 double ExactSum<kScale>::round() const {
   const SignedNumber value = exact_value(*this);
   return with_sign(nearest_double(value.magnitude, value.exponent), value.negative);

@@ -90,7 +90,8 @@ std::int64_t batch_workspace_bytes(const ModelDescription& model, const ModelPla
   return most;
 }
 
-/// Values by set and slot that statistics are kept of.
+}  // namespace
+
 std::int64_t num_statistics(const ModelDescription& model, const ModelPlan& plan) {
   std::int64_t sums = 0;
   for (const PlannedSet& set : plan.sets)
@@ -101,8 +102,6 @@ std::int64_t num_statistics(const ModelDescription& model, const ModelPlan& plan
     }
   return sums;
 }
-
-}  // namespace
 
 std::int64_t MemoryNeed::least() const {
   return libraries + std::max({layer + workspace + one_batch, unembedding, collecting});
@@ -157,10 +156,10 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, con
     need.workspace += std::max(spectra, need.unembedding);
   else
     need.workspace = std::max(need.workspace, spectra);
+  need.sums = num_statistics(model, plan) * kStatisticsOfValue;
   // The unembedding's join; later two records, rows that wait for their chunk to fill (half a MiB a dataset),
   // statistics' sums, ids.
-  need.collecting = std::max(join, 2 * need.one_batch + 20 * kMiB + num_statistics(model, plan) * kStatisticsOfValue) +
-                    sizes.num_prompts * kTextsOfPrompt;
+  need.collecting = std::max(join, 2 * need.one_batch + 20 * kMiB + need.sums) + sizes.num_prompts * kTextsOfPrompt;
   return need;
 }
 
@@ -195,6 +194,11 @@ std::int64_t memory_limit_bytes(const Job& job, std::int64_t host_bytes, int ran
   return host_bytes * 8 / 10 / std::max(1, ranks_on_host);
 }
 
+std::int64_t sums_bytes_limit(const Job& job, const ModelDescription& model, const ModelPlan& plan,
+                              std::int64_t limit_bytes) {
+  return std::max<std::int64_t>(0, limit_bytes - memory_need(model, plan, job).least());
+}
+
 namespace {
 
 /// What the work on one layer takes. What is expected may be a little short of what it takes, and what it lacked would
@@ -204,7 +208,7 @@ std::int64_t work_bytes(const Job& job, const ModelDescription& model, const Mod
   const MemoryNeed need = memory_need(model, plan, job);
   const std::int64_t under_way =
       std::max(need.one_batch, std::min(need.all_batches, hidden_bytes_limit(job, model, plan, limit_bytes)));
-  return std::max(need.layer + need.workspace + under_way, need.unembedding) * 5 / 4;
+  return std::max(need.layer + need.workspace + under_way, need.unembedding) * 5 / 4 + need.sums;
 }
 
 }  // namespace
@@ -212,7 +216,7 @@ std::int64_t work_bytes(const Job& job, const ModelDescription& model, const Mod
 std::int64_t hidden_bytes_limit(const Job& job, const ModelDescription& model, const ModelPlan& plan,
                                 std::int64_t limit_bytes) {
   const MemoryNeed need = memory_need(model, plan, job);
-  const std::int64_t left = limit_bytes - need.libraries - need.layer - need.workspace;
+  const std::int64_t left = limit_bytes - need.libraries - need.layer - need.workspace - need.sums;
   // Worth some layers, since every stream reads them all again, and some batches, since threads share these.
   const std::int64_t worthwhile = std::max(16 * need.layer, std::min(kBatchesTogether * need.one_batch, 64 * kMiB));
   const std::int64_t wanted = std::clamp(worthwhile, kLeastUnderWay, kMostUnderWay);

@@ -58,6 +58,18 @@ double group_s(const ModelLoad& load, int stages, int num_ranks, double read_byt
   return compute_s + bytes / read_bytes_per_s * (1 + (rounds - 1) * (1 - stays));
 }
 
+/// A slot's count, chunks of its sums where its size hardly changes, and extremes.
+constexpr double kBytesOfSum = 17 * 8;
+
+/// Whether anything of single prompts is stored.
+bool has_rows(const PlannedSet& set, const KeepChoice& keep) {
+  return std::any_of(set.analyses.begin(), set.analyses.end(), [&](const Chosen& chosen) {
+    const auto quantities = chosen.quantities();
+    return std::any_of(quantities.begin(), quantities.end(),
+                       [&](const Quantity* quantity) { return is_kept(*quantity, keep); });
+  });
+}
+
 }  // namespace
 
 ModelLoad model_load(const OpenModel& model, const ModelPlan& plan, const Job& job, std::int64_t limit_bytes,
@@ -76,12 +88,14 @@ ModelLoad model_load(const OpenModel& model, const ModelPlan& plan, const Job& j
   for (const auto& unit : plan.units) {
     const BatchWork* batch = unit.of_batch();
     load.bytes_under_way.push_back(batch == nullptr ? 0 : bytes_under_way(d, plan, *batch, job.compute.dtype));
-    load.collect_bytes += static_cast<double>(load.bytes_under_way.back());
+    if (batch != nullptr && has_rows(plan.sets[batch->set], job.keep))
+      load.collect_bytes += static_cast<double>(load.bytes_under_way.back());
     if (batch == nullptr)
       load.units.push_back({.work = unit.work, .flops = unit.flops});
     else
       load.units.push_back({.work = BatchWork{batch->set, {}, batch->num_tokens}, .flops = unit.flops});
   }
+  load.sums_bytes = static_cast<double>(num_statistics(d, plan)) * kBytesOfSum;
   const double element = element_bytes(model);
   const auto matrices = static_cast<double>(matrix_bytes(d, plan, ComputeType::float32) / 4);
   double largest = 1;

@@ -1,6 +1,7 @@
 #include "spectrace/plan/simulation.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <numeric>
 #include <optional>
@@ -137,8 +138,19 @@ Share share_of(const Group& group, int stage, bool is_resident) {
   return share.take(is_resident);
 }
 
-double collecting_s(const ModelLoad& model, const MachineProfile& profile) {
-  return profile.collect_s + model.collect_bytes / profile.collect_bytes_per_s +
+constexpr double kReducedAtOnce = 16 << 20;  // bytes
+
+/// What adding the ranks' sums up takes, along a tree: each of its steps costs a message, and the bytes go up in a
+/// pipeline of pieces.
+double reducing_s(const ModelLoad& model, int num_ranks, const MachineProfile& profile) {
+  if (num_ranks == 1 || model.sums_bytes == 0) return 0;
+  const double steps = std::ceil(std::log2(num_ranks)), pieces = std::ceil(model.sums_bytes / kReducedAtOnce);
+  // Ranges, units, then the pieces.
+  return (2 + pieces) * steps * profile.message_s + 2 * model.sums_bytes / profile.network_bytes_per_s;
+}
+
+double collecting_s(const ModelLoad& model, int num_ranks, const MachineProfile& profile) {
+  return profile.collect_s + reducing_s(model, num_ranks, profile) + model.collect_bytes / profile.collect_bytes_per_s +
          model.join_flops / model.rates.unembedding_flops_per_s;
 }
 
@@ -265,7 +277,7 @@ class Simulation {
       given_[static_cast<std::size_t>(rank)] = {assignment.step, assignment.model};
     if (assignment.step != Step::work) {
       begun.shares.emplace_back().work_s =
-          assignment.step == Step::open ? profile_.open_s : collecting_s(model, profile_);
+          assignment.step == Step::open ? profile_.open_s : collecting_s(model, num_ranks_, profile_);
       return;
     }
     const Group group(model, assignment);
@@ -361,8 +373,9 @@ double peak_bytes(const MemoryNeed& need, const ModelLoad& load, const RankLoad&
   if (load.stages > 1)
     under_way =
         static_cast<double>(std::min(need.all_batches, 5 * batch_totals(load.units).together() * need.one_batch));
+  const std::int64_t sums = rank.under_way_bytes > 0 ? need.sums : 0;
   const double work =
-      rank.resident_bytes + static_cast<double>(need.layer + need.workspace + load.in_flight_bytes) + under_way;
+      rank.resident_bytes + static_cast<double>(need.layer + need.workspace + load.in_flight_bytes + sums) + under_way;
   return static_cast<double>(need.libraries) +
          std::max({work, static_cast<double>(need.unembedding), static_cast<double>(need.collecting)});
 }

@@ -59,8 +59,10 @@ class RecordBytes {
     return made;
   }
 
-  /// Becomes the record at the offset, in the memory that it has; why there is none goes to `damage`.
-  bool read(const FileReader& file, std::uint64_t offset, std::string& damage) {
+  /// Becomes the record at the offset, in the memory that it has, or its header and key; why there is none goes to
+  /// `damage`.
+  bool read(const FileReader& file, std::uint64_t offset, std::string& damage,
+            JournalCheck check = JournalCheck::records) {
     const std::uint64_t left = file.size_bytes() - offset;
     if (left < sizeof(RecordHeader)) {
       damage = "a record's header is cut short";
@@ -77,9 +79,10 @@ class RecordBytes {
     } else if (header.key_bytes > room || header.record_bytes > room - header.key_bytes) {
       damage = "a record is cut short";
     } else {
-      bytes_.resize(sizeof header + header.key_bytes + header.record_bytes);
+      const bool is_whole = check == JournalCheck::records;
+      bytes_.resize(sizeof header + header.key_bytes + (is_whole ? header.record_bytes : 0));
       file.read_at(offset + sizeof header, std::as_writable_bytes(std::span(bytes_)).subspan(sizeof header));
-      if (checksum() == header.checksum) return true;
+      if (!is_whole || checksum() == header.checksum) return true;
       damage = "a record's checksum is wrong";
     }
     return false;
@@ -90,6 +93,7 @@ class RecordBytes {
     return std::as_bytes(std::span(bytes_)).subspan(sizeof(RecordHeader) + header().key_bytes);
   }
   bool failed() const { return header().mark == kFailureMark; }
+  std::uint64_t size_bytes() const { return sizeof(RecordHeader) + header().key_bytes + header().record_bytes; }
   const std::string& bytes() const { return bytes_; }
 
  private:
@@ -215,31 +219,31 @@ void JournalWriter::flush_locked() {
 namespace {
 
 /// Takes up the records of one file, in one walk over its bytes.
-void add_records(const fs::path& path, std::map<std::string, JournalEntry>& index) {
+void add_records(const fs::path& path, JournalCheck check, std::map<std::string, JournalEntry>& index) {
   const FileReader file(path);
   RecordBytes record;
   for (std::uint64_t offset = 0; offset < file.size_bytes();) {
     std::string damage;
-    if (!record.read(file, offset, damage)) {
+    if (!record.read(file, offset, damage, check)) {
       log_warning("journal '{}', byte {}: {}; what comes from there on is computed again", path.string(), offset,
                   damage);
       return;
     }
-    const JournalEntry entry{path, offset, record.bytes().size(), record.failed()};
+    const JournalEntry entry{path, offset, record.size_bytes(), record.failed()};
     const auto [place, is_new] = index.try_emplace(record.key(), entry);
     if (!is_new && place->second.failed && !entry.failed) place->second = entry;
-    offset += record.bytes().size();
+    offset += record.size_bytes();
   }
 }
 
 }  // namespace
 
 std::map<std::string, JournalEntry> read_journal_index(const fs::path& folder,
-                                                       const std::vector<std::string>& file_names) {
+                                                       const std::vector<std::string>& file_names, JournalCheck check) {
   std::map<std::string, JournalEntry> index;
   for (const auto& path : journal_files(folder, file_names)) {
     try {
-      add_records(path, index);
+      add_records(path, check, index);
     } catch (const InputError& error) {
       // A FIFO, a link that leads nowhere, a bad sector: units that are missing then are done again.
       log_warning("journal: {}; what it held is computed again", error.what());

@@ -14,13 +14,13 @@ constexpr auto kPollPeriod = std::chrono::milliseconds(1);
 
 }  // namespace
 
-SweepOutcome conduct(RunContext& context, Communicator& communicator, const StopRequest& stop, const Patience& patience,
-                     std::unique_ptr<Compute> compute, FolderLock* lock) {
+SweepOutcome conduct(RunContext& context, Communicator& communicator, Reductions& reductions, const StopRequest& stop,
+                     const Patience& patience, std::unique_ptr<Compute> compute, FolderLock* lock) {
   SystemClock clock;
   std::unique_ptr<Root> root;
   if (lock != nullptr)
     root = std::make_unique<Root>(context, communicator, patience, clock, [lock] { return lock->heartbeat(); });
-  Rank rank(context, communicator, patience, clock, *compute);
+  Rank rank(context, communicator, reductions, patience, clock, *compute);
   for (bool stay = true; stay;) {
     clock.tick();
     if (stop.requested()) rank.ask_to_stop(stop.reason());

@@ -59,10 +59,20 @@ std::vector<OpenUnit> units_from(const Json& json) {
   return units;
 }
 
+Json json_of(const SumsShape& shape) { return {{"slots", shape.num_slots}, {"units", shape.num_units}}; }
+
+SumsShape shape_from(const Json& json) {
+  return {.num_slots = json.at("slots").get<std::vector<std::int64_t>>(),
+          .num_units = json.at("units").get<std::size_t>()};
+}
+
+using Tensors = std::vector<std::pair<std::string, std::string>>;
+
 Json json_of(const ModelOpened& opened) {
   return {{"of", "opened"},
           {"units", json_of(opened.units)},
           {"stages", opened.stages},
+          {"sums", json_of(opened.sums)},
           {"num_journalled", opened.num_journalled},
           {"journalled_flops", opened.journalled_flops},
           {"expected_busy_s", opened.expected.busy_s},
@@ -73,6 +83,7 @@ Json json_of(const ModelOpened& opened) {
 ModelOpened opened_from(const Json& json) {
   return {.units = units_from(json.at("units")),
           .stages = json.at("stages").get<int>(),
+          .sums = shape_from(json.at("sums")),
           .num_journalled = json.at("num_journalled").get<std::size_t>(),
           .journalled_flops = json.at("journalled_flops").get<double>(),
           .expected = {.busy_s = json.at("expected_busy_s").get<double>(),
@@ -96,21 +107,24 @@ ModelFinished finished_from(const Json& json) {
 }
 
 Json json_of(const Report& report) {
-  return std::visit(Overloaded{[](const ModelOpened& opened) { return json_of(opened); },
-                               [](const UnitsWorked& worked) -> Json {
-                                 return {{"of", "worked"}, {"journal_file", worked.journal_file}};
-                               },
-                               [](const RecordsMissing& missing) -> Json {
-                                 return {{"of", "missing"}, {"units", json_of(missing.units)}};
-                               },
-                               [](const ModelFinished& finished) { return json_of(finished); }},
-                    report);
+  return std::visit(
+      Overloaded{[](const ModelOpened& opened) { return json_of(opened); },
+                 [](const UnitsWorked& worked) -> Json {
+                   return {{"of", "worked"}, {"journal_file", worked.journal_file}, {"tensors", worked.tensors}};
+                 },
+                 [](const RecordsMissing& missing) -> Json {
+                   return {{"of", "missing"}, {"units", json_of(missing.units)}};
+                 },
+                 [](const ModelFinished& finished) { return json_of(finished); }},
+      report);
 }
 
 Report report_from(const Json& json) {
   const auto& kind = json.at("of").get_ref<const std::string&>();
   if (kind == "opened") return opened_from(json);
-  if (kind == "worked") return UnitsWorked{.journal_file = json.at("journal_file").get<std::string>()};
+  if (kind == "worked")
+    return UnitsWorked{.journal_file = json.at("journal_file").get<std::string>(),
+                       .tensors = json.at("tensors").get<Tensors>()};
   if (kind == "missing") return RecordsMissing{.units = units_from(json.at("units"))};
   if (kind == "finished") return finished_from(json);
   throw InternalError(fmt::format("a report of '{}'", shown_text(kind)));
@@ -121,7 +135,7 @@ Json json_of(const Order& order) {
   return {
       {"step", static_cast<int>(assignment.step)}, {"model", assignment.model},         {"units", assignment.units},
       {"first_rank", assignment.first_rank},       {"num_ranks", assignment.num_ranks}, {"is_last", assignment.is_last},
-      {"journal_files", order.journal_files}};
+      {"journal_files", order.journal_files},      {"tensors", order.tensors},          {"sums_come", order.sums_come}};
 }
 
 Order order_from(const Json& json) {
@@ -131,7 +145,9 @@ Order order_from(const Json& json) {
                          .first_rank = json.at("first_rank").get<int>(),
                          .num_ranks = json.at("num_ranks").get<int>(),
                          .is_last = json.at("is_last").get<bool>()},
-          .journal_files = json.at("journal_files").get<std::vector<std::string>>()};
+          .journal_files = json.at("journal_files").get<std::vector<std::string>>(),
+          .tensors = json.at("tensors").get<Tensors>(),
+          .sums_come = json.at("sums_come").get<bool>()};
 }
 
 Json json_of(const InputError& error) {
@@ -212,6 +228,12 @@ std::string encode(const from_root::Message& message) {
   return to_bytes(std::visit(Overloaded{[](const from_root::Do& work) -> Json {
                                           return {{"say", "do"}, {"order", json_of(work.order)}};
                                         },
+                                        [](const from_root::Reduce& reduce) -> Json {
+                                          return {{"say", "reduce"},
+                                                  {"model", reduce.model},
+                                                  {"receiver", reduce.receiver},
+                                                  {"shape", json_of(reduce.shape)}};
+                                        },
                                         [](const from_root::Alive&) -> Json {
                                           return {{"say", "alive"}};
                                         },
@@ -228,6 +250,10 @@ from_root::Message decode_from_root(std::string_view bytes, int sender) {
   return read_message(bytes, sender, [](const Json& json, std::string& what) -> from_root::Message {
     const std::string& word = word_of(json, what);
     if (word == "do") return from_root::Do{.order = order_from(json.at("order"))};
+    if (word == "reduce")
+      return from_root::Reduce{.model = json.at("model").get<std::size_t>(),
+                               .receiver = json.at("receiver").get<int>(),
+                               .shape = shape_from(json.at("shape"))};
     if (word == "alive") return from_root::Alive{};
     if (word == "stop") return from_root::Stop{};
     if (word == "leave") return from_root::Leave{.exit_code = json.at("code").get<int>()};

@@ -24,9 +24,14 @@ to_root::Message with_flops(to_root::Message message, double flops_done) {
 
 }  // namespace
 
-Rank::Rank(RunContext& context, Communicator& communicator, const Patience& patience, const Clock& clock,
-           Compute& compute)
-    : context_(context), communicator_(communicator), patience_(patience), clock_(clock), compute_(compute) {
+Rank::Rank(RunContext& context, Communicator& communicator, Reductions& reductions, const Patience& patience,
+           const Clock& clock, Compute& compute)
+    : context_(context),
+      communicator_(communicator),
+      patience_(patience),
+      clock_(clock),
+      compute_(compute),
+      reductions_(reductions) {
   say(to_root::Ready{.host = host_name(), .pid = ::getpid()});
 }
 
@@ -42,7 +47,13 @@ bool Rank::step() {
   if (clock_.elapsed_s() - said_s_ > kAlivePeriod_s) say(to_root::Alive{.flops_done = context_.flops_done.load()});
   while (const auto message = communicator_.try_receive(kFromRoot)) {
     heard_s_ = clock_.awake_s();
-    if (!hear(*message)) return false;
+    hear(*message);
+  }
+  reduce();
+  // All ranks have been asked for the same reductions before they were told to leave: none is left alone in one.
+  if (is_leaving_ && to_reduce_.empty()) {
+    say(to_root::Left{});
+    return false;
   }
   if (clock_.awake_s() - heard_s_ > patience_.silence_s)
     end_at_once(fmt::format("rank 0 has given no sign of life for {:.0f} s (seen by rank {} on {})",
@@ -50,27 +61,46 @@ bool Rank::step() {
   return true;
 }
 
-bool Rank::hear(const Message& message) {
+void Rank::hear(const Message& message) {
   try {
-    return take(decode_from_root(message.bytes, message.source));
+    take(decode_from_root(message.bytes, message.source));
   } catch (const InternalError& error) {
     end_at_once(fmt::format("{} (heard by rank {} on {}; this is a bug in spectrace)", error.what(), context_.rank,
                             host_name()));
-    return false;  // not reached
   }
 }
 
-bool Rank::take(const from_root::Message& message) {
+void Rank::take(const from_root::Message& message) {
   if (const auto* work = std::get_if<from_root::Do>(&message)) {
     compute_.give(work->order);
   } else if (std::holds_alternative<from_root::Stop>(message)) {
     stop_work();
+  } else if (const auto* reduce = std::get_if<from_root::Reduce>(&message)) {
+    to_reduce_.push_back(*reduce);
   } else if (const auto* leave = std::get_if<from_root::Leave>(&message)) {
     exit_code_ = leave->exit_code;
-    say(to_root::Left{});
-    return false;
+    is_leaving_ = true;
   }
-  return true;
+}
+
+/// One after the other: the others do the same ones in the same order.
+void Rank::reduce() {
+  while (!to_reduce_.empty()) {
+    const from_root::Reduce& next = to_reduce_.front();
+    const bool is_receiver = next.receiver == communicator_.rank();
+    if (!reduction_) {
+      reduction_began_s_ = clock_.elapsed_s();
+      reduction_.emplace(next.shape, context_.sums.take(next.model), next.receiver, is_receiver, reductions_);
+    }
+    if (!reduction_->step()) return;
+    if (is_receiver)
+      context_.sums.deliver(next.model, {.sums = reduction_->take(),
+                                         .backend = reductions_.backend(),
+                                         .num_bytes = reduction_->num_bytes(),
+                                         .seconds = clock_.elapsed_s() - reduction_began_s_});
+    reduction_.reset();
+    to_reduce_.pop_front();
+  }
 }
 
 void Rank::stop_work() {

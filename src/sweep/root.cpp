@@ -95,8 +95,12 @@ void Root::hand_out() {
 void Root::give(const Assignment& assignment) {
   Order order{.assignment = assignment, .journal_files = {}};
   if (assignment.step == Step::collect) {
-    const auto& files = journal_files_[assignment.model];
-    order.journal_files.assign(files.begin(), files.end());
+    const Told& told = told_[assignment.model];
+    order.journal_files.assign(told.journal_files.begin(), told.journal_files.end());
+    order.tensors.assign(told.tensors.begin(), told.tensors.end());
+    order.sums_come = !told.sums.num_slots.empty();
+    if (order.sums_come)
+      say_to_all(from_root::Reduce{.model = assignment.model, .receiver = assignment.first_rank, .shape = told.sums});
   }
   const std::string bytes = encode(from_root::Do{.order = std::move(order)});
   for (int rank = assignment.first_rank; rank < assignment.first_rank + assignment.num_ranks; ++rank) {
@@ -169,6 +173,7 @@ void Root::hear_opened(int from, std::size_t model, const Report& report) {
 }
 
 void Root::note_opened(std::size_t model, const ModelOpened& opened) {
+  told_[model].sums = opened.sums;
   journalled_flops_ += opened.journalled_flops;
   expected_.busy_s += opened.expected.busy_s;
   expected_.peak_bytes = std::max(expected_.peak_bytes, opened.expected.peak_bytes);
@@ -186,7 +191,9 @@ void Root::hear_worked(int from, std::size_t model, const Report& report) {
     set_outcome(model, *finished, since_start_s(model));
   } else {
     scheduler_.worked(from);
-    journal_files_[model].insert(expect_report<UnitsWorked>(report, from, Step::work).journal_file);
+    const auto& worked = expect_report<UnitsWorked>(report, from, Step::work);
+    told_[model].journal_files.insert(worked.journal_file);
+    told_[model].tensors.insert(worked.tensors.begin(), worked.tensors.end());
   }
 }
 
@@ -208,7 +215,7 @@ void Root::set_outcome(std::size_t model, const ModelFinished& finished, double 
   const ModelOutcome& outcome = outcomes_[model] = finished.outcome;
   rows_[model] = finished.rows;
   for (auto& row : rows_[model]) row.elapsed_s = elapsed_s;
-  journal_files_.erase(model);
+  told_.erase(model);
   display_.clear_line();
   if (outcome.status != ModelStatus::ok)
     log_error("{}: {}: {}", entry(model).name, name(outcome.status), outcome.error);

@@ -110,7 +110,7 @@ struct Start {
   std::shared_ptr<RunContext> context = std::make_shared<RunContext>();
   std::unique_ptr<Compute> compute;
   std::unique_ptr<FolderLock> lock;  ///< root's
-  std::unique_ptr<Reducer> reducer;
+  std::unique_ptr<Reductions> reductions;
 };
 
 /// The threads that compute; without them on one rank, the run does not begin on any. Collective.
@@ -146,17 +146,17 @@ Start begin_run(const RunOptions& options, Communicator& communicator) {
   start.lock = take_output_folder(context.job, communicator);
   on_every_rank(communicator, [&] { open_log_file(context.job.output / "logs", communicator.rank()); });
   limit_memory(context, communicator);
-  start.reducer = make_reducer(options.reduce, communicator);
+  start.reductions = make_reductions(options.reduce, communicator);
   return start;
 }
 
-void log_start(const RunContext& context, const Reducer& reducer, Communicator& communicator) {
+void log_start(const RunContext& context, const Reductions& reductions, Communicator& communicator) {
   const Job& job = context.job;
   if (communicator.is_root())
-    log_info("job '{}': {}, {}, {}, {:.1f} GiB for each, totals over {}", job.name,
-             number_of(job.models.size(), "model"), number_of(job.prompt_sets.size(), "prompt set"),
-             number_of(communicator.size(), "rank"), static_cast<double>(context.memory_bytes) / (1 << 30),
-             reducer.backend());
+    log_info("job '{}': {}, {}, {}, {:.1f} GiB for each{}", job.name, number_of(job.models.size(), "model"),
+             number_of(job.prompt_sets.size(), "prompt set"), number_of(communicator.size(), "rank"),
+             static_cast<double>(context.memory_bytes) / (1 << 30),
+             communicator.size() > 1 ? fmt::format(", statistics reduced over {}", reductions.backend()) : "");
   log_ranks(communicator, context.num_threads, context.device);
 }
 
@@ -185,12 +185,12 @@ RunEnd run_job(const RunOptions& options, Communicator& communicator, TimeLimit&
   const StopRequest stop(options.max_hours);
   Start start = begin_run(options, communicator);
   const RunContext& context = *start.context;
-  log_start(context, *start.reducer, communicator);
+  log_start(context, *start.reductions, communicator);
 
   limit.end();  // from here on root watches over the ranks, and they over root
   const Stopwatch watch;
-  const SweepOutcome outcome = conduct(*start.context, communicator, stop, {.silence_s = options.deadline_s},
-                                       std::move(start.compute), start.lock.get());
+  const SweepOutcome outcome = conduct(*start.context, communicator, *start.reductions, stop,
+                                       {.silence_s = options.deadline_s}, std::move(start.compute), start.lock.get());
   const double elapsed_s = watch.elapsed_s();
   if (communicator.size() > 1) limit_step("the end of the run");
   if (communicator.is_root()) remove_folder_of_journals(context.job);
@@ -200,7 +200,7 @@ RunEnd run_job(const RunOptions& options, Communicator& communicator, TimeLimit&
       write_summary_file(context.job.output / "summary.h5", outcome.rows);
       return std::string();
     });
-    log_totals(context, outcome.expected, elapsed_s, communicator, *start.reducer);
+    log_totals(context, outcome.expected, elapsed_s, communicator);
   }
   if (communicator.is_root()) say_end(options, context.job, outcome);
   flush_log();

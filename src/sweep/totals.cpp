@@ -26,7 +26,7 @@ struct PeakRates {
 };
 
 /// Mean of the ranks, all of which multiply matrices at once. Collective.
-PeakRates measure_peaks(int num_threads, Reducer& reducer) {
+PeakRates measure_peaks(int num_threads, Communicator& communicator) {
   std::array<std::int64_t, 3> sums = {};  // float32, float64, ranks
   try {
     start_compute_threads(num_threads);  // the threads that computed have ended
@@ -37,7 +37,7 @@ PeakRates measure_peaks(int num_threads, Reducer& reducer) {
     // The run had its threads and its memory, and is done; that they cannot be had again is no failure of it.
     log_debug("the peak was not measured: {}", error.what());
   }
-  reducer.sum(sums);
+  communicator.all_reduce_sum(sums);
   const auto mean = [&](std::int64_t sum) {
     return sums[2] == 0 ? 0.0 : static_cast<double>(sum) / 1e3 / static_cast<double>(sums[2]);
   };
@@ -45,7 +45,7 @@ PeakRates measure_peaks(int num_threads, Reducer& reducer) {
 }
 
 /// What the stages took, of all ranks: seconds, flops and bytes read. Collective.
-StageTimes sum_of_stages(Reducer& reducer) {
+StageTimes sum_of_stages(Communicator& communicator) {
   StageTimes all = stage_times();
   std::vector<std::int64_t> sums;
   for (std::size_t i = 0; i < kNumStages; ++i) {
@@ -53,7 +53,7 @@ StageTimes sum_of_stages(Reducer& reducer) {
     sums.push_back(static_cast<std::int64_t>(all.flops[i] / 1e6));
     sums.push_back(static_cast<std::int64_t>(all.bytes[i]));
   }
-  reducer.sum(sums);
+  communicator.all_reduce_sum(sums);
   for (std::size_t i = 0; i < kNumStages; ++i) {
     all.seconds[i] = static_cast<double>(sums[3 * i]) / 1e6;
     all.flops[i] = static_cast<double>(sums[3 * i + 1]) * 1e6;
@@ -93,18 +93,17 @@ void log_stage_table(const StageTimes& stages, const PeakRates& peaks, double bu
 
 }  // namespace
 
-void log_totals(const RunContext& context, const Expectation& expected, double elapsed_s, Communicator& communicator,
-                Reducer& reducer) {
+void log_totals(const RunContext& context, const Expectation& expected, double elapsed_s, Communicator& communicator) {
   std::int64_t sums[] = {static_cast<std::int64_t>(context.busy_s.load() * 1e3),
                          static_cast<std::int64_t>(context.flops_done.load() / 1e6),
                          static_cast<std::int64_t>(context.bytes_read.load())};
   double most[] = {static_cast<double>(peak_memory_bytes()), elapsed_s};
-  reducer.sum(sums);
-  reducer.max(most);
+  communicator.all_reduce_sum(sums);
+  communicator.all_reduce_max(most);
   const double busy_s = static_cast<double>(sums[0]) * 1e-3, peak_bytes = most[0], gib = 1 << 30;
   if (most[1] >= kWorthMeasuring_s) {  // as all ranks see it
-    const StageTimes stages = sum_of_stages(reducer);
-    const PeakRates peaks = measure_peaks(context.num_threads, reducer);
+    const StageTimes stages = sum_of_stages(communicator);
+    const PeakRates peaks = measure_peaks(context.num_threads, communicator);
     if (communicator.is_root()) log_stage_table(stages, peaks, busy_s, elapsed_s * communicator.size());
   }
   if (!communicator.is_root()) return;

@@ -13,12 +13,12 @@
 #include "spectrace/core/stopwatch.hpp"
 #include "spectrace/plan/machine_profile.hpp"
 #include "spectrace/results/assembly.hpp"
+#include "spectrace/results/batch_sums.hpp"
 #include "spectrace/results/digests.hpp"
 #include "spectrace/results/failures.hpp"
 #include "spectrace/results/layout.hpp"
 #include "spectrace/results/record_fit.hpp"
 #include "spectrace/results/result_attributes.hpp"
-#include "spectrace/results/statistics.hpp"
 #include "spectrace/store/journal.hpp"
 #include "spectrace/store/result_file.hpp"
 #include "spectrace/work/error_of.hpp"
@@ -41,35 +41,28 @@ std::string digest_of_sets(const ResultTree& tree) {
 
 class Collector {
  public:
-  Collector(const RunContext& context, const ModelEntry& entry)
+  Collector(RunContext& context, const Order& order)
       : context_(context),
-        entry_(entry),
-        opened_(context, entry),
+        order_(order),
+        entry_(context.job.models[order.assignment.model]),
+        opened_(context, entry_),
         preparation_(opened_.preparation),
         model_(opened_.model),
         plan_(opened_.plan),
-        assembly_(model_.description, plan_, context.job.slicing, context.job.keep) {
+        assembly_(model_.description, plan_, context.job.slicing, context.job.keep),
+        summed_(model_.description, plan_, context.job.slicing) {
     // The assembly has them now.
     for (auto& set : plan_.sets)
       for (auto& prompt : set.prompts) prompt.token_ids = {};
-    for (const PlannedSet& set : plan_.sets) {
-      auto& sums = sums_.emplace_back();
-      for (const Chosen& chosen : set.analyses) {
-        const Extents extents = chosen.extents(model_.description, context.job.slicing);
-        for (const Quantity* quantity : chosen.quantities())
-          if (quantity->has_statistics)
-            sums.push_back({quantity, coordinates_of(chosen, *quantity),
-                            StatisticsSums(num_values(*quantity, extents, "prompt"))});
-      }
-    }
     num_done_.assign(plan_.sets.size(), 0);
   }
 
-  Collection collect(const std::vector<std::string>& journal_files) {
+  Collection collect() {
     const Stopwatch watch;
-    const auto index = read_journal_index(journal_folder(context_.job, entry_), journal_files);
+    take_sums();
+    index_ = index(JournalCheck::headers);
     Collection collection;
-    collection.again = add_units(index);
+    collection.again = add_units();
     if (!collection.again.empty()) {
       log_warning("{}: {} of {} finished units are no longer in the journal; they are done again", entry_.name,
                   collection.again.size(), plan_.units.size());
@@ -80,7 +73,7 @@ class Collector {
         earlier_ = std::move(*earlier);
     if (earlier_) digests_.add(*earlier_);
     if (!digests_.others().empty()) {
-      drop_journal(context_, entry_, journal_files);
+      drop_journal(context_, entry_, order_.journal_files);
       return unopened_model(
           context_, entry_,
           {ModelStatus::failed, "tensor '" + *digests_.others().begin() +
@@ -88,44 +81,76 @@ class Collector {
                                     "nobody write to the checkpoint, and run the same command again."});
     }
     // First: a kill between the two must not leave results that nobody knows anything of.
-    write_run_info(index, watch);
-    const ResultTree small = write_file(index);
+    write_run_info(watch);
+    const ResultTree small = write_file(collection.again);
+    if (!collection.again.empty()) return collection;
     // Else the next start goes on from what was done.
     if (assembly_.num_units_done() == static_cast<std::int64_t>(plan_.units.size()))
-      drop_finished_journal(context_, entry_, journal_files);
+      drop_finished_journal(context_, entry_, order_.journal_files);
     collection.outcome = outcome_;
     collection.rows = summarize(context_.job, entry_, outcome_, &small);
     return collection;
   }
 
  private:
-  /// The sums of one quantity over a set's prompts.
-  struct QuantitySums {
-    const Quantity* quantity;
-    std::vector<double> coordinates;  ///< along its last dimension, of one that is derived
-    StatisticsSums sums;
-  };
+  /// Those of all ranks, with what they were made of.
+  void take_sums() {
+    if (!order_.sums_come) return;
+    reduced_ = context_.sums.wait_for(order_.assignment.model);
+    if (reduced_->sums.shape() != summed_.shape()) throw InternalError("the ranks' sums are of another plan");
+    sums_ = std::move(reduced_->sums);
+    for (std::size_t unit = 0; unit < sums_.units.size(); ++unit)
+      if (sums_.units[unit] > 1) throw InternalError(plan_.units[unit].key + " is in two ranks' sums");
+    for (const auto& [tensor, digest] : order_.tensors) digests_.add({tensor}, {digest});
+  }
 
   /// Takes up every record, except what prompts' records hold by prompt: that is read again when it is written. Units
   /// whose records are not there.
-  std::vector<OpenUnit> add_units(const std::map<std::string, JournalEntry>& index) {
+  std::vector<OpenUnit> add_units() {
     std::vector<OpenUnit> missing;
     std::optional<JoinOfParts> join;
     for (std::size_t unit = 0; unit < plan_.units.size(); ++unit) {
       // Before the statistics need memory.
       if (join && plan_.units[unit].of_rows() == nullptr) finish_join(join);
-      const auto place = index.find(plan_.units[unit].key);
       try {
-        if (place == index.end()) throw InputError(ErrorKind::io, plan_.units[unit].key + " is not in the journal");
-        add_unit(unit, journal_.read(place->second), join);
+        if (const BatchWork* batch = plan_.units[unit].of_batch(); batch != nullptr && sums_.has(unit)) {
+          num_done_[batch->set] += static_cast<std::int64_t>(batch->prompts.size());
+          assembly_.add(unit, {});
+        } else {
+          add_unit(unit, read(unit), join);
+        }
       } catch (const InputError& error) {
-        log_warning("{}: {}", entry_.name, error.what());
-        missing.push_back(
-            {.unit = unit, .flops = plan_.units[unit].flops, .seconds = WorkRates().seconds_of(plan_.units[unit])});
+        missing.push_back(missing_unit(unit, error));
       }
     }
     if (join) finish_join(join);
     return missing;
+  }
+
+  std::map<std::string, JournalEntry> index(JournalCheck check) const {
+    return read_journal_index(journal_folder(context_.job, entry_), order_.journal_files, check);
+  }
+
+  /// A damaged record may have a good one behind it, of a rank that did the unit again.
+  Record read(std::size_t unit) {
+    const auto find = [&] {
+      const auto place = index_.find(plan_.units[unit].key);
+      if (place == index_.end()) throw InputError(ErrorKind::io, plan_.units[unit].key + " is not in the journal");
+      return journal_.read(place->second);
+    };
+    try {
+      return find();
+    } catch (const InputError&) {
+      if (is_index_checked_) throw;
+    }
+    index_ = index(JournalCheck::records);
+    is_index_checked_ = true;
+    return find();
+  }
+
+  OpenUnit missing_unit(std::size_t unit, const InputError& error) const {
+    log_warning("{}: {}", entry_.name, error.what());
+    return {.unit = unit, .flops = plan_.units[unit].flops, .seconds = WorkRates().seconds_of(plan_.units[unit])};
   }
 
   void add_unit(std::size_t index, const Record& record, std::optional<JoinOfParts>& join) {
@@ -139,7 +164,10 @@ class Collector {
     }
     if (record.error.empty()) {
       digests_.add(record.texts.at("tensors"), record.texts.at("digests"));
-      if (const BatchWork* batch = unit.of_batch()) add_to_sums(*batch, record);
+      if (const BatchWork* batch = unit.of_batch()) {
+        num_done_[batch->set] += static_cast<std::int64_t>(batch->prompts.size());
+        summed_.add(index, *batch, record, sums_);
+      }
     }
     assembly_.add(index, record);
   }
@@ -161,27 +189,6 @@ class Collector {
     join.reset();
   }
 
-  void add_to_sums(const BatchWork& batch, const Record& record) {
-    num_done_[batch.set] += static_cast<std::int64_t>(batch.prompts.size());
-    for (auto& [quantity, coordinates, sums] : sums_[batch.set]) {
-      const std::string& source = quantity->derived.from;
-      if (source.empty())
-        sums.add(record.arrays.at(quantity->name));
-      else
-        for_each_derived(*quantity, record.arrays.at(source), coordinates,
-                         [&sums = sums](const Array& derived) { sums.add(derived); });
-    }
-  }
-
-  std::vector<double> coordinates_of(const Chosen& chosen, const Quantity& quantity) const {
-    if (quantity.derived.from.empty()) return {};
-    for (const auto& dimension :
-         chosen.analysis->dimensions({model_.description, context_.job.slicing, chosen.settings}))
-      if (dimension.info.name == quantity.dims.back()) return std::get<std::vector<double>>(dimension.values);
-    SPECTRACE_ASSERT(false);
-    return {};
-  }
-
   /// Which groups there will be, and the small ones, in the contract's order.
   ResultTree outline() {
     ResultTree tree;
@@ -189,13 +196,14 @@ class Collector {
     for (std::size_t s = 0; s < plan_.sets.size(); ++s) {
       tree.groups.push_back(assembly_.take_set_group(s, earlier_ ? &*earlier_ : nullptr));
       const auto num_prompts = static_cast<std::int64_t>(plan_.sets[s].prompts.size());
-      for (const auto& [quantity, coordinates, sums] : sums_[s])
-        assembly_.add_statistics(s, *quantity, sums.finish(num_prompts - num_done_[s]).values);
+      summed_.for_each_of(s, sums_, [&](const Quantity& quantity, const StatisticsSums& sums) {
+        assembly_.add_statistics(s, quantity, sums.finish(num_prompts - num_done_[s]).values);
+      });
       const Group* before = earlier_ ? earlier_->find(group_of_statistics(plan_.sets[s].name)) : nullptr;
       tree.groups.push_back(assembly_.take_statistics(s, before));
       if (before != nullptr) read_large(result_path(context_.job, entry_), tree.groups.back());
-      sums_[s].clear();
     }
+    sums_.sums.clear();
     tree.groups.push_back(digests_.group());
     for (const auto& group : tree.groups) is_new_.insert(group.path);
     if (earlier_) add_earlier_groups(*earlier_, tree);
@@ -221,8 +229,10 @@ class Collector {
     tree.attributes.emplace_back("identity", identity_to_json(identity));
   }
 
-  /// Everything into the file. What does not grow with the prompts is in the tree that comes back.
-  ResultTree write_file(const std::map<std::string, JournalEntry>& index) {
+  /// Everything into the file. What does not grow with the prompts is in the tree that comes back. A record that turns
+  /// out to be damaged goes to `missing`, and there is no file: its batch is in the sums, which are gone then, so the
+  /// next collector takes them up from the journal, and finds all that is missing.
+  ResultTree write_file(std::vector<OpenUnit>& missing) {
     ResultTree tree = outline();
     set_attributes(tree);
     ResultFileWriter writer(result_path(context_.job, entry_));
@@ -237,7 +247,8 @@ class Collector {
         // Written, and as many as there are prompts. The summary wants to know which failed.
         for (auto& dataset : group.datasets)
           if (dataset.name != kPromptError) dataset.values = {};
-        write_set(s, group, index, writer);
+        write_set(s, group, writer, missing);
+        if (!missing.empty()) return tree;
       }
     }
     writer.commit(tree.attributes);
@@ -246,8 +257,7 @@ class Collector {
 
   /// The rows of a set: what was measured now from the journal, what earlier results have from their file, side by
   /// side.
-  void write_set(std::size_t set, const Group& group, const std::map<std::string, JournalEntry>& index,
-                 ResultFileWriter& writer) {
+  void write_set(std::size_t set, const Group& group, ResultFileWriter& writer, std::vector<OpenUnit>& missing) {
     std::vector<const Dataset*> copied;
     for (const Dataset& dataset : group.datasets)
       if (assembly_.copied(set).contains(dataset.name)) copied.push_back(&dataset);
@@ -257,17 +267,23 @@ class Collector {
         writer.write_rows(group.path, dataset.name, rows);
       });
     };
-    for (const auto& unit : plan_.units) {
-      const BatchWork* batch = unit.of_batch();
+    for (std::size_t unit = 0; unit < plan_.units.size() && assembly_.has_rows(set); ++unit) {
+      const BatchWork* batch = plan_.units[unit].of_batch();
       if (batch == nullptr || batch->set != set) continue;
-      assembly_.write_rows(set, batch, journal_.read(index.at(unit.key)), writer);
+      Record record;
+      try {
+        record = read(unit);
+      } catch (const InputError& error) {
+        return missing.push_back(missing_unit(unit, error));
+      }
+      assembly_.write_rows(set, batch, record, writer);
       copy_until(assembly_.num_written(set));
     }
     assembly_.write_rows(set, nullptr, {}, writer);
     copy_until(std::numeric_limits<std::size_t>::max());
   }
 
-  void write_run_info(const std::map<std::string, JournalEntry>& index, const Stopwatch& watch) const {
+  void write_run_info(const Stopwatch& watch) const {
     Json info = {{"model", entry_.name},
                  {"ranks", context_.num_ranks},
                  {"num_starts", preparation_.num_starts},
@@ -282,10 +298,13 @@ class Collector {
                  {"checkpoint_fingerprint", preparation_.fingerprint},
                  {"weights_sha256", digests_.sha256()},
                  {"rank_reports", Json::array()}};
+    if (reduced_)
+      info["reduction"] = {
+          {"backend", reduced_->backend}, {"bytes", reduced_->num_bytes}, {"seconds", reduced_->seconds}};
     for (const auto& file : model_.store.files())
       info["checkpoint_files"].push_back(
           {{"path", text_of_bytes(file.path.string())}, {"size_bytes", file.size_bytes}});
-    for (const auto& [key, place] : index)
+    for (const auto& [key, place] : index_)
       if (key.starts_with(kReportKey))
         info["rank_reports"].push_back(Json::parse(read_journal_record(place).texts.at("report").front()));
     // The job as it was written, last and as text: it may hold 100 000 prompts.
@@ -297,7 +316,8 @@ class Collector {
     write_file_atomically(run_info_path(context_.job, entry_), text);
   }
 
-  const RunContext& context_;
+  RunContext& context_;
+  const Order& order_;
   const ModelEntry& entry_;
   OpenedModel opened_;
   const Preparation& preparation_;
@@ -305,8 +325,12 @@ class Collector {
   ModelPlan& plan_;
   Assembly assembly_;
   JournalReader journal_;
-  std::vector<std::vector<QuantitySums>> sums_;  // by set
-  std::vector<std::int64_t> num_done_;           // prompts, by set
+  std::map<std::string, JournalEntry> index_;
+  bool is_index_checked_ = false;
+  SummedQuantities summed_;
+  BatchSums sums_{summed_.shape()};
+  std::optional<ReducedSums> reduced_;  // its sums are taken
+  std::vector<std::int64_t> num_done_;  // prompts, by set
   Digests digests_;
   std::set<std::string> is_new_;       // groups that are made now
   std::optional<ResultTree> earlier_;  // its large datasets are in the file still
@@ -315,9 +339,6 @@ class Collector {
 
 }  // namespace
 
-Collection collect_model(const RunContext& context, const ModelEntry& entry,
-                         const std::vector<std::string>& journal_files) {
-  return Collector(context, entry).collect(journal_files);
-}
+Collection collect_model(RunContext& context, const Order& order) { return Collector(context, order).collect(); }
 
 }  // namespace spectrace

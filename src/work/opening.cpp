@@ -284,6 +284,7 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
   warn_of_memory(entry, need, context.memory_bytes);
   Opening opening = take_off_journalled(context, entry, model, plan, preparation);
   expect(context, model, plan, need, opening);
+  opening.sums = SummedQuantities(model.description, plan, job.slicing).shape();
   preparation.lack = {plan.of_weights, std::move(plan.sets)};
   preparation.open_s = watch.elapsed_s();
   preparation.write(context, entry);

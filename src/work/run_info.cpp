@@ -9,7 +9,7 @@
 
 #include "spectrace/comm/communicator.hpp"
 #include "spectrace/comm/launch.hpp"
-#include "spectrace/comm/reducer.hpp"
+#include "spectrace/comm/reductions.hpp"
 #include "spectrace/core/build_info.hpp"
 #include "spectrace/core/host_memory.hpp"
 #include "spectrace/measure/stages.hpp"

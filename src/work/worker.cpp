@@ -12,6 +12,7 @@
 #include "spectrace/core/log.hpp"
 #include "spectrace/core/stage_times.hpp"
 #include "spectrace/core/stopwatch.hpp"
+#include "spectrace/measure/prompts.hpp"
 #include "spectrace/plan/memory.hpp"
 #include "spectrace/results/record_fit.hpp"
 #include "spectrace/store/journal.hpp"
@@ -32,7 +33,9 @@ struct Worker::Opened : OpenedModel {
         number(index),
         journal(journal_folder(context.job, context.job.models[index]), context.rank),
         stream(model, context.job.compute.dtype, context.job.slicing, context.device),
-        on_device(device_memory_need(model.description, plan, context.job.compute.dtype, context.device)) {}
+        on_device(device_memory_need(model.description, plan, context.job.compute.dtype, context.device)),
+        summed(model.description, plan, context.job.slicing),
+        sums_bytes_limit(spectrace::sums_bytes_limit(context.job, model.description, plan, context.memory_bytes)) {}
 
   /// Notes in the record which bytes it was made of: what was read is what is identified. What is noted already, by
   /// those who had the batch before, stays.
@@ -67,6 +70,9 @@ struct Worker::Opened : OpenedModel {
   JournalWriter journal;
   LayerStream stream;
   DeviceNeed on_device;
+  SummedQuantities summed;
+  std::int64_t sums_bytes_limit;
+  std::map<std::string, std::string> told;       // digests of tensors that root knows of
   std::vector<std::string> of_prompts, scratch;  // names of tensors
 };
 
@@ -176,6 +182,7 @@ Report Worker::open(std::size_t model) {
     return_freed_memory();
     return ModelOpened{.units = std::move(opening.units),
                        .stages = opening.stages,
+                       .sums = std::move(opening.sums),
                        .num_journalled = opening.num_journalled,
                        .journalled_flops = opening.journalled_flops,
                        .expected = {.busy_s = opening.expected_s,
@@ -289,11 +296,29 @@ std::optional<BatchState> Worker::Opened::find_state(const Unit& unit) const {
   }
 }
 
-PassEvents Worker::events_of(Opened& opened, std::size_t& num_units) {
+/// Of a batch whose prompts all ran: what others take up one by one has more to it than sums.
+void Worker::add_to_sums(Opened& opened, std::size_t index, const Record& record, UnitsWorked& worked) {
+  const BatchWork* batch = opened.plan.units[index].of_batch();
+  if (batch == nullptr || !record.error.empty() || record.texts.contains(kPromptErrors)) return;
+  const StageTimer timer(Stage::statistics);
+  const bool is_in = context_.sums.add(opened.number, opened.summed.shape(), opened.sums_bytes_limit,
+                                       [&](BatchSums& sums) { opened.summed.add(index, *batch, record, sums); });
+  if (!is_in) return;
+  const auto &names = record.texts.at("tensors"), &digests = record.texts.at("digests");
+  for (std::size_t i = 0; i < names.size(); ++i)
+    if (auto& told = opened.told[names[i]]; told != digests[i]) {
+      told = digests[i];
+      worked.tensors.emplace_back(names[i], digests[i]);
+    }
+}
+
+PassEvents Worker::events_of(Opened& opened, std::size_t& num_units, UnitsWorked& worked) {
   PassEvents events;
-  events.on_done = [&](std::size_t index, Record record) {
+  events.on_done = [&](std::size_t index, Record measured) {
     const Unit& unit = opened.plan.units[index];
-    opened.journal.append(unit.key, opened.finished(unit, std::move(record)));
+    const Record record = opened.finished(unit, std::move(measured));
+    opened.journal.append(unit.key, record);
+    add_to_sums(opened, index, record, worked);
     ++num_units;
   };
   events.on_progress = [&](double flops) { context_.add_flops(flops); };
@@ -317,7 +342,8 @@ Report Worker::work_on_opened(const Assignment& assignment) {
   RankReport report;
   const std::uint64_t read_before = opened.model.store.bytes_read();
   const StageTimes times_before = stage_times();
-  PassEvents events = events_of(opened, report.num_units);
+  UnitsWorked worked;
+  PassEvents events = events_of(opened, report.num_units, worked);
   StageEnds ends(context_, opened, options.layers);
   const bool is_last = options.stage + 1 == options.num_stages;
   if (options.stage > 0) events.receive = [&](bool wait) { return ends.receive(wait); };
@@ -333,7 +359,8 @@ Report Worker::work_on_opened(const Assignment& assignment) {
   note.texts["report"] = {report.to_json(context_.rank, context_.num_threads, context_.device)};
   opened.journal.append(fmt::format("{}{}/{}", kReportKey, context_.rank, std::random_device()()), note);
   opened.journal.flush();
-  return UnitsWorked{.journal_file = opened.journal.file_name()};
+  worked.journal_file = opened.journal.file_name();
+  return worked;
 }
 
 Report Worker::collect(const Order& order) {
@@ -342,7 +369,7 @@ Report Worker::collect(const Order& order) {
   return_freed_memory();
   const ModelEntry& entry = context_.job.models[order.assignment.model];
   return with_outcome(context_, entry, [&]() -> Report {
-    Collection collection = collect_model(context_, entry, order.journal_files);
+    Collection collection = collect_model(context_, order);
     if (!collection.again.empty()) return RecordsMissing{.units = std::move(collection.again)};
     return finished(std::move(collection));
   });

@@ -227,6 +227,38 @@ TEST(ExactSum, norms_have_the_bits_of_the_rounded_sums_root) {
   }
 }
 
+// As ranks lay their sums out: alike, over the chunks that any of them reaches.
+TEST(ExactSum, chunks_of_several_sums_add_up) {
+  std::vector<double> numbers = numbers_of_all_sizes(300, 11);
+  for (const double number : {-1.0, -0x1p-1074, 0x1.fffffffffffffp1023, -3.5, -3.5}) numbers.push_back(number);
+  const auto whole = sum_of<1>(numbers);
+  const auto squares = sum_of<2>(numbers);
+  constexpr std::size_t kParts = 4;
+  constexpr std::size_t kFar = 80, kFarSquares = 150;  // chunks that doubles reach
+  std::vector<std::int64_t> chunks(kFar), chunks_of_squares(kFarSquares);
+  for (std::size_t part = 0; part < kParts; ++part) {
+    ExactSum<1> sum;
+    ExactSum<2> square;
+    // One part is empty.
+    for (std::size_t i = part; i <= numbers.size() && part > 0; i += kParts - 1) {
+      sum.add(numbers[i - 1]);
+      square.add(numbers[i - 1]);
+    }
+    sum.normalize();
+    square.normalize();
+    for (std::size_t c = 0; c < sum.chunks().size(); ++c)
+      chunks[static_cast<std::size_t>(sum.first_chunk()) + c] += sum.chunks()[c];
+    for (std::size_t c = 0; c < square.chunks().size(); ++c)
+      chunks_of_squares[static_cast<std::size_t>(square.first_chunk()) + c] += square.chunks()[c];
+  }
+  ExactSum<1> sum;
+  ExactSum<2> square;
+  sum.add_chunks(0, chunks);
+  square.add_chunks(0, chunks_of_squares);
+  EXPECT_EQ(sum.round(), whole.round());
+  EXPECT_EQ(square.round(), squares.round());
+}
+
 TEST(ExactSum, moments_need_enough_numbers) {
   ExactSum<1> sum;
   ExactSum<2> squares;

@@ -103,6 +103,38 @@ TEST_F(journal, a_failure_counts_only_until_the_unit_is_done) {
   EXPECT_EQ(read_journal_record(index.at("c")).error, failure.error);
 }
 
+// Who reads each record anyway need not read all of them twice.
+TEST_F(journal, headers_alone_tell_where_records_lie) {
+  const TempFolder folder;
+  JournalEntry second;
+  {
+    JournalWriter writer(folder.path(), 0);
+    writer.append("a", record_of(1));
+    second = writer.append("b", record_of(2));
+    writer.append("c", record_of(3));
+  }
+  const auto whole = read_journal_index(folder.path());
+  const auto by_headers = read_journal_index(folder.path(), {}, JournalCheck::headers);
+  ASSERT_EQ(by_headers.size(), 3u);
+  for (const auto& [key, entry] : whole) {
+    EXPECT_EQ(by_headers.at(key).offset, entry.offset);
+    EXPECT_EQ(by_headers.at(key).size_bytes, entry.size_bytes);
+  }
+  // What is damaged shows when it is read.
+  const auto path = only_file(folder.path());
+  std::string bytes = read_text_file(path);
+  bytes[second.offset + second.size_bytes - 1] ^= 1;
+  write_bytes(path, bytes);
+  EXPECT_EQ(read_journal_index(folder.path()).size(), 1u);
+  const auto damaged = read_journal_index(folder.path(), {}, JournalCheck::headers);
+  ASSERT_EQ(damaged.size(), 3u);
+  EXPECT_THROW(read_journal_record(damaged.at("b")), InputError);
+  EXPECT_EQ(number_of(read_journal_record(damaged.at("c"))), 3);
+  // A record that is cut short is none.
+  write_bytes(path, bytes.substr(0, bytes.size() - 1));
+  EXPECT_EQ(read_journal_index(folder.path(), {}, JournalCheck::headers).size(), 2u);
+}
+
 TEST_F(journal, a_writer_without_records_leaves_no_trace) {
   const TempFolder folder;
   {

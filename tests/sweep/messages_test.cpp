@@ -82,8 +82,10 @@ TEST(messages, what_root_says_comes_through) {
                               .first_rank = 2,
                               .num_ranks = 4,
                               .is_last = true};
-  const auto work =
-      through<from_root::Do>(from_root::Do{{.assignment = assignment, .journal_files = {"rank-0001", kAnyBytes}}});
+  const auto work = through<from_root::Do>(from_root::Do{{.assignment = assignment,
+                                                          .journal_files = {"rank-0001", kAnyBytes},
+                                                          .tensors = {{kAnyBytes, "digest"}},
+                                                          .sums_come = true}});
   EXPECT_EQ(work.order.assignment.step, Step::collect);
   EXPECT_EQ(work.order.assignment.model, 7u);
   EXPECT_EQ(work.order.assignment.units, assignment.units);
@@ -91,6 +93,13 @@ TEST(messages, what_root_says_comes_through) {
   EXPECT_EQ(work.order.assignment.num_ranks, 4);
   EXPECT_TRUE(work.order.assignment.is_last);
   EXPECT_EQ(work.order.journal_files, (std::vector<std::string>{"rank-0001", kAnyBytes}));
+  EXPECT_EQ(work.order.tensors, (std::vector<std::pair<std::string, std::string>>{{kAnyBytes, "digest"}}));
+  EXPECT_TRUE(work.order.sums_come);
+  const SumsShape shape{.num_slots = {1, 123456789012}, .num_units = 98765432101};
+  const auto reduce = through<from_root::Reduce>(from_root::Reduce{.model = 5, .receiver = 4095, .shape = shape});
+  EXPECT_EQ(reduce.model, 5u);
+  EXPECT_EQ(reduce.receiver, 4095);
+  EXPECT_EQ(reduce.shape, shape);
   through<from_root::Alive>(from_root::Alive{});
   through<from_root::Stop>(from_root::Stop{});
   EXPECT_EQ(through<from_root::Leave>(from_root::Leave{.exit_code = 75}).exit_code, 75);
@@ -100,11 +109,13 @@ TEST(messages, what_was_opened_comes_through) {
   const auto opened = report_through<ModelOpened>(
       ModelOpened{.units = some_units(),
                   .stages = 8,
+                  .sums = {.num_slots = {7}, .num_units = 2},
                   .num_journalled = 11,
                   .journalled_flops = 2e15 / 3,
                   .expected = {.busy_s = 0.7, .peak_bytes = 1e10 / 3, .is_calibrated = false}});
   expect_same(opened.units, some_units());
   EXPECT_EQ(opened.stages, 8);
+  EXPECT_EQ(opened.sums, (SumsShape{.num_slots = {7}, .num_units = 2}));
   EXPECT_EQ(opened.num_journalled, 11u);
   EXPECT_EQ(opened.journalled_flops, 2e15 / 3);
   EXPECT_EQ(opened.expected.busy_s, 0.7);
@@ -113,7 +124,10 @@ TEST(messages, what_was_opened_comes_through) {
 }
 
 TEST(messages, what_was_worked_and_what_is_missing_come_through) {
-  EXPECT_EQ(report_through<UnitsWorked>(UnitsWorked{.journal_file = kAnyBytes}).journal_file, kAnyBytes);
+  const auto worked =
+      report_through<UnitsWorked>(UnitsWorked{.journal_file = kAnyBytes, .tensors = {{"t", kAnyBytes}}});
+  EXPECT_EQ(worked.journal_file, kAnyBytes);
+  EXPECT_EQ(worked.tensors, (std::vector<std::pair<std::string, std::string>>{{"t", kAnyBytes}}));
   expect_same(report_through<RecordsMissing>(RecordsMissing{.units = some_units()}).units, some_units());
   EXPECT_EQ(through<to_root::Reported>(to_root::Reported{UnitsWorked{}, 0.1}).flops_done, 0.1);
 }

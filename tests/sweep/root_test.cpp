@@ -106,6 +106,32 @@ TEST_F(RootOfThree, collects_by_the_names_of_the_journals_that_ranks_wrote) {
   const Order& collect = std::get<from_root::Do>(orders[0].second).order;
   EXPECT_EQ(collect.assignment.step, Step::collect);
   EXPECT_EQ(collect.journal_files, std::vector<std::string>{"rank-0000.journal"});
+  EXPECT_FALSE(collect.sums_come);  // nothing has statistics
+}
+
+// To every rank, before the one that collects is told to: it waits for what comes of it.
+TEST_F(RootOfThree, has_a_models_sums_reduced_when_its_units_are_done) {
+  const SumsShape shape{.num_slots = {3, 1}, .num_units = 1};
+  all_are_ready();
+  heard();
+  say(0, to_root::Reported{.report = ModelOpened{.units = {{.unit = 0, .flops = 1, .seconds = 1}}, .sums = shape}});
+  root_->step();
+  const int worker = heard().at(0).first;
+  say(worker, to_root::Reported{.report = UnitsWorked{.journal_file = "j", .tensors = {{"w", "1"}, {"v", "2"}}}});
+  root_->step();
+  const auto said = heard();
+  ASSERT_EQ(said.size(), 4u);
+  const auto& collect = std::get<from_root::Do>(said[3].second).order;
+  for (int rank = 0; rank < 3; ++rank) {
+    EXPECT_EQ(said[static_cast<std::size_t>(rank)].first, rank);
+    const auto& reduce = std::get<from_root::Reduce>(said[static_cast<std::size_t>(rank)].second);
+    EXPECT_EQ(reduce.model, 0u);
+    EXPECT_EQ(reduce.receiver, said[3].first);
+    EXPECT_EQ(reduce.shape, shape);
+  }
+  EXPECT_EQ(collect.assignment.step, Step::collect);
+  EXPECT_TRUE(collect.sums_come);
+  EXPECT_EQ(collect.tensors, (std::vector<std::pair<std::string, std::string>>{{"v", "2"}, {"w", "1"}}));
 }
 
 TEST_F(RootOfThree, an_error_of_a_rank_stops_all) {

@@ -40,7 +40,6 @@ std::map<std::string, std::string> last_words(const std::string& log) {
 // Every other rank comes to the heads first, as where ranks share a model's units.
 TEST(totals_mpi, stages_are_added_up_by_name_whatever_a_rank_does_first) {
   const auto communicator = Communicator::world();
-  const auto reducer = make_reducer(ReduceBackend::mpi, *communicator);
   if (communicator->rank() % 2 == 0) {
     work_on("weights", 1);
     work_on("heads", 10);
@@ -50,7 +49,7 @@ TEST(totals_mpi, stages_are_added_up_by_name_whatever_a_rank_does_first) {
   }
   const RunContext context;
   testing::internal::CaptureStderr();
-  log_totals(context, {}, kLongEnough_s, *communicator, *reducer);
+  log_totals(context, {}, kLongEnough_s, *communicator);
   const std::string log = testing::internal::GetCapturedStderr();
   if (!communicator->is_root()) return;
   auto read_gib = last_words(log);

@@ -21,7 +21,7 @@ TEST(totals, a_peak_that_cannot_be_measured_fails_no_run) {
     RunContext context;
     context.num_threads = std::numeric_limits<int>::max();  // the list of them alone has 16 GiB
     const auto communicator = Communicator::serial();
-    log_totals(context, {}, /*elapsed_s=*/6, *communicator, *make_reducer(ReduceBackend::mpi, *communicator));
+    log_totals(context, {}, /*elapsed_s=*/6, *communicator);
     std::_Exit(0);
   };
   EXPECT_EXIT(account(), testing::ExitedWithCode(0), "6.0 s, 0 % of the ranks' time at work");

@@ -23,6 +23,11 @@ class ExactSum {
   void add(double x);
   /// Adds all that another sum holds.
   void add(const ExactSum& other);
+  /// Adds what lies in the chunks from `first` on: those of another sum that was normalized, or such chunks of at most
+  /// 2^30 sums added up.
+  void add_chunks(int first, c10::ArrayRef<std::int64_t> chunks);
+  /// Carries upwards: then every chunk but the top one is in [0, 2^32), and the top one less than the number of terms.
+  void normalize();
   /// The nearest double (ties to even) of the exact sum; +-inf if it is out of range.
   double round() const;
 
@@ -33,7 +38,6 @@ class ExactSum {
  private:
   /// Makes `count` chunks from `first` on be there; returns the place of `first`.
   std::int64_t* reach(int first, std::size_t count);
-  void normalize();
 
   // Without memory of their own for numbers whose exponents differ by less than 32, and mostly by less than 64.
   c10::SmallVector<std::int64_t, kNumChunksOfOne + 2> chunks_;

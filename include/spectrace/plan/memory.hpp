@@ -23,10 +23,18 @@ struct MemoryNeed {
   std::int64_t all_batches = 0;  ///< of every batch, were all under way at once
   std::int64_t unembedding = 0;  ///< blocks of rows and the triangle
   std::int64_t collecting = 0;   ///< records, rows that wait to be written, sums
+  std::int64_t sums = 0;         ///< exact ones, of the statistics of its prompts
 
   /// The least that the model can be measured with.
   std::int64_t least() const;
 };
+
+/// Values by set and slot that statistics are kept of.
+std::int64_t num_statistics(const ModelDescription& model, const ModelPlan& plan);
+
+/// What the exact sums of models may take that a rank keeps while it works on this one.
+std::int64_t sums_bytes_limit(const Job& job, const ModelDescription& model, const ModelPlan& plan,
+                              std::int64_t limit_bytes);
 
 /// Hidden states and record of a batch on its way through the layers.
 std::int64_t bytes_under_way(const ModelDescription& model, const ModelPlan& plan, const BatchWork& batch,

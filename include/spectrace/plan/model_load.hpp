@@ -23,7 +23,8 @@ struct ModelLoad {
   std::int64_t resident_bytes_limit = 0;      ///< of layers that may stay in memory, as the run has it
   std::vector<std::int64_t> bytes_under_way;  ///< of each unit: hidden states and record of a batch
   double values_flops = 0;                    ///< of each layer, once a round: the singular values that prompts need
-  double collect_bytes = 0;                   ///< records that become the file
+  double collect_bytes = 0;                   ///< records that become the file: of prompts those with rows in it
+  double sums_bytes = 0;                      ///< of statistics, as each rank gives them to be added up
   double join_flops = 0;                      ///< of the unembedding's parts, by the collector
   int stages = 1;                             ///< ranks that share the layers
   WorkRates rates;                            ///< of a rank

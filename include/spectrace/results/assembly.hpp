@@ -37,6 +37,8 @@ class Assembly {
   /// The rows of a batch, and of prompts before it that did not run; with no batch those of the rest of the set.
   /// Batches of a set come in their order.
   void write_rows(std::size_t set, const BatchWork* batch, const Record& record, ResultFileWriter& writer);
+  /// Whether anything is stored of single prompts that was measured now.
+  bool has_rows(std::size_t set) const { return !sets_[set].row_sizes.empty(); }
   /// Prompts whose rows are written.
   std::size_t num_written(std::size_t set) const { return sets_[set].next_prompt; }
   /// Statistics of a quantity that was measured now.

@@ -58,13 +58,18 @@ class JournalWriter {
 /// begun anew, without the results that it held. @throws InputError (io).
 void create_journal_folder(const std::filesystem::path& folder);
 
+/// What of a journal's records is looked at to index them: all of each, or their headers alone, where each record is
+/// read, and held against its checksum, before it counts.
+enum class JournalCheck { records, headers };
+
 /// Keys of all whole records in the folder's files; of several with one key the first by file name and place counts,
 /// and one that failed only if no other did better. Damaged ends, and files that cannot be read, are logged, never
 /// trusted, never fatal. An absent folder holds none.
 /// `file_names`: files that are there although the folder may not list them: for up to a minute, a network file system
 /// lists what it listed before.
 std::map<std::string, JournalEntry> read_journal_index(const std::filesystem::path& folder,
-                                                       const std::vector<std::string>& file_names = {});
+                                                       const std::vector<std::string>& file_names = {},
+                                                       JournalCheck check = JournalCheck::records);
 
 /// Reads records one after the other into the same memory: with tens of MB each, new memory for every one costs more
 /// than reading it.

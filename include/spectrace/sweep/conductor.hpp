@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "spectrace/comm/communicator.hpp"
+#include "spectrace/comm/reductions.hpp"
 #include "spectrace/results/summary.hpp"
 #include "spectrace/sweep/clock.hpp"
 #include "spectrace/sweep/compute_thread.hpp"
@@ -27,7 +28,7 @@ struct SweepOutcome {
 /// of its own; root's hands the work out. So nothing waits for a rank that is between two layers, and a stop is
 /// acknowledged at once. Collective.
 /// `compute`: has ended on return, unless it was abandoned. `lock`: of the output folder, root's; null on the others.
-SweepOutcome conduct(RunContext& context, Communicator& communicator, const StopRequest& stop, const Patience& patience,
-                     std::unique_ptr<Compute> compute, FolderLock* lock);
+SweepOutcome conduct(RunContext& context, Communicator& communicator, Reductions& reductions, const StopRequest& stop,
+                     const Patience& patience, std::unique_ptr<Compute> compute, FolderLock* lock);
 
 }  // namespace spectrace

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -52,6 +53,13 @@ namespace from_root {
 struct Do {
   Order order;
 };
+/// All ranks add up what they have of the model's sums, to the one that collects it. Every rank hears these in the same
+/// order.
+struct Reduce {
+  std::size_t model = 0;
+  int receiver = 0;
+  SumsShape shape;
+};
 struct Alive {};
 /// What is under way is to be brought to where it can be gone on from.
 struct Stop {};
@@ -60,7 +68,7 @@ struct Leave {
   int exit_code = 0;
 };
 
-using Message = std::variant<Do, Alive, Stop, Leave>;
+using Message = std::variant<Do, Reduce, Alive, Stop, Leave>;
 
 }  // namespace from_root
 

@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "spectrace/comm/communicator.hpp"
@@ -85,8 +86,14 @@ class Root {
   std::vector<ModelOutcome> outcomes_;
   std::vector<std::vector<SummaryRow>> rows_;
   std::vector<Member> members_;
-  std::map<std::size_t, double> started_s_;                     // by model, elapsed
-  std::map<std::size_t, std::set<std::string>> journal_files_;  // of the models under way: names
+  std::map<std::size_t, double> started_s_;  // by model, elapsed
+  /// What ranks have told of a model, for who collects it.
+  struct Told {
+    std::set<std::string> journal_files;                    // names
+    std::set<std::pair<std::string, std::string>> tensors;  // and their digests; two, if a tensor has changed
+    SumsShape sums;
+  };
+  std::map<std::size_t, Told> told_;  // of the models under way
   double journalled_flops_ = 0;
   Expectation expected_;
   bool has_failed_ = false, is_stopping_ = false, is_leaving_ = false;

@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "spectrace/comm/communicator.hpp"
-#include "spectrace/comm/reducer.hpp"
+#include "spectrace/comm/reductions.hpp"
 #include "spectrace/core/time_limit.hpp"
 #include "spectrace/plan/job.hpp"
 #include "spectrace/sweep/exit_code.hpp"

@@ -1,7 +1,6 @@
 #pragma once
 
 #include "spectrace/comm/communicator.hpp"
-#include "spectrace/comm/reducer.hpp"
 #include "spectrace/work/report.hpp"
 #include "spectrace/work/run_context.hpp"
 
@@ -9,7 +8,6 @@ namespace spectrace {
 
 /// Says in the log what the sweep took, of all ranks: stages, the share of the ranks' time at work, memory, and how far
 /// from what was expected that is. @pre nothing computes any more. Collective.
-void log_totals(const RunContext& context, const Expectation& expected, double elapsed_s, Communicator& communicator,
-                Reducer& reducer);
+void log_totals(const RunContext& context, const Expectation& expected, double elapsed_s, Communicator& communicator);
 
 }  // namespace spectrace

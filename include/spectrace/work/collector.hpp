@@ -7,6 +7,7 @@
 #include "spectrace/results/earlier_results.hpp"
 #include "spectrace/results/summary.hpp"
 #include "spectrace/work/run_context.hpp"
+#include "spectrace/work/worker.hpp"
 
 namespace spectrace {
 
@@ -17,11 +18,10 @@ struct Collection {
   std::vector<OpenUnit> again;  ///< units whose records are not in the journal, or damaged: nothing was written
 };
 
-/// Makes a model's results file of its journal: records in the plan's order, exact sums, rows. Any rank can do it.
-/// `journal_files`: names of files that ranks of this run have written, which may not be listed yet.
+/// Makes a model's results file of its journal and the ranks' sums: records in the plan's order, exact sums, rows. Any
+/// rank can do it. A batch whose values are in the sums is read for its rows alone, others once more for sums.
 /// @throws InputError (io) if the file cannot be written.
-Collection collect_model(const RunContext& context, const ModelEntry& entry,
-                         const std::vector<std::string>& journal_files);
+Collection collect_model(RunContext& context, const Order& order);
 
 /// Of a model whose results are there and hold all that is asked for; what describes it is brought up to date.
 Collection finished_model(const RunContext& context, const ModelEntry& entry, ResultTree tree);

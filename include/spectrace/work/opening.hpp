@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "spectrace/plan/scheduler.hpp"
+#include "spectrace/results/batch_sums.hpp"
 #include "spectrace/results/earlier_results.hpp"
 #include "spectrace/work/run_context.hpp"
 
@@ -17,6 +18,7 @@ struct Opening {
   std::size_t num_journalled = 0;
   double journalled_flops = 0;
   int stages = 1;  ///< ranks that shall share its layers
+  SumsShape sums = {};
   /// What planning expects: ranks' seconds for the units, collecting among them; bytes of a rank at its peak; and
   /// whether the rates were measured on this machine.
   double expected_s = 0, expected_bytes = 0;

@@ -2,10 +2,12 @@
 
 #include <cstddef>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
 #include "spectrace/plan/scheduler.hpp"
+#include "spectrace/results/batch_sums.hpp"
 #include "spectrace/results/summary.hpp"
 
 namespace spectrace {
@@ -21,6 +23,7 @@ struct Expectation {
 struct ModelOpened {
   std::vector<OpenUnit> units;
   int stages = 1;                  ///< ranks that shall share the model's layers
+  SumsShape sums{};                ///< of the statistics over its prompts
   std::size_t num_journalled = 0;  ///< units that are done already
   double journalled_flops = 0;
   Expectation expected{};
@@ -29,6 +32,8 @@ struct ModelOpened {
 /// Of work: done, or stopped, as far as the journal says.
 struct UnitsWorked {
   std::string journal_file;  ///< name of the file that this rank writes
+  /// What the batches were made of that are in this rank's sums (SumsStore): tensors and their digests, each told once.
+  std::vector<std::pair<std::string, std::string>> tensors{};
 };
 
 /// Of collecting: units whose records are not in the journal, or damaged. Nothing was written.

@@ -10,11 +10,12 @@
 #include "spectrace/plan/job.hpp"
 #include "spectrace/results/output_folder.hpp"
 #include "spectrace/work/stage_link.hpp"
+#include "spectrace/work/sums_store.hpp"
 
 namespace spectrace {
 
 /// What a rank's work needs to know beside its assignment. No communicator: ranks meet only at the journal, and where
-/// they share a model's layers, over the link.
+/// they share a model's layers, over the link; and their sums are added up.
 struct RunContext {
   Job job;
   IoMode io = IoMode::automatic;
@@ -26,6 +27,7 @@ struct RunContext {
   Device device;                  ///< of the forward pass
   std::int64_t device_bytes = 0;  ///< of its memory that this rank may use; 0: it is the host's
   StageLink link;
+  SumsStore sums;
 
   /// Set once; work ends at the next place where it can be gone on from.
   std::atomic<bool> stop{false};

@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "spectrace/plan/scheduler.hpp"
@@ -15,7 +16,11 @@ namespace spectrace {
 /// What a rank is told to do.
 struct Order {
   Assignment assignment;
-  std::vector<std::string> journal_files;  ///< of collecting: names of what ranks of this run have written
+  /// Of collecting, what the ranks of this run have told: names of the files that they have written, what the batches
+  /// in their sums were made of, and whether these sums come (SumsStore).
+  std::vector<std::string> journal_files;
+  std::vector<std::pair<std::string, std::string>> tensors{};
+  bool sums_come = false;
 };
 
 /// Does one rank's assignments. Knows the shared folder, and of other ranks only those it shares layers with.
@@ -38,7 +43,8 @@ class Worker {
   Report collect(const Order& order);
   PassOptions options_of(const Assignment& assignment, Opened& opened) const;
   /// `num_units` counts those that are done.
-  PassEvents events_of(Opened& opened, std::size_t& num_units);
+  PassEvents events_of(Opened& opened, std::size_t& num_units, UnitsWorked& worked);
+  void add_to_sums(Opened& opened, std::size_t index, const Record& record, UnitsWorked& worked);
   Opened& opened(std::size_t model);
 
   RunContext& context_;

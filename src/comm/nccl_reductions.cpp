@@ -1,4 +1,4 @@
-#include "nccl_reducer.hpp"
+#include "nccl_reductions.hpp"
 
 #ifdef SPECTRACE_WITH_CUDA
 
@@ -7,8 +7,9 @@
 
 #include <set>
 
-#include "nccl_reduction.hpp"
+#include "nccl_queue.hpp"
 #include "spectrace/comm/launch.hpp"
+#include "spectrace/core/stopwatch.hpp"
 
 namespace spectrace::nccl {
 namespace {
@@ -42,14 +43,16 @@ struct LibraryApi {
   using DataType = ncclDataType_t;
   using Operation = ncclRedOp_t;
   static constexpr DataType kInt64 = ncclInt64, kFloat64 = ncclFloat64;
-  static constexpr Operation kSum = ncclSum, kMin = ncclMin, kMax = ncclMax;
+  static constexpr Operation kSum = ncclSum, kMin = ncclMin;
 
   std::string set_device(int device) { return text(cudaSetDevice(device)); }
   std::string create_stream(Stream& stream) { return text(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking)); }
   std::string allocate(void*& buffer, std::size_t size) { return text(cudaMalloc(&buffer, size)); }
   std::string make_id(Id& id) { return text(ncclGetUniqueId(&id), nullptr); }
   std::string join(Comm& comm, int size, const Id& id, int rank) {
-    return text(ncclCommInitRank(&comm, size, id, rank), nullptr);
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 0;
+    return text(ncclCommInitRankConfig(&comm, size, id, rank, &config), nullptr);
   }
   std::string copy_to_device(void* to, const void* from, std::size_t size, Stream stream) {
     return text(cudaMemcpyAsync(to, from, size, cudaMemcpyHostToDevice, stream));
@@ -57,17 +60,34 @@ struct LibraryApi {
   std::string copy_to_host(void* to, const void* from, std::size_t size, Stream stream) {
     return text(cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToHost, stream));
   }
-  std::string all_reduce(const void* from, void* to, std::size_t count, DataType type, Operation operation, Comm comm,
+  std::string reduce(void* buffer, std::size_t count, DataType type, Operation operation, int root, Comm comm,
+                     Stream stream) {
+    return text(ncclReduce(buffer, buffer, count, type, operation, root, comm, stream), comm);
+  }
+  std::string all_reduce(void* buffer, std::size_t count, DataType type, Operation operation, Comm comm,
                          Stream stream) {
-    return text(ncclAllReduce(from, to, count, type, operation, comm, stream), comm);
+    return text(ncclAllReduce(buffer, buffer, count, type, operation, comm, stream), comm);
   }
-  std::string synchronize(Stream stream) { return text(cudaStreamSynchronize(stream)); }
-  std::string later_error(Comm comm) {
-    ncclResult_t later = ncclSuccess;
-    if (auto error = text(ncclCommGetAsyncError(comm, &later), comm); !error.empty()) return error;
-    return text(later, comm);
+  std::string state_of(Comm comm, bool& is_under_way) {
+    ncclResult_t state = ncclSuccess;
+    if (auto error = text(ncclCommGetAsyncError(comm, &state), comm); !error.empty()) return error;
+    is_under_way = state == ncclInProgress;
+    return text(state, comm);
   }
-  void leave(Comm comm) { ncclCommDestroy(comm); }
+  std::string is_through(Stream stream, bool& is_through) {
+    const cudaError_t state = cudaStreamQuery(stream);
+    is_through = state == cudaSuccess;
+    return state == cudaErrorNotReady ? "" : text(state);
+  }
+  /// All ranks come here, or one has gone, and nobody waits for it for long: the process ends.
+  void leave(Comm comm) {
+    constexpr double kMostSeconds = 10;
+    ncclCommFinalize(comm);
+    const Stopwatch watch;
+    for (ncclResult_t state = ncclInProgress; state == ncclInProgress && watch.elapsed_s() < kMostSeconds;)
+      if (ncclCommGetAsyncError(comm, &state) != ncclSuccess) break;
+    ncclCommDestroy(comm);
+  }
   void abort(Comm comm) { ncclCommAbort(comm); }
   void free(void* buffer) { cudaFree(buffer); }
   void destroy_stream(Stream stream) { cudaStreamDestroy(stream); }
@@ -75,7 +95,7 @@ struct LibraryApi {
  private:
   static std::string text(cudaError_t code) { return code == cudaSuccess ? "" : cudaGetErrorString(code); }
   static std::string text(ncclResult_t code, Comm comm) {
-    if (code == ncclSuccess) return {};
+    if (code == ncclSuccess || code == ncclInProgress) return {};
     return std::string(ncclGetErrorString(code)) + ": " + ncclGetLastError(comm);
   }
 };
@@ -93,8 +113,8 @@ std::string find_obstacle(Communicator& communicator) {
   return {};
 }
 
-std::unique_ptr<Reducer> make_reducer(Communicator& communicator) {
-  return std::make_unique<NcclReducer<LibraryApi>>(communicator, device_of(communicator, num_devices()));
+std::unique_ptr<Reductions> make_reductions(Communicator& communicator) {
+  return std::make_unique<NcclReductions<LibraryApi>>(communicator, device_of(communicator, num_devices()));
 }
 
 std::string library_version() {
@@ -114,7 +134,7 @@ namespace spectrace::nccl {
 
 std::string find_obstacle(Communicator&) { return "this build of spectrace has no NCCL, see tools/setup --cuda"; }
 
-std::unique_ptr<Reducer> make_reducer(Communicator&) {
+std::unique_ptr<Reductions> make_reductions(Communicator&) {
   throw std::logic_error("a build without NCCL was asked for it");
 }
 

@@ -3,7 +3,7 @@
 #include <memory>
 #include <string>
 
-#include "spectrace/comm/reducer.hpp"
+#include "spectrace/comm/reductions.hpp"
 
 namespace spectrace::nccl {
 
@@ -11,7 +11,7 @@ namespace spectrace::nccl {
 std::string find_obstacle(Communicator& communicator);  // collective
 
 /// @pre find_obstacle() found none.
-std::unique_ptr<Reducer> make_reducer(Communicator& communicator);  // collective
+std::unique_ptr<Reductions> make_reductions(Communicator& communicator);  // collective
 
 /// "NCCL 2.28.9", or "none" for a build without it.
 std::string library_version();
