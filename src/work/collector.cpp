@@ -84,6 +84,7 @@ class Collector {
     write_run_info(watch);
     const ResultTree small = write_file(collection.again);
     if (!collection.again.empty()) return collection;
+    write_run_info(watch);  // with the time that it took
     // Else the next start goes on from what was done.
     if (assembly_.num_units_done() == static_cast<std::int64_t>(plan_.units.size()))
       drop_finished_journal(context_, entry_, order_.journal_files);
