@@ -35,8 +35,8 @@ def with_more(known):
                                   "bias_values": declared(["layer", "head", "index"], "Entries of the bias")}
     known["own_dimensions"]["/biases"] = {"head": {"units": "1", "meaning": "Head that has a bias"}}
     known["groups"]["/prompts/<set>"] |= {
-        "score": declared(["prompt"], "How well it goes", "nat", has_statistics=True),
-        "decay": declared(["prompt", "layer", "offset"], "Attention by distance", has_statistics=True)}
+        "score": declared(["prompt"], "How well it goes", "nat", analysis="more", has_statistics=True),
+        "decay": declared(["prompt", "layer", "offset"], "Attention by distance", analysis="more", has_statistics=True)}
     known["own_dimensions"]["/prompts/<set>"]["offset"] = {"units": "tokens", "meaning": "Distance"}
     known["groups"]["/prompts/<set>/statistics"]["score_scale"] = declared([], "Scale of the score")
     known["summary"]["bias_mean"] = "Mean over layers and heads of the norm of biases"
