@@ -63,7 +63,18 @@ elseif(SPECTRACE_CUDA)
   message(FATAL_ERROR "no NCCL whose nccl.h and library lie in one place: tools/setup --cuda brings one; SPECTRACE_NCCL_INCLUDE and SPECTRACE_NCCL_LIBRARY name another")
 endif()
 
-# libtorch's headers, parsed once for all sources: they cost ten seconds each time otherwise.
-add_library(spectrace_pch OBJECT ${CMAKE_SOURCE_DIR}/tools/cmake/precompiled.cpp)
-target_link_libraries(spectrace_pch PRIVATE spectrace::libtorch spectrace_options)
-target_precompile_headers(spectrace_pch PRIVATE <ATen/ATen.h>)
+# Others' headers that are slow to parse, parsed once for all sources: libtorch's alone cost ten seconds each time otherwise.
+function(spectrace_precompiled name)
+  cmake_parse_arguments(ARG "" "" "LINKS;HEADERS" ${ARGN})
+  add_library(${name} OBJECT ${CMAKE_SOURCE_DIR}/tools/cmake/precompiled.cpp)
+  target_link_libraries(${name} PRIVATE ${ARG_LINKS} spectrace::libtorch fmt::fmt nlohmann_json::nlohmann_json spectrace_options)
+  target_precompile_headers(${name} PRIVATE <ATen/ATen.h> <nlohmann/json.hpp> <fmt/format.h> <fmt/ranges.h> <filesystem> <fstream>
+    <functional> <map> <set> <thread> <variant> ${ARG_HEADERS})
+endfunction()
+
+spectrace_precompiled(spectrace_pch)
+if(SPECTRACE_TESTS)
+  # GoogleTest first: the wheel's libtorch is known to clash with it otherwise.
+  spectrace_precompiled(spectrace_tests_pch LINKS GTest::gtest HEADERS <gtest/gtest.h>)
+  set_target_properties(spectrace_tests_pch PROPERTIES SPECTRACE_IS_TEST ON)
+endif()
