@@ -10,7 +10,10 @@
 namespace spectrace {
 namespace {
 
-constexpr auto kPollPeriod = std::chrono::milliseconds(1);
+constexpr std::chrono::microseconds kPollPeriod(1000);
+// MPI takes a large message in fragments, one or some each time it is asked, and both ends wait for each other
+// meanwhile.
+constexpr std::chrono::microseconds kReducingPeriod(20);
 
 }  // namespace
 
@@ -26,7 +29,8 @@ SweepOutcome conduct(RunContext& context, Communicator& communicator, Reductions
     if (stop.requested()) rank.ask_to_stop(stop.reason());
     stay = rank.step();
     if (root) root->step();
-    if (!rank.carry()) std::this_thread::sleep_for(kPollPeriod);
+    if (rank.carry()) continue;
+    std::this_thread::sleep_for(rank.is_reducing() ? kReducingPeriod : kPollPeriod);
   }
   // Everyone has been told to leave; root hears the last words.
   while (root && !root->all_have_left()) {

@@ -30,6 +30,8 @@ class Rank {
   bool step();
   /// True if there is more of it.
   bool carry() { return context_.link.carry(communicator_); }
+  /// Whether a reduction is under way: it moves on in step() alone.
+  bool is_reducing() const { return reduction_.has_value(); }
 
   /// What root says that all leave with.
   int exit_code() const { return exit_code_; }
