@@ -5,19 +5,12 @@
 #include <cmath>
 #include <random>
 
+#include "numerics/gaussian.hpp"
 #include "spectrace/core/parallel.hpp"
 #include "support/unit_roundoff.hpp"
 
 namespace spectrace {
 namespace {
-
-Tensor gaussian(std::int64_t rows, std::int64_t columns, std::uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<double> normal;
-  std::vector<double> entries(static_cast<std::size_t>(rows * columns));
-  for (double& entry : entries) entry = normal(random);
-  return at::tensor(entries, at::kDouble).reshape({rows, columns});
-}
 
 /// Sylvester's Hadamard matrix over sqrt(n): orthogonal, and exact where n is a power of 4.
 Tensor orthogonal(std::int64_t n) {

@@ -7,6 +7,7 @@
 #include <numeric>
 #include <random>
 
+#include "numerics/gaussian.hpp"
 #include "numerics/golden.hpp"
 #include "numerics/peak_memory.hpp"
 #include "spectrace/core/parallel.hpp"
@@ -20,15 +21,6 @@ constexpr double kLargestExcess = 1e4;
 
 Tensor matrix(std::int64_t rows, std::int64_t columns, const std::vector<double>& entries) {
   return at::tensor(entries, at::kDouble).reshape({rows, columns});
-}
-
-/// Deterministic normal entries.
-Tensor gaussian(std::int64_t rows, std::int64_t columns, std::uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<double> normal;
-  std::vector<double> entries(static_cast<std::size_t>(rows * columns));
-  for (double& entry : entries) entry = normal(random);
-  return matrix(rows, columns, entries);
 }
 
 /// Sylvester's Hadamard matrix with rows and columns shuffled: orthogonal up to sqrt(n), entries +-1.
