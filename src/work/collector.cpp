@@ -80,11 +80,8 @@ class Collector {
                                     "' was not the same for all ranks, or changed during the run. Let "
                                     "nobody write to the checkpoint, and run the same command again."});
     }
-    // First: a kill between the two must not leave results that nobody knows anything of.
-    write_run_info(watch);
-    const ResultTree small = write_file(collection.again);
+    const ResultTree small = write_file(watch, collection.again);
     if (!collection.again.empty()) return collection;
-    write_run_info(watch);  // with the time that it took
     // Else the next start goes on from what was done.
     if (assembly_.num_units_done() == static_cast<std::int64_t>(plan_.units.size()))
       drop_finished_journal(context_, entry_, order_.journal_files);
@@ -233,7 +230,7 @@ class Collector {
   /// Everything into the file. What does not grow with the prompts is in the tree that comes back. A record that turns
   /// out to be damaged goes to `missing`, and there is no file: its batch is in the sums, which are gone then, so the
   /// next collector takes them up from the journal, and finds all that is missing.
-  ResultTree write_file(std::vector<OpenUnit>& missing) {
+  ResultTree write_file(const Stopwatch& watch, std::vector<OpenUnit>& missing) {
     ResultTree tree = outline();
     set_attributes(tree);
     ResultFileWriter writer(result_path(context_.job, entry_));
@@ -252,6 +249,8 @@ class Collector {
         if (!missing.empty()) return tree;
       }
     }
+    // First: a kill between the two must not leave results that nobody knows anything of.
+    write_run_info(watch);
     writer.commit(tree.attributes);
     return tree;
   }

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "spectrace/core/error.hpp"
+#include "spectrace/work/order.hpp"
 #include "spectrace/work/report.hpp"
-#include "spectrace/work/worker.hpp"
 
 // What ranks say to each other, and the one form in which it travels: CBOR, which keeps every double and every byte of
 // a text as it is. Each kind has one word; what is not of a kind, or lacks something of it, is our bug.

@@ -6,8 +6,8 @@
 #include "spectrace/plan/scheduler.hpp"
 #include "spectrace/results/earlier_results.hpp"
 #include "spectrace/results/summary.hpp"
+#include "spectrace/work/order.hpp"
 #include "spectrace/work/run_context.hpp"
-#include "spectrace/work/worker.hpp"
 
 namespace spectrace {
 

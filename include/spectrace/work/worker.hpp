@@ -7,21 +7,12 @@
 #include <vector>
 
 #include "spectrace/plan/scheduler.hpp"
+#include "spectrace/work/order.hpp"
 #include "spectrace/work/pass.hpp"
 #include "spectrace/work/report.hpp"
 #include "spectrace/work/run_context.hpp"
 
 namespace spectrace {
-
-/// What a rank is told to do.
-struct Order {
-  Assignment assignment;
-  /// Of collecting, what the ranks of this run have told: names of the files that they have written, what the batches
-  /// in their sums were made of, and whether these sums come (SumsStore).
-  std::vector<std::string> journal_files;
-  std::vector<std::pair<std::string, std::string>> tensors{};
-  bool sums_come = false;
-};
 
 /// Does one rank's assignments. Knows the shared folder, and of other ranks only those it shares layers with.
 class Worker {
