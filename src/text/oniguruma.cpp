@@ -40,24 +40,25 @@ class Translator {
   /// Everything up to the end or the ')' that closes the group.
   void alternatives(int depth) {
     if (depth > 100) throw UnsupportedPattern("groups nested more than 100 deep");
-    std::optional<std::size_t> atom;  // where the last atom starts in out_: what a quantifier applies to
-    bool is_repeated = false;         // the atom has a quantifier already
+    constexpr std::size_t kNone = std::string::npos;
+    std::size_t atom = kNone;  // where the last atom starts in out_: what a quantifier applies to
+    bool is_repeated = false;  // the atom has a quantifier already
     while (!at_end() && !next_is(")")) {
       if (take("|")) {
         out_ += '|';
-        atom.reset();
+        atom = kNone;
       } else if (const auto quantifier = take_quantifier()) {
-        if (!atom) throw UnsupportedPattern("a quantifier with nothing to repeat");
+        if (atom == kNone) throw UnsupportedPattern("a quantifier with nothing to repeat");
         // "x{1,2}+" and "x+*" repeat a repetition. A bare atom stays bare: PCRE2 repeats a group far more slowly.
         if (is_repeated) {
-          out_.insert(*atom, "(?:");
+          out_.insert(atom, "(?:");
           out_ += ')';
         }
         out_ += *quantifier;
         is_repeated = true;
       } else {
         const std::size_t begin = out_.size();
-        atom = one_atom(depth) ? std::optional(begin) : std::nullopt;
+        atom = one_atom(depth) ? begin : kNone;
         is_repeated = false;
       }
     }

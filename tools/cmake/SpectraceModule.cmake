@@ -15,8 +15,9 @@ function(spectrace_module name)
     target_include_directories(spectrace_${name} PUBLIC ${CMAKE_SOURCE_DIR}/include)
     target_link_libraries(spectrace_${name} PUBLIC ${ARG_DEPENDS} PRIVATE spectrace_options)
     target_compile_features(spectrace_${name} PUBLIC cxx_std_20)
-    if(NOT name MATCHES "^(core|text)$")  # what knows no libtorch compiles fast as it is
-      spectrace_compile_fast(spectrace_${name} spectrace_pch)
+    spectrace_compile_together(spectrace_${name} "${SPECTRACE_TOGETHER}")
+    if(NOT name MATCHES "^(core|text)$")  # they know no libtorch
+      target_precompile_headers(spectrace_${name} REUSE_FROM spectrace_pch)
     endif()
   endif()
   add_library(spectrace::${name} ALIAS spectrace_${name})
@@ -35,11 +36,10 @@ function(spectrace_list what folder file module)
   target_include_directories(spectrace_${module} PRIVATE ${CMAKE_BINARY_DIR}/generated)
 endfunction()
 
-# Others' headers parsed once, and several sources compiled together (SPECTRACE_TOGETHER).
-function(spectrace_compile_fast target precompiled)
-  target_precompile_headers(${target} REUSE_FROM ${precompiled})
-  if(SPECTRACE_TOGETHER)
-    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE ${SPECTRACE_TOGETHER})
+# Several sources compiled as one: what they include is compiled once for all of them.
+function(spectrace_compile_together target count)
+  if(count)
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE ${count})
     # Of a source that another one includes, as here, g++ takes namespaces without a name for a header's.
     target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>)
   endif()
@@ -51,7 +51,8 @@ function(spectrace_test_program program)
   target_compile_definitions(${program} PRIVATE SPECTRACE_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   set_target_properties(${program} PROPERTIES SPECTRACE_IS_TEST ON)
   if(NOT program MATCHES "^(core|text)_")
-    spectrace_compile_fast(${program} spectrace_tests_pch)
+    spectrace_compile_together(${program} "${SPECTRACE_TESTS_TOGETHER}")
+    target_precompile_headers(${program} REUSE_FROM spectrace_tests_pch)
   endif()
 endfunction()
 
