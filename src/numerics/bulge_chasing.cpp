@@ -18,24 +18,6 @@ ChaseKernel kernel_of(VectorKind kind) {
 
 }  // namespace
 
-std::vector<VectorKind> vector_kinds() {
-  std::vector<VectorKind> kinds = {VectorKind::baseline};
-#ifdef SPECTRACE_X86_KERNELS
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) kinds.push_back(VectorKind::avx2);
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")) kinds.push_back(VectorKind::avx512);
-#endif
-  return kinds;
-}
-
-const char* name(VectorKind kind) {
-  switch (kind) {
-    case VectorKind::baseline: return "baseline";
-    case VectorKind::avx2: return "AVX2";
-    case VectorKind::avx512: return "AVX-512";
-  }
-  return "";
-}
-
 Bidiagonal chase_bulges(BandMatrix band, VectorKind kind) {
   const std::int64_t bandwidth = band.bandwidth(), size = band.size();
   SPECTRACE_ASSERT(bandwidth == 16 || bandwidth == 32 || bandwidth == 48);
@@ -48,9 +30,6 @@ Bidiagonal chase_bulges(BandMatrix band, VectorKind kind) {
   return result;
 }
 
-Bidiagonal chase_bulges(BandMatrix band) {
-  static const VectorKind best = vector_kinds().back();
-  return chase_bulges(std::move(band), best);
-}
+Bidiagonal chase_bulges(BandMatrix band) { return chase_bulges(std::move(band), best_vector_kind()); }
 
 }  // namespace spectrace

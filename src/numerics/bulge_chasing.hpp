@@ -1,9 +1,9 @@
 #pragma once
 
-#include <string>
 #include <vector>
 
 #include "band_matrix.hpp"
+#include "vector_kinds.hpp"
 
 namespace spectrace {
 
@@ -12,13 +12,6 @@ struct Bidiagonal {
   std::vector<double> diagonal;       // [n]
   std::vector<double> superdiagonal;  // [max(n - 1, 0)]
 };
-
-/// Kinds of vector instructions that the kernel is compiled for. Bits may differ from one to the next.
-enum class VectorKind { baseline, avx2, avx512 };
-
-/// Those that this processor has, the best one last.
-std::vector<VectorKind> vector_kinds();
-const char* name(VectorKind kind);
 
 /// The bidiagonal matrix with the singular values of an upper band matrix, by Householder reflectors as long as the
 /// band is wide that chase the fill-in down the band, sweep by sweep (Haidar, Kurzak, Luszczek, SC 2013). About

@@ -1,15 +1,17 @@
 #include "spectrace/numerics/thermodynamics.hpp"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cmath>
 #include <cstdint>
 #include <utility>
 
+#include "level_sums_kernel.hpp"
 #include "pairwise_sum.hpp"
+#include "spectrace/core/error.hpp"
 #include "spectrace/core/floats.hpp"
 #include "spectrace/numerics/tensor.hpp"
+#include "vector_kinds.hpp"
 
 namespace spectrace {
 namespace {
@@ -18,6 +20,16 @@ namespace {
 double cutoff(double num_terms) {
   const double least = std::log(num_terms) + 56.0 * std::log(2.0);
   return least + 2.0 * std::log(least + 2.0 * std::log(2.0 * least));  // 2 ln x < x / 2 there
+}
+
+LevelSumsKernel level_sums_kernel(VectorKind kind) {
+  switch (kind) {
+#ifdef SPECTRACE_X86_KERNELS
+    case VectorKind::avx512: return level_sums_avx512;
+    case VectorKind::avx2: return level_sums_avx2;
+#endif
+    default: return level_sums_baseline;
+  }
 }
 
 /// Sums over terms with x = beta (lambda - smallest) >= 0: nothing in them cancels.
@@ -64,8 +76,7 @@ class BoltzmannSummation {
   double* exponent_;            // of exponents_
   std::int64_t num_buffered_ = 0;
   std::vector<Segment> segments_;
-  std::vector<double> y_;  // [mu], scratch, as the next two
-  std::vector<FactorLevels::Sums> of_levels_;
+  std::vector<double> y_, of_levels_;  // scratch: [mu, rounded up], three times that
   std::vector<BoltzmannSums> of_rows_;
   std::vector<BoltzmannSums> sums_;  // [beta]
 };
@@ -75,8 +86,8 @@ BoltzmannSummation::BoltzmannSummation(std::span<const double> mu, const FactorL
       s_(s.values()),
       levels_(s),
       cutoff_(cutoff(static_cast<double>(mu.size()) * static_cast<double>(s_.size()))),
-      y_(mu.size()),
-      of_levels_(mu.size()),
+      y_((mu.size() + FactorLevels::kTogether - 1) / FactorLevels::kTogether * FactorLevels::kTogether),
+      of_levels_(3 * y_.size()),
       of_rows_(mu.size()) {
   const auto capacity = std::max<std::int64_t>(kBufferSize, static_cast<std::int64_t>(std::max(s_.size(), mu.size())));
   exponents_ = at::empty({capacity}, at::TensorOptions(at::kDouble));
@@ -144,15 +155,17 @@ void BoltzmannSummation::add_rows(const Segment& segment) {
   const std::int64_t num_rows = segment.end - segment.begin;
   const double* const weight = weights_.const_data_ptr<double>() + segment.begin;
   const double* const exponent = exponent_ + segment.begin;
-  const std::span y(y_.data(), static_cast<std::size_t>(num_rows));
-  for (std::size_t a = 0; a < y.size(); ++a) y[a] = segment.beta * mu_[a] * levels_.width();
-  levels_.sums(y, of_levels_);
-  for (std::size_t a = 0; a < y.size(); ++a) {
+  const auto rows = static_cast<std::size_t>(num_rows);
+  const std::size_t count = (rows + FactorLevels::kTogether - 1) / FactorLevels::kTogether * FactorLevels::kTogether;
+  for (std::size_t a = 0; a < rows; ++a) y_[a] = segment.beta * mu_[a] * levels_.width();
+  std::fill(y_.begin() + static_cast<std::ptrdiff_t>(rows), y_.begin() + static_cast<std::ptrdiff_t>(count), 0.0);
+  levels_.sums(std::span(y_).first(count), std::span(of_levels_).first(3 * count));
+  for (std::size_t a = 0; a < rows; ++a) {
     // x = h + y r, x^2 = h^2 + 2 h y r + y^2 r^2
-    const double h = -exponent[a];
-    const auto [zeroth, first, second] = of_levels_[a];
-    of_rows_[a] = {weight[a] * zeroth, weight[a] * (h * zeroth + y[a] * first),
-                   weight[a] * (h * (h * zeroth + 2.0 * y[a] * first) + y[a] * y[a] * second)};
+    const double h = -exponent[a], y = y_[a];
+    const double zeroth = of_levels_[a], first = of_levels_[count + a], second = of_levels_[2 * count + a];
+    of_rows_[a] = {weight[a] * zeroth, weight[a] * (h * zeroth + y * first),
+                   weight[a] * (h * (h * zeroth + 2.0 * y * first) + y * y * second)};
   }
   const auto sum_of = [&](double BoltzmannSums::*part) {
     return pairwise_sum(0, num_rows, [&](std::int64_t i) { return of_rows_[static_cast<std::size_t>(i)].*part; });
@@ -184,12 +197,13 @@ std::vector<BoltzmannSums> BoltzmannSummation::sums(std::span<const double> beta
 
 std::size_t FactorLevels::interval_of(double y) {
   // The exponent and the first four bits of the fraction.
-  if (y < kFirstEnd) return 0;
-  return 1 + (std::bit_cast<std::uint64_t>(y) >> 48) - (std::bit_cast<std::uint64_t>(kFirstEnd) >> 48);
+  if (y < kFirstLevelEnd) return 0;
+  return 1 + (std::bit_cast<std::uint64_t>(y) >> 48) - (std::bit_cast<std::uint64_t>(kFirstLevelEnd) >> 48);
 }
 
 double FactorLevels::end_of(std::size_t interval) {
-  return std::bit_cast<double>(std::bit_cast<std::uint64_t>(kFirstEnd) + (static_cast<std::uint64_t>(interval) << 48));
+  return std::bit_cast<double>(std::bit_cast<std::uint64_t>(kFirstLevelEnd) +
+                               (static_cast<std::uint64_t>(interval) << 48));
 }
 
 FactorLevels::FactorLevels(std::vector<double> s) : s_(std::move(s)) {
@@ -199,7 +213,7 @@ FactorLevels::FactorLevels(std::vector<double> s) : s_(std::move(s)) {
     for (std::size_t b = 0; b < s_.size(); ++b) ratios[b] = (s_[b] - s_.front()) / width();
   // All that is asked of equal levels is f(0).
   const std::size_t num_intervals = width() > 0.0 ? interval_of(kTableEnd) : 1;
-  table_.reserve(num_intervals * kNumTerms);
+  table_.reserve(num_intervals * kLevelTerms);
   const double largest = cutoff(0x1p16 * static_cast<double>(s_.size()));
   for (std::size_t interval = 0; interval < num_intervals; ++interval) {
     const double y = end_of(interval);
@@ -207,7 +221,7 @@ FactorLevels::FactorLevels(std::vector<double> s) : s_(std::move(s)) {
     const auto count = static_cast<std::size_t>(end - ratios.begin());
     for (std::size_t b = 0; b < count; ++b) terms[b] = std::exp(-y * ratios[b]);
     double factorial = 1.0;
-    for (std::size_t k = 0; k < kNumTerms; ++k) {
+    for (std::size_t k = 0; k < kLevelTerms; ++k) {
       table_.push_back(pairwise_sum(0, static_cast<std::int64_t>(count),
                                     [&](std::int64_t b) { return terms[static_cast<std::size_t>(b)]; }) /
                        factorial);
@@ -217,34 +231,10 @@ FactorLevels::FactorLevels(std::vector<double> s) : s_(std::move(s)) {
   }
 }
 
-void FactorLevels::sums(std::span<const double> y, std::span<Sums> found) const {
-  std::size_t i = 0;
-  for (; i + kTogether <= y.size(); i += kTogether) sums_together(&y[i], &found[i]);
-  if (i == y.size()) return;
-  std::array<double, kTogether> last{};
-  std::array<Sums, kTogether> of_last{};
-  std::copy(y.begin() + static_cast<std::ptrdiff_t>(i), y.end(), last.begin());
-  sums_together(last.data(), of_last.data());
-  std::copy_n(of_last.begin(), y.size() - i, found.begin() + static_cast<std::ptrdiff_t>(i));
-}
-
-void FactorLevels::sums_together(const double* y, Sums* found) const {
-  std::array<const double*, kTogether> coefficients;
-  std::array<double, kTogether> t, value, slope{}, half_curvature{};
-  for (std::size_t i = 0; i < kTogether; ++i) {
-    const std::size_t interval = interval_of(y[i]);
-    coefficients[i] = &table_[interval * kNumTerms];
-    t[i] = end_of(interval) - y[i];
-    value[i] = coefficients[i][kNumTerms - 1];
-  }
-  // Horner, with both derivatives by t: those of f(Y - t).
-  for (std::size_t k = kNumTerms - 1; k-- > 0;)
-    for (std::size_t i = 0; i < kTogether; ++i) {
-      half_curvature[i] = half_curvature[i] * t[i] + slope[i];
-      slope[i] = slope[i] * t[i] + value[i];
-      value[i] = value[i] * t[i] + coefficients[i][k];
-    }
-  for (std::size_t i = 0; i < kTogether; ++i) found[i] = {value[i], slope[i], 2.0 * half_curvature[i]};
+void FactorLevels::sums(std::span<const double> y, std::span<double> found) const {
+  SPECTRACE_ASSERT(y.size() % kTogether == 0 && found.size() == 3 * y.size());
+  static const LevelSumsKernel kernel = level_sums_kernel(best_vector_kind());
+  kernel(table_.data(), y.data(), static_cast<std::int64_t>(y.size()), found.data());
 }
 
 Thermodynamics::Thermodynamics(std::size_t num_beta)

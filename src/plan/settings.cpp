@@ -33,6 +33,10 @@ const std::string* find(const Identity& identity, const std::string& name) {
 /// As the identity has it: a text as it is, another value as JSON.
 std::string identity_text(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
 
+/// What an analysis' own version of its numbers is called. The first one is not said: files had none then.
+std::string version_name(const Analysis& analysis) { return "numerics version of " + analysis.name(); }
+constexpr int kFirstVersion = 1;
+
 /// Of an analysis whatever a job says of it.
 std::vector<Setting> settings_by_default(const Analysis& analysis) {
   PlanOptions options;
@@ -71,6 +75,13 @@ std::vector<std::string> identity_differences(const Identity& before, const Iden
   return lines;
 }
 
+Identity with_versions(Identity identity, const std::vector<const Analysis*>& analyses) {
+  for (const Analysis* analysis : analyses)
+    if (const std::string name = version_name(*analysis); find(identity, name) == nullptr)
+      identity.emplace_back(name, std::to_string(kFirstVersion));
+  return identity;
+}
+
 std::string identity_to_json(const Identity& identity) {
   Json json = Json::array();
   for (const auto& [what, value] : identity) json.push_back({what, value});
@@ -97,6 +108,8 @@ std::vector<Setting> settings_of(const Chosen& chosen, const PlanOptions& option
     settings.push_back({kTokensPerBatch, "tokens_per_batch", options.tokens_per_batch});
     if (!options.device_kind.empty()) settings.push_back({kDevice, "", options.device_kind});
   }
+  if (const int version = chosen.analysis->info().numerics_version; version != kFirstVersion)
+    settings.push_back({version_name(*chosen.analysis), "", version});
   for (Setting& setting : chosen.analysis->deciding(chosen.settings)) settings.push_back(std::move(setting));
   return settings;
 }

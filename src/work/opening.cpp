@@ -68,7 +68,8 @@ std::string noted_fingerprint(const fs::path& run_info) {
 void expect_same(const RunContext& context, const ModelEntry& entry, const OpenModel& model, const ResultTree& earlier,
                  const Identity& now) {
   const fs::path path = result_path(context.job, entry);
-  auto differences = identity_differences(identity_from_json(text_attribute(earlier, "identity")), now);
+  const Identity before = identity_from_json(text_attribute(earlier, "identity"));
+  auto differences = identity_differences(with_versions(before, analyses_in(earlier)), now);
   const Group* checkpoint = earlier.find(kCheckpointGroup);
   if (checkpoint != nullptr && noted_fingerprint(run_info_path(context.job, entry)) != model.store.fingerprint()) {
     log_info(

@@ -161,13 +161,26 @@ def test_a_file_of_the_version_before_is_built_upon(tmp_path):
     before = datasets(output / "gpt2.h5", "/")
     prompts = [{"id": "p", "input_ids": [3, 1, 4, 1, 5]}, {"id": "q", "input_ids": [9, 2]}]
     job = {"name": "job", "models": [{"name": "gpt2", "path": str(ROOT / "tests/data/model/gpt2")}],
-           "prompt_sets": [{"name": "a", "prompts": prompts}], "analyses": ["weights", "heads", "sheaf", "residual"], "sheaf": GRID}
+           "prompt_sets": [{"name": "a", "prompts": prompts}], "analyses": ["weights", "heads", "residual"]}
     run_job(tmp_path, job)
     after = datasets(output / "gpt2.h5", "/")
     assert {"heads/spectral_norm", "prompts/a/gain", "prompts/a/graph_eigenvalues"} <= set(after)
     assert [name for name in before if "last_gain" not in name and not name.startswith("checkpoint/") and not equal(before[name], after[name])] == []
     info = json.loads((output / "gpt2.run.json").read_text())
-    assert info["units"] == 3 + 1  # the heads of three layers, a batch: neither matrices nor the sheaf again
+    assert info["units"] == 3 + 1  # the heads of three layers, a batch: no matrices again
+
+
+def test_numbers_of_another_version_are_not_mixed(tmp_path):
+    """The sheaf's numbers in that file have other last bits than today's."""
+    output = tmp_path / "job"
+    output.mkdir()
+    shutil.copy(ROOT / "tests/data/results/spectrace-2-gpt2.h5", output / "gpt2.h5")
+    job = {"name": "job", "models": [{"name": "gpt2", "path": str(ROOT / "tests/data/model/gpt2")}],
+           "prompt_sets": [{"name": "b", "prompts": [{"id": "r", "input_ids": [1, 2]}]}], "analyses": ["sheaf"], "sheaf": GRID}
+    write_job(tmp_path, job)
+    done = spectrace("run", tmp_path / "job.json")
+    assert done.returncode == 2 and "numerics version of sheaf: was 1, now 2" in done.stderr and "--fresh" in done.stderr, done.stderr
+    assert (output / "gpt2.h5").read_bytes() == (ROOT / "tests/data/results/spectrace-2-gpt2.h5").read_bytes()
 
 
 def test_an_unknown_analysis_is_answered_by_the_nearest_names(tmp_path):

@@ -132,7 +132,7 @@ TEST_F(HostMemory, of_a_long_prompt_grows_with_threads_and_not_with_heads) {
     set_compute_threads(1);
     return found;
   };
-  EXPECT_EQ(bytes(64, 2), bytes(32, 2));
+  EXPECT_LE(bytes(64, 2) - bytes(32, 2), 32 * 10 * 8 * n) << "of a head some numbers a token";
   EXPECT_GT(bytes(64, 4), bytes(64, 2));
   EXPECT_LT(bytes(64, 2), 64 * n * n * 4) << "all heads in float32";
 }

@@ -30,7 +30,7 @@ TEST(Identity, names_come_in_one_order) {
   add_set(identity, "test", "abc");
   EXPECT_EQ(names_of(identity),
             (std::vector<std::string>{"numerics version", "config.json", "compute dtype", "slicing", "tokens_per_batch",
-                                      "beta grid", "prompts of the set 'test'"}));
+                                      "numerics version of sheaf", "beta grid", "prompts of the set 'test'"}));
   EXPECT_EQ(value_of(identity, "config.json"), sha256_hex("{\"n_layer\": 2}"));
   EXPECT_EQ(value_of(identity, "compute dtype"), "float64");
   EXPECT_EQ(value_of(identity, "slicing"), "correct");
@@ -120,6 +120,22 @@ TEST(Identity, differences_are_named_and_new_names_are_none) {
   const Identity now = {{"weights", "bb"}, {"slicing", "correct"}, {"prompts of the set 'x'", "cc"}};
   EXPECT_EQ(identity_differences(before, now), std::vector<std::string>{"weights: was aa, now bb"});
   EXPECT_EQ(identity_from_json(identity_to_json(before)), before);
+}
+
+// Files of the first version say none.
+TEST(Identity, an_analysis_whose_numbers_are_of_another_version_is_named) {
+  const PlanOptions options = float64_options();
+  const auto of = [&](const std::vector<std::string>& names) {
+    return identity_of(AnalysisChoice::of(names), options);
+  };
+  const Identity first = {{"slicing", "correct"}};
+  const std::vector<const Analysis*> both = {find_analysis("sheaf"), find_analysis("weights")};
+  const std::string now = value_of(of({"sheaf"}), "numerics version of sheaf");
+  EXPECT_EQ(identity_differences(with_versions(first, both), of({"sheaf"})),
+            std::vector<std::string>{"numerics version of sheaf: was 1, now " + now});
+  EXPECT_EQ(identity_differences(with_versions(first, both), of({"weights"})), std::vector<std::string>());
+  EXPECT_EQ(identity_differences(with_versions(first, {both[1]}), of({"sheaf"})), std::vector<std::string>());
+  EXPECT_EQ(identity_differences(with_versions(of({"sheaf"}), both), of({"sheaf"})), std::vector<std::string>());
 }
 
 // As people read it: neither 64 digits nor every beta.

@@ -79,11 +79,11 @@ hash_of() {
   done | sha256sum | cut -d' ' -f1
 }
 
-# As many compilers as there are cores, and as memory allows: a file that includes libtorch takes about 1.2 GB.
+# As many compilers as there are cores, and as memory allows: a module that includes libtorch takes up to 1.5 GB.
 build_jobs() {
   local cores memory
   cores=$(nproc)
-  memory=$(awk '/MemAvailable/ {print int($2 / 1200000)}' /proc/meminfo)
+  memory=$(awk '/MemAvailable/ {print int($2 / 1500000)}' /proc/meminfo)
   [ "$memory" -ge 1 ] || memory=1
   echo $((cores < memory ? cores : memory))
 }

@@ -75,6 +75,9 @@ struct AnalysisInfo {
   std::string name;     ///< as the job asks for it
   std::string meaning;  ///< one sentence
   int place = 0;        ///< among the analyses, in files and lists; lowest first
+  /// Raised whenever a number of it comes out with other bits from the same input: its numbers of different versions
+  /// are never mixed. What all analyses share is counted by kNumericsVersion.
+  int numerics_version = 1;
   bool is_default = true;
   std::string matrices_name = "attention matrices";  ///< what a layer analysis is made of, for messages
   std::string group = {};                            ///< of its datasets: "/weights"; empty: those of prompt sets

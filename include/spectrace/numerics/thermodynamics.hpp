@@ -29,28 +29,23 @@ class FactorLevels {
   const std::vector<double>& values() const { return s_; }
   double width() const { return s_.back() - s_.front(); }
 
-  /// f(y), -f'(y) = sum r_b exp(-y r_b), f''(y) = sum r_b^2 exp(-y r_b).
-  struct Sums {
-    double zeroth, first, second;
-  };
-  /// One for each y, to a few roundings, and 2^-56 of 1, 1 / y and 1 / y^2. @pre 0 <= y < kTableEnd, equal sizes
-  void sums(std::span<const double> y, std::span<Sums> found) const;
+  /// f(y), -f'(y) = sum r_b exp(-y r_b) and f''(y) = sum r_b^2 exp(-y r_b) for each y: `found` is [3, y]. To a few
+  /// roundings, and 2^-56 of 1, 1 / y and 1 / y^2.
+  /// @pre 0 <= y < kTableEnd, as many as a multiple of kTogether
+  void sums(std::span<const double> y, std::span<double> found) const;
+  static constexpr std::size_t kTogether = 16;
 
   static constexpr double kTableEnd = 1024.0;
 
  private:
   // f(Y - t) = sum_k t^k / k! sum_b r_b^k exp(-Y r_b): all terms are positive, Y is the upper end of y's interval.
   // Intervals are [0, 1/4) and sixteenths of the octaves above, so t <= Y / 17 there: the terms left out are below
-  // |s| 17^-k (k + 2)^2 / sqrt(2 pi k), which is |s| 2^-64 for k = 17.
-  static constexpr std::size_t kNumTerms = 19;  // 17 of f''
-  static constexpr double kFirstEnd = 0.25;
-  static constexpr std::size_t kTogether = 4;  // y: a polynomial's steps wait for each other, those of others do not
-  void sums_together(const double* y, Sums* found) const;
+  // |s| 17^-k (k + 2)^2 / sqrt(2 pi k), which is |s| 2^-64 for k = 17: 19 terms, 17 of f''.
   static std::size_t interval_of(double y);
   static double end_of(std::size_t interval);
 
   std::vector<double> s_;
-  std::vector<double> table_;  // [interval, kNumTerms]
+  std::vector<double> table_;  // [interval, terms]
 };
 
 /// Of the eigenvalues mu_a s_b. With x = beta (lambda - smallest), Z' = sum exp(-x) >= 1: ln Z, U and S are good to a

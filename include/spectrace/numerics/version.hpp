@@ -2,8 +2,8 @@
 
 namespace spectrace {
 
-/// Raised whenever any number that the program computes from the same input comes out with other bits: results of
-/// different versions are never mixed in one file, nor journalled work of one used by another.
+/// Raised whenever numbers of many analyses come out with other bits from the same input: results of different versions
+/// are never mixed in one file, nor journalled work of one used by another. An analysis has a version of its own too.
 inline constexpr int kNumericsVersion = 5;
 
 }  // namespace spectrace

@@ -15,6 +15,8 @@ using Identity = std::vector<std::pair<std::string, std::string>>;
 /// "compute dtype: was float32, now float64" for each name that both have with different values. Prompts that name no
 /// device were measured on the host.
 std::vector<std::string> identity_differences(const Identity& before, const Identity& now);
+/// An identity that says of each of these analyses, which the results have, of which version its numbers are.
+Identity with_versions(Identity identity, const std::vector<const Analysis*>& analyses);
 std::string identity_to_json(const Identity& identity);
 Identity identity_from_json(const std::string& text);
 

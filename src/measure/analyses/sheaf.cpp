@@ -209,6 +209,7 @@ AnalysisInfo sheaf_info() {
       .name = "sheaf",
       .meaning = "The sheaf Laplacian's trace, spectrum, partition function and thermodynamics.",
       .place = 50,
+      .numerics_version = 2,
       .quantities = sheaf_quantities(),
       .dimensions = {{kBeta, "Inverse temperature"}, {kGraphIndex, "Place of the eigenvalue, smallest first, from 0"}},
       .scalars = sheaf_scalars(),
@@ -292,6 +293,7 @@ class Observer final : public PromptObserver {
  private:
   /// What the heads of one prompt in one layer come to together, while they come.
   struct OverHeads {
+    GraphSpectra graphs;
     double trace = 0, off_diagonal_sum = 0;
   };
 
@@ -302,8 +304,12 @@ class Observer final : public PromptObserver {
 };
 
 void Observer::see_heads(const HeadsView& heads) {
-  const std::vector<GraphSpectrum> graphs = graph_spectra(heads.a);
   const std::int64_t prompt = heads.prompt, layer = heads.layer;
+  OverHeads& over_heads = over_heads_[static_cast<std::size_t>(prompt)];
+  if (heads.first_head == 0) over_heads = {};
+  over_heads.graphs.add(heads.a);
+  if (heads.first_head + heads.a.size(0) < model_.num_heads) return;
+  const std::vector<GraphSpectrum> graphs = over_heads.graphs.take();
   // Of all heads: finding an array by its name takes longer than filling it for one.
   const auto of_heads = [&](const char* name) { return arrays_.slots(name, {prompt, layer}); };
   const auto traces = of_heads(kTrace), lambda_max = of_heads(kLambdaMax), spectral_gap = of_heads(kSpectralGap),
@@ -312,33 +318,29 @@ void Observer::see_heads(const HeadsView& heads) {
              eigenvalues = of_heads(kGraphEigenvalues);
   const ThermodynamicsSlots non_zero(arrays_, kNonZero, prompt, layer), of_graph(arrays_, kOfGraph, prompt, layer);
   std::vector<SheafSummary> sheaves(graphs.size(), SheafSummary(beta_.size()));
-  const auto first = static_cast<std::size_t>(heads.first_head);
-  parallel_for(heads.a.size(0), [&](std::int64_t head) {
+  parallel_for(model_.num_heads, [&](std::int64_t head) {
     const c10::InferenceMode no_autograd;
-    const auto i = static_cast<std::size_t>(head);
-    sheaves[i] = summarize_sheaf(graphs[i].eigenvalues, *heads.values[first + i].levels, beta_);
+    const auto h = static_cast<std::size_t>(head);
+    sheaves[h] = summarize_sheaf(graphs[h].eigenvalues, *heads.values[h].levels, beta_);
   });
-  OverHeads& over_heads = over_heads_[static_cast<std::size_t>(prompt)];
-  if (first == 0) over_heads = {};
-  for (std::size_t i = 0; i < graphs.size(); ++i) {
-    const std::size_t h = first + i;
+  for (std::size_t h = 0; h < graphs.size(); ++h) {
     const double norm = heads.values[h].frobenius_norm;
-    traces[h] = graphs[i].off_diagonal_sum * norm * norm;
-    lambda_max[h] = sheaves[i].lambda_max;
-    spectral_gap[h] = sheaves[i].spectral_gap;
-    nullity[h] = sheaves[i].nullity;
-    spectral_entropy[h] = sheaves[i].spectral_entropy;
-    graph_lambda_2[h] = sheaves[i].graph_lambda_2;
-    set_row(log_partition, h, sheaves[i].log_partition);
-    non_zero.set(h, sheaves[i].non_zero);
-    of_graph.set(h, sheaves[i].graph);
+    traces[h] = graphs[h].off_diagonal_sum * norm * norm;
+    lambda_max[h] = sheaves[h].lambda_max;
+    spectral_gap[h] = sheaves[h].spectral_gap;
+    nullity[h] = sheaves[h].nullity;
+    spectral_entropy[h] = sheaves[h].spectral_entropy;
+    graph_lambda_2[h] = sheaves[h].graph_lambda_2;
+    set_row(log_partition, h, sheaves[h].log_partition);
+    non_zero.set(h, sheaves[h].non_zero);
+    of_graph.set(h, sheaves[h].graph);
     if (!eigenvalues.empty()) {  // rows as long as the batch's longest prompt
       const std::size_t width = eigenvalues.size() / static_cast<std::size_t>(model_.num_heads);
-      std::copy(graphs[i].eigenvalues.begin(), graphs[i].eigenvalues.end(),
+      std::copy(graphs[h].eigenvalues.begin(), graphs[h].eigenvalues.end(),
                 eigenvalues.subspan(h * width, width).begin());
     }
     over_heads.trace += traces[h];
-    over_heads.off_diagonal_sum += graphs[i].off_diagonal_sum;
+    over_heads.off_diagonal_sum += graphs[h].off_diagonal_sum;
   }
 }
 
@@ -366,18 +368,14 @@ class Sheaf final : public PromptAnalysis {
     const auto n = static_cast<double>(num_tokens);
     return 4.0 / 3.0 * n * n * n * static_cast<double>(model.num_heads);
   }
-  /// Laplacians of some heads, and the solver's copy of these. Threads share out the heads of a prompt that has them
-  /// for itself.
+  /// Threads share out the heads of a prompt that has them for itself.
   std::int64_t workspace_bytes(const ModelDescription& model, std::int64_t num_tokens,
                                const Device& device) const override {
-    const std::int64_t batch = graph_spectra_batch(model.num_heads, num_tokens);
     const bool has_all_threads = !device.is_host() || has_long_attention(model, num_tokens);
-    const std::int64_t heads = std::min(model.num_heads, has_all_threads ? batch * num_threads() : batch);
-    return 2 * heads * num_tokens * num_tokens * 8;
+    return graph_spectra_bytes(model.num_heads, num_tokens, has_all_threads ? num_threads() : 1);
   }
-  /// One head's Laplacian and the solver's copy.
   std::int64_t least_bytes(const ModelDescription&, std::int64_t num_tokens) const override {
-    return 2 * num_tokens * num_tokens * 8;
+    return graph_spectra_bytes(1, num_tokens, 1);
   }
   std::unique_ptr<PromptObserver> observe(const ModelDescription& model, const TokenBatch& batch,
                                           const Settings& settings, PromptArrays& arrays) const override {

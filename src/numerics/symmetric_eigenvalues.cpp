@@ -1,0 +1,133 @@
+#include "symmetric_eigenvalues.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <utility>
+
+#include "spectrace/core/error.hpp"
+
+namespace spectrace {
+namespace {
+
+constexpr std::int64_t kRowsOfPadding = 8;
+constexpr std::uintptr_t kAlignment = 64;
+
+std::int64_t padded(std::int64_t n) { return (n + kRowsOfPadding - 1) / kRowsOfPadding * kRowsOfPadding; }
+
+/// On whole cache lines, as all memory of tensors.
+Tensor zeros(std::int64_t count) {
+  Tensor numbers = at::zeros({count}, at::kDouble);
+  SPECTRACE_ASSERT(reinterpret_cast<std::uintptr_t>(numbers.const_data_ptr()) % kAlignment == 0);
+  return numbers;
+}
+
+/// The power of two that brings the largest of the sizes near 1: exactly 1 where it is not far from it.
+double scale_for(double largest) {
+  if (largest == 0.0) return 1.0;
+  const int exponent = std::ilogb(largest);
+  // Squares of entries, and what is 1e-70 of them, are to be normal numbers.
+  return std::abs(exponent) < 64 ? 1.0 : std::ldexp(1.0, std::clamp(-exponent, -1000, 1000));
+}
+
+}  // namespace
+
+const SymmetricKernels& symmetric_kernels(VectorKind kind) {
+  switch (kind) {
+#ifdef SPECTRACE_X86_KERNELS
+    case VectorKind::avx512: return kSymmetricAvx512;
+    case VectorKind::avx2: return kSymmetricAvx2;
+#endif
+    default: return kSymmetricBaseline;
+  }
+}
+
+const SymmetricKernels& symmetric_kernels() {
+  static const SymmetricKernels& best = symmetric_kernels(best_vector_kind());
+  return best;
+}
+
+SymmetricStrips::SymmetricStrips(std::int64_t n, const SymmetricKernels& kernels)
+    : n_(n), rows_(padded(n)), block_rows_(kernels.block_rows), num_entries_(0) {
+  SPECTRACE_ASSERT(n > 0);
+  for (std::int64_t s = 0; s * kColumns < rows_; ++s) {
+    strips_.push_back(num_entries_);
+    num_entries_ += static_cast<std::size_t>(kColumns * (rows_ - first_row(s)));
+  }
+  entries_ = zeros(static_cast<std::int64_t>(num_entries_));
+}
+
+double& SymmetricStrips::at(std::int64_t i, std::int64_t j) {
+  const std::int64_t s = j / kColumns, row = i - first_row(s);
+  SPECTRACE_ASSERT(row >= 0 && i < n_);
+  return strip(s)[row / block_rows_ * block_rows_ * kColumns + (j - s * kColumns) * block_rows_ + row % block_rows_];
+}
+
+std::int64_t SymmetricStrips::num_bytes(std::int64_t n) {
+  return static_cast<std::int64_t>(sizeof(double)) * padded(n) * (padded(n) + kRowsOfPadding) / 2;
+}
+
+SymmetricTridiagonal tridiagonalize(SymmetricStrips matrix, const SymmetricKernels& kernels) {
+  SPECTRACE_ASSERT(matrix.block_rows() == kernels.block_rows);
+  double largest = 0.0;
+  for (const double x : matrix.entries()) largest = std::max(largest, std::abs(x));
+  const double scale = scale_for(largest);
+  if (scale != 1.0)
+    for (double& x : matrix.entries()) x *= scale;
+  const auto n = static_cast<std::size_t>(matrix.size());
+  SymmetricTridiagonal result{std::vector<double>(n), std::vector<double>(n)};
+  const Tensor work = zeros(4 * matrix.padded_rows());
+  kernels.tridiagonalize(matrix.entries().data(), matrix.size(), matrix.padded_rows(), work.mutable_data_ptr<double>(),
+                         result.diagonal.data(), result.beside.data());
+  if (scale != 1.0)
+    for (std::size_t i = 0; i < n; ++i) {
+      result.diagonal[i] /= scale;
+      result.beside[i] /= scale;
+    }
+  return result;
+}
+
+std::vector<std::optional<std::vector<double>>> eigenvalues(std::span<const SymmetricTridiagonal* const> matrices,
+                                                            const SymmetricKernels& kernels) {
+  if (matrices.empty()) return {};
+  const std::size_t count = matrices.size(), n = matrices.front()->diagonal.size();
+  const auto step = static_cast<std::size_t>(kernels.together_step), together = (count + step - 1) / step * step;
+  SPECTRACE_ASSERT(std::cmp_less_equal(together, kernels.most_together));
+  const Tensor place = zeros(static_cast<std::int64_t>(3 * n * together));
+  double *const diagonal = place.mutable_data_ptr<double>(), *const squares = diagonal + n * together,
+                *const values = squares + n * together;
+  std::vector<double> scales(count);
+  for (std::size_t m = 0; m < count; ++m) {
+    const SymmetricTridiagonal& matrix = *matrices[m];
+    SPECTRACE_ASSERT(matrix.diagonal.size() == n && matrix.beside.size() == n);
+    double largest = 0.0;
+    for (std::size_t i = 0; i < n; ++i)
+      largest = std::max({largest, std::abs(matrix.diagonal[i]), std::abs(matrix.beside[i])});
+    scales[m] = scale_for(largest);
+    for (std::size_t i = 0; i < n; ++i) {
+      const double e = matrix.beside[i] * scales[m];
+      diagonal[i * together + m] = matrix.diagonal[i] * scales[m];
+      squares[i * together + m] = e * e;
+    }
+  }
+  const auto converged = std::make_unique<bool[]>(together);
+  kernels.values_of_tridiagonals(diagonal, squares, static_cast<std::int64_t>(n), static_cast<std::int64_t>(together),
+                                 values, converged.get());
+  std::vector<std::optional<std::vector<double>>> result(count);
+  for (std::size_t m = 0; m < count; ++m) {
+    if (!converged[m]) continue;
+    result[m].emplace(values + m * n, values + (m + 1) * n);
+    for (double& x : *result[m]) x /= scales[m];
+    std::sort(result[m]->begin(), result[m]->end());
+  }
+  return result;
+}
+
+std::vector<double> eigenvalues_by_lapack(const SymmetricTridiagonal& matrix) {
+  const Tensor dense = at::diag(at::tensor(matrix.diagonal));
+  dense.diagonal(-1).copy_(at::tensor(matrix.beside).narrow(0, 0, dense.size(0) - 1));
+  const Tensor values = at::linalg_eigvalsh(dense).contiguous();  // it reads the lower triangle alone
+  return {values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel()};
+}
+
+}  // namespace spectrace

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "spectrace/numerics/tensor.hpp"
+#include "symmetric_kernels.hpp"
+#include "vector_kinds.hpp"
+
+namespace spectrace {
+
+const SymmetricKernels& symmetric_kernels(VectorKind kind);
+/// Of the best kind that this processor has.
+const SymmetricKernels& symmetric_kernels();
+
+/// A symmetric matrix of size n as its tridiagonalization reads it: strips of four columns one after the other, each
+/// from its block of the diagonal on, down to a number of rows that is a multiple of 8 (the rest is zero); of a strip
+/// blocks of 4 or 8 rows (`block_rows`), by columns. What lies above the diagonal is there in the diagonal's blocks.
+class SymmetricStrips {
+ public:
+  static constexpr std::int64_t kColumns = 4;
+
+  /// Zero.
+  SymmetricStrips(std::int64_t n, const SymmetricKernels& kernels = symmetric_kernels());
+
+  std::int64_t size() const { return n_; }
+  std::int64_t padded_rows() const { return rows_; }
+  std::int64_t block_rows() const { return block_rows_; }
+  /// The first row that strip `strip` has.
+  std::int64_t first_row(std::int64_t strip) const { return strip * kColumns / block_rows_ * block_rows_; }
+  /// Entry (first_row, 4 strip); (first_row + i, 4 strip + j) is at i + j block_rows, for i < block_rows; the next
+  /// block follows 4 block_rows later.
+  double* strip(std::int64_t strip) { return entries().data() + strips_[static_cast<std::size_t>(strip)]; }
+  /// For tests and single entries. @pre i >= j, or both in one block of the diagonal.
+  double& at(std::int64_t i, std::int64_t j);
+
+  /// All entries, padding too, in no order.
+  std::span<double> entries() { return {entries_.mutable_data_ptr<double>(), num_entries_}; }
+  /// Bytes of one of size n.
+  static std::int64_t num_bytes(std::int64_t n);
+
+ private:
+  std::int64_t n_, rows_, block_rows_;
+  std::size_t num_entries_;
+  std::vector<std::size_t> strips_;
+  Tensor entries_;
+};
+
+/// A symmetric tridiagonal matrix: [n], [n] of which the last entry is 0.
+struct SymmetricTridiagonal {
+  std::vector<double> diagonal, beside;
+};
+
+/// The one with the eigenvalues of `matrix`, by Householder reflectors. On the calling thread alone. @pre entries are
+/// finite.
+SymmetricTridiagonal tridiagonalize(SymmetricStrips matrix, const SymmetricKernels& kernels = symmetric_kernels());
+
+/// Ascending eigenvalues of matrices of one size; none of a matrix whose values did not converge (none is known). Their
+/// number has no effect on the bits of one: as many as there are lanes cost hardly more than one.
+/// @pre at most values_together() of them.
+std::vector<std::optional<std::vector<double>>> eigenvalues(std::span<const SymmetricTridiagonal* const> matrices,
+                                                            const SymmetricKernels& kernels = symmetric_kernels());
+/// The same by LAPACK, for a matrix whose values did not converge.
+std::vector<double> eigenvalues_by_lapack(const SymmetricTridiagonal& matrix);
+inline std::int64_t values_together() { return symmetric_kernels().most_together; }
+
+}  // namespace spectrace
