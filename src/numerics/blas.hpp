@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 namespace spectrace {
 
@@ -22,8 +23,16 @@ struct Block {
 
 enum class Form { as_is, transposed };
 
-/// result = scale * form_a(a) form_b(b) + keep * result, by the BLAS that libtorch brings, on the calling thread alone.
-/// keep 0 overwrites result whatever it holds. @pre shapes fit; nothing overlaps.
+/// By the BLAS that libtorch brings, or by a kernel of our own for AVX-512.
+enum class ProductWay { blas, kernel };
+/// Those that this processor has, and the one that is faster on it. Bits differ from one to the next.
+std::vector<ProductWay> product_ways();
+ProductWay best_product_way();
+
+/// result = scale * form_a(a) form_b(b) + keep * result, on the calling thread alone. keep 0 overwrites result whatever
+/// it holds. @pre shapes fit; nothing overlaps.
+void multiply(Form form_a, Block a, Form form_b, Block b, Block result, double scale, double keep, ProductWay way);
+/// The faster way.
 void multiply(Form form_a, Block a, Form form_b, Block b, Block result, double scale, double keep);
 
 /// Q R = a by LAPACK's dgeqrf: R in the upper triangle, the reflectors below. scales: [min(rows, columns)], their tau.

@@ -20,7 +20,7 @@ ChaseKernel kernel_of(VectorKind kind) {
 
 Bidiagonal chase_bulges(BandMatrix band, VectorKind kind) {
   const std::int64_t bandwidth = band.bandwidth(), size = band.size();
-  SPECTRACE_ASSERT(bandwidth == 16 || bandwidth == 32 || bandwidth == 48);
+  SPECTRACE_ASSERT(bandwidth == 16 || bandwidth == 32 || bandwidth == 64);
   kernel_of(kind)(band.origin(), size, bandwidth);
   Bidiagonal result;
   for (std::int64_t i = 0; i < size; ++i) {

@@ -8,7 +8,7 @@
 
 namespace spectrace {
 
-/// Makes an upper band matrix bidiagonal in place. @pre origin and bandwidth as in BandMatrix; bandwidth 16, 32 or 48.
+/// Makes an upper band matrix bidiagonal in place. @pre origin and bandwidth as in BandMatrix; bandwidth 16, 32 or 64.
 using ChaseKernel = void (*)(double* origin, std::int64_t size, std::int64_t bandwidth);
 
 void chase_baseline(double* origin, std::int64_t size, std::int64_t bandwidth);

@@ -151,7 +151,7 @@ void SPECTRACE_CHASE(double* origin, std::int64_t size, std::int64_t bandwidth) 
   switch (bandwidth) {
     case 16: return Chase<16>(origin, size).run();
     case 32: return Chase<32>(origin, size).run();
-    case 48: return Chase<48>(origin, size).run();
+    case 64: return Chase<64>(origin, size).run();
     default: __builtin_trap();  // chase_bulges has checked it
   }
 }

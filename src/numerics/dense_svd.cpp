@@ -36,12 +36,15 @@ std::int64_t bandwidth_for(std::int64_t num_columns) {
   return num_columns < 192 ? 16 : num_columns < 1536 ? 32 : kWidestBand;
 }
 
+/// Columns that lie a multiple of 4096 bytes from each other share few places of the caches.
+std::int64_t stride_for(std::int64_t num_rows) { return num_rows % 64 == 0 ? num_rows + 16 : num_rows; }
+
 std::vector<double> by_two_stages(const Tensor& a) {
   const Tensor tall = a.size(0) >= a.size(1) ? a : a.t();
   const std::int64_t m = tall.size(0), n = tall.size(1);
-  Tensor copy = at::empty({n, m}, a.options());  // column-major [m, n]
+  Tensor copy = at::empty({n, stride_for(m)}, a.options()).narrow(1, 0, m);  // column-major [m, n]
   copy.copy_(tall.t());
-  BandMatrix band = reduce_to_band({copy.mutable_data_ptr<double>(), m, n, m}, bandwidth_for(n));
+  BandMatrix band = reduce_to_band({copy.mutable_data_ptr<double>(), m, n, copy.stride(0)}, bandwidth_for(n));
   copy = Tensor();
   return bidiagonal_singular_values(chase_bulges(std::move(band)));
 }
@@ -64,7 +67,8 @@ std::vector<double> dense_singular_values(const Tensor& a, SvdRoute route) {
 }
 
 std::int64_t two_stage_bytes(std::int64_t num_rows, std::int64_t num_columns) {
-  return 8 * num_rows * num_columns + band_reduction_bytes(num_rows, num_columns, bandwidth_for(num_columns));
+  const std::int64_t m = std::max(num_rows, num_columns), n = std::min(num_rows, num_columns);
+  return 8 * stride_for(m) * n + band_reduction_bytes(m, n, bandwidth_for(n));
 }
 
 CheckedSingularValues checked_singular_values(const Tensor& a, double frobenius_norm, double tolerance) {

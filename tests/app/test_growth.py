@@ -161,7 +161,7 @@ def test_a_file_of_the_version_before_is_built_upon(tmp_path):
     before = datasets(output / "gpt2.h5", "/")
     prompts = [{"id": "p", "input_ids": [3, 1, 4, 1, 5]}, {"id": "q", "input_ids": [9, 2]}]
     job = {"name": "job", "models": [{"name": "gpt2", "path": str(ROOT / "tests/data/model/gpt2")}],
-           "prompt_sets": [{"name": "a", "prompts": prompts}], "analyses": ["weights", "heads", "residual"]}
+           "prompt_sets": [{"name": "a", "prompts": prompts}], "analyses": ["heads", "residual"]}
     run_job(tmp_path, job)
     after = datasets(output / "gpt2.h5", "/")
     assert {"heads/spectral_norm", "prompts/a/gain", "prompts/a/graph_eigenvalues"} <= set(after)

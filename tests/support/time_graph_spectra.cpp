@@ -1,8 +1,8 @@
 // time_graph_spectra SIZE HEADS THREADS SECONDS
 //
-// How long the eigenvalues of token graphs take, for tools/bench/eigenvalues. Reads from the standard input the attention
-// of HEADS heads, [heads, size, size] float32; for each line after it takes their spectra again and again for SECONDS,
-// and writes the least time that one took, in seconds, and the largest eigenvalue of all.
+// How long the eigenvalues of token graphs take, for tools/bench/eigenvalues. Reads from the standard input the
+// attention of HEADS heads, [heads, size, size] float32; for each line after it takes their spectra again and again for
+// SECONDS, and writes the least time that one took, in seconds, and the largest eigenvalue of all.
 #include <algorithm>
 #include <chrono>
 #include <cmath>

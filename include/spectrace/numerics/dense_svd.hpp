@@ -19,7 +19,7 @@ enum class SvdRoute {
 std::vector<double> dense_singular_values(const Tensor& a, SvdRoute route);
 
 /// Columns of the widest band that two_stage goes through: its reflectors are as long.
-inline constexpr std::int64_t kWidestBand = 48;
+inline constexpr std::int64_t kWidestBand = 64;
 
 /// What two_stage has in memory at once, beside the matrix itself, bytes. @pre num_rows >= num_columns.
 std::int64_t two_stage_bytes(std::int64_t num_rows, std::int64_t num_columns);

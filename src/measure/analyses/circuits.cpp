@@ -94,6 +94,7 @@ AnalysisInfo circuits_info() {
       .name = "circuits",
       .meaning = "Spectra of every head's output-value and query-key maps, and whether it copies.",
       .place = 25,
+      .numerics_version = 2,
       .is_default = false,
       .group = "/circuits",
       .quantities = circuit_quantities(),

@@ -56,6 +56,7 @@ AnalysisInfo heads_info() {
       .name = "heads",
       .meaning = "The same of every query head's slice of these matrices.",
       .place = 20,
+      .numerics_version = 2,
       .group = "/heads",
       .quantities = head_quantities(),
       .dimensions = {{"matrix", "Attention matrix"}},

@@ -11,6 +11,7 @@ AnalysisInfo mlp_info() {
       .name = "mlp",
       .meaning = "Spectra and norms of W_gate, W_up and W_down of every layer.",
       .place = 27,
+      .numerics_version = 2,
       .is_default = false,
       .matrices_name = "MLP matrices",
       .group = "/mlp",

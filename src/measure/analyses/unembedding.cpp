@@ -70,6 +70,7 @@ AnalysisInfo unembedding_info() {
       .name = "unembedding",
       .meaning = "Spectrum and row norms of the unembedding W_U.",
       .place = 30,
+      .numerics_version = 2,
       .group = "/unembedding",
       .quantities = unembedding_quantities(),
       .summary = {{.name = "unembedding_spectral_norm",

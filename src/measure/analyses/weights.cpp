@@ -23,6 +23,7 @@ AnalysisInfo weights_info() {
       .name = "weights",
       .meaning = "Spectra and norms of W_Q, W_K, W_V and W_O of every layer.",
       .place = 10,
+      .numerics_version = 2,
       .group = "/weights",
       .quantities = matrix_quantities(),
       .dimensions = {{"matrix", "Attention matrix"}},
