@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "spectrace/core/floats.hpp"
+#include "spectrace/numerics/linear_map.hpp"
 
 namespace spectrace {
 
@@ -38,16 +39,7 @@ void for_tasks_of_batches(const Device& device, std::int64_t num_tasks,
     if (auto& error = errors[static_cast<std::size_t>(i)]; error && !batch_of(i).error) batch_of(i).error = error;
 }
 
-Tensor apply_linear(const Linear& linear, const Tensor& x) {
-  return linear.bias ? at::addmm(*linear.bias, x, linear.weight.t()) : at::mm(x, linear.weight.t());
-}
-
-void apply_linear_into(const Linear& linear, const Tensor& x, Tensor out) {
-  if (linear.bias)
-    at::addmm_out(out, *linear.bias, x, linear.weight.t());
-  else
-    at::mm_out(out, x, linear.weight.t());
-}
+Tensor apply_linear(const Linear& by, const Tensor& x) { return linear_map(x, by.weight, by.bias); }
 
 Tensor apply_norm(const NormSpec& spec, const Norm& norm, const Tensor& x) {
   const std::int64_t size = x.size(-1);

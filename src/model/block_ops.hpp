@@ -28,9 +28,7 @@ void for_row_chunks(const Device& device, std::int64_t num_rows, std::int64_t mo
                     const std::function<void(std::int64_t first, std::int64_t count)>& part);
 
 /// @pre x is [rows, in]. Returns [rows, out].
-Tensor apply_linear(const Linear& linear, const Tensor& x);
-/// The same into `out`, [rows, out].
-void apply_linear_into(const Linear& linear, const Tensor& x, Tensor out);
+Tensor apply_linear(const Linear& by, const Tensor& x);
 
 /// LayerNorm (Ba et al. 2016, arXiv:1607.06450) or RMSNorm (Zhang & Sennrich 2019, arXiv:1910.07467) over the last
 /// dimension; weights broadcast from the right.

@@ -10,6 +10,7 @@
 #include "block_ops.hpp"
 #include "device_copies.hpp"
 #include "spectrace/core/parallel.hpp"
+#include "spectrace/numerics/linear_map.hpp"
 #include "weight_reader.hpp"
 
 namespace spectrace {
@@ -36,7 +37,7 @@ Tensor normed(const NormSpec& spec, const std::optional<Norm>& norm, const Tenso
 void project(const NormSpec& spec, const Linear& linear, const std::optional<Norm>& norm, const Tensor& x,
              Tensor heads) {
   const Tensor flat = heads.flatten(1);
-  apply_linear_into(linear, x, flat);
+  linear_map_into(x, linear.weight, linear.bias, flat);
   if (!norm) return;
   const bool over_all_heads = norm->weight->dim() == 1 && norm->weight->size(0) == flat.size(1);
   const Tensor& what = over_all_heads ? flat : heads;

@@ -1,13 +1,6 @@
 #include "blas.hpp"
 
-#include <cstdlib>
-#include <memory>
-#include <new>
-#include <string_view>
-
-#include "matrix_product_kernel.hpp"
 #include "spectrace/core/error.hpp"
-#include "vector_kinds.hpp"
 
 // As the Fortran standard has them; libtorch's libraries bring them along.
 extern "C" {
@@ -38,64 +31,7 @@ void multiply_by_blas(Form form_a, Block a, Form form_b, Block b, Block result, 
   dgemm_(&letter_a, &letter_b, &m, &n, &k, &scale, a.data, &lda, b.data, &ldb, &keep, result.data, &ldc);
 }
 
-#ifdef SPECTRACE_X86_KERNELS
-/// What a thread copies operands into, as long as it lives: 1.5 MB.
-class ProductCopies {
- public:
-  double* of_a() { return a_.get(); }
-  double* of_b() { return b_.get(); }
-
- private:
-  struct Free {
-    void operator()(double* place) const { std::free(place); }
-  };
-  using Numbers = std::unique_ptr<double[], Free>;
-
-  static Numbers numbers(std::int64_t count) {
-    constexpr std::size_t kCacheLine = 64;
-    auto* const place =
-        static_cast<double*>(std::aligned_alloc(kCacheLine, static_cast<std::size_t>(count) * sizeof(double)));
-    if (place == nullptr) throw std::bad_alloc();
-    return Numbers(place);
-  }
-
-  Numbers a_ = numbers(kProductInner * kProductRows), b_ = numbers(kProductInner * kProductColumns);
-};
-
-void multiply_by_kernel(Form form_a, Block a, Form form_b, Block b, Block result, double scale, double keep) {
-  thread_local ProductCopies copies;
-  const auto operand = [](Form form, Block block) {
-    return form == Form::as_is ? ProductOperand{block.data, 1, block.stride}
-                               : ProductOperand{block.data, block.stride, 1};
-  };
-  multiply_avx512(operand(form_a, a), operand(form_b, b), result.data, result.stride, result.rows, result.columns,
-                  form_a == Form::as_is ? a.columns : a.rows, scale, keep, copies.of_a(), copies.of_b());
-}
-#endif
-
 }  // namespace
-
-std::vector<ProductWay> product_ways() {
-  std::vector<ProductWay> ways = {ProductWay::blas};
-#ifdef SPECTRACE_X86_KERNELS
-  if (best_vector_kind() == VectorKind::avx512) ways.push_back(ProductWay::kernel);
-#endif
-  return ways;
-}
-
-ProductWay best_product_way() {
-  static const ProductWay best = [] {
-    // Whoever asks MKL for the same bits on several kinds of processors shall have them.
-    const char* const mode = std::getenv("MKL_CBWR");
-    if (mode != nullptr && std::string_view(mode) != "AUTO") return ProductWay::blas;
-#ifdef SPECTRACE_X86_KERNELS
-    // MKL multiplies by half vectors on processors that are not Intel's.
-    if (!__builtin_cpu_is("intel")) return product_ways().back();
-#endif
-    return ProductWay::blas;
-  }();
-  return best;
-}
 
 Block Block::part(std::int64_t first_row, std::int64_t first_column, std::int64_t num_rows,
                   std::int64_t num_columns) const {
@@ -110,10 +46,13 @@ void multiply(Form form_a, Block a, Form form_b, Block b, Block result, double s
   SPECTRACE_ASSERT((form_b == Form::as_is ? b.columns : b.rows) == result.columns);
   SPECTRACE_ASSERT((form_b == Form::as_is ? b.rows : b.columns) == inner);
   if (result.rows == 0 || result.columns == 0) return;
-#ifdef SPECTRACE_X86_KERNELS
-  if (way == ProductWay::kernel && inner > 0) return multiply_by_kernel(form_a, a, form_b, b, result, scale, keep);
-#endif
-  multiply_by_blas(form_a, a, form_b, b, result, scale, keep);
+  if (way == ProductWay::blas || inner == 0) return multiply_by_blas(form_a, a, form_b, b, result, scale, keep);
+  const auto operand = [](Form form, Block block) {
+    return form == Form::as_is ? ProductOperand<double>{block.data, 1, block.stride}
+                               : ProductOperand<double>{block.data, block.stride, 1};
+  };
+  multiply_by_kernel(operand(form_a, a), operand(form_b, b), result.data, result.stride, result.rows, result.columns,
+                     inner, scale, keep);
 }
 
 void multiply(Form form_a, Block a, Form form_b, Block b, Block result, double scale, double keep) {

@@ -1,7 +1,8 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
+
+#include "matrix_product.hpp"
 
 namespace spectrace {
 
@@ -22,12 +23,6 @@ struct Block {
 };
 
 enum class Form { as_is, transposed };
-
-/// By the BLAS that libtorch brings, or by a kernel of our own for AVX-512.
-enum class ProductWay { blas, kernel };
-/// Those that this processor has, and the one that is faster on it. Bits differ from one to the next.
-std::vector<ProductWay> product_ways();
-ProductWay best_product_way();
 
 /// result = scale * form_a(a) form_b(b) + keep * result, on the calling thread alone. keep 0 overwrites result whatever
 /// it holds. @pre shapes fit; nothing overlaps.

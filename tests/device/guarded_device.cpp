@@ -30,6 +30,9 @@ constexpr std::size_t kSize = std::size_t{8} << 30;  // address space; memory is
 constexpr std::size_t kGrain = 256;
 constexpr int kPoison = 0xff;  // floats and doubles of such bytes are NaN
 
+/// What the device multiplies is libtorch's BLAS': so shall be what the host does, whose bits it is held against.
+[[maybe_unused]] const int products_are_blas = ::setenv("MKL_CBWR", "COMPATIBLE", /*overwrite=*/1);
+
 c10::Device the_device() { return c10::Device(kBackend, 0); }
 
 [[noreturn]] void fail(const char* what) {

@@ -28,11 +28,11 @@ TEST(Identity, names_come_in_one_order) {
   const AnalysisChoice all = AnalysisChoice::of({"weights", "unembedding", "attention", "sheaf", "residual"});
   Identity identity = identity_of(all, float64_options());
   add_set(identity, "test", "abc");
-  EXPECT_EQ(
-      names_of(identity),
-      (std::vector<std::string>{"numerics version", "config.json", "compute dtype", "slicing",
-                                "numerics version of weights", "numerics version of unembedding", "tokens_per_batch",
-                                "numerics version of sheaf", "beta grid", "prompts of the set 'test'"}));
+  EXPECT_EQ(names_of(identity),
+            (std::vector<std::string>{"numerics version", "config.json", "compute dtype", "slicing",
+                                      "numerics version of weights", "numerics version of unembedding",
+                                      "tokens_per_batch", "numerics version of attention", "numerics version of sheaf",
+                                      "beta grid", "numerics version of residual", "prompts of the set 'test'"}));
   EXPECT_EQ(value_of(identity, "config.json"), sha256_hex("{\"n_layer\": 2}"));
   EXPECT_EQ(value_of(identity, "compute dtype"), "float64");
   EXPECT_EQ(value_of(identity, "slicing"), "correct");
@@ -135,7 +135,7 @@ TEST(Identity, an_analysis_whose_numbers_are_of_another_version_is_named) {
   const std::string now = value_of(of({"sheaf"}), "numerics version of sheaf");
   EXPECT_EQ(identity_differences(with_versions(first, both), of({"sheaf"})),
             std::vector<std::string>{"numerics version of sheaf: was 1, now " + now});
-  EXPECT_EQ(identity_differences(with_versions(first, both), of({"residual"})), std::vector<std::string>());
+  EXPECT_EQ(identity_differences(with_versions(first, both), of({"heads"})), std::vector<std::string>());
   EXPECT_EQ(identity_differences(with_versions(first, {both[1]}), of({"sheaf"})), std::vector<std::string>());
   EXPECT_EQ(identity_differences(with_versions(of({"sheaf"}), both), of({"sheaf"})), std::vector<std::string>());
 }

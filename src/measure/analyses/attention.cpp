@@ -59,6 +59,7 @@ AnalysisInfo attention_info() {
       .name = "attention",
       .meaning = "Entropies and sparsity of every head's attention.",
       .place = 40,
+      .numerics_version = 2,
       .quantities = attention_quantities(),
       .scalars = {{{.name = kLStarEntropy,
                     .meaning = "First layer whose prompt-mean flat entropy has reached the midpoint of first and last",

@@ -56,6 +56,7 @@ AnalysisInfo patterns_info() {
       .name = "patterns",
       .meaning = "Where every head looks: first, same, previous, equal and next tokens; and the size of its scores.",
       .place = 70,
+      .numerics_version = 2,
       .is_default = false,
       .quantities = pattern_quantities(),
   };

@@ -88,6 +88,7 @@ AnalysisInfo residual_info() {
       .name = "residual",
       .meaning = "Norms and gains of the residual stream.",
       .place = 60,
+      .numerics_version = 2,
       .quantities = residual_quantities(),
       .scalars = residual_scalars(),
       .summary = {{.name = kLastGainMean,
