@@ -9,9 +9,6 @@ void dgemm_(const char* form_a, const char* form_b, const int* m, const int* n, 
             const int* ldc);
 void dgeqrf_(const int* m, const int* n, double* a, const int* lda, double* tau, double* work, const int* lwork,
              int* info);
-void dpotrf_(const char* half, const int* n, double* a, const int* lda, int* info);
-void dtrsm_(const char* side, const char* half, const char* form, const char* diagonal, const int* m, const int* n,
-            const double* alpha, const double* a, const int* lda, double* b, const int* ldb);
 }
 
 namespace spectrace {
@@ -25,13 +22,6 @@ int checked_int(std::int64_t value) {
 }
 
 int stride_of(Block block) { return checked_int(block.stride > 0 ? block.stride : 1); }
-
-void solve_by_triangle(char side, char form, Block lower, Block b) {
-  const char half = 'L', diagonal = 'N';
-  const int m = checked_int(b.rows), n = checked_int(b.columns), lda = stride_of(lower), ldb = stride_of(b);
-  const double alpha = 1.0;
-  dtrsm_(&side, &half, &form, &diagonal, &m, &n, &alpha, lower.data, &lda, b.data, &ldb);
-}
 
 }  // namespace
 
@@ -62,26 +52,6 @@ void factorize_panel(Block a, double* scales, double* workspace) {
   int info = 0;
   dgeqrf_(&m, &n, a.data, &lda, scales, workspace, &size, &info);
   SPECTRACE_ASSERT(info == 0);  // it names a bad argument, and knows no other failure
-}
-
-bool factorize_cholesky(Block a) {
-  SPECTRACE_ASSERT(a.rows == a.columns);
-  const char half = 'L';
-  const int n = checked_int(a.rows), lda = stride_of(a);
-  int info = 0;
-  dpotrf_(&half, &n, a.data, &lda, &info);
-  SPECTRACE_ASSERT(info >= 0);
-  return info == 0;
-}
-
-void solve_lower(Block lower, Block b) {
-  SPECTRACE_ASSERT(lower.rows == lower.columns && lower.rows == b.rows);
-  solve_by_triangle('L', 'N', lower, b);
-}
-
-void solve_lower_from_right(Block lower, Block b) {
-  SPECTRACE_ASSERT(lower.rows == lower.columns && lower.rows == b.columns);
-  solve_by_triangle('R', 'T', lower, b);
 }
 
 }  // namespace spectrace

@@ -31,12 +31,4 @@ void multiply(Form form_a, Block a, Form form_b, Block b, Block result, double s
 void factorize_panel(Block a, double* scales, double* workspace);
 std::int64_t panel_workspace(std::int64_t columns);
 
-/// a = L L^T by LAPACK's dpotrf, which reads the lower triangle alone and leaves L there. Returns whether it could: false
-/// if a pivot is not positive. @pre a is square and not empty.
-bool factorize_cholesky(Block a);
-
-/// b = L^-1 b, or b = b L^-T from the right, by dtrsm. @pre lower is square; what is above its diagonal is not read.
-void solve_lower(Block lower, Block b);
-void solve_lower_from_right(Block lower, Block b);
-
 }  // namespace spectrace

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
 
 #include "reflector_error.hpp"
 #include "spectrace/core/error.hpp"
@@ -45,17 +44,15 @@ class PanelCholesky {
   }
 
   /// R = L^T in float64, with the columns' scales.
-  Tensor rounded(double& smallest_pivot) {
+  Tensor rounded() {
     low_.reset();
     const std::int64_t n = gram_.size();
     const Tensor r = at::zeros({n, n}, at::kDouble);  // column-major, transposed below
     double* const to = r.mutable_data_ptr<double>();
     const double* const from = high_.const_data_ptr<double>();
-    smallest_pivot = std::numeric_limits<double>::infinity();
     for (std::int64_t j = 0; j < n; ++j) {
       const double* const row = from + (j / kPanelRows) * num_panels_ * kPanelRows * kPanelRows + j % kPanelRows;
       for (std::int64_t i = 0; i <= j; ++i) to[j * n + i] = row[i * kPanelRows] * gram_.scale(j);
-      smallest_pivot = std::min(smallest_pivot, to[j * n + j]);
     }
     return r.t();
   }
@@ -118,7 +115,7 @@ GramTriangle factorize_in_double_double(const ScaledGram& gram, const DoubleDoub
       throw NumericalError("the Gram matrix of a matrix with " + std::to_string(gram.size()) +
                            " columns is not positive semidefinite");
   GramTriangle result;
-  result.r = cholesky.rounded(result.smallest_pivot);
+  result.r = cholesky.rounded();
   // Derivation: docs/numerics.md. The shift is one of scaled columns, whose scales are at most 1.
   result.squared_error = kForRoundings * (20 * (n + 2) * kUnitSquared * gram.trace() + shift);
   result.rounding = kForRoundings * kUnitRoundoff * std::sqrt(gram.trace());

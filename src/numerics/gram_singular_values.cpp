@@ -1,9 +1,6 @@
 #include <algorithm>
 #include <cmath>
-#include <limits>
-#include <optional>
 
-#include "corrected_cholesky.hpp"
 #include "double_double_cholesky.hpp"
 #include "reflector_error.hpp"
 #include "scaled_gram.hpp"
@@ -13,19 +10,12 @@
 namespace spectrace {
 namespace {
 
-constexpr double kEnough = 1e-12;  // of the largest singular value: what the way by the Gram matrix may add to the bound
 constexpr double kFactorOfDrift = 2;  // of the error bound
 
 /// Of ExactGram's sums, 2-norm: (18 N + 64) u^2 times the trace (docs/numerics.md).
 double error_of_sums(const GramFacts& facts, double trace) {
   return (18 * static_cast<double>(facts.num_additions) + 64) * kUnitRoundoff * kUnitRoundoff * trace;
 }
-
-struct ValuesOfTriangle {
-  std::vector<double> values;  // [n], descending
-  double error_bound;          // of each
-  double error_of_gram;        // of that, what the way from W to R takes
-};
 
 /// |a - b| <= |a^2 - b^2| / (a + b) and <= sqrt(|a^2 - b^2|): the difference of values whose squares are so close, where
 /// one is no smaller than that.
@@ -34,33 +24,20 @@ double error_of_root(double squared_error, double smallest) {
   return smallest > 0 ? std::min(root, squared_error / smallest) : root;
 }
 
-ValuesOfTriangle values_of(GramTriangle triangle, const ScaledGram& gram, const GramFacts& facts) {
+SingularValues values_of(const ScaledGram& gram, const GramFacts& facts) {
+  const GramTriangle triangle = factorize_in_double_double(gram);
   const auto n = static_cast<double>(gram.size()), num_rows = static_cast<double>(facts.num_rows);
   const double norm = std::sqrt(gram.trace());
   const double squared_error = triangle.squared_error + error_of_sums(facts, gram.trace());
   const double relative = reflector_error(2 * n * (n + static_cast<double>(kWidestBand)));
+  // The norm of R is that of W up to |trace (R^T R - G)| / norm.
   const double tolerance = (std::sqrt(n) * relative + (num_rows + n) * kUnitRoundoff) * norm +
                            n * squared_error / norm + triangle.rounding;
   CheckedSingularValues checked = checked_singular_values(triangle.r, norm, tolerance);
   const double of_svd = relative * checked.values.front() + kFactorOfDrift * checked.norm_drift;
   const double smallest = checked.values.back() - of_svd - triangle.rounding;
-  const double of_gram = error_of_root(squared_error, smallest) + triangle.rounding;
-  return {std::move(checked.values), of_svd + of_gram, of_gram};
-}
-
-/// Whether the correction's bound would certainly be too large: no singular value is above the norm, and the smallest is
-/// no larger than a pivot.
-bool is_hopeless(const GramTriangle& triangle, const ScaledGram& gram) {
-  return error_of_root(triangle.squared_error, 2 * triangle.smallest_pivot) > kEnough * std::sqrt(gram.trace());
-}
-
-ValuesOfTriangle values_of(const ScaledGram& gram, const GramFacts& facts) {
-  if (std::optional<GramTriangle> triangle = factorize_with_correction(gram);
-      triangle && !is_hopeless(*triangle, gram)) {
-    ValuesOfTriangle found = values_of(std::move(*triangle), gram, facts);
-    if (found.error_of_gram <= kEnough * found.values.front()) return found;
-  }
-  return values_of(factorize_in_double_double(gram), gram, facts);
+  const double of_triangle = error_of_root(squared_error, smallest) + triangle.rounding;
+  return {std::move(checked.values), of_svd + of_triangle};
 }
 
 }  // namespace
@@ -71,10 +48,9 @@ SingularValues singular_values(const GramOfRows& gram, std::int64_t num_columns)
   const ScaledGram scaled(gram, num_columns);
   SingularValues result;
   if (scaled.size() > 0) {
-    ValuesOfTriangle found = values_of(scaled, gram.facts);
-    result.values = std::move(found.values);
+    result = values_of(scaled, gram.facts);
     for (double& value : result.values) value = std::ldexp(value, scaled.exponent());
-    result.error_bound = std::ldexp(found.error_bound, scaled.exponent());
+    result.error_bound = std::ldexp(result.error_bound, scaled.exponent());
   }
   // Columns of zeros, and values that fewer rows than columns do not have, are the last ones.
   result.values.resize(static_cast<std::size_t>(std::min(num_columns, gram.facts.num_rows)), 0.0);
@@ -83,15 +59,13 @@ SingularValues singular_values(const GramOfRows& gram, std::int64_t num_columns)
 
 double gram_singular_values_flops(std::int64_t num_columns) {
   const auto n = static_cast<double>(num_columns);
-  return 6 * n * n * n;
+  return (2 + 8.0 / 3.0) * n * n * n;
 }
 
 std::int64_t gram_singular_values_bytes(std::int64_t num_columns) {
-  const std::int64_t n = num_columns;
-  constexpr std::int64_t kTileColumns = 256, kTilesOfTask = 5;
-  const std::int64_t gram = 8 * n * (n + 1), squares = 16 * n * n;
-  const std::int64_t tiles = 8 * (3 * n * kTileColumns + kTilesOfTask * kTileColumns * kTileColumns);
-  return gram + std::max(squares + tiles, 8 * n * n + two_stage_bytes(n, n));
+  const std::int64_t n = num_columns, padded = (n + kPanelRows - 1) / kPanelRows * kPanelRows;
+  const std::int64_t gram = 8 * n * (n + 1), triangle = 8 * n * n;
+  return gram + std::max(16 * padded * padded, triangle + std::max(8 * padded * padded, two_stage_bytes(n, n)));
 }
 
 }  // namespace spectrace

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "pairwise_sum.hpp"
 
@@ -42,10 +41,6 @@ void ScaledGram::read_array(const std::vector<double>& from, std::int64_t first_
       to(i, j) = from[static_cast<std::size_t>(lower * (lower + 1) / 2 + upper)] * factors_[row] * factors_[column];
     }
   }
-}
-
-void ScaledGram::read(std::int64_t first_row, std::int64_t first_column, Block high) const {
-  read_array(gram_.high, first_row, first_column, high);
 }
 
 void ScaledGram::read(std::int64_t first_row, std::int64_t first_column, Block high, Block low) const {

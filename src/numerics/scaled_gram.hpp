@@ -21,8 +21,7 @@ class ScaledGram {
   double scale(std::int64_t j) const { return scales_[static_cast<std::size_t>(j)]; }
   /// Of W^T W, times 4^-exponent(). Rounded.
   double trace() const { return trace_; }
-  /// Entries from there on, of both halves; without low their float64 values alone.
-  void read(std::int64_t first_row, std::int64_t first_column, Block high) const;
+  /// Entries from there on, of both halves.
   void read(std::int64_t first_row, std::int64_t first_column, Block high, Block low) const;
 
  private:
@@ -34,14 +33,6 @@ class ScaledGram {
   std::vector<double> factors_;        // [size]: what takes a column to its scaled one
   int exponent_ = 0;
   double trace_ = 0;
-};
-
-/// A matrix whose singular values are nearly those of W 2^-exponent.
-struct GramTriangle {
-  Tensor r;                // [n, n] column-major
-  double squared_error;    // |R^T R - W^T W| <= that, 2-norm, for R before it was rounded to float64
-  double rounding;         // 2-norm of what that took
-  double smallest_pivot;   // of the triangle: no singular value is larger than the smallest
 };
 
 }  // namespace spectrace

@@ -53,13 +53,13 @@ class ExactGram {
   Tensor high_, low_;       // [num_columns, num_columns] float64, column-major: Z with W^T W = Z + Z^T
 };
 
-/// Singular values of the matrix that the Gram matrix came of: of a square R with R^T R = W^T W up to an error that is
-/// computed, by Cholesky factorization and one correction, or in double-double numbers where that does not do.
-/// @pre the Gram matrix is one of ExactGram's. @throws NumericalError if no route to R's values converges.
+/// Singular values of the matrix that the Gram matrix came of: those of its Cholesky factor, which is computed in
+/// double-double numbers, so that its own error counts for no more than float64's: whatever the rank.
+/// @pre the Gram matrix is one of ExactGram's. @throws NumericalError if no route to the factor's values converges.
 SingularValues singular_values(const GramOfRows& gram, std::int64_t num_columns);
 
-/// Floating-point operations of the rows' W^T W, m n^2, and of the singular values from it, 6 n^3: a third of n^3 for
-/// the Cholesky factorization, 3 for its correction, 8/3 for the values.
+/// Floating-point operations of the rows' W^T W, m n^2, and of the singular values from it: 8/3 n^3, and 2 n^3 that
+/// would take as long as the n^3 / 3 double-double ones of the Cholesky factorization.
 double gram_flops(std::int64_t num_rows, std::int64_t num_columns);
 double gram_singular_values_flops(std::int64_t num_columns);
 
