@@ -13,16 +13,10 @@ inline DoubleDouble two_sum(double a, double b) {
   return {sum, (a - (sum - b_part)) + (b - b_part)};
 }
 
-/// The same where |a| >= |b| or a = 0 (Dekker's FastTwoSum).
-inline DoubleDouble fast_two_sum(double a, double b) {
-  const double sum = a + b;
-  return {sum, b - (sum - a)};
-}
-
 /// a + b, off by at most 4 u^2 (|a| + |b|): relative to the terms, not to a sum that cancels.
-inline DoubleDouble add(DoubleDouble a, DoubleDouble b) {
+inline DoubleDouble operator+(DoubleDouble a, DoubleDouble b) {
   const DoubleDouble sum = two_sum(a.high, b.high);
-  return fast_two_sum(sum.high, sum.low + (a.low + b.low));
+  return two_sum(sum.high, sum.low + (a.low + b.low));
 }
 
 }  // namespace spectrace

@@ -16,6 +16,10 @@ constexpr double kShiftGrowth = 16;
 constexpr int kMostShifts = 20;
 constexpr double kForRoundings = 1.001;  // of the bound's own sums
 
+Panel64 columns_from(Panel64 panel, std::int64_t first) {
+  return {panel.high + first * kPanelRows, panel.low + first * kPanelRows};
+}
+
 /// A panel is 64 rows of the triangle, column-major, so that the kernel reads it from one end to the other.
 class PanelCholesky {
  public:
@@ -30,14 +34,14 @@ class PanelCholesky {
     std::array<double, kPanelRows> inverses_high, inverses_low;
     const Panel64 inverses{inverses_high.data(), inverses_low.data()};
     for (std::int64_t j = 0; j < num_panels_; ++j) {
-      const Panel64 above = panel(j), diagonal = above.column(j * kPanelRows);
+      const Panel64 above = panel(j), diagonal = columns_from(above, j * kPanelRows);
       parallel_for(num_panels_ - j, [&](std::int64_t task) {
         const Panel64 here = panel(j + task);
-        kernel_.subtract_product(here, above, j * kPanelRows, here.column(j * kPanelRows), kPanelRows);
+        kernel_.subtract_product(here, above, j * kPanelRows, columns_from(here, j * kPanelRows), kPanelRows);
       });
       if (!kernel_.factorize(diagonal, inverses)) return false;
       parallel_for(num_panels_ - j - 1, [&](std::int64_t task) {
-        kernel_.solve(diagonal, inverses, panel(j + 1 + task).column(j * kPanelRows));
+        kernel_.solve(diagonal, inverses, columns_from(panel(j + 1 + task), j * kPanelRows));
       });
     }
     return true;
@@ -73,7 +77,7 @@ class PanelCholesky {
     const std::int64_t columns = first + rows;
     gram_.read(first, 0, {here.high, rows, columns, kPanelRows}, {here.low, rows, columns, kPanelRows});
     for (std::int64_t i = 0; i < kPanelRows; ++i) {
-      const Panel64 column = here.column(first + i);
+      const Panel64 column = columns_from(here, first + i);
       if (i < rows) {
         // Far below high, and added to low it takes part in the first carry.
         column.low[i] += shift;
@@ -109,15 +113,16 @@ const DoubleDoubleKernel& double_double_kernel() {
 GramTriangle factorize_in_double_double(const ScaledGram& gram, const DoubleDoubleKernel& kernel) {
   const auto n = static_cast<double>(gram.size());
   PanelCholesky cholesky(gram, kernel);
-  double shift = 16 * (n + 2) * kUnitSquared;
+  double shift = 40 * (n + 2) * kUnitSquared;
   for (int attempt = 1; !cholesky.factorize(shift); ++attempt, shift *= kShiftGrowth)
     if (attempt == kMostShifts)
       throw NumericalError("the Gram matrix of a matrix with " + std::to_string(gram.size()) +
                            " columns is not positive semidefinite");
   GramTriangle result;
   result.r = cholesky.rounded();
-  // Derivation: docs/numerics.md. The shift is one of scaled columns, whose scales are at most 1.
-  result.squared_error = kForRoundings * (20 * (n + 2) * kUnitSquared * gram.trace() + shift);
+  // Derivation: docs/numerics.md, "Tall matrices of 16-bit numbers". The shift is one of scaled columns, whose scales
+  // are at most 1.
+  result.squared_error = kForRoundings * (40 * (n + 2) * kUnitSquared * gram.trace() + shift);
   result.rounding = kForRoundings * kUnitRoundoff * std::sqrt(gram.trace());
   return result;
 }

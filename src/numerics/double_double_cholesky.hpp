@@ -18,9 +18,10 @@ struct GramTriangle {
 };
 
 /// The Cholesky factor of a Gram matrix that may be singular: in double-double numbers, with a multiple of the identity
-/// added that is just large enough, some 1e-28. n^3 / 3 flops of them; with AVX-512 that takes as long as 2 n^3 of float64
-/// products do, with AVX2 twice, without either six times as long. Shares panels out to the threads; no bit depends on
-/// how many there are. @throws NumericalError if that is not enough, which no Gram matrix of real rows comes to.
+/// added that is just large enough, some 1e-28. n^3 / 3 flops of them; with AVX-512 that takes as long as 2 n^3 of
+/// float64 products do, with AVX2 twice, without either six times as long. Shares panels out to the threads; no bit
+/// depends on how many there are. @throws NumericalError if that is not enough, which no Gram matrix of real rows comes
+/// to.
 GramTriangle factorize_in_double_double(const ScaledGram& gram,
                                         const DoubleDoubleKernel& kernel = double_double_kernel());
 

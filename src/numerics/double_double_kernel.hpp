@@ -14,7 +14,6 @@ inline constexpr std::int64_t kPanelRows = 64;
 struct Panel64 {
   double* high;
   double* low;
-  Panel64 column(std::int64_t index) const { return {high + index * kPanelRows, low + index * kPanelRows}; }
 };
 
 struct DoubleDoubleKernel {

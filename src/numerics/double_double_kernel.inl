@@ -45,7 +45,9 @@ inline void store(Panel64 to, Pair pair) {
   store(to.low, pair.low);
 }
 inline Panel64 shifted(Panel64 panel, std::int64_t count) { return {panel.high + count, panel.low + count}; }
+inline Panel64 column_of(Panel64 panel, std::int64_t index) { return shifted(panel, index * kPanelRows); }
 
+/// Dekker's FastTwoSum. Where high has cancelled and is smaller than low, it is off by 2 u |low|.
 inline Pair carried(Lanes high, Lanes low) {
   const Lanes sum = high + low;
   return {sum, low - (sum - high)};
@@ -57,7 +59,7 @@ inline Pair product(Pair a, Pair b) {
   return {high, product_error(a.high, b.high, high) + (a.high * b.low + a.low * b.high)};
 }
 
-/// a - b, off by at most 8 u^2 (|a| + |b|).
+/// a - b of a product b, off by at most 16 u^2 (|a| + |b|).
 inline Pair difference(Pair a, Pair b) {
   const Lanes sum = a.high - b.high, part = sum - a.high;
   const Lanes error = (a.high - (sum - part)) - (b.high + part);
@@ -72,7 +74,7 @@ void subtract_block(Panel64 a, Panel64 b, std::int64_t inner, Panel64 c) {
   Pair sums[kColumns][kRows];
   for (int j = 0; j < kColumns; ++j)
     for (int i = 0; i < kRows; ++i) sums[j][i] = load(shifted(c, j * kPanelRows + i * kLanes));
-  for (std::int64_t k = 0; k < inner; ++k, a = a.column(1), b = b.column(1)) {
+  for (std::int64_t k = 0; k < inner; ++k, a = column_of(a, 1), b = column_of(b, 1)) {
     Pair left[kRows];
     for (int i = 0; i < kRows; ++i) left[i] = load(shifted(a, i * kLanes));
     for (int j = 0; j < kColumns; ++j) {
@@ -94,8 +96,8 @@ void subtract_product(Panel64 a, Panel64 b, std::int64_t inner, Panel64 c, std::
   constexpr int kColumns = 4, kRows = kLanes == 8 ? 2 : 1;
   std::int64_t j = 0;
   for (; j + kColumns <= num_columns; j += kColumns)
-    subtract_columns<kRows, kColumns>(a, shifted(b, j), inner, c.column(j));
-  for (; j < num_columns; ++j) subtract_columns<4, 1>(a, shifted(b, j), inner, c.column(j));
+    subtract_columns<kRows, kColumns>(a, shifted(b, j), inner, column_of(c, j));
+  for (; j < num_columns; ++j) subtract_columns<4, 1>(a, shifted(b, j), inner, column_of(c, j));
 }
 
 void scale_column(Panel64 column, double high, double low) {
@@ -108,7 +110,7 @@ void scale_column(Panel64 column, double high, double low) {
 
 bool factorize(Panel64 a, Panel64 inverses) {
   for (std::int64_t j = 0; j < kPanelRows; ++j) {
-    const Panel64 column = a.column(j);
+    const Panel64 column = column_of(a, j);
     subtract_product(a, shifted(a, j), j, column, 1);
     const double pivot = column.high[j], pivot_low = column.low[j];
     if (!(pivot > 0)) return false;
@@ -129,8 +131,8 @@ bool factorize(Panel64 a, Panel64 inverses) {
 
 void solve(Panel64 lower, Panel64 inverses, Panel64 b) {
   for (std::int64_t j = 0; j < kPanelRows; ++j) {
-    subtract_product(b, shifted(lower, j), j, b.column(j), 1);
-    scale_column(b.column(j), inverses.high[j], inverses.low[j]);
+    subtract_product(b, shifted(lower, j), j, column_of(b, j), 1);
+    scale_column(column_of(b, j), inverses.high[j], inverses.low[j]);
   }
 }
 

@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::int64_t kSuperblockRows = 4096;  // fewer cost passes over the sums, more cost memory and remainders
 constexpr std::int64_t kFewestRows = 64;        // that are still cut in halves
-constexpr std::int64_t kTile = 256;
+constexpr std::int64_t kGramTile = 256;
 constexpr std::int64_t kGroupColumns = 8;  // whose remainders share the reading of rows
 
 struct Span {
@@ -23,7 +23,7 @@ struct Span {
 };
 
 Span tile_of(std::int64_t index, std::int64_t size) {
-  return {index * kTile, std::min(kTile, size - index * kTile)};
+  return {index * kGramTile, std::min(kGramTile, size - index * kGramTile)};
 }
 
 /// The tiles of an upper triangle, column by column.
@@ -48,7 +48,8 @@ class Accumulation {
 
   /// Returns how many numbers were added to an entry one after the other.
   std::int64_t run() {
-    const std::int64_t num_tiles = (high_.columns + kTile - 1) / kTile, num_upper = num_tiles * (num_tiles + 1) / 2;
+    const std::int64_t num_tiles = (high_.columns + kGramTile - 1) / kGramTile,
+                       num_upper = num_tiles * (num_tiles + 1) / 2;
     for (int grid = 0; grid < rows_.num_grids(); ++grid)
       parallel_for(num_upper, [&](std::int64_t task) {
         const auto [i, j] = upper_tile(task);
@@ -82,7 +83,8 @@ class Accumulation {
       double* const high = high_.column(columns.first + j) + rows.first;
       double* const low = low_.column(columns.first + j) + rows.first;
       for (std::int64_t i = 0; i < rows.count; ++i) {
-        const DoubleDouble sum = add({high[i], low[i]}, {from[i] * (units[static_cast<std::size_t>(i)] * unit), 0.0});
+        const DoubleDouble sum =
+            DoubleDouble{high[i], low[i]} + DoubleDouble{from[i] * (units[static_cast<std::size_t>(i)] * unit), 0.0};
         high[i] = sum.high;
         low[i] = sum.low;
       }
@@ -90,8 +92,8 @@ class Accumulation {
   }
 
   /// (W - L)^T (W - L) is in the products; L^T (W - L / 2) and its transpose are what W^T W has beside it. Column c of
-  /// Z gets l (w - l / 2) for every remainder l of column c, with the rest of its row: exact products of at most 9 and 8
-  /// bits, or of 12 and 11.
+  /// Z gets l (w - l / 2) for every remainder l of column c, with the rest of its row: exact products of at most 9 and
+  /// 8 bits, or of 12 and 11.
   void add_remainders(std::vector<Remainder>& remainders) {
     std::sort(remainders.begin(), remainders.end(), [](const Remainder& a, const Remainder& b) {
       return std::tuple(a.column / kGroupColumns, a.row, a.column) <
@@ -128,7 +130,7 @@ class Accumulation {
       double* const high = high_.column(column);
       double* const low = low_.column(column);
       for (std::size_t i = 0; i < size; ++i) {
-        const DoubleDouble sum = add({high[i], low[i]}, {highs[place][i], lows[place][i]});
+        const DoubleDouble sum = DoubleDouble{high[i], low[i]} + DoubleDouble{highs[place][i], lows[place][i]};
         high[i] = sum.high;
         low[i] = sum.low;
       }
@@ -209,7 +211,8 @@ void ExactGram::add_sums(std::span<const double> high, std::span<const double> l
     for (std::int64_t i = 0; i <= j; ++i) {
       const auto from = static_cast<std::size_t>(first + i);
       const double factor = i == j ? 0.5 : 1.0;
-      const DoubleDouble sum = add({to_high[i], to_low[i]}, {factor * high[from], factor * low[from]});
+      const DoubleDouble sum =
+          DoubleDouble{to_high[i], to_low[i]} + DoubleDouble{factor * high[from], factor * low[from]};
       to_high[i] = sum.high;
       to_low[i] = sum.low;
     }
@@ -236,7 +239,7 @@ GramOfRows ExactGram::take() {
     for (std::int64_t first_row = 0; first_row < last; first_row += kStripColumns)
       for (std::int64_t j = std::max(first, first_row); j < last; ++j)
         for (std::int64_t i = first_row; i < std::min(j + 1, first_row + kStripColumns); ++i) {
-          const DoubleDouble sum = add({high(i, j), low(i, j)}, {high(j, i), low(j, i)});
+          const DoubleDouble sum = DoubleDouble{high(i, j), low(i, j)} + DoubleDouble{high(j, i), low(j, i)};
           const auto to = static_cast<std::size_t>(j * (j + 1) / 2 + i);
           gram.high[to] = sum.high;
           gram.low[to] = sum.low;

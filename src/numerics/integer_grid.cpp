@@ -13,8 +13,8 @@
 namespace spectrace {
 namespace {
 
-constexpr double kMostRemainders = 0.02;     // of a strip's entries: above, products of a second grid cost less
-constexpr std::int64_t kRowsTogether = 8;    // a cache line of a column
+constexpr double kMostRemainders = 0.02;      // of a strip's entries: above, products of a second grid cost less
+constexpr std::int64_t kRowsTogether = 8;     // a cache line of a column
 constexpr double kRoundToInteger = 0x1.8p52;  // added and taken off again
 constexpr double kInverseRootOfTwo = 0.7072;  // a little more
 
@@ -54,8 +54,7 @@ std::uint64_t wrapped(double integer) { return static_cast<std::uint64_t>(static
 
 bool are_finite(const std::uint16_t* data, std::int64_t count, SixteenBits type) {
   std::int16_t largest = 0;
-  for (std::int64_t i = 0; i < count; ++i)
-    largest = std::max(largest, static_cast<std::int16_t>(data[i] & 0x7fff));
+  for (std::int64_t i = 0; i < count; ++i) largest = std::max(largest, static_cast<std::int16_t>(data[i] & 0x7fff));
   return largest < (type == SixteenBits::bfloat16 ? 0x7f80 : 0x7c00);
 }
 
@@ -65,9 +64,7 @@ GridRows::GridRows(const Rows16& rows, Block memory) : rows_(rows), memory_(memo
   add_grid();
 }
 
-Block GridRows::integers(int grid) const {
-  return memory_.part(grid * rows_.count, 0, rows_.count, rows_.num_columns);
-}
+Block GridRows::integers(int grid) const { return memory_.part(grid * rows_.count, 0, rows_.count, rows_.num_columns); }
 
 GridRows::Strip GridRows::strip(std::int64_t index) const {
   const std::int64_t first = index * kStripColumns;
@@ -92,8 +89,8 @@ void GridRows::add_grid() {
   ++num_grids_;
 }
 
-/// What an entry has left beside its multiples of the first units. All steps are exact: an integer of 8 or 11 bits times
-/// a power of two, less such a number on a coarser grid.
+/// What an entry has left beside its multiples of the first units. All steps are exact: an integer of 8 or 11 bits
+/// times a power of two, less such a number on a coarser grid.
 inline double GridRows::rest(double entry, std::int64_t column, int num_grids) const {
   const auto c = static_cast<std::size_t>(column);
   for (int grid = 0; grid < num_grids; ++grid) {
@@ -171,7 +168,8 @@ void GridRows::round(int grid, std::int64_t strip_index) {
   }
 }
 
-/// Of the first grid no more than tell that it is not enough; what is left by a second one all, since there is no third.
+/// Of the first grid no more than tell that it is not enough; what is left by a second one all, since there is no
+/// third.
 void GridRows::take_remainders(int grid, std::int64_t strip_index, std::int64_t row, const double* values) {
   const Strip here = strip(strip_index);
   auto& list = remainders(strip_index);
@@ -223,9 +221,10 @@ bool is_exact_product(Block product, std::int64_t first_row, std::int64_t first_
 void require_exact_product(Block product, std::int64_t first_row, std::int64_t first_column,
                            const std::vector<std::uint64_t>& left, const std::vector<std::uint64_t>& right) {
   if (!is_exact_product(product, first_row, first_column, left, right))
-    throw NumericalError("a float64 matrix product of integers, all sums of which are below 2^53, came out rounded: the "
-                         "BLAS of this libtorch computes products in another way than by multiplying and adding float64 "
-                         "numbers");
+    throw NumericalError(
+        "a float64 matrix product of integers, all sums of which are below 2^53, came out rounded: the "
+        "BLAS of this libtorch computes products in another way than by multiplying and adding float64 "
+        "numbers");
 }
 
 }  // namespace spectrace

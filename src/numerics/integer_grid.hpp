@@ -33,11 +33,11 @@ struct Remainder {
 inline constexpr std::int64_t kStripColumns = 64;
 
 /// Rows of 16-bit numbers w as multiples of powers of two: w = h_1 u_1 [+ h_2 u_2] + l exactly, with units u for each
-/// column. They are chosen by the norms of the columns such that in a product of two columns of integers h every partial
-/// sum is at most 2^53: a matrix product of them in float64 has no rounding, whatever its order (the error-free
+/// column. They are chosen by the norms of the columns such that in a product of two columns of integers h every
+/// partial sum is at most 2^53: a matrix product of them in float64 has no rounding, whatever its order (the error-free
 /// transformation of Ozaki, Ogita, Oishi and Rump, Numerical Algorithms 59, 2012, with the Cauchy-Schwarz inequality in
-/// place of the entries' sizes). Units of half that size could not be had. l is zero for nearly all entries where a
-/// column's entries are within some 2^20 of each other, and then so few that they are kept one by one.
+/// place of the entries' sizes). l is zero for all but the smallest entries of a column, as a rule a few in 100000, and
+/// these are kept one by one.
 class GridRows {
  public:
   /// @pre all entries finite; `memory` holds at least as many rows, and columns as the rows have.
@@ -63,7 +63,7 @@ class GridRows {
 
  private:
   struct Grid {
-    std::vector<double> units, inverses;     // [columns], 0 for columns of zeros
+    std::vector<double> units, inverses;    // [columns], 0 for columns of zeros
     std::vector<std::uint64_t> check_sums;  // [strips, rows]
   };
   struct Strip {

@@ -7,6 +7,7 @@
 
 #include "../../src/numerics/double_double_cholesky.hpp"
 #include "numerics/gaussian.hpp"
+#include "numerics/peak_memory.hpp"
 #include "spectrace/numerics/exact_gram.hpp"
 #include "support/unit_roundoff.hpp"
 
@@ -43,8 +44,9 @@ void expect_as_by_chain(const Tensor& w) {
   expect_close(chain.values, chain.error_bound, by_gram(w));
 }
 
-/// A matrix of 16 bits with orthogonal pairs of columns [d h, e g] and [d h, -e g], h and g columns of Hadamard's matrix:
-/// it has the singular values d sqrt(2 m) and e sqrt(2 m), and columns that are as close to each other as e is to zero.
+/// A matrix of 16 bits with orthogonal pairs of columns [d h, e g] and [d h, -e g], h and g columns of Hadamard's
+/// matrix: it has the singular values d sqrt(2 m) and e sqrt(2 m), and columns that are as close to each other as e is
+/// to zero.
 struct PairedMatrix {
   Tensor entries;  // [2 m, 2 pairs]
   std::vector<double> sigma;
@@ -128,13 +130,15 @@ TEST(GramSingularValues, of_difficult_matrices_agree_with_the_chain) {
   const std::int64_t rows = 5000, columns = 90;
   const Tensor noise = gaussian(rows, columns, 21);
   const Tensor direction = noise.narrow(1, 0, 1).mm(noise.narrow(0, 0, 1));
-  const std::vector<Tensor> matrices{
-      noise * at::logspace(0, -20, columns, 10, at::kDouble),               // graded columns
-      noise.mul(at::logspace(-9, 3, rows, 10, at::kDouble).unsqueeze(1)),   // graded rows
-      noise + 1e3 * direction,                                              // one large value
-      direction,                                                            // one value, and roundings to 16 bits
-      gaussian(rows, 20, 22).mm(gaussian(20, columns, 23)),
-      noise * 0x1p-127, noise * 0x1p120, at::full({rows, columns}, 0.1, at::kDouble), at::eye(rows, columns, at::kDouble)};
+  const std::vector<Tensor> matrices{noise * at::logspace(0, -20, columns, 10, at::kDouble),  // graded columns
+                                     noise.mul(at::logspace(-9, 3, rows, 10, at::kDouble).unsqueeze(1)),  // graded rows
+                                     noise + 1e3 * direction,  // one large value
+                                     direction,                // one value, and roundings to 16 bits
+                                     gaussian(rows, 20, 22).mm(gaussian(20, columns, 23)),
+                                     noise * 0x1p-127,
+                                     noise * 0x1p120,
+                                     at::full({rows, columns}, 0.1, at::kDouble),
+                                     at::eye(rows, columns, at::kDouble)};
   for (std::size_t i = 0; i < matrices.size(); ++i) {
     SCOPED_TRACE(i);
     expect_as_by_chain(matrices[i].to(at::kBFloat16));
@@ -224,6 +228,14 @@ TEST(GramSingularValues, by_double_double_are_exact_to_float64_for_each_kind_of_
   }
 }
 
+TEST(GramSingularValues, take_the_memory_that_is_planned) {
+  const std::int64_t n = 400, of_gram = 8 * n * (n + 1);
+  const GramOfRows gram = gram_matrix(gaussian(1500, n, 29).to(at::kBFloat16));
+  const std::int64_t peak = peak_tensor_bytes([&] { singular_values(gram, n); });
+  EXPECT_LE(peak, gram_singular_values_bytes(n));
+  EXPECT_GE(static_cast<double>(peak), 0.9 * static_cast<double>(gram_singular_values_bytes(n) - of_gram));
+}
+
 TEST(DoubleDouble, added_scaled_numbers_lose_nothing) {
   const std::int64_t count = 37;  // no multiple of any vector
   for (const VectorKind kind : vector_kinds()) {
@@ -231,7 +243,8 @@ TEST(DoubleDouble, added_scaled_numbers_lose_nothing) {
     std::vector<double> high(37), low(37), factors(37);
     for (std::size_t i = 0; i < 37; ++i) factors[i] = 1 + static_cast<double>(i) / 64;
     const auto add = double_double_kernel(kind).add_scaled;
-    for (const double scale : {0x1p60, 1.0, 0x1p-20, -0x1p60, -1.0}) add(scale, factors.data(), count, high.data(), low.data());
+    for (const double scale : {0x1p60, 1.0, 0x1p-20, -0x1p60, -1.0})
+      add(scale, factors.data(), count, high.data(), low.data());
     for (std::size_t i = 0; i < 37; ++i) EXPECT_EQ(high[i] + low[i], factors[i] * 0x1p-20) << i;
   }
 }

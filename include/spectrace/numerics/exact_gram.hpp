@@ -22,10 +22,10 @@ struct GramOfRows {
 };
 
 /// W^T W of a tall matrix of bfloat16 or float16 that comes in blocks of rows: half the flops of a QR factorization,
-/// and, unlike a Gram matrix in float64, one whose small eigenvalues are right. Entries are split at multiples of powers
-/// of two such that float64 matrix products of what lies above have no rounding (Ozaki et al. 2012); few entries have
-/// anything below, and of those every product of two numbers is exact. Sums are double-double: each entry is off by less
-/// than some 1e-29 of its columns' norms (docs/numerics.md).
+/// and, unlike a Gram matrix in float64, one whose small eigenvalues are right. Entries are split at multiples of
+/// powers of two such that float64 matrix products of what lies above have no rounding (Ozaki et al. 2012); few entries
+/// have anything below, and of those every product of two numbers is exact. Sums are double-double: each entry is off
+/// by less than some 1e-29 of its columns' norms (docs/numerics.md).
 class ExactGram {
  public:
   explicit ExactGram(std::int64_t num_columns);
@@ -47,16 +47,16 @@ class ExactGram {
   std::int64_t num_columns_;
   GramFacts facts_;
   at::ScalarType type_ = at::kBFloat16;
-  Tensor buffer_;           // [superblock, num_columns] int16: the bits of rows that are not in the sums yet
+  Tensor buffer_;  // [superblock, num_columns] int16: the bits of rows that are not in the sums yet
   std::int64_t num_buffered_ = 0;
-  Tensor integers_;         // [capacity, num_columns] float64, column-major
-  Tensor high_, low_;       // [num_columns, num_columns] float64, column-major: Z with W^T W = Z + Z^T
+  Tensor integers_;    // [capacity, num_columns] float64, column-major
+  Tensor high_, low_;  // [num_columns, num_columns] float64, column-major: Z with W^T W = Z + Z^T
 };
 
 /// Singular values of the matrix that the Gram matrix came of: those of its Cholesky factor, which is computed in
 /// double-double numbers, so that its own error counts for no more than float64's: whatever the rank.
 /// @pre the Gram matrix is one of ExactGram's. @throws NumericalError if no route to the factor's values converges.
-SingularValues singular_values(const GramOfRows& gram, std::int64_t num_columns);
+SingularValues singular_values(GramOfRows gram, std::int64_t num_columns);
 
 /// Floating-point operations of the rows' W^T W, m n^2, and of the singular values from it: 8/3 n^3, and 2 n^3 that
 /// would take as long as the n^3 / 3 double-double ones of the Cholesky factorization.
