@@ -50,6 +50,7 @@ std::vector<Sample> samples() {
   Tensor outliers = normal.clone();
   outliers.select(1, 5).mul_(3000);
   outliers.select(1, 20).mul_(1e-4);
+  const Tensor scattered = normal * at::exp2(gaussian(rows, columns, 14).mul(2).abs().floor().clamp(0, 2).mul(-30));
   const auto bfloat16 = [](const Tensor& a) { return a.to(at::kBFloat16); };
   return {{"normal", bfloat16(normal)},
           {"heavy-tailed", bfloat16(heavy_tailed(rows, columns, 3))},
@@ -57,6 +58,7 @@ std::vector<Sample> samples() {
           {"rows of two sizes", bfloat16(with_row_scales(normal, {0, 0, 0, 10}))},
           {"rows of sizes far apart", bfloat16(with_row_scales(normal, {0, -22, -22, -22}))},
           {"rows of three sizes", bfloat16(with_row_scales(normal, {0, -30, -60, 0, -75}))},
+          {"entries of three sizes", bfloat16(scattered)},
           {"outlier columns", bfloat16(outliers)},
           {"subnormal", bfloat16(normal * 0x1p-128)},
           {"huge", bfloat16(normal * 0x1p120)},
@@ -187,14 +189,16 @@ TEST(ExactGram, of_parts_adds_up) {
   for (const auto& [name, w] : samples()) {
     SCOPED_TRACE(name);
     ExactGram together(w.size(1));
-    std::int64_t first = 0;
+    std::int64_t first = 0, most_additions = 0;
     for (const std::int64_t end : {5, 4000, 4001, static_cast<int>(w.size(0))}) {
       const GramOfRows part = gram_of(w.narrow(0, first, end - first));
+      most_additions = std::max(most_additions, part.facts.num_additions);
       together.add_sums(part.high, part.low, part.facts);
       first = end;
     }
     const GramOfRows gram = together.take();
     EXPECT_EQ(gram.facts.num_rows, w.size(0));
+    EXPECT_GT(gram.facts.num_additions, most_additions);
     EXPECT_LE(worst_error(w, gram), bound(gram.facts));
   }
 }

@@ -9,6 +9,7 @@
 #include "numerics/gaussian.hpp"
 #include "numerics/peak_memory.hpp"
 #include "spectrace/numerics/exact_gram.hpp"
+#include "spectrace/numerics/exact_sum.hpp"
 #include "support/unit_roundoff.hpp"
 
 namespace spectrace {
@@ -106,6 +107,9 @@ TEST(GramSingularValues, of_equal_columns_end_in_zeros) {
   expect_close(known.sigma, 0, found);
   EXPECT_GT(found.values[29], found.error_bound);
   EXPECT_LE(found.values[30], found.error_bound);
+  // The root of what the triangle's square is off by counts here, and nowhere else.
+  const SingularValues regular = by_gram(conditioned_matrix(128, 30, 1).entries.to(at::kBFloat16));
+  EXPECT_GT(found.error_bound / found.values.front(), regular.error_bound / regular.values.front() + 1e-14);
 }
 
 TEST(GramSingularValues, over_several_tiles_are_those_known) {
@@ -234,6 +238,57 @@ TEST(GramSingularValues, take_the_memory_that_is_planned) {
   const std::int64_t peak = peak_tensor_bytes([&] { singular_values(gram, n); });
   EXPECT_LE(peak, gram_singular_values_bytes(n));
   EXPECT_GE(static_cast<double>(peak), 0.9 * static_cast<double>(gram_singular_values_bytes(n) - of_gram));
+}
+
+/// Numbers with all their 53 bits.
+std::vector<double> full_numbers(std::size_t count, std::uint32_t seed) {
+  std::mt19937_64 random(seed);
+  std::vector<double> result(count);
+  for (double& x : result) x = std::ldexp(static_cast<double>(random() >> 11 | 1), -52) - 1;
+  return result;
+}
+
+TEST(DoubleDouble, products_of_panels_are_right_to_twice_the_digits) {
+  const std::int64_t inner = 19, num_columns = 7;  // 4 columns at once, and 3 alone
+  const auto size = [](std::int64_t columns) { return static_cast<std::size_t>(columns * kPanelRows); };
+  const auto low_parts = [](std::vector<double> numbers) {
+    for (double& x : numbers) x *= kUnitRoundoff;
+    return numbers;
+  };
+  std::vector<double> a = full_numbers(size(inner), 1), b = full_numbers(size(inner), 2);
+  std::vector<double> a_low = low_parts(full_numbers(size(inner), 3)), b_low = low_parts(full_numbers(size(inner), 4));
+  for (std::size_t i = 0; i < a.size(); ++i) {  // no low part is more than half of its number's last bit
+    a_low[i] *= std::abs(a[i]) / 2;
+    b_low[i] *= std::abs(b[i]) / 2;
+  }
+  const std::vector<double> c = full_numbers(size(num_columns), 5);
+  const auto at = [](std::int64_t row, std::int64_t column) {
+    return static_cast<std::size_t>(column * kPanelRows + row);
+  };
+  for (const VectorKind kind : vector_kinds()) {
+    SCOPED_TRACE(name(kind));
+    std::vector<double> high = c, low(c.size());
+    double_double_kernel(kind).subtract_product({a.data(), a_low.data()}, {b.data(), b_low.data()}, inner,
+                                                {high.data(), low.data()}, num_columns);
+    for (std::int64_t j = 0; j < num_columns; ++j)
+      for (std::int64_t i = 0; i < kPanelRows; ++i) {
+        ExactSum<1> error;
+        const auto subtract_product = [&](double x, double y) {
+          error.add(-x * y);
+          error.add(-std::fma(x, y, -(x * y)));
+        };
+        error.add(c[at(i, j)]);
+        for (std::int64_t k = 0; k < inner; ++k) {
+          subtract_product(a[at(i, k)], b[at(j, k)]);
+          subtract_product(a[at(i, k)], b_low[at(j, k)]);
+          subtract_product(a_low[at(i, k)], b[at(j, k)]);
+        }
+        error.add(-high[at(i, j)]);
+        error.add(-low[at(i, j)]);
+        // 16 u^2 (|a| + |b|) and 8 u^2 |b| a step, of numbers up to 1 and sums up to 20; what is left out is u^2.
+        EXPECT_LE(std::abs(error.round()), (16 * 21 + 8 + 1) * inner * kUnitRoundoff * kUnitRoundoff) << i << ", " << j;
+      }
+  }
 }
 
 TEST(DoubleDouble, added_scaled_numbers_lose_nothing) {
