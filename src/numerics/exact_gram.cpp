@@ -259,7 +259,9 @@ std::int64_t gram_bytes(std::int64_t num_rows, std::int64_t num_columns) {
   const std::int64_t n = num_columns, sums = 16 * n * n;
   const std::int64_t rows = (2 * kSuperblockRows + 8 * integer_rows(num_rows)) * n;
   const std::int64_t check_sums = 16 * kSuperblockRows * ((n + kStripColumns - 1) / kStripColumns);
-  return sums + std::max(rows + check_sums, 8 * n * (n + 1));
+  const auto remainders =
+      static_cast<std::int64_t>(kMostRemainders * static_cast<double>(sizeof(Remainder)) * kSuperblockRows) * n;
+  return sums + std::max(rows + check_sums + remainders, 8 * n * (n + 1));
 }
 
 std::int64_t gram_join_bytes(std::int64_t num_columns) {

@@ -13,7 +13,6 @@
 namespace spectrace {
 namespace {
 
-constexpr double kMostRemainders = 0.02;      // of a strip's entries: above, products of a second grid cost less
 constexpr std::int64_t kRowsTogether = 8;     // a cache line of a column
 constexpr double kRoundToInteger = 0x1.8p52;  // added and taken off again
 constexpr double kInverseRootOfTwo = 0.7072;  // a little more

@@ -14,10 +14,6 @@ struct Rows16 {
   const std::uint16_t* data;
   std::int64_t count, num_columns;
   SixteenBits type;
-
-  Rows16 part(std::int64_t first, std::int64_t num_rows) const {
-    return {data + first * num_columns, num_rows, num_columns, type};
-  }
 };
 
 /// Whether none of the numbers is NaN or infinite.
@@ -28,6 +24,9 @@ struct Remainder {
   std::int32_t row, column;
   double value;
 };
+
+/// Of a strip's entries: where more have one, the products of a second grid cost less.
+inline constexpr double kMostRemainders = 0.05;
 
 /// Columns of a strip: what one task rounds, and what has one check sum a row.
 inline constexpr std::int64_t kStripColumns = 64;
@@ -43,7 +42,7 @@ class GridRows {
   /// @pre all entries finite; `memory` holds at least as many rows, and columns as the rows have.
   GridRows(const Rows16& rows, Block memory);
 
-  /// Whether a strip has more than 2 % of remainders: then they are not all there, and one grid is not enough.
+  /// Whether a strip has more than kMostRemainders: then they are not all there, and one grid is not enough.
   bool is_dense() const { return is_dense_; }
   /// Puts what is left on a second grid of its own units. @pre memory has room for twice the rows.
   void add_grid();
