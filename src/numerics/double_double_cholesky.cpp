@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <string>
 
 #include "reflector_error.hpp"
 #include "spectrace/core/error.hpp"

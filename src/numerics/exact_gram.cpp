@@ -1,6 +1,7 @@
 #include "spectrace/numerics/exact_gram.hpp"
 
 #include <algorithm>
+#include <array>
 #include <tuple>
 #include <utility>
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "double_double_cholesky.hpp"
 #include "reflector_error.hpp"
