@@ -183,6 +183,8 @@ SourceProblems source_problems(const ModelDescription& model, const TensorStore&
 ModelDescription describe_model(const JsonNode& config, const TensorStore& store) {
   ModelDescription model = read_description(config, store);
   check_sources(model, store);
+  const StorageType type = store.find(model.embedding.unembedding.tensor)->type;  // it is there: that was checked
+  model.embedding.unembedding_is_of_16_bits = type == StorageType::bfloat16 || type == StorageType::float16;
   return model;
 }
 

@@ -15,15 +15,16 @@ from program import ENVIRONMENT, PROGRAM, bytes_of, run_job, spectrace, write_jo
 ROWS, COLUMNS, PARTS = 39_211, 1024, 4  # rows that no number of parts divides
 
 
-@pytest.fixture(scope="module")
-def tensors():
+@pytest.fixture(scope="module", params=["<f4", "<f2"])
+def tensors(request):
     rng = np.random.default_rng(5)
     made = llama_tensors(rng, layers=2, hidden=COLUMNS, vocab=4)
     unembedding = rng.normal(size=(ROWS, COLUMNS)).astype("<f4")
     # Columns and rows of different size: a spectrum from 1 to 1e-6, and parts that are not alike.
     unembedding *= np.logspace(0, -6, COLUMNS, dtype="<f4")
     unembedding *= np.linspace(0.5, 2, ROWS, dtype="<f4")[:, None]
-    return made | {"lm_head.weight": unembedding}
+    # Of float32 a part leaves a triangle, of float16 its exact Gram matrix.
+    return made | {"lm_head.weight": unembedding.astype(request.param)}
 
 
 def make_model(folder, tensors):

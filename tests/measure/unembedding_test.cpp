@@ -6,6 +6,7 @@
 
 #include "spectrace/core/error.hpp"
 #include "spectrace/measure/catalogue.hpp"
+#include "spectrace/numerics/exact_gram.hpp"
 #include "spectrace/numerics/numerical_error.hpp"
 #include "spectrace/numerics/singular_values.hpp"
 #include "support/safetensors_writer.hpp"
@@ -17,8 +18,9 @@ namespace {
 const RowsAnalysis& rows_analysis() { return dynamic_cast<const RowsAnalysis&>(*find_analysis("unembedding")); }
 
 /// A model of which nothing but its unembedding is known.
-ModelDescription model_of(std::int64_t num_rows, std::int64_t num_columns) {
+ModelDescription model_of(std::int64_t num_rows, std::int64_t num_columns, bool is_of_16_bits = false) {
   ModelDescription model;
+  model.embedding.unembedding_is_of_16_bits = is_of_16_bits;
   model.embedding.unembedding.tensor = "lm_head.weight";
   model.embedding.unembedding.shape = {num_rows, num_columns};
   return model;
@@ -53,6 +55,16 @@ TEST(MeasureUnembedding, blocks_change_no_bits_and_its_digest_comes_along) {
   TallSingularValues whole(num_columns);
   whole.add_rows(given.to(at::kFloat));
   EXPECT_EQ(record.arrays.at("singular_values").values, whole.finish().values);
+
+  // As numbers of 16 bits, which they are.
+  const Record exact =
+      measure_unembedding(model_of(num_rows, num_columns, true), store, Slicing::correct, {0, num_rows});
+  ExactGram gram(num_columns);
+  gram.add_rows(given);
+  const SingularValues by_gram = singular_values(gram.take(), num_columns);
+  EXPECT_EQ(exact.arrays.at("singular_values").values, by_gram.values);
+  EXPECT_EQ(exact.arrays.at("singular_value_error").values.front(), by_gram.error_bound);
+  EXPECT_EQ(exact.arrays.at("row_norm").values, record.arrays.at("row_norm").values);
 }
 
 TEST(MeasureUnembedding, parts_follow_from_the_shape_alone) {
@@ -79,10 +91,20 @@ TEST(MeasureUnembedding, parts_follow_from_the_shape_alone) {
     }
     EXPECT_EQ(next, rows);
     EXPECT_NEAR(flops / singular_values_flops(rows, columns), 1, 1e-12);
+
+    const ModelDescription of_16_bits = model_of(rows, columns, true);
+    double of_parts = rows_analysis().join_flops(of_16_bits);
+    for (const RowRange& part : parts) of_parts += rows_analysis().flops(of_16_bits, part);
+    EXPECT_NEAR(of_parts / rows_analysis().flops(of_16_bits, {0, rows}), 1, 1e-12);
+    EXPECT_LT(of_parts, flops);
   }
 }
 
-TEST(MeasureUnembedding, its_parts_together_are_the_whole) {
+class PartsOfUnembedding : public ::testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(Ways, PartsOfUnembedding, ::testing::Bool(),
+                         [](const auto& is_of_16_bits) { return std::string(is_of_16_bits.param ? "gram" : "qr"); });
+
+TEST_P(PartsOfUnembedding, together_are_the_whole) {
   // Segments of 8738 rows: each part's ends lie within one. Rows of different size, so that a wrong order shows.
   const std::int64_t num_rows = 40'000, num_columns = 60;
   const at::Tensor rows = at::arange(num_rows, at::kLong).unsqueeze(1), columns = at::arange(num_columns, at::kLong);
@@ -92,7 +114,7 @@ TEST(MeasureUnembedding, its_parts_together_are_the_whole) {
                                .to(at::kBFloat16);
   const TempFolder folder;
   write_safetensors(folder.path() / "model.safetensors", {{"lm_head.weight", given}});
-  const ModelDescription model = model_of(num_rows, num_columns);
+  const ModelDescription model = model_of(num_rows, num_columns, GetParam());
   const auto store = TensorStore::open(folder.path());
   const Record whole = measure_unembedding(model, store, Slicing::correct, {0, num_rows});
 
@@ -101,7 +123,8 @@ TEST(MeasureUnembedding, its_parts_together_are_the_whole) {
     const Record record = measure_unembedding(model, store, Slicing::correct, part);
     EXPECT_TRUE(rows_analysis().fits(record, model, part));
     EXPECT_FALSE(rows_analysis().fits(record, model, {part.first, part.count + 1}));
-    EXPECT_FALSE(rows_analysis().fits(record, model_of(num_rows, num_columns + 1), part));
+    EXPECT_FALSE(rows_analysis().fits(record, model_of(num_rows, num_columns, !GetParam()), part));
+    EXPECT_FALSE(rows_analysis().fits(record, model_of(num_rows, num_columns + 1, GetParam()), part));
     const std::string journalled = encode_record(record);
     join->add(decode_record(std::as_bytes(std::span(journalled))));
   }
@@ -137,6 +160,28 @@ TEST(MeasureUnembedding, is_rounded_to_float16_where_the_slicing_asks_for_it) {
   rounded.add_rows(given.to(at::kHalf).to(at::kFloat));
   EXPECT_EQ(values(Slicing::as_published_float16), rounded.finish().values);
   EXPECT_EQ(values(Slicing::as_published), values(Slicing::correct));
+  EXPECT_NE(values(Slicing::as_published_float16), values(Slicing::correct));
+}
+
+TEST(MeasureUnembedding, of_bfloat16_is_rounded_to_float16_where_the_slicing_asks_for_it) {
+  // Below the least number of float16, and where it has fewer digits than bfloat16.
+  const at::Tensor given = at::sin(at::arange(40 * 6, at::kFloat))
+                               .reshape({40, 6})
+                               .mul(at::tensor({1.0f, 1e-5f, 1e-6f, 1e-9f, 8.0f, 1e-7f}));
+  const TempFolder folder;
+  write_safetensors(folder.path() / "model.safetensors", {{"lm_head.weight", given.to(at::kBFloat16)}});
+  const auto values = [&](Slicing slicing) {
+    return measure_unembedding(model_of(40, 6, true), TensorStore::open(folder.path()), slicing, {0, 40})
+        .arrays.at("singular_values")
+        .values;
+  };
+  const auto expected = [&](const at::Tensor& rows) {
+    ExactGram gram(6);
+    gram.add_rows(rows);
+    return singular_values(gram.take(), 6).values;
+  };
+  EXPECT_EQ(values(Slicing::correct), expected(given.to(at::kBFloat16)));
+  EXPECT_EQ(values(Slicing::as_published_float16), expected(given.to(at::kBFloat16).to(at::kHalf)));
   EXPECT_NE(values(Slicing::as_published_float16), values(Slicing::correct));
 }
 

@@ -119,6 +119,7 @@ struct EmbeddingSources {
   std::optional<LinearSource> project_out;       ///< OPT-350m: (E, D), between the final norm and the unembedding
   std::optional<TensorSource> unembedding_bias;  ///< GPT-J; no spectrum sees it
   TensorSource unembedding;                      // (V, D or E)
+  bool unembedding_is_of_16_bits = false;        ///< stored as bfloat16 or float16
   bool tied = false;
 };
 

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "../matrix_spectra.hpp"
+#include "../rows_spectrum.hpp"
 #include "spectrace/checkpoint/tensor_digests.hpp"
 #include "spectrace/core/error.hpp"
 #include "spectrace/core/floats.hpp"
@@ -18,8 +19,6 @@ namespace {
 
 constexpr const char *kRowNorm = "row_norm", *kRowNormMean = "row_norm_mean", *kRowNormStd = "row_norm_std",
                      *kSpectralPerSqrtVocab = "spectral_per_sqrt_vocab";
-/// Of a part's record.
-constexpr const char *kTriangle = "triangle", *kTriangleFacts = "triangle_facts";
 
 std::vector<Quantity> unembedding_quantities() {
   return {
@@ -27,7 +26,7 @@ std::vector<Quantity> unembedding_quantities() {
        .dims = {"index"},
        .meaning = "Singular values of W_U, descending",
        .formula = "σᵢ of W_U, descending",
-       .function = "TallSingularValues"},
+       .function = "ExactGram"},
       {.name = kRowNorm,
        .dims = {"token"},
        .meaning = "Euclidean norm of each token's row of W_U",
@@ -36,7 +35,7 @@ std::vector<Quantity> unembedding_quantities() {
       {.name = spectral::kSingularValueError,
        .meaning = "Absolute error bound that holds for every singular value",
        .formula = "bound of |computed − exact| for every σᵢ",
-       .function = "TallSingularValues"},
+       .function = "ExactGram"},
       {.name = spectral::kSpectralNorm,
        .meaning = "Largest singular value of W_U",
        .formula = "σ₁",
@@ -88,14 +87,14 @@ std::int64_t wanted_rows(std::int64_t num_columns) {
   return std::max(num_columns, (std::int64_t{1} << 22) / std::max<std::int64_t>(1, num_columns));
 }
 
-/// A part shall have many times the rows of its triangle, which goes through the journal, and be worth a second of a
-/// core, half of it on a fast one.
+/// A part shall have many times the rows of what it leaves, which goes through the journal, and be worth half a second
+/// of a core and more.
 constexpr std::int64_t kLeastHeight = 6;
 constexpr double kLeastPartFlops = 2e10;
 constexpr std::int64_t kMostParts = 8;
 
 /// Whole segments, so that the digest of the tensor sees all rows. How rows are cut has no effect on the bits of the
-/// singular values (TallSingularValues), nor on the norms of rows and their exact sums.
+/// singular values (RowsSpectrum), nor on the norms of rows and their exact sums.
 std::int64_t rows_per_block(const TensorInfo& tensor) {
   const std::int64_t segment = segment_rows(tensor), wanted = wanted_rows(tensor.shape[1]);
   return (wanted + segment - 1) / segment * segment;
@@ -117,8 +116,8 @@ std::vector<double> finite_row_norms(const TensorInfo& tensor, const Tensor& blo
 }
 
 /// What is stored of all rows.
-Record results(TallSingularValues& tall, std::vector<double> norms, std::int64_t num_columns) {
-  const SingularValues singular = tall.finish();
+Record results(RowsSpectrum& spectrum, std::vector<double> norms, std::int64_t num_columns) {
+  const SingularValues singular = spectrum.finish();
   const auto num_rows = static_cast<std::int64_t>(norms.size());
   ExactSum<2> squares;
   for (const double of_row : norms) squares.add(of_row);
@@ -142,24 +141,10 @@ Record results(TallSingularValues& tall, std::vector<double> norms, std::int64_t
   return record;
 }
 
-/// The numbers beside a part's triangle, in this order: exponent, sum_of_squares, num_reflectors, max_height.
-constexpr std::size_t kNumTriangleFacts = 4;
-
-Record record_of(TriangleOfRows part, std::vector<double> norms) {
-  const TriangleFacts& facts = part.facts;
-  Record record;
-  record.arrays[kRowNorm] = {{facts.num_rows}, std::move(norms)};
-  record.arrays[kTriangle] = {{static_cast<std::int64_t>(part.entries.size())}, std::move(part.entries)};
-  record.arrays[kTriangleFacts] = {{kNumTriangleFacts},
-                                   {static_cast<double>(facts.exponent), facts.sum_of_squares,
-                                    static_cast<double>(facts.num_reflectors), static_cast<double>(facts.max_height)}};
-  return record;
-}
-
 bool is_whole(std::int64_t num_rows, const RowRange& rows) { return rows.count == num_rows; }
 
 /// The parts in which a matrix of this shape is done, each by whichever rank: rows in order, the first ones one longer
-/// where they are not equal. As many as keep the work of one worth its triangle. They follow from the shape alone,
+/// where they are not equal. As many as keep the work of one worth its record. They follow from the shape alone,
 /// since the bits depend on them. One if it is not worth more.
 std::vector<RowRange> parts_of(std::int64_t num_rows, std::int64_t num_columns) {
   const double flops = triangle_flops(num_rows, num_columns);
@@ -180,16 +165,21 @@ MatrixShape shape_of_unembedding(const ModelDescription& model) {
   return {shape[0], shape[1]};
 }
 
-/// Puts the triangles of all parts together.
+std::unique_ptr<RowsWay> way_for(const ModelDescription& model) {
+  const MatrixShape shape = shape_of_unembedding(model);
+  return way_to_rows_spectrum(shape.rows, shape.columns, model.embedding.unembedding_is_of_16_bits);
+}
+
+/// Puts what is left of all parts together.
 class Join final : public RowsJoin {
  public:
-  explicit Join(std::int64_t num_columns)
-      : tall_(TallSingularValues::of_triangles(num_columns)), num_columns_(num_columns) {}
+  explicit Join(const ModelDescription& model)
+      : spectrum_(way_for(model)->start_join()), num_columns_(shape_of_unembedding(model).columns) {}
   void add(const Record& part) override;
-  Record finish() override { return results(tall_, std::move(norms_), num_columns_); }
+  Record finish() override { return results(*spectrum_, std::move(norms_), num_columns_); }
 
  private:
-  TallSingularValues tall_;
+  std::unique_ptr<RowsSpectrum> spectrum_;
   std::int64_t num_columns_;
   std::vector<double> norms_;  // of all rows so far
 };
@@ -199,10 +189,7 @@ void Join::add(const Record& part) {
   // Those of a journal that an earlier version left: it did not ask.
   if (!std::all_of(norms.begin(), norms.end(), [](double norm) { return std::isfinite(norm); }))
     throw beyond_range("the norm of a row");
-  const auto& facts = part.arrays.at(kTriangleFacts).values;
-  tall_.add_triangle(part.arrays.at(kTriangle).values,
-                     {static_cast<int>(facts[0]), facts[1], static_cast<std::int64_t>(norms.size()),
-                      static_cast<std::int64_t>(facts[2]), static_cast<std::int64_t>(facts[3])});
+  spectrum_->add_part(part, static_cast<std::int64_t>(norms.size()));
   norms_.insert(norms_.end(), norms.begin(), norms.end());
 }
 
@@ -219,23 +206,25 @@ class Unembedding final : public RowsAnalysis {
     return parts_of(shape_of_unembedding(model).rows, shape_of_unembedding(model).columns);
   }
   double flops(const ModelDescription& model, const RowRange& rows) const override {
-    const MatrixShape shape = shape_of_unembedding(model);
-    return is_whole(shape.rows, rows) ? singular_values_flops(shape.rows, shape.columns)
-                                      : triangle_flops(rows.count, shape.columns);
+    const auto way = way_for(model);
+    return is_whole(shape_of_unembedding(model).rows, rows) ? way->flops() : way->part_flops(rows.count);
   }
   double join_flops(const ModelDescription& model) const override {
     const auto num_parts = static_cast<std::int64_t>(parts(model).size());
-    return num_parts == 1 ? 0 : spectrace::join_flops(num_parts, shape_of_unembedding(model).columns);
+    return num_parts == 1 ? 0 : way_for(model)->join_flops(num_parts);
   }
   std::int64_t workspace_bytes(const ModelDescription& model) const override;
   std::int64_t join_bytes(const ModelDescription& model) const override;
   Record measure(const ModelDescription& model, const TensorStore& store, Slicing slicing, const RowRange& rows,
                  const std::function<void(double share)>& on_progress) const override;
   bool fits(const Record& part, const ModelDescription& model, const RowRange& rows) const override;
-  std::unique_ptr<RowsJoin> join(const ModelDescription& model) const override {
-    return std::make_unique<Join>(shape_of_unembedding(model).columns);
-  }
+  std::unique_ptr<RowsJoin> join(const ModelDescription& model) const override { return std::make_unique<Join>(model); }
 };
+
+/// Of whose numbers the rows are: stored ones, or what the notebooks' slicing rounds them to.
+at::ScalarType type_of_16_bits(const TensorInfo& tensor, Slicing slicing) {
+  return tensor.type == StorageType::bfloat16 && slicing != Slicing::as_published_float16 ? at::kBFloat16 : at::kHalf;
+}
 
 Record Unembedding::measure(const ModelDescription& model, const TensorStore& store, Slicing slicing,
                             const RowRange& rows, const std::function<void(double share)>& on_progress) const {
@@ -244,7 +233,7 @@ Record Unembedding::measure(const ModelDescription& model, const TensorStore& st
   const std::int64_t num_rows = info->shape[0], num_columns = info->shape[1];
   SPECTRACE_ASSERT(rows.first >= 0 && rows.count > 0 && rows.last() <= num_rows);
 
-  TallSingularValues tall(num_columns);
+  const auto spectrum = way_for(model)->start();
   std::vector<double> norms;
   norms.reserve(static_cast<std::size_t>(rows.count));
   const bool is_double = info->type == StorageType::float64;
@@ -260,46 +249,41 @@ Record Unembedding::measure(const ModelDescription& model, const TensorStore& st
     const std::int64_t from = std::max(first, rows.first), to = std::min(first + read.size(0), rows.last());
     const Tensor block = read.narrow(0, from - first, to - from);
     if (const Tensor kept = rounded(block, slicing); !kept.is_same(block)) block.copy_(kept);
-    tall.add_rows(block);
+    spectrum->add_rows(model.embedding.unembedding_is_of_16_bits ? block.to(type_of_16_bits(*info, slicing)) : block);
     const auto of_block = finite_row_norms(*info, block, from);
     norms.insert(norms.end(), of_block.begin(), of_block.end());
     if (on_progress) on_progress(static_cast<double>(block.size(0)) / static_cast<double>(rows.count));
   }
-  if (is_whole(num_rows, rows)) return results(tall, std::move(norms), num_columns);
-  return record_of(tall.triangle(), std::move(norms));
+  if (is_whole(num_rows, rows)) return results(*spectrum, std::move(norms), num_columns);
+  Record record;
+  record.arrays[kRowNorm] = {{rows.count}, std::move(norms)};
+  spectrum->leave(record);
+  return record;
 }
 
 bool Unembedding::fits(const Record& part, const ModelDescription& model, const RowRange& rows) const {
-  const std::int64_t num_columns = shape_of_unembedding(model).columns;
-  const auto has = [&](const char* name, std::int64_t size) {
-    const auto found = part.arrays.find(name);
-    return found != part.arrays.end() && found->second.shape == std::vector<std::int64_t>{size};
-  };
-  if (!has(kRowNorm, rows.count) || !has(kTriangle, num_columns * (num_columns + 1) / 2) ||
-      !has(kTriangleFacts, kNumTriangleFacts))
-    return false;
-  const auto& facts = part.arrays.at(kTriangleFacts).values;
-  constexpr double kMostReflectors = 1e12, kMostExponent = 1100;
-  const auto is_count = [](double x) { return x >= 1 && x <= kMostReflectors && x == std::floor(x); };
-  return std::abs(facts[0]) <= kMostExponent && facts[0] == std::floor(facts[0]) && facts[1] >= 0 &&
-         is_count(facts[2]) && is_count(facts[3]);
+  const auto norms = part.arrays.find(kRowNorm);
+  return norms != part.arrays.end() && norms->second.shape == std::vector<std::int64_t>{rows.count} &&
+         way_for(model)->fits(part);
 }
 
 std::int64_t Unembedding::workspace_bytes(const ModelDescription& model) const {
   const auto [num_rows, num_columns] = shape_of_unembedding(model);
   const auto all_parts = parts(model);
   const std::int64_t height = all_parts.front().count;
-  const std::int64_t block = std::min(height, wanted_rows(num_columns)) * num_columns * 4;  // float32 as a rule
-  const std::int64_t norms = height * 24;                                                   // and what is made of them
-  return block + norms +
-         (all_parts.size() == 1 ? singular_values_bytes(height, num_columns) : triangle_bytes(height, num_columns));
+  // In float32 as a rule; where it is of 16 bits, in these as well.
+  const std::int64_t block =
+      std::min(height, wanted_rows(num_columns)) * num_columns * (model.embedding.unembedding_is_of_16_bits ? 6 : 4);
+  const std::int64_t norms = height * 24;  // and what is made of them
+  const auto way = way_for(model);
+  return block + norms + (all_parts.size() == 1 ? way->bytes() : way->part_bytes(height));
 }
 
 std::int64_t Unembedding::join_bytes(const ModelDescription& model) const {
-  const auto [num_rows, num_columns] = shape_of_unembedding(model);
   if (parts(model).size() == 1) return 0;
+  const auto way = way_for(model);
   // A part's record as it lies in the journal, and taken apart.
-  return spectrace::join_bytes(num_columns) + 2 * 4 * num_columns * (num_columns + 1) + num_rows * 24;
+  return way->join_bytes() + 2 * way->record_bytes() + shape_of_unembedding(model).rows * 24;
 }
 
 }  // namespace
