@@ -82,7 +82,7 @@ class ByGram final : public RowsSpectrum {
  public:
   explicit ByGram(std::int64_t num_columns) : num_columns_(num_columns), gram_(num_columns) {}
   void add_rows(const Tensor& rows) override { gram_.add_rows(rows); }
-  SingularValues finish() override { return singular_values(gram_.take(), num_columns_); }
+  SingularValues finish() override { return singular_values_of_gram(gram_.take(), num_columns_); }
   void leave(Record& record) override {
     GramOfRows part = gram_.take();
     add(record, kGramFacts, {static_cast<double>(part.facts.num_additions)});

@@ -16,8 +16,8 @@ namespace {
 
 constexpr std::int64_t kSuperblockRows = 4096;  // fewer cost passes over the sums, more cost memory and remainders
 constexpr std::int64_t kFewestRows = 64;        // that are still cut in halves
-constexpr std::int64_t kGramTile = 256;
-constexpr std::int64_t kGroupColumns = 8;  // whose remainders share the reading of rows
+constexpr std::int64_t kGramTile = 192;         // whole strips, and whole tiles of the product's kernel
+constexpr std::int64_t kGroupColumns = 8;       // whose remainders share the reading of rows
 
 struct Span {
   std::int64_t first, count;

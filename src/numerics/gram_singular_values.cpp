@@ -42,7 +42,7 @@ SingularValues values_of(const GramTriangle& triangle, double trace, const GramF
 
 }  // namespace
 
-SingularValues singular_values(GramOfRows gram, std::int64_t num_columns) {
+SingularValues singular_values_of_gram(GramOfRows gram, std::int64_t num_columns) {
   SPECTRACE_ASSERT(std::cmp_equal(gram.high.size(), num_columns * (num_columns + 1) / 2));
   SPECTRACE_ASSERT(gram.low.size() == gram.high.size());
   const ScaledGram scaled(gram, num_columns);

@@ -61,7 +61,7 @@ TEST(MeasureUnembedding, blocks_change_no_bits_and_its_digest_comes_along) {
       measure_unembedding(model_of(num_rows, num_columns, true), store, Slicing::correct, {0, num_rows});
   ExactGram gram(num_columns);
   gram.add_rows(given);
-  const SingularValues by_gram = singular_values(gram.take(), num_columns);
+  const SingularValues by_gram = singular_values_of_gram(gram.take(), num_columns);
   EXPECT_EQ(exact.arrays.at("singular_values").values, by_gram.values);
   EXPECT_EQ(exact.arrays.at("singular_value_error").values.front(), by_gram.error_bound);
   EXPECT_EQ(exact.arrays.at("row_norm").values, record.arrays.at("row_norm").values);
@@ -178,7 +178,7 @@ TEST(MeasureUnembedding, of_bfloat16_is_rounded_to_float16_where_the_slicing_ask
   const auto expected = [&](const at::Tensor& rows) {
     ExactGram gram(6);
     gram.add_rows(rows);
-    return singular_values(gram.take(), 6).values;
+    return singular_values_of_gram(gram.take(), 6).values;
   };
   EXPECT_EQ(values(Slicing::correct), expected(given.to(at::kBFloat16)));
   EXPECT_EQ(values(Slicing::as_published_float16), expected(given.to(at::kBFloat16).to(at::kHalf)));

@@ -23,7 +23,7 @@ GramOfRows gram_matrix(const Tensor& w) {
   return gram.take();
 }
 
-SingularValues by_gram(const Tensor& w) { return singular_values(gram_matrix(w), w.size(1)); }
+SingularValues by_gram(const Tensor& w) { return singular_values_of_gram(gram_matrix(w), w.size(1)); }
 
 SingularValues by_chain(const Tensor& w) {
   TallSingularValues solver(w.size(1));
@@ -176,7 +176,7 @@ TEST(GramSingularValues, of_parts_are_those_of_the_whole) {
     together.add_sums(part.high, part.low, part.facts);
     first = end;
   }
-  const SingularValues found = singular_values(together.take(), 150);
+  const SingularValues found = singular_values_of_gram(together.take(), 150);
   for (std::size_t i = 0; i < 150; ++i)
     EXPECT_NEAR(whole.values[i], found.values[i], whole.error_bound + found.error_bound);
   EXPECT_LT(found.error_bound, 2 * whole.error_bound);
@@ -186,10 +186,10 @@ TEST(GramSingularValues, have_the_same_bits_for_any_number_of_threads) {
   for (const Tensor& w : {gaussian(2000, 600, 27), conditioned_matrix(1024, 270, 0x1p-30).entries}) {
     const GramOfRows gram = gram_matrix(w.to(at::kBFloat16));
     set_compute_threads(1);
-    const SingularValues one = singular_values(gram, w.size(1));
+    const SingularValues one = singular_values_of_gram(gram, w.size(1));
     for (const int num_threads : {2, 3, 4}) {
       set_compute_threads(num_threads);
-      const SingularValues several = singular_values(gram, w.size(1));
+      const SingularValues several = singular_values_of_gram(gram, w.size(1));
       EXPECT_EQ(one.values, several.values) << num_threads;
       EXPECT_EQ(one.error_bound, several.error_bound) << num_threads;
     }
@@ -235,7 +235,7 @@ TEST(GramSingularValues, by_double_double_are_exact_to_float64_for_each_kind_of_
 TEST(GramSingularValues, take_the_memory_that_is_planned) {
   const std::int64_t n = 400, of_gram = 8 * n * (n + 1);
   const GramOfRows gram = gram_matrix(gaussian(1500, n, 29).to(at::kBFloat16));
-  const std::int64_t peak = peak_tensor_bytes([&] { singular_values(gram, n); });
+  const std::int64_t peak = peak_tensor_bytes([&] { singular_values_of_gram(gram, n); });
   EXPECT_LE(peak, gram_singular_values_bytes(n));
   EXPECT_GE(static_cast<double>(peak), 0.9 * static_cast<double>(gram_singular_values_bytes(n) - of_gram));
 }

@@ -56,7 +56,7 @@ class ExactGram {
 /// Singular values of the matrix that the Gram matrix came of: those of its Cholesky factor, which is computed in
 /// double-double numbers, so that its own error counts for no more than float64's: whatever the rank.
 /// @pre the Gram matrix is one of ExactGram's. @throws NumericalError if no route to the factor's values converges.
-SingularValues singular_values(GramOfRows gram, std::int64_t num_columns);
+SingularValues singular_values_of_gram(GramOfRows gram, std::int64_t num_columns);
 
 /// Floating-point operations of the rows' W^T W, m n^2, and of the singular values from it: 8/3 n^3, and 2 n^3 that
 /// would take as long as the n^3 / 3 double-double ones of the Cholesky factorization.
@@ -67,7 +67,7 @@ double gram_singular_values_flops(std::int64_t num_columns);
 std::int64_t gram_bytes(std::int64_t num_rows, std::int64_t num_columns);
 /// The same where parts are put together by add_sums and their singular values taken, beside the part that is added.
 std::int64_t gram_join_bytes(std::int64_t num_columns);
-/// What singular_values of a Gram matrix has in memory, the Gram matrix included.
+/// What singular_values_of_gram has in memory, the Gram matrix included.
 std::int64_t gram_singular_values_bytes(std::int64_t num_columns);
 
 }  // namespace spectrace
