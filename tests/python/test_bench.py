@@ -147,10 +147,10 @@ def test_rounds_of_the_same_case_and_program_are_taken_together():
 def test_a_scaling_shows_growth_beside_the_floors():
     points = [{"size": n, "wall_s": n**2 / 1e6, "floor_s": n**3 / 1e9, "before": RATES, "after": RATES, "others": 0.0, "stolen": 0.0} for n in (512, 1024, 2048)]
     assert bench.growth_of(points) == [(4.0, 8.0), (4.0, 8.0)]
-    text = "\n".join(bench.scaling_text({"case": "by-matrix", "what": "What.", "points": points}))
+    text = "\n".join(bench.scaling_text({"case": "by-matrix", "what": "What.", "points": points}, {"machines": {"A": {}}}))
     assert "| 1024 | 1.05 | 4.00 | 8.00 | 1.02 |" in text and "Nobody else" in text
     points[1]["others"] = 0.5
-    assert "No conclusion: others took 50 %" in "\n".join(bench.scaling_text({"case": "by-matrix", "what": "What.", "points": points}))
+    assert "No conclusion: others took 50 %" in "\n".join(bench.scaling_text({"case": "by-matrix", "what": "What.", "points": points}, {"machines": {"A": {}}}))
 
 
 def test_the_page_says_target_verdict_and_reason(tmp_path):
@@ -166,6 +166,22 @@ def test_the_page_says_target_verdict_and_reason(tmp_path):
     assert "| svdvals float32 / spectrace | 2.50 – 2.75 – 3.00 | >= 2 | 2 of 2 | reached |" in text
     assert "| svdvals float32 / spectrace | 2.50 – 2.50 – 2.50 | >= 2 | 0 of 1 | no conclusion: others took 90 % of the cores |" in text
     assert "| svdvals float32 | 8.00 – 8.50 – 9.00 | 5.00 – 5.50 – 6.00 | 9.00 – 9.00 – 9.00 |" in text
+
+
+def test_processors_stand_side_by_side():
+    machines = [{"cpu": "A", "vectors": "AVX2", "cores": 2, "memory_gb": 24.0, "versions": {"torch": "2"}}]
+    machines.append(machines[0] | {"vectors": "AVX-512"})
+    documents = [{"machine": machine, "cases": [a_case(a_round(2.0, seconds), a_round(2.0, seconds))]} for machine, seconds in zip(machines, (5.0, 7.0))]
+    documents[1]["cases"].append(a_case(a_round(), case="matrix"))
+    both = bench.merged(documents)
+    assert [(case["machine"], len(case["rounds"])) for case in both["cases"]] == [("A, AVX2", 2), ("A, AVX-512", 2), ("A, AVX-512", 1)]
+    text = bench.page(both)
+    assert text == bench.page(bench.merged([both])) and bench.merged([both, documents[0]])["cases"][0]["rounds"] == 4 * [a_round(2.0, 5.0)]
+    assert "| weights | svdvals float32 / spectrace | 2.50 | 3.50 |" in text and "| matrix | svdvals float32 / spectrace | not measured | (2.50) |" in text
+    rows = [{"n": 64, "threads": 2, "least_us": {"spectrace": 10.0, "torch": 80.0, "numpy": 90.0}, "ratios": {"torch": 8.0, "numpy": 9.0}}]
+    with_eigenvalues = bench.merged([both, {"machine": machines[1], "eigenvalues": rows}])
+    assert "A, AVX-512:\n\n| n |" in bench.page(with_eigenvalues) and "| 64 | 2 | 10.0 | 80.0 | 90.0 | 8.00 | 9.00 |" in bench.page(bench.merged([with_eigenvalues]))
+    assert "### weights (A, AVX2)" in text and "### weights (A, AVX-512)" in text and "- A, AVX2: 2 cores" in text
 
 
 def test_the_docs_page_is_made_of_its_json():

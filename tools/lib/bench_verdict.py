@@ -125,19 +125,33 @@ def rows_of(case):
     return rows
 
 
+def label_of(machine):
+    """A machine's processor as the page names it."""
+    return f"{machine.get('cpu', '?')}{', ' + machine['vectors'] if machine.get('vectors') else ''}"
+
+
 def merged(documents):
-    """One document of several: rounds of the same case, measured with the same threads and program, are taken together."""
-    cases, scalings = {}, {}
+    """One document of several: rounds of the same case, measured with the same processor, threads and program, are taken
+    together. Each case says which machine it is of."""
+    cases, scalings, machines = {}, {}, {}
     for document in documents:
-        for case in document["cases"]:
-            key = (case["case"], case["threads"], case["program"])
+        known = document.get("machines") or {label_of(document["machine"]): document["machine"]}
+        machines |= known
+        for case in document.get("cases", []):
+            case = {"machine": next(iter(known))} | case
+            key = (case["machine"], case["case"], case["threads"], case["program"])
             if key in cases:
                 cases[key] = cases[key] | {"rounds": cases[key]["rounds"] + case["rounds"]}
             else:
                 cases[key] = case
         for scaling in document.get("scalings", []):
-            scalings[scaling["case"], scaling["threads"], scaling["program"]] = scaling
-    return {"machine": documents[0]["machine"], "cases": list(cases.values()), "scalings": list(scalings.values())}
+            scaling = {"machine": next(iter(known))} | scaling
+            scalings[scaling["machine"], scaling["case"], scaling["threads"], scaling["program"]] = scaling
+    eigenvalues = {}
+    for document in documents:
+        of = document.get("eigenvalues", {})
+        eigenvalues |= of if "machines" in document else {label_of(document["machine"]): of} if of else {}
+    return {"machines": machines, "cases": list(cases.values()), "scalings": list(scalings.values()), "eigenvalues": eigenvalues}
 
 
 def growth_of(points):
@@ -150,8 +164,30 @@ def row_text(row):
     return f"| {row.figure} | {row.spread.text('.2f')} | {target} | {row.good} of {row.rounds} | {row.verdict()} |"
 
 
-def case_text(case):
-    lines = [f"### {case['case']}", "", case["what"], ""]
+def heading(what, document):
+    """Of a case or a scaling; its machine is named where there are several."""
+    return f"### {what['case']}" + (f" ({what['machine']})" if len(document["machines"]) > 1 else "")
+
+
+def processors_text(document):
+    """What each processor's figures against others came to, side by side."""
+    figures = {}
+    for case in document["cases"]:
+        for row in rows_of(case):
+            if row.figure.endswith(f" / {OURS}"):
+                said = f"{row.spread.median:.2f}" if row.is_conclusive else f"({row.spread.median:.2f})"
+                figures.setdefault((row.case, row.figure), {})[case["machine"]] = said
+    if not figures:
+        return []
+    machines = list(document["machines"])
+    lines = ["## By processor", "", "Medians; in brackets those of too few good rounds to conclude.", "",
+             f"| case | figure | {' | '.join(machines)} |", f"|---|---|{'---|' * len(machines)}"]  # fmt: skip
+    lines += [f"| {case} | {figure} | {' | '.join(of.get(machine, 'not measured') for machine in machines)} |" for (case, figure), of in figures.items()]
+    return [*lines, ""]
+
+
+def case_text(case, document):
+    lines = [heading(case, document), "", case["what"], ""]
     if case.get("note"):
         lines += [case["note"], ""]
     lines += ["| program | seconds, least – median – most | of these count | CPU seconds |", "|---|---|---|---|"]
@@ -188,8 +224,8 @@ def stages_text(case):
     return [*lines, ""]
 
 
-def scaling_text(scaling):
-    lines = [f"### {scaling['case']}", "", scaling["what"], "", "| size | seconds | grew | the floor grew | share of the floor |", "|---|---|---|---|---|"]
+def scaling_text(scaling, document):
+    lines = [heading(scaling, document), "", scaling["what"], "", "| size | seconds | grew | the floor grew | share of the floor |", "|---|---|---|---|---|"]
     growth = [None, *growth_of(scaling["points"])]
     for point, grew in zip(scaling["points"], growth):
         grown = "| | " if grew is None else f"| {grew[0]:.2f} | {grew[1]:.2f} "
@@ -199,26 +235,49 @@ def scaling_text(scaling):
     return lines
 
 
+def eigenvalues_text(document):
+    """Of tools/bench/eigenvalues."""
+    if not document["eigenvalues"]:
+        return []
+    lines = ["## Eigenvalues of token graphs", "",
+             "Laplacians of random causal attention, values alone, as many matrices as heads (tools/bench/eigenvalues): microseconds a matrix, least of all",
+             "rounds; ratios, medians of those within rounds. torch and numpy get Laplacians that are there already; spectrace makes them of the attention.", ""]  # fmt: skip
+    for machine, rows in document["eigenvalues"].items():
+        lines += [f"{machine}:", "", "| n | threads | spectrace | torch | numpy | torch / spectrace | numpy / spectrace |", "|---|---|---|---|---|---|---|"]
+        for row in rows:
+            least, ratios = row["least_us"], row["ratios"]
+            lines.append(f"| {row['n']} | {row['threads']} | {least['spectrace']:.1f} | {least['torch']:.1f} | {least['numpy']:.1f} "
+                         f"| {ratios['torch']:.2f} | {ratios['numpy']:.2f} |")  # fmt: skip
+        lines.append("")
+    return lines
+
+
 def page(document):
     """docs/benchmarks.md."""
-    machine = document["machine"]
+    document = merged([document])
+    machines = [
+        f"- {label}: {machine['cores']} cores, {machine['memory_gb']:.0f} GB; {', '.join(f'{k} {v}' for k, v in machine['versions'].items())}."
+        for label, machine in document["machines"].items()
+    ]
     lines = [
         "# Benchmarks", "", "<!-- Generated by tools/bench/compare --table; do not edit. -->", "",
         "spectrace beside what people use, in turns, on the same machine, threads and weights, each a process of its own. A round",
         "is one run of each; before and after it the machine's gemm rates and memory bandwidth are measured. Ratios are taken",
         "within a round: more than 1 says that spectrace was faster. spectrace counts from the start of the process to its end;",
-        "the others as each case says. A floor is the least time for the flops of the textbook's algorithm at the measured gemm",
-        f"rates. A round does not count if others took more than {MOST_BY_OTHERS:.0%} of the cores, the hypervisor more than {MOST_STOLEN:.0%}, or a gemm",
+        "the others as each case says. A floor is the least time for the flops of the textbook's algorithm at the rates of torch's",
+        "gemm: a share of more than 1 takes fewer flops, or multiplies faster than the BLAS of torch does on that processor.",
+        f"A round does not count if others took more than {MOST_BY_OTHERS:.0%} of the cores, the hypervisor more than {MOST_STOLEN:.0%}, or a gemm",
         f"rate moved by more than {MOST_MOVED:.0%}; less than {LEAST_ROUNDS} rounds that count, or less than half, conclude nothing.",
         "Memory and bytes are judged whatever others do.", "",
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']:.0f} GB; {', '.join(f'{k} {v}' for k, v in machine['versions'].items())}.", "",
+        *machines, "",
         "Again, after `tools/setup --oracle` and `.venv/bin/pip install -r tools/requirements-bench.txt`:", "",
-        "```bash", "tools/bench/compare --out bench.json", "tools/bench/compare --table docs/benchmarks.md bench.json   # and docs/benchmarks.json", "```", "", "## Side by side", "",
+        "```bash", "tools/bench/compare --out bench.json", "tools/bench/compare --table docs/benchmarks.md bench.json   # and docs/benchmarks.json", "```", "", *processors_text(document), "## Side by side", "",
     ]  # fmt: skip
     for case in document["cases"]:
-        lines += case_text(case)
+        lines += case_text(case, document)
+    lines += eigenvalues_text(document)
     if document["scalings"]:
         lines += ["## Cost by size", ""]
         for scaling in document["scalings"]:
-            lines += scaling_text(scaling)
+            lines += scaling_text(scaling, document)
     return "\n".join(lines).rstrip("\n") + "\n"
