@@ -76,7 +76,7 @@ SymmetricTridiagonal tridiagonalize(SymmetricStrips matrix, const SymmetricKerne
     for (double& x : matrix.entries()) x *= scale;
   const auto n = static_cast<std::size_t>(matrix.size());
   SymmetricTridiagonal result{std::vector<double>(n), std::vector<double>(n)};
-  const Tensor work = zeros(4 * matrix.padded_rows());
+  const Tensor work = zeros(kTridiagonalizationRows * matrix.padded_rows());
   kernels.tridiagonalize(matrix.entries().data(), matrix.size(), matrix.padded_rows(), work.mutable_data_ptr<double>(),
                          result.diagonal.data(), result.beside.data());
   if (scale != 1.0)

@@ -8,6 +8,9 @@
 
 namespace spectrace {
 
+/// Rows of memory that a tridiagonalization works in.
+inline constexpr std::int64_t kTridiagonalizationRows = 18;
+
 struct SymmetricKernels {
   /// Rows of a block of SymmetricStrips: 4 or 8.
   std::int64_t block_rows;
@@ -15,9 +18,8 @@ struct SymmetricKernels {
   std::int64_t most_together, together_step;
 
   /// The tridiagonal matrix with the eigenvalues of `strips` (overwritten; SymmetricStrips says how they lie), by
-  /// Householder reflectors: `diagonal` [n], `beside` [n], whose last entry is 0. The rank-two update of a step and the
-  /// product of the next one are one pass over the matrix: 4/3 n^3 flops, and half of the bytes that LAPACK's dsytrd
-  /// moves. `work`: 4 padded_rows, aligned as strips are.
+  /// Householder reflectors: `diagonal` [n], `beside` [n], whose last entry is 0. 4/3 n^3 flops. `work`:
+  /// kTridiagonalizationRows times padded_rows, zero, aligned as strips are.
   void (*tridiagonalize)(double* strips, std::int64_t n, std::int64_t padded_rows, double* work, double* diagonal,
                          double* beside);
 

@@ -106,6 +106,21 @@ TEST_P(SymmetricEigenvalues, are_lapacks) {
   }
 }
 
+// Beyond the size from which updates are put off.
+TEST_P(SymmetricEigenvalues, of_large_matrices_are_lapacks) {
+  for (const std::int64_t n : {1025, 1043}) {
+    const std::vector<Tensor> matrices = {laplacian(n, 4), symmetric(noise(n, 1.0)),
+                                          (static_cast<double>(n) * at::eye(n, at::kDouble) - 1).contiguous()};
+    const std::vector<Values> found = values_of(matrices);
+    for (std::size_t m = 0; m < matrices.size(); ++m) {
+      const Tensor expected = at::linalg_eigvalsh(matrices[m]).contiguous();
+      const double tolerance = static_cast<double>(n) * kUnitRoundoff * expected.abs().max().item<double>();
+      for (std::int64_t i = 0; i < n; ++i)
+        ASSERT_NEAR(expected[i].item<double>(), found[m][static_cast<std::size_t>(i)], tolerance) << m << " " << i;
+    }
+  }
+}
+
 TEST_P(SymmetricEigenvalues, of_diagonal_matrices_are_exact) {
   const Tensor diagonal = at::tensor({3.0, -1.0, 0.0, 1e-300, 7.0, 7.0, 0.1}, at::kDouble);
   const auto found = values_of({at::diag(diagonal), at::zeros({7, 7}, at::kDouble), at::eye(7, at::kDouble)});
