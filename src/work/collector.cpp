@@ -11,7 +11,6 @@
 #include "spectrace/core/log.hpp"
 #include "spectrace/core/stage_times.hpp"
 #include "spectrace/core/stopwatch.hpp"
-#include "spectrace/numerics/tensor_memory.hpp"
 #include "spectrace/plan/machine_profile.hpp"
 #include "spectrace/results/assembly.hpp"
 #include "spectrace/results/batch_sums.hpp"
@@ -59,7 +58,6 @@ class Collector {
   }
 
   Collection collect() {
-    free_unused_tensor_memory();  // datasets take theirs elsewhere
     const Stopwatch watch;
     take_sums();
     index_ = index(JournalCheck::headers);

@@ -28,8 +28,8 @@ def make_job(tmp_path, **changes):
     return job | changes
 
 
-def long_job(tmp_path, tokens=1500):
-    """One prompt whose layers take seconds each."""
+def long_job(tmp_path, tokens=2200):
+    """One prompt whose layers take about a second each, of more tokens several."""
     job = make_job(tmp_path, compute={"tokens_per_batch": 4096, "threads": 1})
     job["prompt_sets"] = [{"name": "long", "prompts": [{"id": "p", "input_ids": [i * 7 % 50 for i in range(tokens)]}]}]
     return job
@@ -113,7 +113,7 @@ def test_switched_graph_eigenvalues_are_not_mixed(tmp_path):
 
 
 def test_model_that_cannot_be_read_for_one_start_keeps_its_journal(tmp_path):
-    path = write_job(tmp_path, long_job(tmp_path, 600))
+    path = write_job(tmp_path, long_job(tmp_path, 900))
     process = start(path)
     journal = tmp_path / "job" / "journal" / "m"
     wait_for(lambda: any(f.stat().st_size for f in journal.glob("*.journal")) if journal.exists() else False, process)
@@ -131,7 +131,7 @@ def test_model_that_cannot_be_read_for_one_start_keeps_its_journal(tmp_path):
 
 def test_a_limit_shorter_than_the_work_gets_there_in_the_end(tmp_path):
     """Batches are journalled layer by layer: each start gets at least one layer further."""
-    job = long_job(tmp_path, 700)
+    job = long_job(tmp_path, 1300)
     path = write_job(tmp_path / "short", job)
     starts = 0
     while (code := spectrace("run", path, "--max-hours", str(0.3 / 3600)).returncode) == 75:
@@ -202,7 +202,7 @@ def nan_up_projection(tensors):
 
 def test_weights_overwritten_between_starts_are_noticed(tmp_path):
     """Same size and time: the inode's change time and the digests of what was read tell."""
-    job = long_job(tmp_path, 600)
+    job = long_job(tmp_path, 900)
     path = write_job(tmp_path, job)
     process = start(path)
     journal = tmp_path / "job" / "journal" / "m"
@@ -417,24 +417,24 @@ def test_prompt_that_does_not_fit_fails_alone(tmp_path):
     assert done.returncode == 1, done.stderr
     with h5py.File(tmp_path / "job" / "m.h5") as file:
         short, long = file["prompts/huge/prompt_error"].asstr()[:]
-        assert short == "" and "6000 tokens needs at least 1.21 GiB" in long and "--max-memory" in long
+        assert short == "" and "6000 tokens needs at least 0.81 GiB" in long and "--max-memory" in long
         assert np.isfinite(file["prompts/huge/gain"][0]).all() and np.isnan(file["prompts/huge/gain"][1]).all()
         assert np.isfinite(file["prompts/a/gain"][:]).all()
 
 
 def test_work_that_outgrows_what_is_certain_is_refused_before_the_limit(tmp_path):
-    # What must be there at once, 0.30 GiB, would fit beside 96 MiB; beside the whole program the Laplacian does not.
-    job = make_job(tmp_path, compute={"tokens_per_batch": 30, "max_memory_gib": 0.42, "threads": 1})
+    # What must be there at once would fit beside 96 MiB; beside the whole program it does not.
+    job = make_job(tmp_path, compute={"tokens_per_batch": 30, "max_memory_gib": 0.46, "threads": 1})
     job["prompt_sets"].append({"name": "huge", "prompts": [{"id": "short", "input_ids": [1, 2]},
-                                                          {"id": "long", "input_ids": [3] * 3000}]})
+                                                          {"id": "long", "input_ids": [3] * 4000}]})
     done = spectrace("run", write_job(tmp_path, job))
     assert done.returncode == 1, done.stderr
     with h5py.File(tmp_path / "job" / "m.h5") as file:
         short, long = file["prompts/huge/prompt_error"].asstr()[:]
-        assert short == "" and "a tensor of 0.07 GiB does not fit" in long and "max_memory_gib" in long, long
+        assert short == "" and re.search("a tensor of 0.0[0-9] GiB does not fit", long) and "max_memory_gib" in long, long
         assert np.isfinite(file["prompts/a/gain"][:]).all()
     reports = json.loads((tmp_path / "job" / "m.run.json").read_text())["rank_reports"]
-    assert max(report["peak_memory_bytes"] for report in reports) <= 0.42 * 2**30
+    assert max(report["peak_memory_bytes"] for report in reports) <= 0.46 * 2**30
 
 
 @pytest.mark.parametrize("ranks, stages", [(None, 1), (2, 2)])

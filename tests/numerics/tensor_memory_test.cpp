@@ -8,7 +8,6 @@
 #include <optional>
 #include <string>
 
-#include "spectrace/core/host_memory.hpp"
 #include "spectrace/numerics/tensor.hpp"
 
 namespace spectrace {
@@ -60,31 +59,6 @@ std::string memory_flags(const void* address) {
       return line + " ";
   }
   return "";
-}
-
-TEST(TensorMemory, large_blocks_are_taken_again_and_do_not_add_up) {
-#ifdef __SANITIZE_ADDRESS__
-  GTEST_SKIP() << "free blocks are not kept where the address sanitizer watches them";
-#else
-  limit_tensor_memory(std::int64_t{1} << 60);
-  constexpr std::int64_t kMiB = 1 << 20, kSize = 64 * kMiB;
-  const auto block = [](std::int64_t size) { return at::full({size}, 1, at::kByte); };
-  const auto resident = [] { return static_cast<std::int64_t>(resident_memory_bytes()); };
-  { const Tensor one = block(kSize), other = block(kSize); }
-  const std::int64_t before = resident();
-  const void* place = nullptr;
-  {
-    const Tensor again = block(kSize);
-    place = again.data_ptr();
-  }
-  EXPECT_EQ(block(kSize - 1000).data_ptr(), place) << "the last one was freed last";
-  // Others of another size drive them out.
-  for (int i = 1; i <= 4; ++i) block(kSize + 8 * i * kMiB);
-  EXPECT_LT(resident(), before + kSize);
-  free_unused_tensor_memory();
-  EXPECT_LT(resident(), before - kSize);
-  EXPECT_EQ(block(kSize)[kSize - 1].item<int>(), 1);
-#endif
 }
 
 TEST(TensorMemory, large_blocks_ask_for_large_pages) {

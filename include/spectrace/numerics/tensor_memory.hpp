@@ -12,8 +12,7 @@ class TensorMemoryError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// Blocks from this size on lie on large pages where the system has them. Once they are free they are kept for tensors
-/// of about that size, as long as tensors and they take no more (but a sixteenth) than tensors did before.
+/// Blocks from this size on go back to the system when they are freed, and lie on large pages where it has them.
 constexpr std::size_t kLargeBlockBytes = std::size_t{4} << 20;
 
 /// Asks for large pages under a large block: its memory comes new each time it is taken, 2 MiB by one page fault
@@ -26,8 +25,5 @@ void limit_tensor_memory(std::int64_t bytes);
 
 /// Host bytes of the tensors that were made since the first call of limit_tensor_memory and are still there.
 std::int64_t tensor_memory_bytes();
-
-/// Gives free blocks that are kept back to the system: before something else than tensors takes much.
-void free_unused_tensor_memory();
 
 }  // namespace spectrace
