@@ -58,6 +58,7 @@ class ByQr final : public RowsSpectrum {
 class QrWay final : public RowsWay {
  public:
   using RowsWay::RowsWay;
+  bool takes_16_bits() const override { return false; }
   std::unique_ptr<RowsSpectrum> start() const override { return std::make_unique<ByQr>(columns_, false); }
   std::unique_ptr<RowsSpectrum> start_join() const override { return std::make_unique<ByQr>(columns_, true); }
   bool fits(const Record& part) const override {
@@ -102,6 +103,7 @@ class ByGram final : public RowsSpectrum {
 class GramWay final : public RowsWay {
  public:
   using RowsWay::RowsWay;
+  bool takes_16_bits() const override { return true; }
   std::unique_ptr<RowsSpectrum> start() const override { return std::make_unique<ByGram>(columns_); }
   std::unique_ptr<RowsSpectrum> start_join() const override { return start(); }
   bool fits(const Record& part) const override {

@@ -29,6 +29,8 @@ class RowsWay {
   RowsWay(std::int64_t rows, std::int64_t columns) : rows_(rows), columns_(columns) {}
   virtual ~RowsWay() = default;
 
+  /// Whether rows have to come as the numbers of 16 bits that they are.
+  virtual bool takes_16_bits() const = 0;
   virtual std::unique_ptr<RowsSpectrum> start() const = 0;
   /// One that gets no rows, but parts.
   virtual std::unique_ptr<RowsSpectrum> start_join() const = 0;

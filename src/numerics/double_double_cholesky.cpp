@@ -107,7 +107,7 @@ const DoubleDoubleKernel& double_double_kernel(VectorKind kind) {
 }
 
 const DoubleDoubleKernel& double_double_kernel() {
-  static const DoubleDoubleKernel& best = double_double_kernel(vector_kinds().back());
+  static const DoubleDoubleKernel& best = double_double_kernel(best_vector_kind());
   return best;
 }
 

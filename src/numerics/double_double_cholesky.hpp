@@ -1,8 +1,8 @@
 #pragma once
 
-#include "bulge_chasing.hpp"
 #include "double_double_kernel.hpp"
 #include "scaled_gram.hpp"
+#include "vector_kinds.hpp"
 
 namespace spectrace {
 

@@ -233,7 +233,8 @@ Record Unembedding::measure(const ModelDescription& model, const TensorStore& st
   const std::int64_t num_rows = info->shape[0], num_columns = info->shape[1];
   SPECTRACE_ASSERT(rows.first >= 0 && rows.count > 0 && rows.last() <= num_rows);
 
-  const auto spectrum = way_for(model)->start();
+  const auto way = way_for(model);
+  const auto spectrum = way->start();
   std::vector<double> norms;
   norms.reserve(static_cast<std::size_t>(rows.count));
   const bool is_double = info->type == StorageType::float64;
@@ -249,7 +250,7 @@ Record Unembedding::measure(const ModelDescription& model, const TensorStore& st
     const std::int64_t from = std::max(first, rows.first), to = std::min(first + read.size(0), rows.last());
     const Tensor block = read.narrow(0, from - first, to - from);
     if (const Tensor kept = rounded(block, slicing); !kept.is_same(block)) block.copy_(kept);
-    spectrum->add_rows(model.embedding.unembedding_is_of_16_bits ? block.to(type_of_16_bits(*info, slicing)) : block);
+    spectrum->add_rows(way->takes_16_bits() ? block.to(type_of_16_bits(*info, slicing)) : block);
     const auto of_block = finite_row_norms(*info, block, from);
     norms.insert(norms.end(), of_block.begin(), of_block.end());
     if (on_progress) on_progress(static_cast<double>(block.size(0)) / static_cast<double>(rows.count));
@@ -271,11 +272,10 @@ std::int64_t Unembedding::workspace_bytes(const ModelDescription& model) const {
   const auto [num_rows, num_columns] = shape_of_unembedding(model);
   const auto all_parts = parts(model);
   const std::int64_t height = all_parts.front().count;
-  // In float32 as a rule; where it is of 16 bits, in these as well.
-  const std::int64_t block =
-      std::min(height, wanted_rows(num_columns)) * num_columns * (model.embedding.unembedding_is_of_16_bits ? 6 : 4);
-  const std::int64_t norms = height * 24;  // and what is made of them
   const auto way = way_for(model);
+  // In float32 as a rule, and as numbers of 16 bits where they are taken.
+  const std::int64_t block = std::min(height, wanted_rows(num_columns)) * num_columns * (way->takes_16_bits() ? 6 : 4);
+  const std::int64_t norms = height * 24;  // and what is made of them
   return block + norms + (all_parts.size() == 1 ? way->bytes() : way->part_bytes(height));
 }
 
