@@ -28,13 +28,14 @@ Tensor make_mask(const AttentionSpec& spec, std::int64_t longest, at::TensorOpti
   return mask;
 }
 
-/// What ALiBi (Press et al. 2021, arXiv:2108.12409) adds for each key, up to a number that softmax does not see.
-/// [num_heads, 1, longest], or undefined.
+/// What ALiBi (Press et al. 2021, arXiv:2108.12409) adds for each key of the longest prompt, up to a number that
+/// softmax does not see. [num_heads, 1, longest], or undefined.
 Tensor make_alibi(const AttentionSpec& spec, std::int64_t longest, at::ScalarType type, const Device& device) {
   if (spec.alibi_slopes.empty()) return {};
   const c10::InferenceMode no_autograd;
   const Tensor slopes = device.bring(at::tensor(spec.alibi_slopes, at::kDouble)).to(at::kFloat).view({-1, 1, 1});
-  const Tensor keys = at::arange(longest, device.options(at::kLong));
+  const std::int64_t first = spec.alibi_from_last ? 1 - longest : 0;
+  const Tensor keys = at::arange(first, first + longest, device.options(at::kLong));
   const Tensor added = spec.alibi_in_bfloat16 ? slopes.to(at::kBFloat16) * keys : slopes * keys;
   return added.to(type) * spec.alibi_scale;
 }
@@ -172,22 +173,28 @@ class AttentionTask {
           .reshape({num_heads, num_keys, head_dim});
     };
     const Tensor keys = of_heads(projections_.keys), values = of_heads(projections_.values);
-    score(queries, keys, mask_.narrow(0, first, count).narrow(1, 0, num_keys), head, a);
+    score(queries, keys, mask_.narrow(0, first, count).narrow(1, 0, num_keys), alibi_of(prompt, head, a), a);
     see(a);
     at::_softmax_out(a, a, -1, /*half_to_float=*/false);
     at::bmm_out(queries, a, values);
   }
 
-  void score(const Tensor& queries, const Tensor& keys, const Tensor& mask, std::int64_t head, Tensor& a) const {
+  /// What ALiBi adds to the scores a, [heads, rows, keys]: [heads, 1, keys], or undefined.
+  Tensor alibi_of(const PromptRows& prompt, std::int64_t head, const Tensor& a) const {
+    if (!alibi_.defined()) return {};
+    const std::int64_t first_key = spec_.alibi_from_last ? alibi_.size(2) - prompt.count : 0;
+    return alibi_.narrow(0, head, a.size(0)).narrow(2, first_key, a.size(2));
+  }
+
+  void score(const Tensor& queries, const Tensor& keys, const Tensor& mask, const Tensor& alibi, Tensor& a) const {
     const Tensor keys_t = keys.transpose(1, 2);
-    const auto alibi = [&] { return alibi_.narrow(0, head, a.size(0)).narrow(2, 0, a.size(2)); };
     if (spec_.score_softcap) {
       at::baddbmm_out(a, a, queries, keys_t, /*beta=*/0, /*alpha=*/spec_.score_scale / *spec_.score_softcap);
       a.tanh_().mul_(*spec_.score_softcap).add_(mask);
-      if (alibi_.defined()) a.add_(alibi());
+      if (alibi.defined()) a.add_(alibi);
     } else {
       a.copy_(mask.unsqueeze(0).expand_as(a));
-      if (alibi_.defined()) a.add_(alibi());
+      if (alibi.defined()) a.add_(alibi);
       at::baddbmm_out(a, a, queries, keys_t, /*beta=*/1, /*alpha=*/spec_.score_scale);
     }
   }

@@ -47,8 +47,8 @@ Tensor apply_norm(const NormSpec& spec, const Norm& norm, const Tensor& x) {
   if (spec.kind == NormKind::layer_norm) {
     const bool is_whole = norm.weight && norm.weight->dim() == 1;
     const auto affine = [&](const std::optional<Tensor>& part) { return is_whole ? part : std::nullopt; };
-    auto [normed, mean, inverse] =
-        at::native_layer_norm(x, {size}, affine(norm.weight), affine(norm.bias), spec.epsilon);
+    const auto weight = spec.weight_offset == 0.0 || !is_whole ? norm.weight : *norm.weight + spec.weight_offset;
+    auto [normed, mean, inverse] = at::native_layer_norm(x, {size}, affine(weight), affine(norm.bias), spec.epsilon);
     result = std::move(normed);
     // A variance that overflows would end as plausible numbers. Asking whether one did would stop another device's
     // stream.
@@ -67,9 +67,22 @@ Tensor apply_norm(const NormSpec& spec, const Norm& norm, const Tensor& x) {
   return result;
 }
 
-void activate(Activation activation, Tensor& x) {
+namespace {
+
+void apply_xielu(const Xielu& numbers, Tensor& x) {
+  const Tensor linear = x * numbers.beta;
+  const Tensor above = x.square().mul_(at::softplus(numbers.alpha_p));
+  const Tensor below = at::expm1(at::minimum(x, numbers.eps)).sub_(x);
+  below.mul_(at::softplus(numbers.alpha_n).add_(numbers.beta));
+  x = at::where(x > 0, above, below).add_(linear);
+}
+
+}  // namespace
+
+void activate(Activation activation, const std::optional<Xielu>& xielu, Tensor& x) {
   switch (activation) {
     case Activation::relu: at::relu_(x); break;
+    case Activation::relu_squared: at::relu_(x).square_(); break;
     case Activation::gelu: at::gelu_(x); break;
     case Activation::gelu_tanh: at::gelu_(x, "tanh"); break;
     case Activation::gelu_tanh_short: {
@@ -77,29 +90,64 @@ void activate(Activation activation, Tensor& x) {
       x.mul_(inner.tanh_().add_(1).mul_(0.5));
       break;
     }
+    case Activation::gelu_sigmoid: x.mul_((x * 1.702).sigmoid_()); break;
     case Activation::silu: at::silu_(x); break;
+    case Activation::xielu:
+      SPECTRACE_ASSERT(xielu.has_value());
+      apply_xielu(*xielu, x);
+      break;
   }
 }
 
-RotaryTables make_rotary_tables(const RotarySpec& rotary, const TokenBatch& batch, ComputeType type,
-                                const Device& device) {
-  const c10::InferenceMode no_autograd;
-  const std::int64_t half = rotary.rotary_dim / 2;
-  const Tensor angles = at::empty({batch.num_tokens(), half}, device.options(at::kFloat));
-  for (std::int64_t prompt = 0; prompt < batch.num_prompts(); ++prompt) {
-    const std::int64_t first = batch.row_start[static_cast<std::size_t>(prompt)];
-    const std::int64_t count = batch.row_start[static_cast<std::size_t>(prompt) + 1] - first;
+namespace {
+
+/// Calls part(first row, number of rows) for each prompt of the batch.
+void for_prompts(const TokenBatch& batch, const std::function<void(std::int64_t, std::int64_t)>& part) {
+  for (std::size_t prompt = 0; prompt + 1 < batch.row_start.size(); ++prompt)
+    part(batch.row_start[prompt], batch.row_start[prompt + 1] - batch.row_start[prompt]);
+}
+
+void add_rotary(const RotarySpec& rotary, const TokenBatch& batch, ComputeType type, const Device& device,
+                PositionTables& tables) {
+  const Tensor angles = at::empty({batch.num_tokens(), rotary.rotary_dim / 2}, device.options(at::kFloat));
+  for_prompts(batch, [&](std::int64_t first, std::int64_t count) {
     const Tensor frequencies = device.bring(at::tensor(inverse_frequencies(rotary, count), at::kFloat));
     Tensor part = angles.narrow(0, first, count);
     at::mul_out(part, at::arange(count, device.options(at::kFloat)).unsqueeze(1), frequencies);
-  }
+  });
   const auto table = [&](const Tensor& values) {
     return (values * rotary.attention_factor).to(scalar_type(type)).unsqueeze(1);
   };
-  return {table(angles.cos()), table(angles.sin())};
+  tables.cos = table(angles.cos());
+  tables.sin = table(angles.sin());
 }
 
-void apply_rotary(const RotarySpec& rotary, const RotaryTables& tables, std::int64_t first_row, Tensor heads) {
+/// In float32, as the model was trained.
+void add_query_growth(const QueryGrowth& growth, const TokenBatch& batch, ComputeType type, const Device& device,
+                      PositionTables& tables) {
+  std::int64_t longest = 0;
+  for_prompts(batch, [&](std::int64_t, std::int64_t count) { longest = std::max(longest, count); });
+  if (longest <= growth.positions) return;
+  const Tensor factors = at::empty({batch.num_tokens()}, device.options(at::kFloat));
+  for_prompts(batch, [&](std::int64_t first, std::int64_t count) {
+    const Tensor spans = at::floor(at::arange(count, device.options(at::kLong)) / growth.positions);
+    factors.narrow(0, first, count).copy_((spans + 1).log_().mul_(growth.beta).add_(1));
+  });
+  tables.query_growth = factors.to(scalar_type(type)).view({-1, 1, 1});
+}
+
+}  // namespace
+
+PositionTables make_position_tables(const AttentionSpec& spec, const TokenBatch& batch, ComputeType type,
+                                    const Device& device) {
+  const c10::InferenceMode no_autograd;
+  PositionTables tables;
+  if (spec.rotary) add_rotary(*spec.rotary, batch, type, device, tables);
+  if (spec.query_growth) add_query_growth(*spec.query_growth, batch, type, device, tables);
+  return tables;
+}
+
+void apply_rotary(const RotarySpec& rotary, const PositionTables& tables, std::int64_t first_row, Tensor heads) {
   const std::int64_t half = rotary.rotary_dim / 2;
   if (half == 0) return;
   const Tensor cos = tables.cos.narrow(0, first_row, heads.size(0));

@@ -34,18 +34,20 @@ Tensor apply_linear(const Linear& by, const Tensor& x);
 /// dimension; weights broadcast from the right.
 Tensor apply_norm(const NormSpec& spec, const Norm& norm, const Tensor& x);
 
-void activate(Activation activation, Tensor& x);
+/// In place. @param xielu the layer's, with Activation::xielu.
+void activate(Activation activation, const std::optional<Xielu>& xielu, Tensor& x);
 
-/// cos and sin of position times frequency for every row of a batch. [num_tokens, 1, rotary_dim / 2]
-struct RotaryTables {
-  Tensor cos, sin;
+/// What attention makes of positions, for every row of a batch.
+struct PositionTables {
+  Tensor cos, sin;      ///< of position times frequency: [num_tokens, 1, rotary_dim / 2]; undefined without rotary
+  Tensor query_growth;  ///< [num_tokens, 1, 1]; undefined where it is 1 everywhere
 };
-RotaryTables make_rotary_tables(const RotarySpec& rotary, const TokenBatch& batch, ComputeType type,
-                                const Device& device);
+PositionTables make_position_tables(const AttentionSpec& spec, const TokenBatch& batch, ComputeType type,
+                                    const Device& device);
 
 /// Turns the leading rotary_dim dimensions of every head, in place (Su et al. 2021, arXiv:2104.09864).
 /// @pre heads is [rows, num_heads, head_dim]; tables hold the same rows.
-void apply_rotary(const RotarySpec& rotary, const RotaryTables& tables, std::int64_t first_row, Tensor heads);
+void apply_rotary(const RotarySpec& rotary, const PositionTables& tables, std::int64_t first_row, Tensor heads);
 
 /// Queries, keys and values of a batch, after norms and rotary. Attention leaves its output in `queries`.
 struct Projections {
@@ -58,7 +60,7 @@ struct Projections {
 struct BatchInBlock {
   BlockBatch* batch;
   Projections projections;
-  RotaryTables rotary;
+  PositionTables positions;
 };
 
 /// Does task(i, batch_of(i)) for i < num_tasks as the device's tasks, those of batches that have failed left out. What

@@ -16,14 +16,16 @@ constexpr std::int64_t kMostLayers = 10'000;
 constexpr std::int64_t kMostHeadsInAll = 1'000'000;
 constexpr std::int64_t kMostHeadDimInAll = 10'000'000;
 
-constexpr std::array<std::pair<const char*, Activation>, 9> kActivations = {{
+constexpr std::array<std::pair<const char*, Activation>, 11> kActivations = {{
     {"relu", Activation::relu},
+    {"relu2", Activation::relu_squared},
     {"gelu", Activation::gelu},
     {"gelu_python", Activation::gelu},
     {"gelu_new", Activation::gelu_tanh},
     {"gelu_fast", Activation::gelu_tanh},
     {"gelu_pytorch_tanh", Activation::gelu_tanh},
     {"gelu_accurate", Activation::gelu_tanh},
+    {"quick_gelu", Activation::gelu_sigmoid},
     {"silu", Activation::silu},
     {"swish", Activation::silu},
 }};

@@ -25,6 +25,14 @@ class Collector {
     add(source->weight);
     add(source->bias);
   }
+  void add(const std::optional<XieluSource>& source) {
+    if (!source) return;
+    for (const TensorSource* number : {&source->alpha_p, &source->alpha_n, &source->beta, &source->eps}) add(*number);
+  }
+  void add(const LayerSources& layer) {
+    for_each_part(
+        layer, [&](MatrixRole, const LinearSource& linear) { add(linear); }, [&](const auto& part) { add(part); });
+  }
   std::vector<const TensorSource*> take() { return std::move(sources_); }
 
  private:
@@ -43,17 +51,19 @@ std::vector<std::int64_t> TensorSource::canonical_shape() const {
   return canonical;
 }
 
+std::vector<const TensorSource*> all_sources(const LayerSources& layer) {
+  Collector collector;
+  collector.add(layer);
+  return collector.take();
+}
+
 std::vector<const TensorSource*> ModelDescription::all_sources() const {
   Collector collector;
   collector.add(embedding.token);
   collector.add(embedding.position);
   collector.add(embedding.norm);
   collector.add(embedding.project_in);
-  for (const LayerSources& layer : layers) {
-    for_each_part(
-        layer, [&](MatrixRole, const LinearSource& linear) { collector.add(linear); },
-        [&](const std::optional<NormSource>& norm) { collector.add(norm); });
-  }
+  for (const LayerSources& layer : layers) collector.add(layer);
   collector.add(embedding.final_norm);
   collector.add(embedding.project_out);
   collector.add(embedding.unembedding_bias);

@@ -17,6 +17,7 @@ class DeviceCopies {
   Tensor of(const Tensor& host);
   Linear of(const Linear& host) { return {of(host.weight), of(host.bias)}; }
   Norm of(const Norm& host) { return {of(host.weight), of(host.bias)}; }
+  Xielu of(const Xielu& host) { return {of(host.alpha_p), of(host.alpha_n), of(host.beta), of(host.eps)}; }
   template <typename T>
   std::optional<T> of(const std::optional<T>& host) {
     return host ? std::optional<T>(of(*host)) : std::nullopt;

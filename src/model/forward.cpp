@@ -4,6 +4,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <numeric>
 
@@ -22,8 +23,11 @@ ComputeType compute_type(const Tensor& tensor) {
 
 /// What the block holds of one row beside the projections.
 std::int64_t work_bytes_per_row(const ModelDescription& model, ComputeType type) {
-  const bool two_inner = model.block.gated_mlp || model.block.activation == Activation::gelu_tanh_short;
-  return (4 * model.hidden_size + model.num_heads * model.head_dim + (two_inner ? 2 : 1) * model.intermediate_size) *
+  const Activation activation = model.block.activation;
+  const bool two_inner =
+      model.block.gated_mlp || activation == Activation::gelu_tanh_short || activation == Activation::gelu_sigmoid;
+  const int num_inner = activation == Activation::xielu ? 5 : two_inner ? 2 : 1;
+  return (4 * model.hidden_size + model.num_heads * model.head_dim + num_inner * model.intermediate_size) *
          element_size_bytes(type);
 }
 
@@ -33,13 +37,18 @@ Tensor normed(const NormSpec& spec, const std::optional<Norm>& norm, const Tenso
   return norm ? apply_norm(spec, *norm, x) : x;
 }
 
-/// q, k or v heads: projection, norm. The norm runs over a head, or over all of them (OLMo-2), as its weight is long.
-void project(const NormSpec& spec, const Linear& linear, const std::optional<Norm>& norm, const Tensor& x,
-             Tensor heads) {
-  const Tensor flat = heads.flatten(1);
+/// q, k or v heads of the rows x.
+void project(const Linear& linear, const std::optional<double>& clip, const Tensor& x, const Tensor& heads) {
+  Tensor flat = heads.flatten(1);
   linear_map_into(x, linear.weight, linear.bias, flat);
+  if (clip) flat.clamp_(-*clip, *clip);
+}
+
+/// In place. The norm runs over a head, or over all of them (OLMo-2), as its weight is long.
+void norm_heads(const NormSpec& spec, const std::optional<Norm>& norm, const Tensor& heads) {
   if (!norm) return;
-  const bool over_all_heads = norm->weight->dim() == 1 && norm->weight->size(0) == flat.size(1);
+  const Tensor flat = heads.flatten(1);
+  const bool over_all_heads = norm->weight && norm->weight->dim() == 1 && norm->weight->size(0) == flat.size(1);
   const Tensor& what = over_all_heads ? flat : heads;
   what.copy_(apply_norm(spec, *norm, what));
 }
@@ -50,16 +59,22 @@ class BlockRows {
   BlockRows(const BlockSpec& spec, const AttentionSpec& attention, const LayerWeights& weights)
       : spec_(spec), attention_(attention), weights_(weights) {}
 
-  /// Norm, q k v, rotary: what attention needs of the rows x.
-  void before_attention(const Tensor& x, const RotaryTables& rotary, std::int64_t first, Projections& out) const {
+  /// Norm, q k v, their norms and positions: what attention needs of the rows x.
+  void before_attention(const Tensor& x, const PositionTables& positions, std::int64_t first, Projections& out) const {
     const Tensor input = attention_input(x);
     const auto rows = [&](const Tensor& all) { return all.narrow(0, first, x.size(0)); };
-    project(spec_.norm, weights_.w_q, weights_.query_norm, input, rows(out.queries));
-    project(spec_.norm, weights_.w_k, weights_.key_norm, input, rows(out.keys));
-    project(spec_.norm, weights_.w_v, std::nullopt, input, rows(out.values));
-    if (!attention_.rotary) return;
-    apply_rotary(*attention_.rotary, rotary, first, rows(out.queries));
-    apply_rotary(*attention_.rotary, rotary, first, rows(out.keys));
+    Tensor queries = rows(out.queries);
+    const Tensor keys = rows(out.keys);
+    project(weights_.w_q, attention_.clip_qkv, input, queries);
+    project(weights_.w_k, attention_.clip_qkv, input, keys);
+    project(weights_.w_v, attention_.clip_qkv, input, rows(out.values));
+    if (!spec_.query_key_norm_after_rotary) norm_queries_and_keys(queries, keys);
+    if (attention_.rotary) {
+      apply_rotary(*attention_.rotary, positions, first, queries);
+      apply_rotary(*attention_.rotary, positions, first, keys);
+    }
+    if (spec_.query_key_norm_after_rotary) norm_queries_and_keys(queries, keys);
+    if (positions.query_growth.defined()) queries.mul_(rows(positions.query_growth));
   }
 
   /// Output projection, residual, MLP, residual: in place. `context` is attention's output for the rows x.
@@ -75,34 +90,43 @@ class BlockRows {
   }
 
  private:
+  void norm_queries_and_keys(const Tensor& queries, const Tensor& keys) const {
+    norm_heads(spec_.norm, weights_.query_norm, queries);
+    norm_heads(spec_.norm, weights_.key_norm, keys);
+  }
+
+  /// What a part of the block adds to the residual.
+  void add(Tensor x, const Tensor& written) const { x.add_(written, spec_.residual_multiplier); }
+
   Tensor attention_input(const Tensor& x) const {
     return spec_.norm_after_residual ? x : normed(spec_.norm, weights_.attention_input_norm, x);
   }
 
   void pre_norm(Tensor x, const Tensor& attended) const {
     if (spec_.residual_from_norm) x.copy_(attention_input(x));
-    x.add_(attended);
+    add(x, attended);
     const Tensor input = normed(spec_.norm, weights_.mlp_input_norm, x);
     if (spec_.residual_from_norm) x.copy_(input);
-    x.add_(normed(spec_.norm, weights_.mlp_output_norm, mlp(input)));
+    add(x, normed(spec_.norm, weights_.mlp_output_norm, mlp(input)));
   }
 
   void parallel(Tensor x, const Tensor& attended) const {
     const Tensor input =
         weights_.mlp_input_norm ? apply_norm(spec_.norm, *weights_.mlp_input_norm, x) : attention_input(x);
-    x.add_(attended).add_(mlp(input));
+    add(x, attended);
+    add(x, mlp(input));
   }
 
   void post_norm(Tensor x, const Tensor& attended) const {
-    x.add_(attended);
+    add(x, attended);
     x.copy_(normed(spec_.norm, weights_.attention_input_norm, x));
-    x.add_(mlp(x));
+    add(x, mlp(x));
     x.copy_(normed(spec_.norm, weights_.mlp_input_norm, x));
   }
 
   Tensor mlp(const Tensor& x) const {
     Tensor inner = apply_linear(weights_.mlp_gate ? *weights_.mlp_gate : weights_.mlp_up, x);
-    activate(spec_.activation, inner);
+    activate(spec_.activation, weights_.xielu, inner);
     if (weights_.mlp_gate) inner.mul_(apply_linear(weights_.mlp_up, x));
     return apply_linear(weights_.mlp_down, inner);
   }
@@ -118,6 +142,21 @@ std::vector<std::int64_t> positions(const TokenBatch& batch) {
   for (std::size_t i = 0; i + 1 < batch.row_start.size(); ++i)
     for (std::int64_t p = 0; p < batch.row_start[i + 1] - batch.row_start[i]; ++p) rows.push_back(p);
   return rows;
+}
+
+/// Rows of SinusoidalPositions. [rows, hidden_size] float32, on the host
+Tensor sinusoidal_rows(const SinusoidalPositions& sinusoidal, const std::vector<std::int64_t>& rows,
+                       std::int64_t hidden_size) {
+  const std::int64_t half = hidden_size / 2;
+  const double step = std::log(10000.0) / static_cast<double>(half - 1);
+  const Tensor frequencies = (at::arange(half, at::kLong).to(at::kFloat) * -step).exp();
+  const Tensor row = at::tensor(rows, at::kLong).unsqueeze(1);
+  const Tensor angles = row.to(at::kFloat) * frequencies;
+  Tensor table = at::zeros({row.size(0), hidden_size}, at::kFloat);
+  table.narrow(1, 0, half).copy_(angles.sin());
+  table.narrow(1, half, half).copy_(angles.cos());
+  if (sinusoidal.zero_row) table.masked_fill_(row == *sinusoidal.zero_row, 0);
+  return table;
 }
 
 /// The tensor of a source that was checked against the checkpoint.
@@ -175,6 +214,12 @@ Embedded embed(const ModelDescription& model, const TensorStore& store, const To
     for (auto& row : rows) row += sources.position_offset;
     hidden.add_(look_up(*sources.position, rows));
   }
+  if (sources.sinusoidal) {
+    auto rows = positions(batch);
+    for (auto& row : rows) row += sources.sinusoidal->offset;
+    const Tensor table = sinusoidal_rows(*sources.sinusoidal, rows, model.hidden_size);
+    hidden.add_(device.bring(table.to(scalar_type(type))));
+  }
   if (sources.norm) hidden = apply_norm(model.block.norm, copies.of(reader.read(*sources.norm)), hidden);
   embedded.hidden = std::move(hidden);
   return embedded;
@@ -199,8 +244,9 @@ void run_block(const ModelDescription& model, std::int64_t layer, const LayerWei
     const auto heads = [&](std::int64_t count) {
       return at::empty({num_tokens, count, model.head_dim}, batch.hidden.options());
     };
-    running.push_back({&batch, {heads(model.num_heads), heads(model.num_kv_heads), heads(model.num_kv_heads)}, {}});
-    if (attention.rotary) running.back().rotary = make_rotary_tables(*attention.rotary, *batch.tokens, type, device);
+    running.push_back({&batch,
+                       {heads(model.num_heads), heads(model.num_kv_heads), heads(model.num_kv_heads)},
+                       make_position_tables(attention, *batch.tokens, type, device)});
     for (std::int64_t first = 0; first < num_tokens; first += cut.rows)
       pieces.push_back({running.size() - 1, first, std::min(cut.rows, num_tokens - first)});
   }
@@ -213,7 +259,7 @@ void run_block(const ModelDescription& model, std::int64_t layer, const LayerWei
         [&](std::int64_t i) { part(running[piece(i).batch], piece(i)); });
   };
   for_pieces([&](BatchInBlock& batch, const Rows& rows) {
-    block.before_attention(batch.batch->hidden.narrow(0, rows.first, rows.count), batch.rotary, rows.first,
+    block.before_attention(batch.batch->hidden.narrow(0, rows.first, rows.count), batch.positions, rows.first,
                            batch.projections);
   });
   attend(attention, cut, running);

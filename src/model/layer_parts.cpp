@@ -39,20 +39,7 @@ std::int64_t num_elements(const TensorSource& source) {
 
 std::int64_t num_elements(const LayerSources& layer) {
   std::int64_t count = 0;
-  const auto add = [&](const std::optional<TensorSource>& source) {
-    if (source) count += num_elements(*source);
-  };
-  for_each_part(
-      layer,
-      [&](MatrixRole, const LinearSource& linear) {
-        add(linear.weight);
-        add(linear.bias);
-      },
-      [&](const std::optional<NormSource>& norm) {
-        if (!norm) return;
-        add(norm->weight);
-        add(norm->bias);
-      });
+  for (const TensorSource* source : all_sources(layer)) count += num_elements(*source);
   return count;
 }
 

@@ -48,6 +48,10 @@ Norm WeightReader::read(const NormSource& source) {
   return norm;
 }
 
+Xielu WeightReader::read(const XieluSource& source) {
+  return {read(source.alpha_p), read(source.alpha_n), read(source.beta), read(source.eps)};
+}
+
 namespace {
 
 /// In a narrower type; nothing if a value is too large for it: reading it says which.
@@ -80,7 +84,9 @@ LayerWeights read_layer(const ModelDescription& model, const TensorStore& store,
   for_each_part(
       sources, weights,
       [&](MatrixRole role, const LinearSource& source, Linear& linear) { linear = read(role, source); },
-      [&](const std::optional<NormSource>& source, std::optional<Norm>& norm) { norm = reader.read_optional(source); });
+      [&](const auto& source, auto& part) {
+        if (source) part = reader.read(*source);
+      });
   return weights;
 }
 
@@ -99,7 +105,7 @@ LayerWeights on_device(const LayerWeights& host, const Device& device, ComputeTy
   LayerWeights there;
   for_each_part(
       host, there, [&](MatrixRole, const Linear& from, Linear& to) { to = copies.of(from); },
-      [&](const std::optional<Norm>& from, std::optional<Norm>& to) { to = copies.of(from); });
+      [&](const auto& from, auto& to) { to = copies.of(from); });
   return there;
 }
 

@@ -17,9 +17,7 @@ class WeightReader {
   Tensor read(const TensorSource& source);  // [canonical_shape()]
   Linear read(const LinearSource& source);
   Norm read(const NormSource& source);
-  std::optional<Norm> read_optional(const std::optional<NormSource>& source) {
-    return source ? std::optional<Norm>(read(*source)) : std::nullopt;
-  }
+  Xielu read(const XieluSource& source);
 
  private:
   Tensor read_stored(const std::string& name) const;

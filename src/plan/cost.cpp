@@ -21,23 +21,9 @@ std::int64_t num_block_parameters(const ModelDescription& model) {
 }
 
 std::int64_t num_parameters(const ModelDescription& model) {
-  std::int64_t count = num_block_parameters(model);
-  const auto add = [&](const std::optional<TensorSource>& source) {
-    if (source) count += num_elements(*source);
-  };
-  const EmbeddingSources& embedding = model.embedding;
-  add(embedding.token);
-  add(embedding.position);
-  for (const auto* norm : {&embedding.norm, &embedding.final_norm})
-    if (*norm) {
-      add((*norm)->weight);
-      add((*norm)->bias);
-    }
-  if (embedding.project_in) {
-    add(embedding.project_in->weight);
-    add(embedding.project_in->bias);
-  }
-  if (!embedding.tied) add(embedding.unembedding);
+  std::int64_t count = 0;
+  for (const TensorSource* source : model.all_sources()) count += num_elements(*source);
+  if (model.embedding.tied) count -= num_elements(model.embedding.unembedding);  // it is the token table
   return count;
 }
 

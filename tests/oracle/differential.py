@@ -5,7 +5,7 @@
     tools/dev/differential --table docs/families.md a.json b.json   the page of results, from --json files
 
 Compared for each prompt and layer, entry by entry: attention [heads, n, n], hidden states [n, hidden] (what enters block
-0, then the raw output of each block), the final norm; for each layer W_Q, W_K, W_V, W_O as canonical slices, and the
+0, then the raw output of each block), the final norm, the logits; for each layer W_Q, W_K, W_V, W_O as canonical slices, and the
 unembedding, which must be equal. An error is the largest difference over the largest expected value.
 """
 
@@ -34,6 +34,9 @@ from families_page import COMPARISONS, QUANTITIES, TITLES, max_or_nan, write_pag
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DUMP = ROOT / "build" / "release" / "tests" / "support" / "dump_forward"
 PROGRAM = pathlib.Path(os.environ.get("SPECTRACE_PROGRAM", ROOT / "build" / "release" / "spectrace"))
+
+# Of a forward pass: what is compared layer by layer, and what there is once a prompt.
+LAYERED, WHOLE = ("attentions", "boundaries"), ("final_norm", "logits")
 
 # The only difference between stored and computed weights is the rounding of float64 to float32, done alike.
 WEIGHT_TOLERANCE = 0.0
@@ -81,7 +84,7 @@ def is_conditioned(case):
     single = oracle.oracle_forward(case.folder, case.prompts, model=oracle.load_model(case.folder, torch.float32))
     for forwards, tolerance in ((single, COMPARISONS["float32"]), (case.forwards, COMPARISONS["float64"])):
         for forward, exact in zip(forwards, case.exact_forwards, strict=True):
-            named = {f"{name}.0": getattr(forward, name) for name in ("attentions", "boundaries", "final_norm")}
+            named = {f"{name}.0": getattr(forward, name) for name in LAYERED + WHOLE}
             if not max(worst_of_prompts(named, [exact]).values()) <= OWN_ROUNDING * tolerance:
                 return False
     return True
@@ -145,13 +148,13 @@ def run_dump(cases, out, program, threads):
 
 def worst_of_prompts(found, forwards):
     """{quantity: worst error over all prompts, each layer by itself}."""
-    worst = dict.fromkeys(("attentions", "boundaries", "final_norm"), 0.0)
+    worst = dict.fromkeys(LAYERED + WHOLE, 0.0)
     for index, forward in enumerate(forwards):
-        for name in ("attentions", "boundaries"):
+        for name in LAYERED:
             for mine, theirs in zip(found[f"{name}.{index}"], getattr(forward, name), strict=True):
                 worst[name] = max_or_nan(worst[name], oracle.relative_error(mine, theirs))
-        error = oracle.relative_error(found[f"final_norm.{index}"], forward.final_norm)
-        worst["final_norm"] = max_or_nan(worst["final_norm"], error)
+        for name in WHOLE:
+            worst[name] = max_or_nan(worst[name], oracle.relative_error(found[f"{name}.{index}"], getattr(forward, name)))
     return worst
 
 

@@ -3,7 +3,8 @@
 import json
 import math
 
-QUANTITIES = {"attentions": "attention", "boundaries": "hidden states", "final_norm": "final norm", "weights": "weights"}
+QUANTITIES = {"attentions": "attention", "boundaries": "hidden states", "final_norm": "final norm", "logits": "logits",
+              "weights": "weights"}
 # float32 against the oracle in float64; float64 against the oracle as it is, with steps in float32; float64 against the
 # oracle with these steps in float64.
 COMPARISONS = {"float32": 5e-5, "float64": 2e-6, "exact": 1e-10}
@@ -54,8 +55,8 @@ def write_page(path, files):
         "(`tests/oracle/random_configs.py`).",
         "",
         "Compared entry by entry, for each prompt and layer: attention (every head), hidden states (what enters block 0 and",
-        "the raw output of each block), the final norm; weights are W_Q, W_K, W_V, W_O of every layer, as canonical slices,",
-        "and the unembedding (in a float32 run rounded as the run rounds them). An error is the largest difference over the",
+        "the raw output of each block), the final norm, the logits; weights are W_Q, W_K, W_V, W_O of every layer, as",
+        "canonical slices, and the unembedding (in a float32 run rounded as the run rounds them). An error is the largest difference over the",
         "largest expected value; the table shows the worst over all seeds, prompts and layers.",
         "",
         "- *float32*: spectrace in float32, transformers in float64. Allowed: 5e-5.",

@@ -28,6 +28,7 @@ class Forward:
     attentions: np.ndarray  # [layers, heads, n, n]
     boundaries: np.ndarray  # [layers + 1, n, hidden]: what enters block 0, then the raw output of each block
     final_norm: np.ndarray  # [n, hidden]: after the final norm (the last block's output where there is none)
+    logits: np.ndarray  # [n, vocab]: what enters the softmax over next tokens
     scores: np.ndarray  # [layers, heads, n, n]: what enters the softmax of the attentions; -inf where it is masked
 
 
@@ -195,6 +196,7 @@ def run_prompt(model, ids, exact=False):
         attentions=torch.stack([a[0] for a in result.attentions]).double().numpy(),
         boundaries=torch.stack([b[0] for b in boundaries]).double().numpy(),
         final_norm=final.get("norm", boundaries[-1])[0].double().numpy(),
+        logits=result.logits[0].double().numpy(),
         scores=torch.stack([unmasked(s[0]) for s in scores]).numpy(),
     )
 

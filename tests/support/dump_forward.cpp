@@ -4,6 +4,7 @@
 // a checkpoint and prompts.json, a list of lists of token ids; they run in one batch, in both compute types. Writes
 // DIR/<name of FOLDER>/float32.safetensors and float64.safetensors, in float64:
 //   attentions.p [layers, heads, n, n], boundaries.p [layers + 1, n, hidden], final_norm.p [n, hidden] of prompt p;
+//   logits.p [n, vocab], what enters the softmax over next tokens;
 //   W_Q.l, W_K.l, W_V.l, W_O.l of layer l, canonical as in LayerWeights; unembedding [vocab, hidden or embedding].
 // A folder that fails leaves error.txt there instead, and the others go on.
 #include <ATen/ATen.h>
@@ -64,6 +65,17 @@ void add_weights(std::vector<Named>& tensors, const LayerWeights& weights, std::
         {std::string(info(role).name) + "." + std::to_string(layer), matrices.at(role).to(at::kDouble).contiguous()});
 }
 
+/// What the model's head makes of the final norm's rows. [rows, vocab]
+Tensor logits_of(const EmbeddingSources& embedding, const TensorStore& store, Tensor x, ComputeType type) {
+  const auto read = [&](const TensorSource& source) { return store.read(*store.find(source.tensor), type); };
+  if (embedding.project_out) x = at::linear(x, read(embedding.project_out->weight));
+  Tensor logits = at::matmul(x, read(embedding.unembedding).t());
+  if (embedding.unembedding_bias) logits.add_(read(*embedding.unembedding_bias));
+  logits.mul_(embedding.logits.scale);
+  if (const auto cap = embedding.logits.softcap) logits.div_(*cap).tanh_().mul_(*cap);
+  return logits;
+}
+
 std::vector<Named> run_model(const ModelDescription& model, const TensorStore& store, const TokenBatch& batch,
                              ComputeType type) {
   std::vector<Named> tensors;
@@ -85,6 +97,7 @@ std::vector<Named> run_model(const ModelDescription& model, const TensorStore& s
     boundaries.push_back(hidden.clone());
   }
   const Tensor final_norm = apply_final_norm(model, store, hidden);
+  const Tensor logits = logits_of(model.embedding, store, final_norm, type);
   for (std::int64_t p = 0; p < batch.num_prompts(); ++p) {
     const auto index = static_cast<std::size_t>(p);
     const std::int64_t first = batch.row_start[index], count = batch.row_start[index + 1] - first;
@@ -95,6 +108,7 @@ std::vector<Named> run_model(const ModelDescription& model, const TensorStore& s
     tensors.push_back({"attentions" + suffix, at::stack(attentions[index]).contiguous()});
     tensors.push_back({"boundaries" + suffix, at::stack(of_prompt).contiguous()});
     tensors.push_back({"final_norm" + suffix, rows(final_norm).contiguous()});
+    tensors.push_back({"logits" + suffix, rows(logits).contiguous()});
   }
   const TensorInfo& unembedding = *store.find(model.embedding.unembedding.tensor);
   tensors.push_back({"unembedding", store.read(unembedding, type).to(at::kDouble).contiguous()});

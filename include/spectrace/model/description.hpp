@@ -24,7 +24,9 @@ struct NormSpec {
 };
 
 /// gelu_tanh_short: the tanh form with sqrt(2 / pi) cut to 0.79788456, as Megatron and so BLOOM write it.
-enum class Activation { relu, gelu, gelu_tanh, gelu_tanh_short, silu };
+/// gelu_sigmoid: x sigmoid(1.702 x), the "quick" one. relu_squared: So et al. 2021, arXiv:2109.08668. xielu: with two
+/// parameters a layer (Huang & Schlag 2024, arXiv:2411.13010).
+enum class Activation { relu, relu_squared, gelu, gelu_tanh, gelu_tanh_short, gelu_sigmoid, silu, xielu };
 
 /// Rotary embedding of one layer. The tables are what the model was trained with: angles in float32 (docs/numerics.md).
 struct RotarySpec {
@@ -43,13 +45,22 @@ struct RotarySpec {
 /// The frequencies at which a prompt of `num_tokens` tokens turns: [rotary_dim / 2].
 std::vector<float> inverse_frequencies(const RotarySpec& rotary, std::int64_t num_tokens);
 
+/// Queries grow with their position p: by 1 + beta ln(1 + floor(p / positions)) (Llama 4's, in Ministral 3).
+struct QueryGrowth {
+  double beta = 0.0;
+  std::int64_t positions = 0;
+};
+
 /// Attention of one layer.
 struct AttentionSpec {
   double score_scale = 1.0;                    ///< scores are scale * q k^T
+  std::optional<double> clip_qkv;              ///< entries of q, k and v, before their norms, lie within +- this (OLMo)
+  std::optional<QueryGrowth> query_growth;     ///< after rotary
   std::optional<double> score_softcap;         ///< cap * tanh(score / cap)
   std::optional<std::int64_t> sliding_window;  ///< a token sees itself and the window - 1 before it
   std::optional<RotarySpec> rotary;
   std::vector<double> alibi_slopes;  ///< [num_heads], or empty; key j adds slope * j to the scores
+  bool alibi_from_last = false;      ///< slope * (j - last key of the prompt) instead: the same attention (MPT)
   double alibi_scale = 1.0;          ///< of what ALiBi adds (Falcon: score_scale; BLOOM: 1)
   bool alibi_in_bfloat16 = false;    ///< slope * j is rounded to bfloat16, as Falcon was trained
 };
@@ -59,6 +70,8 @@ struct BlockSpec {
   bool parallel_residual = false;    ///< x + attention(norm(x)) + mlp(norm'(x)), instead of one after the other
   bool norm_after_residual = false;  ///< post-norm: x = norm(x + f(x)) (OPT-350m), instead of pre-norm
   NormSpec norm;
+  bool query_key_norm_after_rotary = false;  ///< of queries and keys (Hunyuan), not before it
+  double residual_multiplier = 1.0;          ///< of what attention and MLP add to the residual (Granite)
   Activation activation = Activation::gelu;
   bool gated_mlp = false;  ///< down(act(gate(x)) * up(x))
   bool residual_from_norm =
@@ -90,14 +103,20 @@ struct LinearSource {
 };
 
 struct NormSource {
-  std::optional<TensorSource> weight;  ///< absent in OPT without layer_norm_elementwise_affine (Galactica)
+  std::optional<TensorSource> weight;  ///< absent in norms without parameters (OLMo 1, Galactica)
   std::optional<TensorSource> bias;
+};
+
+/// The numbers of a layer's xIELU: beta x + softplus(alpha_p) x^2 for x > 0, else beta x + (beta + softplus(alpha_n))
+/// (exp(min(x, eps)) - 1 - x). Shape (1) for the alphas, () for the others.
+struct XieluSource {
+  TensorSource alpha_p, alpha_n, beta, eps;
 };
 
 /// Sources of one layer, canonical: W_Q is (H d, D), W_K and W_V are (K d, D), W_O is (D, H d).
 struct LayerSources {
   LinearSource w_q, w_k, w_v, w_o;
-  std::optional<NormSource> query_norm, key_norm;  ///< on the head vectors (or all of q) before rotary
+  std::optional<NormSource> query_norm, key_norm;  ///< on the head vectors (or all of q)
   std::optional<NormSource>
       attention_input_norm;  ///< before attention (post-norm: after its residual); absent in OLMo-2
   std::optional<NormSource> attention_output_norm;  ///< on attention's output, before the residual (Gemma-2)
@@ -105,21 +124,40 @@ struct LayerSources {
   std::optional<NormSource> mlp_output_norm;
   std::optional<LinearSource> mlp_gate;  ///< gated MLPs only
   LinearSource mlp_up, mlp_down;
+  std::optional<XieluSource> xielu;  ///< with Activation::xielu
+};
+
+/// Every source of a layer, in the order of for_each_part.
+std::vector<const TensorSource*> all_sources(const LayerSources& layer);
+
+/// What the model makes of W_U x before its softmax: cap * tanh(scale * W_U x / cap).
+struct LogitSpec {
+  double scale = 1.0;
+  std::optional<double> softcap;
+};
+
+/// Positions that no tensor holds: row r has sin(r f_i), then cos(r f_i), f_i = 10000^(-i / (D / 2 - 1)), a 0 where D
+/// is odd; in float32 (XGLM).
+struct SinusoidalPositions {
+  std::int64_t offset = 0;               ///< row of position 0
+  std::optional<std::int64_t> zero_row;  ///< is 0: the padding token's id, which the family takes for a row
 };
 
 /// What comes before block 0 and after the last.
 struct EmbeddingSources {
-  TensorSource token;                            // (V, E)
-  std::optional<TensorSource> position;          // (P, D)
-  std::int64_t position_offset = 0;              ///< row of position 0 (OPT: 2)
-  double scale = 1.0;                            ///< of token embeddings (Gemma: sqrt(D), rounded as the model does)
-  std::optional<NormSource> norm;                ///< BLOOM
-  std::optional<LinearSource> project_in;        ///< OPT-350m: (D, E)
-  std::optional<NormSource> final_norm;          ///< after the last block
-  std::optional<LinearSource> project_out;       ///< OPT-350m: (E, D), between the final norm and the unembedding
-  std::optional<TensorSource> unembedding_bias;  ///< GPT-J; no spectrum sees it
-  TensorSource unembedding;                      // (V, D or E)
-  bool unembedding_is_of_16_bits = false;        ///< stored as bfloat16 or float16
+  TensorSource token;                             // (V, E)
+  std::optional<TensorSource> position;           // (P, D)
+  std::optional<SinusoidalPositions> sinusoidal;  ///< instead of a table
+  std::int64_t position_offset = 0;               ///< row of position 0 (OPT: 2)
+  double scale = 1.0;                             ///< of token embeddings (Gemma: sqrt(D), rounded as the model does)
+  std::optional<NormSource> norm;                 ///< of the sum of both (BLOOM)
+  std::optional<LinearSource> project_in;         ///< OPT-350m: (D, E)
+  std::optional<NormSource> final_norm;           ///< after the last block
+  std::optional<LinearSource> project_out;        ///< OPT-350m: (E, D), between the final norm and the unembedding
+  std::optional<TensorSource> unembedding_bias;   ///< GPT-J; no spectrum sees it
+  LogitSpec logits;
+  TensorSource unembedding;                // (V, D or E)
+  bool unembedding_is_of_16_bits = false;  ///< stored as bfloat16 or float16
   bool tied = false;
 };
 
@@ -138,7 +176,7 @@ struct ModelDescription {
   EmbeddingSources embedding;
   bool fused_qkv_per_head = false;  ///< NeoX and BLOOM: what "as-published" slicing cuts in thirds
   std::string norm_placement;       ///< "pre", "post", "pre+post", for the results' attributes
-  std::string position_encoding;    ///< "learned", "rotary", "alibi"
+  std::string position_encoding;    ///< "learned", "sinusoidal", "rotary", "alibi"
   /// RoPE facts for the results' attributes and `inspect`: theta, scaling fields, max positions; numbers as text.
   std::vector<std::pair<std::string, std::string>> rope_facts;
 

@@ -19,32 +19,34 @@ T& value_of(std::optional<T>& part) {
 }  // namespace layer_parts
 
 /// The one place that knows what a layer is made of, for whoever treats all of it alike: reading, moving to a device,
-/// counting, naming tensors. Visits every matrix that `from` has, visit_linear(role, from's, to's), and every norm that
-/// a layer may have, visit_norm(from's, to's): attention's matrices, norms, the MLP's matrices. The layers are
-/// LayerSources or LayerWeights; a matrix is a LinearSource or a Linear, a norm an optional NormSource or Norm.
-template <typename From, typename To, typename VisitLinear, typename VisitNorm>
-void for_each_part(const From& from, To& to, VisitLinear&& visit_linear, VisitNorm&& visit_norm) {
+/// counting, naming tensors. Visits every matrix that `from` has, visit_linear(role, from's, to's), and everything
+/// small that a layer may have, visit_small(from's, to's): attention's matrices, norms, the MLP's matrices, the
+/// activation's numbers. The layers are LayerSources or LayerWeights; a matrix is a LinearSource or a Linear; what is
+/// small is optional, a NormSource or Norm, an XieluSource or Xielu.
+template <typename From, typename To, typename VisitLinear, typename VisitSmall>
+void for_each_part(const From& from, To& to, VisitLinear&& visit_linear, VisitSmall&& visit_small) {
   visit_linear(MatrixRole::w_q, from.w_q, to.w_q);
   visit_linear(MatrixRole::w_k, from.w_k, to.w_k);
   visit_linear(MatrixRole::w_v, from.w_v, to.w_v);
   visit_linear(MatrixRole::w_o, from.w_o, to.w_o);
-  visit_norm(from.query_norm, to.query_norm);
-  visit_norm(from.key_norm, to.key_norm);
-  visit_norm(from.attention_input_norm, to.attention_input_norm);
-  visit_norm(from.attention_output_norm, to.attention_output_norm);
-  visit_norm(from.mlp_input_norm, to.mlp_input_norm);
-  visit_norm(from.mlp_output_norm, to.mlp_output_norm);
+  visit_small(from.query_norm, to.query_norm);
+  visit_small(from.key_norm, to.key_norm);
+  visit_small(from.attention_input_norm, to.attention_input_norm);
+  visit_small(from.attention_output_norm, to.attention_output_norm);
+  visit_small(from.mlp_input_norm, to.mlp_input_norm);
+  visit_small(from.mlp_output_norm, to.mlp_output_norm);
   if (from.mlp_gate) visit_linear(MatrixRole::w_gate, *from.mlp_gate, layer_parts::value_of(to.mlp_gate));
   visit_linear(MatrixRole::w_up, from.mlp_up, to.mlp_up);
   visit_linear(MatrixRole::w_down, from.mlp_down, to.mlp_down);
+  visit_small(from.xielu, to.xielu);
 }
 
-/// The same of one layer: visit_linear(role, matrix), visit_norm(norm).
-template <typename Layer, typename VisitLinear, typename VisitNorm>
-void for_each_part(const Layer& layer, VisitLinear&& visit_linear, VisitNorm&& visit_norm) {
+/// The same of one layer: visit_linear(role, matrix), visit_small(part).
+template <typename Layer, typename VisitLinear, typename VisitSmall>
+void for_each_part(const Layer& layer, VisitLinear&& visit_linear, VisitSmall&& visit_small) {
   for_each_part(
       layer, layer, [&](MatrixRole role, const auto& matrix, const auto&) { visit_linear(role, matrix); },
-      [&](const auto& norm, const auto&) { visit_norm(norm); });
+      [&](const auto& part, const auto&) { visit_small(part); });
 }
 
 /// Whether a tensor of the checkpoint holds it.

@@ -22,6 +22,11 @@ struct Linear {
   std::optional<Tensor> bias;  // [out]
 };
 
+/// XieluSource's, each of one element.
+struct Xielu {
+  Tensor alpha_p, alpha_n, beta, eps;
+};
+
 /// One layer, canonical, in the compute type. Slices of heads are views: W_V[h] = w_v.weight.narrow(0, g(h) * d, d).
 struct LayerWeights {
   Linear w_q;  // [num_heads * head_dim, hidden_size]
@@ -33,6 +38,7 @@ struct LayerWeights {
   std::optional<Linear> mlp_gate;  // [intermediate, hidden_size]
   Linear mlp_up;                   // [intermediate, hidden_size]
   Linear mlp_down;                 // [hidden_size, intermediate]
+  std::optional<Xielu> xielu;
 };
 
 /// Matrices of one layer by what they do, as far as they were asked for: what weight analyses see.

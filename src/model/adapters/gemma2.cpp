@@ -14,7 +14,7 @@ ModelDescription describe_gemma2(const JsonNode& config, const TensorStore& stor
                                              .max_positions = 8192});
   fields.find("hidden_act");  // the same word twice in the hub's files; hidden_activation is the one that counts
   set_attention(llama, read_rope(fields, {}, llama.model.head_dim, llama.model.max_positions));
-  set_gemma2_scores(llama, fields, 50.0);
+  set_gemma2_scores(llama, fields, 50.0, 30.0);
   auto sliding = fields.sliding_layers(llama.model.num_layers);
   if (!sliding) {
     sliding.emplace();

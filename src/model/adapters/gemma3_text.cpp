@@ -46,7 +46,7 @@ ModelDescription describe_gemma3_text(const JsonNode& config, const TensorStore&
   for (const auto& [name, value] : ropes.sliding.facts) llama.model.rope_facts.emplace_back("sliding_" + name, value);
   // transformers keeps the field but gives the cap to no layer.
   fields.refuse_if_set("attn_logit_softcapping", "Gemma-3 has no cap on its scores");
-  set_gemma2_scores(llama, fields, std::nullopt);
+  set_gemma2_scores(llama, fields, std::nullopt, std::nullopt);
   const std::int64_t pattern = fields.count_or({"sliding_window_pattern"}, 6);
   const auto sliding =
       fields.sliding_layers(llama.model.num_layers).value_or(default_sliding_layers(llama.model.num_layers, pattern));

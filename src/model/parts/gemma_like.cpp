@@ -18,14 +18,15 @@ LayerSources gemma2_layer(const LlamaLike& llama, const SourceNames& names, std:
   return sources;
 }
 
-void set_gemma2_scores(LlamaLike& llama, ConfigFields& fields, std::optional<double> default_softcap) {
+void set_gemma2_scores(LlamaLike& llama, ConfigFields& fields, std::optional<double> default_softcap,
+                       std::optional<double> default_logit_softcap) {
   const double scalar = fields.scale("query_pre_attn_scalar", 256.0);
   const auto softcap = fields.optional_scale("attn_logit_softcapping", default_softcap);
   for (AttentionSpec& attention : llama.model.attention) {
     attention.score_scale = 1.0 / std::sqrt(scalar);
     attention.score_softcap = softcap;
   }
-  fields.find("final_logit_softcapping");  // of the logits, which nothing here computes
+  llama.model.embedding.logits.softcap = fields.optional_scale("final_logit_softcapping", default_logit_softcap);
   fields.refuse_if_set("use_bidirectional_attention", "only causal attention is supported");
 }
 

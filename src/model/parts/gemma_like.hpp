@@ -11,7 +11,8 @@ double gemma_embedding_scale(std::int64_t hidden_size);
 LayerSources gemma2_layer(const LlamaLike& llama, const SourceNames& names, std::int64_t layer,
                           const LlamaBiases& biases);
 
-/// Gemma-2's attention: 1 / sqrt(query_pre_attn_scalar), soft cap.
-void set_gemma2_scores(LlamaLike& llama, ConfigFields& fields, std::optional<double> default_softcap);
+/// Gemma-2's attention: 1 / sqrt(query_pre_attn_scalar), soft cap; and the soft cap of its logits.
+void set_gemma2_scores(LlamaLike& llama, ConfigFields& fields, std::optional<double> default_softcap,
+                       std::optional<double> default_logit_softcap);
 
 }  // namespace spectrace
