@@ -99,6 +99,8 @@ Findings check_model(const Job& job, const ModelEntry& entry) {
       find_prompt_errors(set, findings);
       find_long_prompts(set, model.description, findings);
     }
+    findings.warnings.insert(findings.warnings.end(), model.description.warnings.begin(),
+                             model.description.warnings.end());
     for (const Chosen& chosen : job.analyses)
       if (const std::string why = chosen.analysis->lacks(model.description); !why.empty())
         findings.warnings.push_back(chosen.name() + " is not computed: " + why);

@@ -124,6 +124,11 @@ Json describe(const std::filesystem::path& folder, const TensorStore& store, con
                {"unusable_tensors", problems.unusable},
                {"memory", memory_needed(d)}};
   json["impossible_analyses"] = impossible_analyses(d);
+  json["warnings"] = d.warnings;
+  if (!d.part_of.empty()) {
+    json["text_part_of"] = d.part_of;
+    json["num_tensors_of_other_parts"] = tensors_of_other_parts(d, store).size();
+  }
   try {
     json["tokenizer"] = Tokenizer::load(folder).description();
   } catch (const InputError& error) {
@@ -194,6 +199,8 @@ int command_inspect(const CommandLine& line) {
   for (const char* key : {"folder",
                           "family",
                           "architecture",
+                          "text_part_of",
+                          "num_tensors_of_other_parts",
                           "num_parameters",
                           "num_layers",
                           "hidden_size",
@@ -218,6 +225,7 @@ int command_inspect(const CommandLine& line) {
                           "missing_tensors",
                           "unusable_tensors",
                           "unused_tensors",
+                          "warnings",
                           "impossible_analyses",
                           "memory",
                           "tokenizer",

@@ -7,10 +7,13 @@
 #include <string>
 #include <utility>
 
+#include "config_fields.hpp"
+#include "text_part.hpp"
+
 namespace spectrace {
 
 // families.inc has a line SPECTRACE_FAMILY(name) for each file of src/model/adapters; the build writes it.
-#define SPECTRACE_FAMILY(family) ModelDescription describe_##family(const JsonNode&, const TensorStore&);
+#define SPECTRACE_FAMILY(family) ModelDescription describe_##family(ConfigFields&, const TensorStore&);
 #include "families.inc"
 #undef SPECTRACE_FAMILY
 
@@ -78,25 +81,26 @@ std::string why_unknown(const std::string& type, const JsonNode& config) {
   if (contains(kEncoderDecoders, type) || config.get_bool("is_encoder_decoder", false))
     return "an encoder-decoder: only models with a causal decoder alone are supported";
   if (contains(kEncoders, type)) return "an encoder: its attention is not causal";
-  if (type == "gemma3" || config.has("vision_config") || config.has("audio_config"))
-    return "a model of more than text: only text models are supported";
   return "known: " + quoted_list(known_families());
 }
 
-const Adapter& find_family(const JsonNode& config) {
-  std::string type = config.get_string("model_type", "");
+const Adapter& find_family(const JsonNode& config, const TextPart& part) {
   const std::string class_name = first_architecture(config);
   for (const Adapter& family : kFamilies)
-    if (type == family.model_type) return family;
-  if (type.empty()) {
+    if (part.model_type == family.model_type) return family;
+  if (part.model_type.empty() && part.part_of.empty()) {
     for (const Adapter& family : kFamilies)
       if (is_class_of(class_name, family.model_type)) return family;
+    if (class_name.empty())
+      throw config.error("names no model_type and no architectures", why_unknown("", config),
+                         "Add the field model_type.");
   }
-  if (type.empty() && class_name.empty())
-    throw config.error("names no model_type and no architectures", why_unknown(type, config),
-                       "Add the field model_type.");
-  throw config.error("the model type '" + (type.empty() ? class_name : type) + "' is not supported",
-                     why_unknown(type, config));
+  const std::string type = part.model_type.empty() ? class_name : part.model_type;
+  if (!part.part_of.empty())
+    throw config.error(
+        "the text part of '" + part.part_of + "' has the model type '" + type + "', which is not supported",
+        why_unknown(type, part.config));
+  throw config.error("the model type '" + type + "' is not supported", why_unknown(type, config));
 }
 
 /// What is wrong with a tensor that the description needs; nothing if all is well. @pre it is not absent.
@@ -152,11 +156,22 @@ bool is_buffer(const TensorInfo& tensor) {
 
 ModelDescription read_description(const JsonNode& config, const TensorStore& store) {
   if (!config.is_object()) throw config.error("is not a JSON object");
-  const Adapter& family = find_family(config);
+  const TextPart part = text_part(config);
+  const Adapter& family = find_family(config, part);
   refuse_quantized(store, config);
-  ModelDescription model = family.describe(config, store);
+  ConfigFields fields(part.config, store, family.model_type);
+  if (!part.part_of.empty()) fields.set_part_of_whole(part.tied);
+  ModelDescription model = family.describe(fields, store);
+  fields.expect_understood();
   model.family = family.model_type;
   model.architecture = first_architecture(config);
+  model.part_of = part.part_of;
+  model.warnings = fields.warnings();
+  if (!part.warning.empty()) model.warnings.push_back(part.warning);
+  if (fields.found_tied() == true && !model.embedding.tied)
+    model.warnings.push_back("config.json ties the unembedding to the embedding, but the checkpoint has '" +
+                             model.embedding.unembedding.tensor + "' with other values than '" +
+                             model.embedding.token.tensor + "': W_U is the former, as in transformers 5");
   check_sizes(model, config);
   return model;
 }
@@ -194,21 +209,50 @@ std::vector<std::string> known_families() {
   return names;
 }
 
-std::vector<std::string> unused_tensors(const ModelDescription& description, const TensorStore& store) {
+namespace {
+
+/// What the names of the text part's tensors begin with, and those of no other part: "model.language_model."; "" where
+/// that is not known.
+std::string text_prefix(const ModelDescription& model) {
+  const std::string& name = model.layers.front().w_q.weight.tensor;
+  const auto end = name.find("layers.");
+  return end == std::string::npos ? "" : name.substr(0, end);
+}
+
+bool is_of_other_part(const ModelDescription& model, const std::string& tensor) {
+  return !model.part_of.empty() && !tensor.starts_with(text_prefix(model));
+}
+
+std::set<std::string> used_tensors(const ModelDescription& model) {
   std::set<std::string> used;
-  for (const TensorSource* source : description.all_sources()) {
+  for (const TensorSource* source : model.all_sources()) {
     used.insert(source->tensor);
     used.insert(source->stacked.begin(), source->stacked.end());
   }
+  return used;
+}
+
+}  // namespace
+
+std::vector<std::string> unused_tensors(const ModelDescription& description, const TensorStore& store) {
+  const std::set<std::string> used = used_tensors(description);
   std::vector<std::string> unused;
   for (const TensorInfo& tensor : store.tensors()) {
     const bool is_tied_head =
         description.embedding.tied && ends_with_any(tensor.name, {"lm_head.weight", "embed_out.weight"});
     if (is_floating(tensor.type) && tensor.num_elements() > 0 && !used.contains(tensor.name) && !is_buffer(tensor) &&
-        !is_tied_head)
+        !is_tied_head && !is_of_other_part(description, tensor.name))
       unused.push_back(tensor.name);
   }
   return unused;
+}
+
+std::vector<std::string> tensors_of_other_parts(const ModelDescription& description, const TensorStore& store) {
+  const std::set<std::string> used = used_tensors(description);
+  std::vector<std::string> others;
+  for (const TensorInfo& tensor : store.tensors())
+    if (is_of_other_part(description, tensor.name) && !used.contains(tensor.name)) others.push_back(tensor.name);
+  return others;
 }
 
 }  // namespace spectrace

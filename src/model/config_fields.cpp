@@ -137,7 +137,9 @@ std::optional<std::int64_t> ConfigFields::find_count(Names names, std::int64_t m
   return value;
 }
 
-std::int64_t ConfigFields::required(Names names, const std::optional<std::int64_t>& found) const {
+std::int64_t ConfigFields::required(Names names, const std::optional<std::int64_t>& found,
+                                    std::int64_t of_class) const {
+  if (!found && is_part_ && of_class > 0) return of_class;
   if (!found) throw config_.error("the field " + joined(names) + " is missing", "the model type is " + family_);
   return *found;
 }
@@ -146,24 +148,28 @@ std::string ConfigFields::dimension_limit() const {
   return "no tensor of the checkpoint has a dimension of more than " + std::to_string(largest_dimension_);
 }
 
-std::int64_t ConfigFields::layers(Names names) {
+std::int64_t ConfigFields::layers(Names names, std::int64_t of_class) {
   const bool has_few = num_tensors_ < kMostLayers;
-  num_layers_ = required(names, find_count(names, std::min(num_tensors_, kMostLayers),
-                                           has_few ? "the checkpoint has no more tensors" : "no model has as many"));
+  num_layers_ = required(names,
+                         find_count(names, std::min(num_tensors_, kMostLayers),
+                                    has_few ? "the checkpoint has no more tensors" : "no model has as many"),
+                         of_class);
   return num_layers_;
 }
 
-std::int64_t ConfigFields::heads(Names names) {
+std::int64_t ConfigFields::heads(Names names, std::int64_t of_class) {
   SPECTRACE_ASSERT(num_layers_ > 0);
   const std::int64_t most = kMostHeadsInAll / num_layers_;
   const bool is_small = largest_dimension_ < most;
-  return required(names, find_count(names, std::min(largest_dimension_, most),
-                                    is_small ? dimension_limit()
-                                             : "of " + std::to_string(num_layers_) + " layers: no model has as many"));
+  return required(
+      names,
+      find_count(names, std::min(largest_dimension_, most),
+                 is_small ? dimension_limit() : "of " + std::to_string(num_layers_) + " layers: no model has as many"),
+      of_class);
 }
 
-std::int64_t ConfigFields::size(Names names) {
-  return required(names, find_count(names, largest_dimension_, dimension_limit()));
+std::int64_t ConfigFields::size(Names names, std::int64_t of_class) {
+  return required(names, find_count(names, largest_dimension_, dimension_limit()), of_class);
 }
 
 std::int64_t ConfigFields::size_or(Names names, std::int64_t otherwise) {
@@ -193,6 +199,13 @@ bool ConfigFields::is_null(const char* name) {
 bool ConfigFields::flag(const char* name, bool otherwise) {
   const auto node = find(name);
   return node ? node->as_bool() : otherwise;
+}
+
+bool ConfigFields::tied(bool otherwise) {
+  const auto own = find("tie_word_embeddings");
+  // Older files have it in the text part alone, where newer ones say it of the whole.
+  found_tied_ = own && own->as_bool() ? true : tied_of_whole_.value_or(own ? own->as_bool() : otherwise);
+  return *found_tied_;
 }
 
 double ConfigFields::number(const char* name, double otherwise) {

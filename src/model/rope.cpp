@@ -144,6 +144,37 @@ void check_rotary(const RotarySpec& rotary, const JsonNode& where) {
                       "in float32 it must be positive and finite");
 }
 
+/// The settings' kind of scaling, after a look at what else they say. @throws InputError naming a key that is unknown.
+std::string rope_type_of(const JsonNode& settings, ConfigFields& fields) {
+  if (!settings.is_object())
+    throw settings.error("is " + settings.json().dump() + ", expected an object with a 'rope_type'");
+  settings.expect_only_keys({"type",
+                             "rope_type",
+                             "rope_theta",
+                             "partial_rotary_factor",
+                             "factor",
+                             "original_max_position_embeddings",
+                             "attention_factor",
+                             "beta_fast",
+                             "beta_slow",
+                             "mscale",
+                             "mscale_all_dim",
+                             "truncate",
+                             "short_factor",
+                             "long_factor",
+                             "low_freq_factor",
+                             "high_freq_factor",
+                             "finetuned",
+                             "mrope_section",
+                             "mrope_interleaved",
+                             "attn_factor"});
+  if (settings.has("attn_factor"))
+    fields.warn("rope's 'attn_factor' is ignored, as in transformers: the field is called 'attention_factor'");
+  const std::string type = settings.get_string("rope_type", settings.get_string("type", "default"));
+  // Sections of time, height and width (Qwen2-VL) have the same positions where there is text alone.
+  return type == "mrope" && settings.has("mrope_section") ? "default" : type;
+}
+
 /// Fills in the frequencies of the scaling `type`. @throws InputError naming an unknown type.
 void apply_scaling(const std::string& type, const Scaling& scaling, RotarySpec& rotary) {
   const double theta = scaling.theta;
@@ -192,19 +223,13 @@ std::vector<float> inverse_frequencies(const RotarySpec& rotary, std::int64_t nu
   return to_vector(1.0 / at::pow(base, exponents(dim)));
 }
 
-RopeReading read_rope_settings(const ConfigFields& fields, const std::optional<JsonNode>& settings, double theta,
+RopeReading read_rope_settings(ConfigFields& fields, const std::optional<JsonNode>& settings, double theta,
                                double partial, std::int64_t original_positions, std::int64_t head_dim,
                                std::int64_t max_positions) {
   RopeReading reading;
   std::string type = "default";
   if (settings) {
-    if (!settings->is_object())
-      throw settings->error("is " + settings->json().dump() + ", expected an object with a 'rope_type'");
-    settings->expect_only_keys({"type", "rope_type", "rope_theta", "partial_rotary_factor", "factor",
-                                "original_max_position_embeddings", "attention_factor", "beta_fast", "beta_slow",
-                                "mscale", "mscale_all_dim", "truncate", "short_factor", "long_factor",
-                                "low_freq_factor", "high_freq_factor", "finetuned"});
-    type = settings->get_string("rope_type", settings->get_string("type", "default"));
+    type = rope_type_of(*settings, fields);
     theta = as_scale_or(*settings, "rope_theta", theta);
     partial = settings->get_double("partial_rotary_factor", partial);
     if (original_positions == 0) original_positions = positions_of(*settings);

@@ -30,7 +30,7 @@ struct RopeReading {
 RopeReading read_rope(ConfigFields& fields, const RopeFields& names, std::int64_t head_dim, std::int64_t max_positions);
 
 /// The same from a settings object of its own (Gemma-3 has one a kind of layer). `settings` may be absent.
-RopeReading read_rope_settings(const ConfigFields& fields, const std::optional<JsonNode>& settings, double theta,
+RopeReading read_rope_settings(ConfigFields& fields, const std::optional<JsonNode>& settings, double theta,
                                double partial, std::int64_t original_positions, std::int64_t head_dim,
                                std::int64_t max_positions);
 

@@ -1,5 +1,8 @@
 #include "sources.hpp"
 
+#include <algorithm>
+#include <array>
+
 #include "spectrace/checkpoint/tensor_store.hpp"
 
 namespace spectrace {
@@ -8,6 +11,25 @@ namespace {
 std::string merged_keys(const std::string& a, const std::string& b) {
   if (a.empty() || a == b || b.empty()) return a.empty() ? b : a;
   return a + ", " + b;
+}
+
+/// What a model of more than text puts before the names of its text part.
+constexpr std::array kTextParts = {"", "model.language_model.", "language_model.", "model.text_model.", "text_model."};
+
+bool has_any(const TensorStore& store, const std::string& prefix) {
+  const auto& tensors = store.tensors();  // sorted by name
+  const auto first =
+      std::lower_bound(tensors.begin(), tensors.end(), prefix,
+                       [](const TensorInfo& tensor, const std::string& name) { return tensor.name < name; });
+  return first != tensors.end() && first->name.starts_with(prefix);
+}
+
+/// Bit for bit. Reads no data where it follows from the headers, and little where the tensors differ.
+bool are_equal(const TensorStore& store, const TensorInfo& a, const TensorInfo& b) {
+  if (a.type != b.type || a.shape != b.shape) return false;
+  if (a.file == b.file && a.offset == b.offset && a.strides == b.strides) return true;
+  return store.read_segment_hashes(a, 0, 1) == store.read_segment_hashes(b, 0, 1) &&
+         store.read_digest(a) == store.read_digest(b);
 }
 
 LinearSource rows_of(const LinearSource& fused, const std::vector<RowRange>& rows) {
@@ -43,12 +65,18 @@ FusedRows fused_per_group(std::int64_t num_heads, std::int64_t num_kv_heads, std
 SourceNames::SourceNames(const TensorStore& store, std::initializer_list<const char*> prefixes,
                          const std::string& probe)
     : store_(store), prefix_(*prefixes.begin()) {
-  for (const char* prefix : prefixes) {
-    if (store.find(prefix + probe)) {
-      prefix_ = prefix;
-      return;
-    }
-  }
+  const auto pick = [&](auto&& is_it) {
+    for (const char* part : kTextParts)
+      for (const char* prefix : prefixes)
+        if (is_it(std::string(part) + prefix)) {
+          text_part_ = part;
+          prefix_ = part + std::string(prefix);
+          return true;
+        }
+    return false;
+  };
+  if (!pick([&](const std::string& prefix) { return store.find(prefix + probe) != nullptr; }))
+    pick([&](const std::string& prefix) { return !prefix.empty() && has_any(store, prefix); });
 }
 
 bool SourceNames::has(const std::string& whole_name) const { return store_.find(whole_name) != nullptr; }
@@ -93,19 +121,29 @@ void SourceNames::fused_qkv(LayerSources& layer, const std::string& base, const 
   layer.w_v = rows_of(fused, rows.v);
 }
 
+std::optional<std::string> SourceNames::find_head(std::initializer_list<const char*> heads) const {
+  for (const char* head : heads)
+    for (const std::string& name : {head + std::string(), text_part_ + head})
+      if (has(name)) return name;
+  return std::nullopt;
+}
+
 void SourceNames::unembedding(EmbeddingSources& embedding, std::initializer_list<const char*> heads, bool tied,
                               const Dim& vocab, const Dim& hidden) const {
+  const auto head = find_head(heads);
   embedding.tied = tied;
-  if (tied) {
+  if (tied && head) {
+    const TensorInfo* token = store_.find(embedding.token.tensor);
+    if (token == nullptr)
+      embedding.token.tensor = *head;
+    else
+      embedding.tied = are_equal(store_, *token, *store_.find(*head));
+  }
+  if (embedding.tied) {
     embedding.unembedding = embedding.token;
     return;
   }
-  embedding.unembedding.tensor = *heads.begin();
-  for (const char* head : heads) {
-    if (!store_.find(head)) continue;
-    embedding.unembedding.tensor = head;
-    break;
-  }
+  embedding.unembedding.tensor = head.value_or(*heads.begin());
   embedding.unembedding.shape = {vocab.size, hidden.size};
   embedding.unembedding.config_keys = merged_keys(vocab.keys, hidden.keys);
 }

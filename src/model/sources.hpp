@@ -1,6 +1,7 @@
 #pragma once
 
 #include <initializer_list>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -35,11 +36,12 @@ FusedRows fused_blocks(std::int64_t num_heads, std::int64_t num_kv_heads, std::i
 FusedRows fused_per_group(std::int64_t num_heads, std::int64_t num_kv_heads, std::int64_t head_dim);
 
 /// Makes the sources of one checkpoint: names with the prefix that the checkpoint uses, shapes with their config
-/// fields.
+/// fields. The prefix is one of the family's, or one of these behind the name that a model of more than text gives to
+/// its text part ("language_model.model.").
 class SourceNames {
  public:
-  /// Picks the first prefix with which the checkpoint holds a tensor `probe`; the first of all where none does, so that
-  /// errors show the usual name.
+  /// Picks the first prefix with which the checkpoint holds a tensor `probe`; where none does, the first with which
+  /// there is any tensor, or the first of all, so that errors show the usual name.
   SourceNames(const TensorStore& store, std::initializer_list<const char*> prefixes, const std::string& probe);
 
   bool has(const std::string& whole_name) const;
@@ -53,14 +55,20 @@ class SourceNames {
   /// w_q, w_k, w_v of `layer` out of one fused matrix (and bias) of `out` rows.
   void fused_qkv(LayerSources& layer, const std::string& base, const Dim& out, const Dim& in, Bias bias,
                  const FusedRows& rows, Layout layout = Layout::out_in) const;
-  /// The unembedding: the token table where the weights are tied, else the first of `heads` (whole names) that the
-  /// checkpoint holds (the first where none does).
+  /// The unembedding: the first of `heads` (names without a prefix) that the checkpoint holds (the first where none
+  /// does). Where the weights are tied, it is the token table, unless the checkpoint has a head with other values,
+  /// which counts (embedding.tied is false then). Of a tied pair the head alone may be stored: it is the token table
+  /// too.
   void unembedding(EmbeddingSources& embedding, std::initializer_list<const char*> heads, bool tied, const Dim& vocab,
                    const Dim& hidden) const;
 
  private:
+  /// The first of the names, with or without the text part's, that is there.
+  std::optional<std::string> find_head(std::initializer_list<const char*> heads) const;
+
   const TensorStore& store_;
   std::string prefix_;
+  std::string text_part_;  ///< what it begins with, before the family's own
 };
 
 }  // namespace spectrace

@@ -1,5 +1,6 @@
 #include "spectrace/plan/open_model.hpp"
 
+#include <functional>
 #include <optional>
 #include <set>
 
@@ -78,22 +79,31 @@ PreparedPrompt prepare_prompt(const Prompt& prompt, const ModelDescription& mode
   return prepared;
 }
 
-/// Ids that config.json gives a meaning of their own: numbers, or lists of them.
-std::set<std::int64_t> special_tokens(const JsonNode& config) {
+/// Ids that config.json gives a meaning of their own, numbers or lists of them: the ends of a text, and of a model of
+/// more than text whatever stands for an image ("image_token_id", "boi_token_index").
+std::set<std::int64_t> special_tokens(const OpenModel& model) {
   std::set<std::int64_t> ids;
-  const auto add = [&](const JsonNode& id) {
+  const auto add_one = [&](const JsonNode& id) {
     if (id.is_integer()) ids.insert(id.as_int());
   };
-  for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"})
-    if (const auto value = config.find(key)) {
-      if (value->is_array()) value->for_each(add);
-      add(*value);
-    }
+  const auto add = [&](const JsonNode& value) {
+    if (value.is_array()) value.for_each(add_one);
+    add_one(value);
+  };
+  const bool is_part = !model.description.part_of.empty();
+  const std::function<void(const JsonNode&)> add_all = [&](const JsonNode& config) {
+    config.for_each_member([&](const std::string& key, const JsonNode& value) {
+      const bool ends_text = key == "bos_token_id" || key == "eos_token_id" || key == "pad_token_id";
+      if (ends_text || (is_part && (key.ends_with("_token_id") || key.ends_with("_token_index")))) add(value);
+      if (is_part && value.is_object()) add_all(value);
+    });
+  };
+  add_all(model.config);
   return ids;
 }
 
 std::vector<PreparedPrompt> prepare_random_tokens(const RepeatedRandomTokens& wanted, const OpenModel& model) {
-  const std::set<std::int64_t> special = special_tokens(model.config);
+  const std::set<std::int64_t> special = special_tokens(model);
   std::vector<std::int64_t> ids;
   for (std::int64_t id = 0; id < model.description.vocab_size; ++id)
     if (!special.contains(id)) ids.push_back(id);

@@ -102,6 +102,7 @@ Attributes result_attributes(const Job& job, const ModelEntry& entry, const Open
     attributes.emplace_back("num_unused_tensors", static_cast<std::int64_t>(unused.size()));
     attributes.emplace_back("unused_tensors", shown_text(names));
   }
+  if (!description.part_of.empty()) attributes.emplace_back("text_part_of", description.part_of);
   if (const Json impossible = impossible_analyses(description); !impossible.empty())
     attributes.emplace_back("impossible_analyses", impossible.dump());
   for (const auto& [fact, value] : description.rope_facts) attributes.emplace_back(fact, number_or_text(value));

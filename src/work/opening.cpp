@@ -278,6 +278,7 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
   } else {
     preparation.lack = everything(analyses, std::move(sets));
   }
+  for (const std::string& warning : model.description.warnings) log_warning("{}: {}", entry.name, warning);
   warn_of_impossible(entry, job, model.description);
   warn_of_unused_tensors(entry, model);
   ModelPlan plan = plan_of(job, model, std::move(preparation.lack));

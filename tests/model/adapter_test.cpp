@@ -63,11 +63,81 @@ TEST(DescribeModelTest, mixtures_of_experts_encoders_and_others_are_refused_with
                                                          {"qwen3_moe", "mixture of experts"},
                                                          {"bert", "an encoder"},
                                                          {"t5", "an encoder-decoder"},
-                                                         {"gemma3", "more than text"}};
+                                                         {"gemma3", "no object 'text_config'"},
+                                                         {"paligemma", "all of the prompt at once"}};
   for (const auto& [type, reason] : refused) {
-    const ChangedCase changed("llama", [&](Json& config) { config["model_type"] = type; });
+    const ChangedCase changed("llama", [&](Json& config) {
+      config["model_type"] = type;
+      if (type == std::string("paligemma")) config["text_config"] = {{"model_type", "gemma"}};
+    });
     EXPECT_TRUE(holds(changed.error(), type, reason));
   }
+}
+
+TEST(TextPart, is_described_as_its_family_and_says_what_it_is_part_of) {
+  const Model model(case_folder("qwen2_vl"));
+  EXPECT_EQ(model.description.family, "qwen2_vl_text");
+  EXPECT_EQ(model.description.architecture, "Qwen2VLForConditionalGeneration");
+  EXPECT_EQ(model.description.part_of, "qwen2_vl");
+  EXPECT_TRUE(model.description.warnings.empty());
+  const auto others = tensors_of_other_parts(model.description, model.store);
+  ASSERT_FALSE(others.empty());
+  for (const auto& name : others) EXPECT_TRUE(name.starts_with("visual.")) << name;
+  EXPECT_TRUE(unused_tensors(model.description, model.store).empty());
+}
+
+TEST(TextPart, of_an_unknown_type_names_it) {
+  const ChangedCase changed("llava", [](Json& config) { config["text_config"]["model_type"] = "mamba"; });
+  EXPECT_TRUE(holds(changed.error(), "the text part of 'llava' has the model type 'mamba'"));
+}
+
+TEST(TextPart, of_a_whole_that_was_never_tried_comes_with_a_warning) {
+  const ChangedCase changed("llava", [](Json& config) { config["model_type"] = "llava_of_tomorrow"; });
+  const Model model(changed.folder());
+  ASSERT_EQ(model.description.warnings.size(), 1u);
+  EXPECT_TRUE(holds(model.description.warnings[0], "'llava_of_tomorrow'", "'llama'"));
+}
+
+TEST(TextPart, has_the_sizes_of_its_class_where_the_config_has_none) {
+  const ChangedCase changed("llava", [](Json& config) { config["text_config"].erase("num_attention_heads"); });
+  EXPECT_TRUE(holds(changed.error(), "/text_config", "32 heads of 8 dimensions")) << "as LlamaConfig has them";
+  const ChangedCase text("llama", [](Json& config) { config.erase("num_attention_heads"); });
+  EXPECT_TRUE(holds(text.error(), "the field 'num_attention_heads' is missing"));
+}
+
+TEST(TiedHead, other_values_in_the_checkpoint_count) {
+  const ChangedCase changed("llama", [](Json& config) { config["tie_word_embeddings"] = true; });
+  const ModelDescription& model = Model(changed.folder()).description;
+  EXPECT_FALSE(model.embedding.tied);
+  EXPECT_EQ(model.embedding.unembedding.tensor, "lm_head.weight");
+  ASSERT_EQ(model.warnings.size(), 1u);
+  EXPECT_TRUE(holds(model.warnings[0], "'lm_head.weight'", "'model.embed_tokens.weight'"));
+}
+
+TEST(TiedHead, may_be_what_alone_is_stored) {
+  const ChangedCase changed("qwen3", keep,
+                            [](Json& header) { rename_key(header, "model.embed_tokens.weight", "lm_head.weight"); });
+  const ModelDescription& model = Model(changed.folder()).description;
+  EXPECT_TRUE(model.embedding.tied);
+  EXPECT_EQ(model.embedding.token.tensor, "lm_head.weight");
+  EXPECT_EQ(model.embedding.unembedding.tensor, "lm_head.weight");
+  EXPECT_TRUE(model.warnings.empty());
+}
+
+TEST(DescribeModelTest, what_transformers_ignores_is_a_warning) {
+  const ChangedCase scaled("llama_yarn", [](Json& config) { config["rope_parameters"]["attn_factor"] = 0.8; });
+  ASSERT_EQ(Model(scaled.folder()).description.warnings.size(), 1u);
+  EXPECT_TRUE(holds(Model(scaled.folder()).description.warnings[0], "'attn_factor'"));
+  const ChangedCase unknown("llama_yarn", [](Json& config) { config["rope_parameters"]["betta_fast"] = 0.8; });
+  EXPECT_TRUE(holds(unknown.error(), "betta_fast"));
+  // Saved by transformers 4.45 to 4.57: the same number under both names.
+  const ChangedCase both("gpt_neox", [](Json& config) { config["partial_rotary_factor"] = config["rotary_pct"]; });
+  EXPECT_TRUE(Model(both.folder()).description.warnings.empty());
+  const ChangedCase differing("gpt_neox", [](Json& config) { config["partial_rotary_factor"] = 0.25; });
+  const ModelDescription& model = Model(differing.folder()).description;
+  EXPECT_EQ(model.attention[0].rotary->rotary_dim, 4);
+  ASSERT_EQ(model.warnings.size(), 1u);
+  EXPECT_TRUE(holds(model.warnings[0], "'partial_rotary_factor'", "'rotary_pct'"));
 }
 
 TEST(DescribeModelTest, family_follows_from_the_class_where_the_type_is_missing) {

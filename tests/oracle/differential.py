@@ -38,6 +38,9 @@ PROGRAM = pathlib.Path(os.environ.get("SPECTRACE_PROGRAM", ROOT / "build" / "rel
 # Of a forward pass: what is compared layer by layer, and what there is once a prompt.
 LAYERED, WHOLE = ("attentions", "boundaries"), ("final_norm", "logits")
 
+# Of a sample: how save_checkpoint stores it.
+STORAGE = ("prefix", "renames", "dtype", "files", "shard_bytes", "old_tensors")
+
 # The only difference between stored and computed weights is the rounding of float64 to float32, done alike.
 WEIGHT_TOLERANCE = 0.0
 HAVE_POSITION_TABLES = ("gpt2", "gpt_neo", "gptj", "opt")  # longer prompts than it are an error
@@ -61,6 +64,7 @@ class Case:
     exact_forwards: list = dataclasses.field(default_factory=list)
     weights: list = dataclasses.field(default_factory=list)  # of {"W_Q": array, …}, one a layer
     unembedding: np.ndarray | None = None  # [vocab, hidden]
+    text_family: str = ""  # as spectrace calls it; "": family
     draws: int = 1  # of the weights
     errors: dict = dataclasses.field(default_factory=dict)  # {comparison: {quantity: error}}
     problem: str = ""  # why it failed; "" if it did not
@@ -96,7 +100,8 @@ def make_case(family, seed, folder):
     try:
         sample = random_configs.random_sample(family, seed)
         case.prompts = sample.prompts
-        storage = {name: getattr(sample, name) for name in ("prefix", "dtype", "files", "shard_bytes", "old_tensors")}
+        storage = {name: getattr(sample, name) for name in STORAGE}
+        case.text_family = sample.text_family
         case.settings = {"storage": storage, "prompt_lengths": [len(ids) for ids in sample.prompts]}
         for case.draws in range(1, MOST_DRAWS + 1):
             weights_seed = seed * MOST_DRAWS + case.draws
@@ -115,7 +120,7 @@ def make_case(family, seed, folder):
 
 def given_case(folder, lengths, work):
     """A case of a checkpoint that is there; links to its files, so that nothing is written beside them."""
-    config = transformers.AutoConfig.from_pretrained(folder)
+    config = transformers.AutoConfig.from_pretrained(folder).get_text_config()
     link = work / folder.name
     link.mkdir()
     for path in folder.iterdir():
@@ -196,12 +201,13 @@ def check_inspect(case):
         case.problem = f"spectrace inspect ended with {done.returncode}: {done.stderr.strip()[-500:]}"
         return
     found = json.loads(done.stdout)
-    config = transformers.AutoConfig.from_pretrained(case.folder)
+    whole = transformers.AutoConfig.from_pretrained(case.folder)
+    config = whole.get_text_config()
     heads = config.num_attention_heads
     head_dim = case.weights[0]["W_Q"].shape[0] // heads
     inner = [getattr(config, name, None) for name in ("intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner")]
     expected = {
-        "family": case.family,
+        "family": case.text_family or case.family,
         "num_layers": len(case.weights),
         "num_heads": heads,
         "num_kv_heads": case.weights[0]["W_K"].shape[0] // head_dim,
@@ -209,7 +215,7 @@ def check_inspect(case):
         "hidden_size": config.hidden_size,
         "intermediate_size": next((size for size in inner if size), 4 * config.hidden_size),
         "vocab_size": config.vocab_size,
-        "tied_embeddings": config.tie_word_embeddings,
+        "tied_embeddings": whole.tie_word_embeddings,
         "missing_tensors": [],
         "unused_tensors": [],
     }

@@ -25,6 +25,7 @@ import oracle
 VOCAB = 43
 PROMPT_LENGTHS = (6, 1, 11, 3)
 NULL = object()  # in changes of config.json: a field that is there and null
+FLAT = object()  # an object whose fields go beside it, where there are none
 
 
 def small(kind, **settings):
@@ -175,6 +176,41 @@ CASES |= {
 }
 
 
+def whole(kind, text, vision, **settings):
+    """A model of images and text, its text part's config among its own."""
+    return transformers.AutoConfig.for_model(kind, text_config=text.to_dict(), vision_config=vision, **settings)
+
+
+SMALL_VISION = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, image_size=4, patch_size=2)
+QWEN_VISION = dict(depth=1, num_heads=2, patch_size=2)
+SECTIONS = default_rope(900.0, mrope_section=[2, 1, 1])
+
+# Text parts of models of more than text: names, ties and fields as the hub's files have them.
+CASES |= {
+    "gemma3": lambda: (whole("gemma3", small("gemma3_text", **llama_sizes(
+        head_dim=6, query_pre_attn_scalar=20, sliding_window=4, layer_types=["full_attention", "sliding_attention"],
+        rope_parameters=dict(full_attention=dict(rope_type="linear", rope_theta=5000.0, factor=8.0),
+                             sliding_attention=default_rope(300.0)))),
+        SMALL_VISION | {"model_type": "siglip_vision_model"}, mm_tokens_per_image=4), {}, "", "bfloat16"),
+    "llava": lambda: (whole("llava", small("llama", **llama_sizes(rope_parameters=default_rope(700.0))),
+                            SMALL_VISION | {"model_type": "clip_vision_model", "projection_dim": 8}, image_token_index=99),
+                      {}, "", "float16"),
+    "qwen2_vl": lambda: (whole("qwen2_vl", small("qwen2_vl_text", **divided_sizes(hidden_size=32, rope_parameters=SECTIONS)),
+                               QWEN_VISION | dict(embed_dim=8, hidden_size=32, mlp_ratio=1), image_token_id=99),
+                         {("text_config", "rope_parameters"): None, ("text_config", "rope_theta"): 900.0,
+                          ("text_config", "rope_scaling"): {"type": "mrope", "mrope_section": [2, 1, 1]},
+                          ("text_config",): FLAT}, "", "bfloat16"),
+    "qwen2_5_vl": lambda: (whole("qwen2_5_vl", small("qwen2_5_vl_text", **divided_sizes(
+        hidden_size=32, use_sliding_window=True, sliding_window=4, max_window_layers=1, rope_parameters=SECTIONS)),
+        QWEN_VISION | dict(hidden_size=8, out_hidden_size=32, intermediate_size=8, fullatt_block_indexes=[0]),
+        image_token_id=99, tie_word_embeddings=True), {}, "", "float16"),
+    "qwen3_vl": lambda: (whole("qwen3_vl", small("qwen3_vl_text", **llama_sizes(
+        attention_bias=True, rope_parameters=SECTIONS)),
+        QWEN_VISION | dict(hidden_size=8, out_hidden_size=20, intermediate_size=8, deepstack_visual_indexes=[0],
+                           num_position_embeddings=16), image_token_id=99), {}, "", "bfloat16"),
+}
+
+
 def randomize(model, seed, query_key_scale=1.6, norm_centre=0.8):
     """Random weights of a size that keeps attention far from uniform and from one-hot, and norms away from 1.
 
@@ -204,8 +240,24 @@ def change_config(folder, changes):
     path = folder / "config.json"
     config = json.loads(path.read_text())
     for key, value in changes.items():
-        config.pop(key, None) if value is None else config.update({key: None if value is NULL else value})
+        *outer, name = (key,) if isinstance(key, str) else key
+        within = config
+        for part in outer:
+            within = within[part]
+        if value is FLAT:
+            config |= {field: found for field, found in within.pop(name).items() if field not in config}
+        elif value is None:
+            within.pop(name, None)
+        else:
+            within[name] = None if value is NULL else value
     path.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+
+
+def renamed(name, renames):
+    for old, new in renames:
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    return name
 
 
 def split_in_shards(tensors, shard_bytes):
@@ -255,26 +307,30 @@ def add_old_tensors(model, tensors, prefix):
 
 def save_checkpoint(
     config, folder, seed, changes=None, prefix="", dtype="float16", files="safetensors", shard_bytes=None, weights=None,
-    old_tensors=False,
+    old_tensors=False, renames=(),
 ):
     """Saves a random model of this config as the hub would; returns nothing.
 
-    `changes` of config.json: None removes a field, NULL writes null. `prefix` is taken off the tensors' names. `files`
+    `changes` of config.json: None removes a field, NULL writes null, FLAT takes an object's fields out of it; a tuple
+    names a field of an inner object. `prefix` is taken off the tensors' names, `renames` are pairs of
+    old and new beginnings of them. `files`
     is "safetensors" or "pytorch", one file or shards of about `shard_bytes`. `weights` are settings of randomize.
     """
     if folder.exists():
         shutil.rmtree(folder)
     torch.manual_seed(seed)
-    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    model = oracle.auto_class(config).from_config(config, attn_implementation="eager")
     if dtype == "float64":
         model.double()  # before the weights are drawn: numbers that only float64 holds
     randomize(model, seed, **(weights or {}))
     model.to(getattr(torch, dtype)).save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
     change_config(folder, changes or {})
-    if prefix or files != "safetensors" or shard_bytes or old_tensors:
+    if prefix or files != "safetensors" or shard_bytes or old_tensors or renames:
         path = folder / "model.safetensors"
-        tensors = {name.removeprefix(prefix): tensor for name, tensor in safetensors.torch.load_file(path).items()}
+        tensors = {
+            renamed(name.removeprefix(prefix), renames): tensor for name, tensor in safetensors.torch.load_file(path).items()
+        }
         if old_tensors:
             add_old_tensors(model, tensors, prefix)
         path.unlink()

@@ -46,8 +46,14 @@ def load_model(folder, dtype=torch.float64):
     return count_falcon_alibi_once(model)
 
 
+def auto_class(config):
+    """The class that makes the model of a config: of text, or of more than text."""
+    is_text = config.get_text_config() is config
+    return transformers.AutoModelForCausalLM if is_text else transformers.AutoModelForImageTextToText
+
+
 def load_as(folder, dtype):
-    return transformers.AutoModelForCausalLM.from_pretrained(
+    return auto_class(transformers.AutoConfig.from_pretrained(folder)).from_pretrained(
         folder, dtype=dtype, attn_implementation="eager", local_files_only=True
     )
 
@@ -81,8 +87,10 @@ def mask_without_alibi(forward):
 
 def find_blocks(model):
     """The list of the model's blocks: the longest ModuleList of equal modules."""
-    lists = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len({type(b) for b in m}) == 1]
-    count = model.config.num_hidden_layers
+    config = model.config.get_text_config()
+    text = model if config is model.config else model.get_decoder()
+    lists = [m for m in text.modules() if isinstance(m, torch.nn.ModuleList) and len({type(b) for b in m}) == 1]
+    count = config.num_hidden_layers
     blocks = [m for m in lists if len(m) == count and any("ttention" in type(c).__name__ for c in m[0].modules())]
     assert len(blocks) == 1, f"{len(blocks)} lists of {count} blocks in {type(model).__name__}"
     return blocks[0]
@@ -203,7 +211,7 @@ def run_prompt(model, ids, exact=False):
 
 def remembers_lengths(config):
     """Whether the rotary tables of a prompt depend on the prompts before it, as transformers keeps them."""
-    return any(kind in json.dumps(getattr(config, "rope_parameters", None)) for kind in ("dynamic", "longrope"))
+    return any(kind in json.dumps(getattr(config.get_text_config(), "rope_parameters", None)) for kind in ("dynamic", "longrope"))
 
 
 def oracle_forward(folder, prompts, exact=False, model=None):

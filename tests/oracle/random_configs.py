@@ -11,8 +11,10 @@ so.
 import dataclasses
 import zlib
 
-from make_checkpoints import NULL, small
+import transformers
+from make_checkpoints import FLAT, NULL, small
 from random_draw import OMIT, ROPE_KINDS, Draw, draw_partial_rope, draw_rope, old_rope, without_omitted
+from random_towers import KINDS, draw_whole
 
 ACTIVATIONS = ("relu", "gelu", "gelu_python", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_accurate", "silu", "swish")
 
@@ -26,12 +28,14 @@ class Sample:
     config: object  # of transformers
     changes: dict  # of config.json: None removes a field, NULL writes null
     prefix: str  # taken off the tensor names
+    renames: tuple  # pairs: other beginnings for the tensors' names
     dtype: str  # on disk
     files: str  # "safetensors" or "pytorch"
     shard_bytes: int | None  # None: one file
     weights: dict  # settings of make_checkpoints.randomize
     old_tensors: bool  # masks, rotary tables and a tied head in the file, as older transformers wrote them
     prompts: list  # of lists of token ids
+    text_family: str  # what spectrace calls the family
 
 
 @dataclasses.dataclass
@@ -46,6 +50,7 @@ class Model:
     old_rope: object = None  # rope_parameters -> changes of config.json for the old style
     long_prompts: bool = True  # whether prompts of hundreds of tokens may be drawn
     theta: str | None = None  # the field outside rope_parameters that can hold the theta
+    whole: object = None  # random_towers.Whole: what this is the text part of
 
 
 def divisors(n):
@@ -482,6 +487,8 @@ FAMILIES = {
     "stablelm": draw_stablelm,
 }
 
+FAMILIES |= {kind: draw_whole(kind, dict(FAMILIES)) for kind in KINDS if set(KINDS[kind].texts) & set(FAMILIES)}
+
 # What transformers puts before the names of a family's tensors; a checkpoint of the bare model has none of it.
 PREFIXES = {"bloom": "transformer.", "falcon": "transformer.", "gpt2": "transformer.", "gpt_neo": "transformer.",
             "gptj": "transformer.", "gpt_neox": "gpt_neox."}
@@ -491,6 +498,25 @@ PREFIXES = {"bloom": "transformer.", "falcon": "transformer.", "gpt2": "transfor
 REQUIRED = ("model_type", "architectures", "dtype", "vocab_size", "hidden_size", "n_embd", "num_hidden_layers", "n_layer",
             "num_layers", "num_attention_heads", "n_head", "num_heads", "intermediate_size", "ffn_dim", "n_positions",
             "rotary_dim")
+
+
+def make_config(family, model):
+    """The config of what is drawn, and that of its text model."""
+    settings = without_omitted(model.settings)
+    if model.whole is None:
+        config = small(family, **settings)
+        return config, config
+    text = small(model.whole.text_type, **settings)
+    whole = transformers.AutoConfig.for_model(
+        model.whole.model_type, text_config=text.to_dict(), **without_omitted(model.whole.settings)
+    )
+    return whole, whole.get_text_config()
+
+
+def of_text_part(changes, is_flat):
+    """Changes of the text model's config as those of the whole's config.json."""
+    found = {("text_config", name): value for name, value in changes.items() if name not in ("dtype", "torch_dtype")}
+    return found | ({("text_config",): FLAT} if is_flat else {})
 
 
 def draw_style(draw, model, config, dtype):
@@ -531,9 +557,12 @@ def random_sample(family, seed):
     """The sample of a family and a seed: the same on every machine."""
     draw = Draw(zlib.crc32(family.encode()), seed)
     model = FAMILIES[family](draw)
-    config = small(family, **without_omitted(model.settings))
+    whole = model.whole
+    config, text = make_config(family, model)
     dtype = draw.one_of("float16", "bfloat16", "float32", "float64")
-    changes = draw_style(draw, model, config, dtype)
+    changes = draw_style(draw, model, text, dtype)
+    if whole is not None:
+        changes = of_text_part(changes, whole.is_flat)
     tied = config.tie_word_embeddings
     return Sample(
         family=family,
@@ -541,12 +570,14 @@ def random_sample(family, seed):
         config=config,
         changes=changes,
         # Only the bare model's checkpoints lack the prefix, and they have no head of their own.
-        prefix=PREFIXES.get(family, "model.") if tied and draw.chance(0.3) else "",
+        prefix=PREFIXES.get(family, "model.") if tied and whole is None and draw.chance(0.3) else "",
+        renames=whole.renames if whole is not None else (),
         dtype=dtype,
         files="pytorch" if draw.chance(0.3) else "safetensors",
         shard_bytes=draw.integer(200, 20000) if draw.chance(0.4) else None,
         # Moderate scores: else the oracle's own float32 steps grow beyond what float64 is held to.
         weights=dict(query_key_scale=model.score_gain**-0.5, norm_centre=-0.2 if family.startswith("gemma") else 0.8),
-        old_tensors=draw.chance(0.25),
-        prompts=draw_prompts(draw, config, model),
+        old_tensors=whole is None and draw.chance(0.25),
+        prompts=draw_prompts(draw, text, model),
+        text_family=whole.text_family if whole is not None else family,
     )

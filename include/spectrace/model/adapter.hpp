@@ -9,13 +9,15 @@
 
 namespace spectrace {
 
+class ConfigFields;
+
 /// One family of models: the file src/model/adapters/<model_type>.cpp, which defines describe_<model_type>. There is
 /// nothing else to do for a new one but its cases for the tests (docs/adding-a-family.md).
 /// Reads config.json (old and new style of the hub) and the tensor names. A config field that would change the
 /// mathematics and is not understood is an InputError that names it.
 struct Adapter {
   const char* model_type;  ///< config.json's model_type
-  ModelDescription (*describe)(const JsonNode& config, const TensorStore& store);
+  ModelDescription (*describe)(ConfigFields& fields, const TensorStore& store);
 };
 
 /// Describes the model by its config and the names of its tensors: picks the adapter by model_type (else by
@@ -34,10 +36,14 @@ SourceProblems source_problems(const ModelDescription& description, const Tensor
 /// @throws InputError (model) as read_description does, and where there are source_problems: several in one message.
 ModelDescription describe_model(const JsonNode& config, const TensorStore& store);
 
+/// Tensors of the other parts of a model of more than text.
+std::vector<std::string> tensors_of_other_parts(const ModelDescription& description, const TensorStore& store);
+
 /// model_type of every family that there is an adapter for.
 std::vector<std::string> known_families();
 
-/// Floating tensors of the checkpoint that the description does not use (rotary buffers and masks are not listed).
+/// Floating tensors of the checkpoint that the description does not use (rotary buffers and masks are not listed, nor
+/// what belongs to the other parts of a model of more than text).
 std::vector<std::string> unused_tensors(const ModelDescription& description, const TensorStore& store);
 
 }  // namespace spectrace

@@ -166,6 +166,7 @@ struct EmbeddingSources {
 struct ModelDescription {
   std::string family;        ///< "gpt2", "gpt_neox", …
   std::string architecture;  ///< class name in config.json: "GPT2LMHeadModel"
+  std::string part_of;       ///< model type of the whole that this is the text part of; empty: text is all there is
   std::int64_t num_layers = 0, num_heads = 0, num_kv_heads = 0, head_dim = 0, hidden_size = 0, vocab_size = 0;
   std::int64_t intermediate_size = 0;
   std::int64_t max_positions = 0;      ///< rows of the position table, or the config's context length
@@ -179,6 +180,9 @@ struct ModelDescription {
   std::string position_encoding;    ///< "learned", "sinusoidal", "rotary", "alibi"
   /// RoPE facts for the results' attributes and `inspect`: theta, scaling fields, max positions; numbers as text.
   std::vector<std::pair<std::string, std::string>> rope_facts;
+
+  /// What the files say that is not followed, or was taken in one of several ways, for whoever runs the model.
+  std::vector<std::string> warnings;
 
   /// docs/quantities.md, section 1.
   KvHead kv_head_of(QueryHead head) const { return KvHead{static_cast<std::int64_t>(head) * num_kv_heads / num_heads}; }

@@ -7,8 +7,7 @@
 namespace spectrace {
 
 /// BLOOM (2022, arXiv:2211.05100): ALiBi, q k v fused per head, a norm right after the embedding.
-ModelDescription describe_bloom(const JsonNode& config, const TensorStore& store) {
-  ConfigFields fields(config, store, "bloom");
+ModelDescription describe_bloom(ConfigFields& fields, const TensorStore& store) {
   const Dim hidden{fields.size({"n_embed", "hidden_size"}), "hidden_size"};
   const Dim vocab{fields.size({"vocab_size"}), "vocab_size"};
   const Dim inner = 4 * hidden;
@@ -28,11 +27,10 @@ ModelDescription describe_bloom(const JsonNode& config, const TensorStore& store
   model.block.activation = Activation::gelu_tanh_short;  // no field of the config
   model.block.residual_from_norm = fields.flag("apply_residual_connection_post_layernorm", false);
   if (fields.flag("slow_but_exact", false) && fields.count_or({"pretraining_tp"}, 1) > 1)
-    throw config.error("slow_but_exact is set, with pretraining_tp of more than 1",
-                       "transformers then leaves out two biases of each block, which cannot be meant",
-                       "Set slow_but_exact to false: it only changes how sums are split.");
-  const bool tied = fields.flag("tie_word_embeddings", true);
-  fields.expect_understood();
+    throw fields.json().error("slow_but_exact is set, with pretraining_tp of more than 1",
+                              "transformers then leaves out two biases of each block, which cannot be meant",
+                              "Set slow_but_exact to false: it only changes how sums are split.");
+  const bool tied = fields.tied(true);
 
   AttentionSpec attention;
   attention.score_scale = 1.0 / std::sqrt(static_cast<double>(model.head_dim));

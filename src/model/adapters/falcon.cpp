@@ -37,8 +37,7 @@ FalconShape read_shape(ConfigFields& fields, std::int64_t num_heads) {
 
 /// Falcon (Almazrouei et al. 2023, arXiv:2311.16867): parallel residual; one key/value head (7B), groups that lie
 /// together in the fused matrix (40B), or ALiBi and a serial block (RefinedWeb).
-ModelDescription describe_falcon(const JsonNode& config, const TensorStore& store) {
-  ConfigFields fields(config, store, "falcon");
+ModelDescription describe_falcon(ConfigFields& fields, const TensorStore& store) {
   const Dim hidden{fields.size({"n_embed", "hidden_size"}), "hidden_size"};
   const Dim vocab{fields.size({"vocab_size"}), "vocab_size"};
   const Dim inner{fields.size_or({"ffn_hidden_size"}, 4 * hidden.size), "ffn_hidden_size"};
@@ -72,8 +71,7 @@ ModelDescription describe_falcon(const JsonNode& config, const TensorStore& stor
   }
   model.attention.assign(static_cast<std::size_t>(model.num_layers), attention);
   const Bias bias = fields.flag("bias", false) ? Bias::yes : Bias::no;
-  const bool tied = fields.flag("tie_word_embeddings", true);
-  fields.expect_understood();
+  const bool tied = fields.tied(true);
 
   const SourceNames names(store, {"transformer.", ""}, "word_embeddings.weight");
   const FusedRows rows = fused_per_group(model.num_heads, model.num_kv_heads, model.head_dim);

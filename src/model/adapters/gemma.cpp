@@ -4,8 +4,7 @@ namespace spectrace {
 
 /// Gemma (2024, arXiv:2403.08295): Llama with norm weights 1 + w, embeddings times sqrt(D), heads of 256, one key/value
 /// head in the 2B model.
-ModelDescription describe_gemma(const JsonNode& config, const TensorStore& store) {
-  ConfigFields fields(config, store, "gemma");
+ModelDescription describe_gemma(ConfigFields& fields, const TensorStore& store) {
   LlamaLike llama = read_llama_like(fields, {.num_kv_heads = 16,
                                              .head_dim = 256,
                                              .activation = "gelu_pytorch_tanh",
@@ -17,8 +16,7 @@ ModelDescription describe_gemma(const JsonNode& config, const TensorStore& store
   fields.refuse_if_set("use_bidirectional_attention", "only causal attention is supported");
   LlamaBiases biases;
   if (fields.flag("attention_bias", false)) biases.qkv = biases.output = Bias::yes;
-  const bool tied = fields.flag("tie_word_embeddings", true);
-  fields.expect_understood();
+  const bool tied = fields.tied(true);
 
   const SourceNames names = llama_names(store);
   for (std::int64_t i = 0; i < llama.model.num_layers; ++i)

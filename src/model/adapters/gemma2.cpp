@@ -4,8 +4,7 @@ namespace spectrace {
 
 /// Gemma-2 (2024, arXiv:2408.00118): soft-capped scores, a window in every other layer, four norms with weight 1 + w,
 /// embeddings times sqrt(D).
-ModelDescription describe_gemma2(const JsonNode& config, const TensorStore& store) {
-  ConfigFields fields(config, store, "gemma2");
+ModelDescription describe_gemma2(ConfigFields& fields, const TensorStore& store) {
   LlamaLike llama = read_llama_like(fields, {.num_kv_heads = 4,
                                              .head_dim = 256,
                                              .activation_field = "hidden_activation",
@@ -24,8 +23,7 @@ ModelDescription describe_gemma2(const JsonNode& config, const TensorStore& stor
   if (window) set_sliding_window(llama, *window, sliding);
   LlamaBiases biases;
   if (fields.flag("attention_bias", false)) biases.qkv = biases.output = Bias::yes;
-  const bool tied = fields.flag("tie_word_embeddings", true);
-  fields.expect_understood();
+  const bool tied = fields.tied(true);
 
   llama.model.norm_placement = "pre+post";
   const SourceNames names = llama_names(store);

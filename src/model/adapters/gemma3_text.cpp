@@ -33,9 +33,13 @@ std::vector<bool> default_sliding_layers(std::int64_t num_layers, std::int64_t p
 
 /// Gemma-3, text only (2025, arXiv:2503.19786): Gemma-2 without soft caps, with norms on queries and keys, five layers
 /// with a window for each without, and a rotary theta of its own for either kind.
-ModelDescription describe_gemma3_text(const JsonNode& config, const TensorStore& store) {
-  ConfigFields fields(config, store, "gemma3_text");
-  LlamaLike llama = read_llama_like(fields, {.num_kv_heads = 4,
+ModelDescription describe_gemma3_text(ConfigFields& fields, const TensorStore& store) {
+  LlamaLike llama = read_llama_like(fields, {.hidden_size = 2304,
+                                             .intermediate_size = 9216,
+                                             .vocab_size = 262208,
+                                             .num_layers = 26,
+                                             .num_heads = 8,
+                                             .num_kv_heads = 4,
                                              .head_dim = 256,
                                              .activation_field = "hidden_activation",
                                              .activation = "gelu_pytorch_tanh",
@@ -56,8 +60,7 @@ ModelDescription describe_gemma3_text(const JsonNode& config, const TensorStore&
     if (sliding[i]) llama.model.attention[i].rotary = ropes.sliding.rotary;
   LlamaBiases biases;
   if (fields.flag("attention_bias", false)) biases.qkv = biases.output = Bias::yes;
-  const bool tied = fields.flag("tie_word_embeddings", true);
-  fields.expect_understood();
+  const bool tied = fields.tied(true);
 
   llama.model.norm_placement = "pre+post";
   const SourceNames names = llama_names(store);

@@ -6,8 +6,7 @@
 namespace spectrace {
 
 /// GPT-2 (Radford et al. 2019): learned positions, fused q k v stored (in, out), pre-norm.
-ModelDescription describe_gpt2(const JsonNode& config, const TensorStore& store) {
-  ConfigFields fields(config, store, "gpt2");
+ModelDescription describe_gpt2(ConfigFields& fields, const TensorStore& store) {
   const Dim hidden{fields.size({"n_embd", "hidden_size"}), "n_embd"};
   const Dim vocab{fields.size({"vocab_size"}), "vocab_size"};
   const Dim positions{fields.size({"n_positions", "max_position_embeddings", "n_ctx"}), "n_positions"};
@@ -30,8 +29,7 @@ ModelDescription describe_gpt2(const JsonNode& config, const TensorStore& store)
   const bool scaled = fields.flag("scale_attn_weights", true);
   const bool scaled_by_layer = fields.flag("scale_attn_by_inverse_layer_idx", false);
   fields.refuse_if_set("add_cross_attention", "a decoder of an encoder-decoder");
-  const bool tied = fields.flag("tie_word_embeddings", true);
-  fields.expect_understood();
+  const bool tied = fields.tied(true);
 
   const SourceNames names(store, {"transformer.", ""}, "wte.weight");
   const FusedRows rows = fused_blocks(model.num_heads, model.num_heads, model.head_dim);

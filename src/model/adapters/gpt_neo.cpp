@@ -38,8 +38,7 @@ std::vector<bool> local_layers(ConfigFields& fields, std::int64_t num_layers) {
 
 /// GPT-Neo (Black et al. 2021): GPT-2 with split q k v without biases, scores that are not scaled, and a window in
 /// every other layer.
-ModelDescription describe_gpt_neo(const JsonNode& config, const TensorStore& store) {
-  ConfigFields fields(config, store, "gpt_neo");
+ModelDescription describe_gpt_neo(ConfigFields& fields, const TensorStore& store) {
   const Dim hidden{fields.size({"hidden_size"}), "hidden_size"};
   const Dim vocab{fields.size({"vocab_size"}), "vocab_size"};
   const Dim positions{fields.size({"max_position_embeddings"}), "max_position_embeddings"};
@@ -60,8 +59,7 @@ ModelDescription describe_gpt_neo(const JsonNode& config, const TensorStore& sto
   model.block.activation = fields.activation({"activation_function"}, "gelu_new");
   const auto local = local_layers(fields, model.num_layers);
   const std::int64_t window = fields.count_or({"window_size"}, 256);
-  const bool tied = fields.flag("tie_word_embeddings", true);
-  fields.expect_understood();
+  const bool tied = fields.tied(true);
 
   const SourceNames names(store, {"transformer.", ""}, "wte.weight");
   for (std::int64_t i = 0; i < model.num_layers; ++i) {

@@ -8,8 +8,7 @@ namespace spectrace {
 
 /// GPT-NeoX and Pythia (Black et al. 2022, arXiv:2204.06745): q k v fused per head, rotary on a share of each head,
 /// parallel residual with two norms (or the usual order).
-ModelDescription describe_gpt_neox(const JsonNode& config, const TensorStore& store) {
-  ConfigFields fields(config, store, "gpt_neox");
+ModelDescription describe_gpt_neox(ConfigFields& fields, const TensorStore& store) {
   const Dim hidden{fields.size({"hidden_size"}), "hidden_size"};
   const Dim vocab{fields.size({"vocab_size"}), "vocab_size"};
   const Dim inner{fields.size({"intermediate_size"}), "intermediate_size"};
@@ -32,9 +31,12 @@ ModelDescription describe_gpt_neox(const JsonNode& config, const TensorStore& st
   const RopeFields rope_fields{.theta = "rotary_emb_base", .partial = "rotary_pct", .default_partial = 0.25};
   const RopeReading rope = read_rope(fields, rope_fields, model.head_dim, model.max_positions);
   model.rope_facts = rope.facts;
+  // Files of transformers 4.45 to 4.57 have the share under both names.
+  if (const auto share = fields.find("partial_rotary_factor");
+      share && share->as_double() != fields.number("rotary_pct", rope_fields.default_partial))
+    fields.warn("'partial_rotary_factor' is ignored, as in transformers: the family turns the share 'rotary_pct'");
   const Bias attention_bias = fields.flag("attention_bias", true) ? Bias::yes : Bias::no;
-  const bool tied = fields.flag("tie_word_embeddings", false);
-  fields.expect_understood();
+  const bool tied = fields.tied(false);
 
   const SourceNames names(store, {"gpt_neox.", ""}, "embed_in.weight");
   const FusedRows rows = fused_per_group(model.num_heads, model.num_heads, model.head_dim);

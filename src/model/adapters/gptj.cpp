@@ -8,9 +8,8 @@ namespace spectrace {
 
 /// GPT-J (Wang & Komatsuzaki 2021): parallel residual on one norm, rotary on pairs of neighbours in the first
 /// rotary_dim dimensions of each head.
-ModelDescription describe_gptj(const JsonNode& config, const TensorStore& store) {
+ModelDescription describe_gptj(ConfigFields& fields, const TensorStore& store) {
   constexpr double kTheta = 10000.0;  // no field of the config
-  ConfigFields fields(config, store, "gptj");
   const Dim hidden{fields.size({"n_embd", "hidden_size"}), "n_embd"};
   const Dim vocab{fields.size({"vocab_size"}), "vocab_size"};
   const Dim inner{fields.size_or({"n_inner"}, 4 * hidden.size), "n_inner"};
@@ -34,15 +33,14 @@ ModelDescription describe_gptj(const JsonNode& config, const TensorStore& store)
   attention.score_scale = 1.0 / std::sqrt(static_cast<double>(model.head_dim));
   const std::int64_t rotary_dim = fields.size({"rotary_dim"});
   if (rotary_dim > model.head_dim)
-    throw config.error("rotary_dim " + std::to_string(rotary_dim) + " is more than the head size " +
-                       std::to_string(model.head_dim));
+    throw fields.json().error("rotary_dim " + std::to_string(rotary_dim) + " is more than the head size " +
+                              std::to_string(model.head_dim));
   RopeReading rope = read_rope_settings(fields, std::nullopt, kTheta, 1.0, 0, rotary_dim, model.max_positions);
   rope.rotary.interleaved = true;
   attention.rotary = rope.rotary;
   model.rope_facts = rope.facts;
   model.attention.assign(static_cast<std::size_t>(model.num_layers), attention);
-  const bool tied = fields.flag("tie_word_embeddings", false);
-  fields.expect_understood();
+  const bool tied = fields.tied(false);
 
   const SourceNames names(store, {"transformer.", ""}, "wte.weight");
   for (std::int64_t i = 0; i < model.num_layers; ++i) {

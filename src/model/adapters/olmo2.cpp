@@ -4,14 +4,12 @@ namespace spectrace {
 
 /// OLMo-2 (2025, arXiv:2501.00656): norms on the outputs of attention and MLP instead of their inputs, and on all
 /// queries and all keys together.
-ModelDescription describe_olmo2(const JsonNode& config, const TensorStore& store) {
-  ConfigFields fields(config, store, "olmo2");
+ModelDescription describe_olmo2(ConfigFields& fields, const TensorStore& store) {
   LlamaLike llama = read_llama_like(fields, {.epsilon = 1e-5});
   set_attention(llama, read_rope(fields, {}, llama.model.head_dim, llama.model.max_positions));
   LlamaBiases biases;
   if (fields.flag("attention_bias", false)) biases.qkv = biases.output = Bias::yes;
-  const bool tied = fields.flag("tie_word_embeddings", false);
-  fields.expect_understood();
+  const bool tied = fields.tied(false);
 
   llama.model.norm_placement = "post";
   const SourceNames names = llama_names(store);

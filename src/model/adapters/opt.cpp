@@ -15,9 +15,8 @@ NormSource opt_norm(const SourceNames& names, const std::string& base, const Dim
 
 /// OPT (Zhang et al. 2022, arXiv:2205.01068): learned positions from row 2 on. The 350m model is post-norm, embeds in
 /// fewer dimensions than it works in, and has no final norm. Galactica is OPT without biases.
-ModelDescription describe_opt(const JsonNode& config, const TensorStore& store) {
+ModelDescription describe_opt(ConfigFields& fields, const TensorStore& store) {
   constexpr std::int64_t kPositionOffset = 2;
-  ConfigFields fields(config, store, "opt");
   const Dim hidden{fields.size({"hidden_size"}), "hidden_size"};
   const Dim vocab{fields.size({"vocab_size"}), "vocab_size"};
   const Dim inner{fields.size({"ffn_dim"}), "ffn_dim"};
@@ -42,8 +41,7 @@ ModelDescription describe_opt(const JsonNode& config, const TensorStore& store) 
   const bool removed_final_norm = fields.flag("_remove_final_layer_norm", false);
   const Bias bias = fields.flag("enable_bias", true) ? Bias::yes : Bias::no;
   const bool affine = fields.flag("layer_norm_elementwise_affine", true);
-  const bool tied = fields.flag("tie_word_embeddings", true);
-  fields.expect_understood();
+  const bool tied = fields.tied(true);
 
   const SourceNames names(store, {"model.decoder.", "decoder.", ""}, "embed_tokens.weight");
   AttentionSpec attention;

@@ -9,16 +9,14 @@ void take_rows(LinearSource& linear, std::int64_t first, std::int64_t count) { l
 
 /// Phi-3 (2024, arXiv:2404.14219): Llama with q, k, v in one matrix and gate, up in another; longrope in the long
 /// models.
-ModelDescription describe_phi3(const JsonNode& config, const TensorStore& store) {
-  ConfigFields fields(config, store, "phi3");
+ModelDescription describe_phi3(ConfigFields& fields, const TensorStore& store) {
   LlamaLike llama = read_llama_like(fields, {.epsilon = 1e-5, .max_positions = 4096});
   const ModelDescription& model = llama.model;
   const RopeFields rope_fields{.partial = "partial_rotary_factor", .default_original_positions = 4096};
   set_attention(llama, read_rope(fields, rope_fields, model.head_dim, model.max_positions));
   const auto window = fields.window("sliding_window", std::nullopt);
   if (window) set_sliding_window(llama, *window, std::nullopt);
-  const bool tied = fields.flag("tie_word_embeddings", false);
-  fields.expect_understood();
+  const bool tied = fields.tied(false);
 
   const SourceNames names = llama_names(store);
   const FusedRows rows = fused_blocks(model.num_heads, model.num_kv_heads, model.head_dim);

@@ -15,8 +15,7 @@ NormSource per_head_norm(const SourceNames& names, const std::string& base, cons
 
 /// StableLM (2024, arXiv:2402.17834): Llama with LayerNorm, rotary on a quarter of each head; in some models biases on
 /// q, k, v, a norm for each head's queries and keys, or a parallel residual on one norm.
-ModelDescription describe_stablelm(const JsonNode& config, const TensorStore& store) {
-  ConfigFields fields(config, store, "stablelm");
+ModelDescription describe_stablelm(ConfigFields& fields, const TensorStore& store) {
   LlamaLike llama = read_llama_like(fields, {.num_kv_heads = 32,
                                              .norm = NormKind::layer_norm,
                                              .epsilon_field = "layer_norm_eps",
@@ -28,8 +27,7 @@ ModelDescription describe_stablelm(const JsonNode& config, const TensorStore& st
   const bool norm_per_head = fields.flag("qk_layernorm", false);
   LlamaBiases biases{.norm = Bias::yes};
   if (fields.flag("use_qkv_bias", false)) biases.qkv = Bias::yes;
-  const bool tied = fields.flag("tie_word_embeddings", false);
-  fields.expect_understood();
+  const bool tied = fields.tied(false);
 
   const SourceNames names = llama_names(store);
   const Dim head{llama.model.head_dim, "hidden_size, num_attention_heads"};

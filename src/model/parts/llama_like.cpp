@@ -7,11 +7,11 @@ namespace spectrace {
 LlamaLike read_llama_like(ConfigFields& fields, const LlamaDefaults& defaults) {
   LlamaLike llama;
   ModelDescription& model = llama.model;
-  llama.hidden = {fields.size({"hidden_size"}), "hidden_size"};
-  llama.vocab = {fields.size({"vocab_size"}), "vocab_size"};
-  llama.inner = {fields.size({"intermediate_size"}), "intermediate_size"};
-  model.num_layers = fields.layers({"num_hidden_layers"});
-  model.num_heads = fields.heads({"num_attention_heads"});
+  llama.hidden = {fields.size({"hidden_size"}, defaults.hidden_size), "hidden_size"};
+  llama.vocab = {fields.size({"vocab_size"}, defaults.vocab_size), "vocab_size"};
+  llama.inner = {fields.size({"intermediate_size"}, defaults.intermediate_size), "intermediate_size"};
+  model.num_layers = fields.layers({"num_hidden_layers"}, defaults.num_layers);
+  model.num_heads = fields.heads({"num_attention_heads"}, defaults.num_heads);
   const bool all_heads = defaults.num_kv_heads == 0 || fields.is_null("num_key_value_heads");
   model.num_kv_heads = fields.size_or({"num_key_value_heads"}, all_heads ? model.num_heads : defaults.num_kv_heads);
   fields.check_heads(model.num_heads, model.num_kv_heads, "num_key_value_heads");

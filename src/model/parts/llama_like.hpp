@@ -14,8 +14,10 @@ struct LlamaLike {
   Dim hidden, vocab, inner, queries, keys;  ///< queries: H d, keys: K d
 };
 
-/// What a family's config class puts in the place of absent fields. 0: from the other fields (H, D / H).
+/// What a family's config class puts in the place of absent fields. 0: from the other fields (H, D / H); of the first
+/// five, that the field must be there.
 struct LlamaDefaults {
+  std::int64_t hidden_size = 0, intermediate_size = 0, vocab_size = 0, num_layers = 0, num_heads = 0;
   std::int64_t num_kv_heads = 0;
   std::int64_t head_dim = 0;
   const char* activation_field = "hidden_act";

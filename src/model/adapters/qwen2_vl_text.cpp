@@ -1,0 +1,10 @@
+#include "../parts/qwen_like.hpp"
+
+namespace spectrace {
+
+/// The text model of Qwen2-VL (2024, arXiv:2409.12191).
+ModelDescription describe_qwen2_vl_text(ConfigFields& fields, const TensorStore& store) {
+  return describe_qwen2_vl_like(fields, store);
+}
+
+}  // namespace spectrace
