@@ -57,6 +57,8 @@ class SourceNames {
   /// checkpoint holds (the first where none does).
   void unembedding(EmbeddingSources& embedding, std::initializer_list<const char*> heads, bool tied, const Dim& vocab,
                    const Dim& hidden) const;
+  /// The bias of a head that always has one (GPT-J, Phi). A checkpoint of the bare model, tied, has no head.
+  void unembedding_bias(EmbeddingSources& embedding, const Dim& vocab) const;
 
  private:
   const TensorStore& store_;

@@ -1,0 +1,11 @@
+#include "../parts/glm_like.hpp"
+
+namespace spectrace {
+
+/// GLM (GLM Team 2024, arXiv:2406.12793), as transformers has it: glm-4-9b-hf and its relatives.
+ModelDescription describe_glm(const JsonNode& config, const TensorStore& store) {
+  ConfigFields fields(config, store, "glm");
+  return describe_glm_like(fields, store).model;
+}
+
+}  // namespace spectrace
