@@ -33,7 +33,9 @@ constexpr std::array<std::pair<const char*, Activation>, 11> kActivations = {{
 /// Fields that change the forward pass in some family or in a derived model. One of them in the config of a family
 /// whose adapter does not read it, switched on, means that the checkpoint is not what its model_type says.
 constexpr std::array kMathematicalFields = {
+    "add_cross_attention",
     "alibi",
+    "attention_head_type",
     "attention_multiplier",
     "attn_logit_softcapping",
     "attn_temperature_tuning",
@@ -47,6 +49,7 @@ constexpr std::array kMathematicalFields = {
     "logits_scaling",
     "logit_scale",
     "moe_intermediate_size",
+    "multi_query",
     "mup_use_scaling",
     "n_routed_experts",
     "no_rope_layers",
@@ -58,7 +61,9 @@ constexpr std::array kMathematicalFields = {
     "per_layer_config",
     "position_embedding_type",
     "q_lora_rank",
+    "prefix_lm",
     "qk_layernorm",
+    "qk_ln",
     "qk_norm",
     "query_pre_attn_scalar",
     "residual_multiplier",
@@ -66,18 +71,13 @@ constexpr std::array kMathematicalFields = {
     "scale_attn_by_inverse_layer_idx",
     "scale_depth",
     "scale_emb",
+    "scale_embedding",
+    "softmax_scale",
     "use_bidirectional_attention",
+    "use_parallel_block",
     "use_parallel_residual",
     "use_qk_norm",
 };
-
-/// Whether a field's value leaves the mathematics as it is: null, false, 0, 1 (a multiplier), empty, "absolute".
-bool is_off(const JsonNode& value) {
-  if (value.is_bool()) return !value.as_bool();
-  if (value.is_number()) return value.as_double() == 0.0 || value.as_double() == 1.0;
-  if (value.is_string()) return value.as_string().empty() || value.as_string() == "absolute";
-  return value.size() == 0;
-}
 
 std::string joined(ConfigFields::Names names) {
   std::string text;
@@ -86,6 +86,13 @@ std::string joined(ConfigFields::Names names) {
 }
 
 }  // namespace
+
+bool is_off(const JsonNode& value) {
+  if (value.is_bool()) return !value.as_bool();
+  if (value.is_number()) return value.as_double() == 0.0 || value.as_double() == 1.0;
+  if (value.is_string()) return value.as_string().empty() || value.as_string() == "absolute";
+  return value.size() == 0;
+}
 
 std::optional<JsonNode> ConfigFields::find(const char* name) {
   read_.insert(name);

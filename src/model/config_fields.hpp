@@ -23,6 +23,8 @@ class TensorStore;  // adapters only pass it on: without its header, and so libt
 double as_scale(const JsonNode& value);
 /// The member of an object as one; `otherwise` where it is absent.
 double as_scale_or(const JsonNode& object, const char* key, double otherwise);
+/// Whether a field's value leaves the mathematics as it is: null, false, 0, 1 (a multiplier), empty, "absolute".
+bool is_off(const JsonNode& value);
 /// Whether a number could be one, for those that follow from several fields.
 bool is_scale(double value);
 

@@ -148,4 +148,11 @@ void SourceNames::unembedding(EmbeddingSources& embedding, std::initializer_list
   embedding.unembedding.config_keys = merged_keys(vocab.keys, hidden.keys);
 }
 
+void SourceNames::unembedding_bias(EmbeddingSources& embedding, const Dim& vocab) const {
+  constexpr const char* kName = "lm_head.bias";
+  if (embedding.tied && !has(kName)) return;
+  embedding.unembedding_bias = vector(kName, vocab);
+  embedding.unembedding_bias->tensor = kName;
+}
+
 }  // namespace spectrace

@@ -61,6 +61,8 @@ class SourceNames {
   /// too.
   void unembedding(EmbeddingSources& embedding, std::initializer_list<const char*> heads, bool tied, const Dim& vocab,
                    const Dim& hidden) const;
+  /// The bias of a head that always has one (GPT-J, Phi). A checkpoint of the bare model, tied, has no head.
+  void unembedding_bias(EmbeddingSources& embedding, const Dim& vocab) const;
 
  private:
   /// The first of the names, with or without the text part's, that is there.

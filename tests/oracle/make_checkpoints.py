@@ -175,6 +175,52 @@ CASES |= {
         {"layer_types": None, "sliding_window_pattern": None, "_sliding_window_pattern": 2}, "", "float16"),
 }
 
+# Others than Llama's and GPT-2's nearest.
+CASES |= {
+    "phi": lambda: (small("phi", **divided_sizes(num_attention_heads=3, num_key_value_heads=1, hidden_size=18,
+                                                 qk_layernorm=True, layer_norm_eps=2e-4,
+                                                 rope_parameters=default_rope(900.0, partial_rotary_factor=0.7))),
+                    {"rope_parameters": None, "rope_theta": 900.0, "partial_rotary_factor": 0.7}, "", "float16"),
+    "starcoder2": lambda: (small("starcoder2", **divided_sizes(sliding_window=4, norm_epsilon=2e-4, use_bias=True,
+                                                               rope_parameters=default_rope(900.0))),
+                           {"rope_parameters": None, "rope_theta": 900.0}, "", "bfloat16"),
+    "glm": lambda: (small("glm", **llama_sizes(hidden_size=16, rms_norm_eps=2e-4, attention_bias=True,
+                                               rope_parameters=default_rope(900.0, partial_rotary_factor=0.6))),
+                    {"rope_parameters": None, "rope_theta": 900.0, "partial_rotary_factor": 0.6}, "", "bfloat16"),
+    "glm4": lambda: (small("glm4", **llama_sizes(rms_norm_eps=2e-4, attention_bias=False, tie_word_embeddings=True,
+                                                 rope_parameters=default_rope(900.0, partial_rotary_factor=0.5))),
+                     {}, "model.", "float16"),
+    "gpt_bigcode": lambda: (small("gpt_bigcode", n_embd=18, n_layer=2, n_head=3, n_inner=20, n_positions=16,
+                                  layer_norm_epsilon=2e-4, multi_query=True), {}, "transformer.", "float16"),
+    "gpt_bigcode_per_head": lambda: (small("gpt_bigcode", n_embd=18, n_layer=2, n_head=3, n_inner=20, n_positions=16,
+                                           multi_query=False, scale_attn_weights=False, activation_function="relu",
+                                           tie_word_embeddings=False), {}, "", "bfloat16"),
+    "codegen": lambda: (small("codegen", n_embd=24, n_layer=1, n_head=8, n_inner=20, n_positions=16, rotary_dim=2,
+                              layer_norm_epsilon=2e-4), {}, "", "float16"),
+    "cohere": lambda: (small("cohere", **divided_sizes(
+        layer_norm_eps=2e-4, use_qk_norm=True, attention_bias=True, logit_scale=0.3, rope_parameters=default_rope(900.0))),
+        {"rope_parameters": None, "rope_theta": 900.0}, "model.", "float16"),
+    "cohere2": lambda: (small("cohere2", **divided_sizes(
+        num_hidden_layers=3, hidden_size=16, intermediate_size=20, layer_norm_eps=2e-4, logit_scale=0.3, sliding_window=4,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"], rope_parameters=default_rope(900.0))),
+        {"rope_parameters": None, "rope_theta": 900.0, "layer_types": None, "sliding_window_pattern": 2,
+         "position_embedding_type": "rope_gptj"}, "", "bfloat16"),
+    "nemotron": lambda: (small("nemotron", **llama_sizes(hidden_size=16, norm_eps=2e-4, attention_bias=True, mlp_bias=True,
+                                                         rope_parameters=default_rope(900.0, partial_rotary_factor=0.6))),
+                         {"rope_parameters": None, "rope_theta": 900.0, "partial_rotary_factor": 0.6}, "", "float16"),
+    "persimmon": lambda: (small("persimmon", hidden_size=18, intermediate_size=28, num_hidden_layers=2, num_attention_heads=3,
+                                max_position_embeddings=64, layer_norm_eps=2e-4, qk_layernorm=True,
+                                rope_parameters=default_rope(900.0, partial_rotary_factor=0.7)),
+                          {"rope_parameters": None, "rope_theta": 900.0, "partial_rotary_factor": 0.7}, "", "float16"),
+    # alibi_bias_max and clip_qkv as in mpt-7b-storywriter; 3 heads: no power of two.
+    "mpt": lambda: (small("mpt", d_model=18, n_layers=2, n_heads=3, max_seq_len=16, layer_norm_epsilon=2e-4, logit_scale=0.3,
+                          attn_config=dict(alibi_bias_max=16, clip_qkv=1.5, softmax_scale=0.6)), {}, "transformer.", "float16"),
+    "xglm": lambda: (small("xglm", d_model=21, num_layers=2, attention_heads=3, ffn_dim=20, max_position_embeddings=8,
+                           pad_token_id=1), {}, "", "float16"),
+    "xglm_padded": lambda: (small("xglm", d_model=16, num_layers=1, attention_heads=2, ffn_dim=20, pad_token_id=5,
+                                  scale_embedding=False, activation_function="relu"), {}, "", "bfloat16"),
+}
+
 
 def whole(kind, text, vision, **settings):
     """A model of images and text, its text part's config among its own."""
@@ -219,7 +265,7 @@ def randomize(model, seed, query_key_scale=1.6, norm_centre=0.8):
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
-        if parameter.dim() == 1:
+        if parameter.dim() == 1 or name.endswith("norm.weight"):
             centre = norm_centre if "norm" in name.lower() or ".ln_" in name else 0.0
             centre = centre if name.endswith("weight") else 0.1
             parameter.copy_(centre + 0.3 * noise)
@@ -296,11 +342,13 @@ def add_old_tensors(model, tensors, prefix):
         for copy, original in model._tied_weights_keys.items():
             tensors[copy] = tensors[original.removeprefix(prefix)].clone()
     kind = model.config.model_type
-    first_of_attention = re.compile(r"(.*\.(?:attn|attention|self_attn)\.)(?:c_attn|k_proj|query_key_value)\.weight")
+    first_of_attention = re.compile(r"(.*\.(?:attn|attention|self_attn)\.)(?:c_attn|k_proj|query_key_value|qkv_proj)\.weight")
     for base in [match[1] for match in map(first_of_attention.fullmatch, list(tensors)) if match]:
         if kind in ("gpt2", "gpt_neo", "gptj", "gpt_neox"):
             tensors[base + "bias"] = torch.ones(8, 8).tril().bool().view(1, 1, 8, 8)
             tensors[base + "masked_bias"] = torch.tensor(-1e9)
+        if kind == "codegen":
+            tensors[base + "causal_mask"] = torch.ones(8, 8).tril().bool().view(1, 1, 8, 8)
         if kind in ("gpt_neox", "llama", "mistral", "qwen2", "phi3", "stablelm"):
             tensors[base + "rotary_emb.inv_freq"] = torch.rand(4)
 

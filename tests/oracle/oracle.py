@@ -9,7 +9,9 @@ most families; `exact=True` lifts the last two to float64, which leaves rounding
 
 import contextlib
 import dataclasses
+import functools
 import json
+import math
 import pathlib
 
 import numpy as np
@@ -43,7 +45,7 @@ def load_model(folder, dtype=torch.float64):
         # GPT-2's switch: the same scores, computed in float32 (and refused when anything else is float64).
         if hasattr(module, "reorder_and_upcast_attn"):
             module.reorder_and_upcast_attn = False
-    return count_falcon_alibi_once(model)
+    return run_xglm_in_own_type(heed_mpt_fields(count_falcon_alibi_once(model)))
 
 
 def auto_class(config):
@@ -96,10 +98,49 @@ def find_blocks(model):
     return blocks[0]
 
 
+def heed_mpt_fields(model):
+    """transformers 5.23 has MPT's alibi_bias_max and logit_scale as fields and reads neither; the model's own code does.
+
+    (llm-foundry: the slopes' largest exponent, and a factor of the logits or the word for 1 / sqrt(d_model).)
+    """
+    config = model.config
+    if config.model_type == "mpt":
+        model.transformer.build_mpt_alibi_tensor = functools.partial(
+            model.transformer.build_mpt_alibi_tensor, alibi_bias_max=config.attn_config.alibi_bias_max
+        )
+        scale = 1 / math.sqrt(config.d_model) if config.logit_scale == "inv_sqrt_d_model" else config.logit_scale
+        if scale is not None:
+            model.lm_head.register_forward_hook(lambda _, __, logits: logits * scale)
+    return model
+
+
+def run_xglm_in_own_type(model):
+    """XGLM's attention puts the lowest float64 into a tensor of torch's default type, float32, which throws."""
+    if model.config.model_type == "xglm":
+        for block in model.model.layers:
+            block.self_attn.forward = with_default_type(block.self_attn.forward, model.dtype)
+    return model
+
+
+def with_default_type(forward, dtype):
+    def wrapped(*args, **kwargs):
+        usual = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)
+        try:
+            return forward(*args, **kwargs)
+        finally:
+            torch.set_default_dtype(usual)
+
+    return wrapped
+
+
+FINAL_NORMS = ("ln_f", "norm", "norm_f", "layer_norm", "final_layer_norm", "final_layernorm")
+
+
 def find_final_norm(model, blocks):
     """The norm that follows the blocks, or None (OPT-350m)."""
     owner = next(m for m in model.modules() if any(c is blocks for c in m.children()))
-    norms = [(name, m) for name, m in owner.named_children() if name in ("ln_f", "norm", "final_layer_norm")]
+    norms = [(name, m) for name, m in owner.named_children() if name in FINAL_NORMS]
     return norms[0][1] if norms and norms[0][1] is not None else None
 
 
@@ -153,8 +194,8 @@ def softmax_inputs(num_tokens):
     softmax, inputs = functional.softmax, []
 
     def noting(x, *args, **kwargs):
-        if x.dim() == 4 and x.shape[2:] == (num_tokens, num_tokens):
-            inputs.append(x.clone())
+        if x.dim() in (3, 4) and x.shape[-2:] == (num_tokens, num_tokens):  # 3: XGLM
+            inputs.append(x.reshape(1, -1, num_tokens, num_tokens).clone())
         return softmax(x, *args, **kwargs)
 
     functional.softmax = noting
@@ -249,7 +290,24 @@ def split_attention(config, block):
     if kind == "gpt2":
         q, k, v = find("attn.c_attn.weight").T.chunk(3, dim=0)
         o = find("attn.c_proj.weight").T
-    elif kind in ("gpt_neox", "bloom", "falcon"):
+    elif kind == "gpt_bigcode":
+        fused = find("attn.c_attn.weight")
+        hidden = fused.shape[1]
+        d = hidden // heads
+        if config.multi_query:
+            q, k, v = fused.split((hidden, d, d))
+        else:
+            q, k, v = (part.reshape(-1, hidden) for part in fused.view(heads, 3 * d, hidden).split(d, dim=1))
+        o = find("attn.c_proj.weight")
+    elif kind == "codegen":
+        fused = find("attn.qkv_proj.weight")
+        hidden = fused.shape[1]
+        q, v, k = (part.reshape(-1, hidden) for part in fused.view(4, -1, hidden).split(hidden // 4, dim=1))
+        o = find("attn.out_proj.weight")
+    elif kind == "mpt":
+        q, k, v = find("attn.Wqkv.weight").chunk(3, dim=0)
+        o = find("attn.out_proj.weight")
+    elif kind in ("gpt_neox", "bloom", "falcon", "persimmon"):
         fused = find("query_key_value.weight")
         hidden = fused.shape[1]
         d = hidden // heads
@@ -261,9 +319,8 @@ def split_attention(config, block):
             q, k, v = rows[:-2].reshape(-1, hidden), rows[-2], rows[-1]
         else:
             q, k, v = (part.reshape(-1, hidden) for part in fused.view(heads, 3, d, hidden).unbind(1))
-        o = find("dense.weight") if kind != "gpt_neox" else find("attention.dense.weight")
-        if kind in ("bloom", "falcon"):
-            o = find("self_attention.dense.weight")
+        names = {"gpt_neox": "attention", "persimmon": "self_attn"}
+        o = find(names.get(kind, "self_attention") + ".dense.weight")
     elif kind == "phi3":
         fused = find("qkv_proj.weight")
         d = getattr(config, "head_dim", None) or config.hidden_size // heads
@@ -272,7 +329,8 @@ def split_attention(config, block):
         o = find("o_proj.weight")
     else:
         q, k, v = find("q_proj.weight"), find("k_proj.weight"), find("v_proj.weight")
-        o = next(w for name, w in weight.items() if name.endswith(("o_proj.weight", "out_proj.weight")))
+        endings = ("self_attn.dense.weight",) if kind == "phi" else ("o_proj.weight", "out_proj.weight")
+        o = next(w for name, w in weight.items() if name.endswith(endings))
     return {"W_Q": q.numpy(), "W_K": k.numpy(), "W_V": v.numpy(), "W_O": o.numpy()}
 
 
@@ -292,15 +350,17 @@ def split_mlp(config, block):
     kind = config.model_type
     if kind == "gpt2":  # as (in, out)
         matrices = {"W_up": find("mlp.c_fc").T, "W_down": find("mlp.c_proj").T}
-    elif kind == "gpt_neo":
+    elif kind in ("gpt_neo", "gpt_bigcode", "starcoder2"):
         matrices = {"W_up": find("mlp.c_fc"), "W_down": find("mlp.c_proj")}
-    elif kind == "gptj":
+    elif kind in ("gptj", "codegen"):
         matrices = {"W_up": find("mlp.fc_in"), "W_down": find("mlp.fc_out")}
-    elif kind == "opt":
+    elif kind in ("opt", "phi", "xglm"):
         matrices = {"W_up": find("fc1"), "W_down": find("fc2")}
-    elif kind in ("gpt_neox", "bloom", "falcon"):
+    elif kind in ("gpt_neox", "bloom", "falcon", "persimmon"):
         matrices = {"W_up": find("mlp.dense_h_to_4h"), "W_down": find("mlp.dense_4h_to_h")}
-    elif kind == "phi3":
+    elif kind in ("nemotron", "mpt"):
+        matrices = {"W_up": find("up_proj"), "W_down": find("down_proj")}
+    elif kind in ("phi3", "glm", "glm4"):
         gate, up = find("mlp.gate_up_proj").chunk(2, dim=0)
         matrices = {"W_gate": gate, "W_up": up, "W_down": find("mlp.down_proj")}
     else:

@@ -11,12 +11,26 @@ so.
 import dataclasses
 import zlib
 
+import random_other_families
 import transformers
 from make_checkpoints import FLAT, NULL, small
-from random_draw import OMIT, ROPE_KINDS, Draw, draw_partial_rope, draw_rope, old_rope, without_omitted
+from random_draw import (
+    OMIT,
+    ROPE_KINDS,
+    Draw,
+    Model,
+    divisors,
+    draw_activation,
+    draw_divided,
+    draw_epsilon,
+    draw_layer_types,
+    draw_partial_rope,
+    draw_rope,
+    draw_tied,
+    old_rope,
+    without_omitted,
+)
 from random_towers import KINDS, draw_whole
-
-ACTIVATIONS = ("relu", "gelu", "gelu_python", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_accurate", "silu", "swish")
 
 
 @dataclasses.dataclass
@@ -36,37 +50,6 @@ class Sample:
     old_tensors: bool  # masks, rotary tables and a tied head in the file, as older transformers wrote them
     prompts: list  # of lists of token ids
     text_family: str  # what spectrace calls the family
-
-
-@dataclasses.dataclass
-class Model:
-    """What a family's function draws; random_sample adds storage, style and prompts."""
-
-    settings: dict  # of the config class; OMIT: its default
-    hub: dict = dataclasses.field(default_factory=dict)  # changes of config.json in the hub's old style
-    always: dict = dataclasses.field(default_factory=dict)  # changes in either style
-    most_tokens: int | None = None  # rows of a position table
-    score_gain: float = 1.0  # by how much more the scores are scaled than by 1 / sqrt(head_dim)
-    old_rope: object = None  # rope_parameters -> changes of config.json for the old style
-    long_prompts: bool = True  # whether prompts of hundreds of tokens may be drawn
-    theta: str | None = None  # the field outside rope_parameters that can hold the theta
-    whole: object = None  # random_towers.Whole: what this is the text part of
-
-
-def divisors(n):
-    return [d for d in range(1, n + 1) if n % d == 0]
-
-
-def draw_epsilon(draw):
-    return draw.maybe(draw.number(1e-6, 1e-2))
-
-
-def draw_activation(draw):
-    return draw.maybe(draw.one_of(*ACTIVATIONS))
-
-
-def draw_tied(draw):
-    return draw.maybe(draw.chance(0.5))
 
 
 def draw_llama_sizes(draw, family):
@@ -119,10 +102,6 @@ def draw_llama_like(draw, family, rope_kinds=ROPE_KINDS):
     settings["hidden_activation" if gemma else "hidden_act"] = draw_activation(draw)
     settings["rope_parameters"] = draw_rope(draw, head_dim, rope_kinds)
     return Model(settings, hub, old_rope=old_rope(draw), theta="rope_theta"), head_dim
-
-
-def draw_layer_types(draw, num_layers):
-    return [draw.one_of("sliding_attention", "full_attention") for _ in range(num_layers)]
 
 
 def draw_llama(draw):
@@ -289,12 +268,6 @@ def draw_stablelm(draw):
         rope_parameters=rope,
     )
     return Model(settings, hub, old_rope=old_rope(draw, partial="partial_rotary_factor"), theta="rope_theta")
-
-
-def draw_divided(draw, low=3, high=12):
-    """Heads and the hidden size of families whose head size follows from the two, without rotary."""
-    heads = draw.one_of(1, 2, 3, 4, 5, 6, 7, 12)
-    return heads, heads * draw.integer(low, high if heads < 7 else 4)
 
 
 def draw_gpt2(draw):
@@ -485,13 +458,13 @@ FAMILIES = {
     "qwen2": draw_qwen2,
     "qwen3": draw_qwen3,
     "stablelm": draw_stablelm,
-}
+} | random_other_families.FAMILIES
 
 FAMILIES |= {kind: draw_whole(kind, dict(FAMILIES)) for kind in KINDS if set(KINDS[kind].texts) & set(FAMILIES)}
 
 # What transformers puts before the names of a family's tensors; a checkpoint of the bare model has none of it.
 PREFIXES = {"bloom": "transformer.", "falcon": "transformer.", "gpt2": "transformer.", "gpt_neo": "transformer.",
-            "gptj": "transformer.", "gpt_neox": "gpt_neox."}
+            "gptj": "transformer.", "gpt_neox": "gpt_neox."} | random_other_families.PREFIXES
 
 
 # Fields without which an adapter refuses a config, and those that only save_checkpoint knows.
@@ -576,7 +549,7 @@ def random_sample(family, seed):
         files="pytorch" if draw.chance(0.3) else "safetensors",
         shard_bytes=draw.integer(200, 20000) if draw.chance(0.4) else None,
         # Moderate scores: else the oracle's own float32 steps grow beyond what float64 is held to.
-        weights=dict(query_key_scale=model.score_gain**-0.5, norm_centre=-0.2 if family.startswith("gemma") else 0.8),
+        weights=dict(query_key_scale=model.score_gain**-0.5, norm_centre=-0.2 if family.startswith(("gemma", "nemotron")) else 0.8),
         old_tensors=whole is None and draw.chance(0.25),
         prompts=draw_prompts(draw, text, model),
         text_family=whole.text_family if whole is not None else family,

@@ -1,9 +1,13 @@
 """Random choices for random_configs: numbers, switches, and rotary settings in the new and the old style."""
 
+import dataclasses
+
 import numpy as np
 from make_checkpoints import NULL
 
 ROPE_KINDS = ("default", "linear", "dynamic", "yarn", "llama3", "longrope")
+ACTIVATIONS = ("relu", "gelu", "gelu_python", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_accurate", "silu", "swish",
+               "relu2", "quick_gelu")
 OMIT = object()  # a setting that stays at its class's default
 
 
@@ -34,8 +38,49 @@ class Draw:
         return value if self.chance(probability) else OMIT
 
 
+@dataclasses.dataclass
+class Model:
+    """What a family's function draws; random_sample adds storage, style and prompts."""
+
+    settings: dict  # of the config class; OMIT: its default
+    hub: dict = dataclasses.field(default_factory=dict)  # changes of config.json in the hub's old style
+    always: dict = dataclasses.field(default_factory=dict)  # changes in either style
+    most_tokens: int | None = None  # rows of a position table
+    score_gain: float = 1.0  # by how much more the scores are scaled than by 1 / sqrt(head_dim)
+    old_rope: object = None  # rope_parameters -> changes of config.json for the old style
+    long_prompts: bool = True  # whether prompts of hundreds of tokens may be drawn
+    theta: str | None = None  # the field outside rope_parameters that can hold the theta
+    whole: object = None  # random_towers.Whole: what this is the text part of
+
+
 def without_omitted(settings):
     return {name: value for name, value in settings.items() if value is not OMIT}
+
+
+def divisors(n):
+    return [d for d in range(1, n + 1) if n % d == 0]
+
+
+def draw_epsilon(draw):
+    return draw.maybe(draw.number(1e-6, 1e-2))
+
+
+def draw_activation(draw):
+    return draw.maybe(draw.one_of(*ACTIVATIONS))
+
+
+def draw_tied(draw):
+    return draw.maybe(draw.chance(0.5))
+
+
+def draw_layer_types(draw, num_layers):
+    return [draw.one_of("sliding_attention", "full_attention") for _ in range(num_layers)]
+
+
+def draw_divided(draw, low=3, high=12):
+    """Heads and the hidden size of families whose head size follows from the two, without rotary."""
+    heads = draw.one_of(1, 2, 3, 4, 5, 6, 7, 12)
+    return heads, heads * draw.integer(low, high if heads < 7 else 4)
 
 
 def draw_rope(draw, dim, kinds=ROPE_KINDS):

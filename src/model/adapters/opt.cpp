@@ -1,17 +1,9 @@
 #include <cmath>
 
 #include "../config_fields.hpp"
-#include "../sources.hpp"
+#include "../parts/fairseq_like.hpp"
 
 namespace spectrace {
-namespace {
-
-/// A norm whose weights the config may leave out (Galactica).
-NormSource opt_norm(const SourceNames& names, const std::string& base, const Dim& size, bool affine) {
-  return affine ? names.norm(base, size, Bias::yes) : NormSource{};
-}
-
-}  // namespace
 
 /// OPT (Zhang et al. 2022, arXiv:2205.01068): learned positions from row 2 on. The 350m model is post-norm, embeds in
 /// fewer dimensions than it works in, and has no final norm. Galactica is OPT without biases.
@@ -49,15 +41,8 @@ ModelDescription describe_opt(ConfigFields& fields, const TensorStore& store) {
   model.attention.assign(static_cast<std::size_t>(model.num_layers), attention);
   for (std::int64_t i = 0; i < model.num_layers; ++i) {
     const std::string base = "layers." + std::to_string(i) + ".";
-    LayerSources layer;
-    layer.w_q = names.linear(base + "self_attn.q_proj", hidden, hidden, bias);
-    layer.w_k = names.linear(base + "self_attn.k_proj", hidden, hidden, bias);
-    layer.w_v = names.linear(base + "self_attn.v_proj", hidden, hidden, bias);
-    layer.w_o = names.linear(base + "self_attn.out_proj", hidden, hidden, bias);
-    layer.attention_input_norm = opt_norm(names, base + "self_attn_layer_norm", hidden, affine);
-    layer.mlp_input_norm = opt_norm(names, base + "final_layer_norm", hidden, affine);
-    layer.mlp_up = names.linear(base + "fc1", inner, hidden, bias);
-    layer.mlp_down = names.linear(base + "fc2", hidden, inner, bias);
+    LayerSources layer = fairseq_layer(names, base, hidden, inner, bias);
+    if (!affine) layer.attention_input_norm = layer.mlp_input_norm = NormSource{};
     model.layers.push_back(layer);
   }
   model.embedding.token = names.matrix("embed_tokens.weight", vocab, word);
@@ -67,7 +52,8 @@ ModelDescription describe_opt(ConfigFields& fields, const TensorStore& store) {
     model.embedding.project_in = names.linear("project_in", hidden, word, Bias::no);
     model.embedding.project_out = names.linear("project_out", word, hidden, Bias::no);
   }
-  if (pre_norm && !removed_final_norm) model.embedding.final_norm = opt_norm(names, "final_layer_norm", hidden, affine);
+  if (pre_norm && !removed_final_norm)
+    model.embedding.final_norm = affine ? names.norm("final_layer_norm", hidden, Bias::yes) : NormSource{};
   names.unembedding(model.embedding, {"lm_head.weight"}, tied, vocab, word);
   return model;
 }

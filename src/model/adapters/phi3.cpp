@@ -1,11 +1,6 @@
 #include "../parts/llama_like.hpp"
 
 namespace spectrace {
-namespace {
-
-void take_rows(LinearSource& linear, std::int64_t first, std::int64_t count) { linear.weight.rows = {{first, count}}; }
-
-}  // namespace
 
 /// Phi-3 (2024, arXiv:2404.14219): Llama with q, k, v in one matrix and gate, up in another; longrope in the long
 /// models.
@@ -24,10 +19,7 @@ ModelDescription describe_phi3(ConfigFields& fields, const TensorStore& store) {
     const std::string base = "layers." + std::to_string(i) + ".";
     LayerSources layer = llama_layer(llama, names, i, {});
     names.fused_qkv(layer, base + "self_attn.qkv_proj", llama.queries + 2 * llama.keys, llama.hidden, Bias::no, rows);
-    layer.mlp_up = names.linear(base + "mlp.gate_up_proj", 2 * llama.inner, llama.hidden, Bias::no);
-    layer.mlp_gate = layer.mlp_up;
-    take_rows(*layer.mlp_gate, 0, llama.inner.size);
-    take_rows(layer.mlp_up, llama.inner.size, llama.inner.size);
+    set_fused_gate_up(llama, names, layer, base + "mlp.gate_up_proj");
     llama.model.layers.push_back(layer);
   }
   set_llama_embedding(llama, names, tied);

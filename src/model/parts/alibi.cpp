@@ -26,4 +26,14 @@ std::vector<double> alibi_slopes(std::int64_t num_heads) {
   return slopes;
 }
 
+std::vector<double> alibi_slopes(std::int64_t num_heads, std::int64_t bias_max) {
+  const auto above = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(num_heads)));
+  const double step = static_cast<double>(bias_max) / static_cast<double>(above);
+  const at::Tensor exponents = at::arange(1, above + 1, at::kLong).to(at::kFloat) * step;
+  at::Tensor slopes = 1.0 / at::pow(2, exponents);
+  if (above != num_heads) slopes = at::cat({slopes.slice(0, 1, std::nullopt, 2), slopes.slice(0, 0, std::nullopt, 2)});
+  const at::Tensor taken = slopes.narrow(0, 0, num_heads).to(at::kDouble).contiguous();
+  return {taken.const_data_ptr<double>(), taken.const_data_ptr<double>() + num_heads};
+}
+
 }  // namespace spectrace

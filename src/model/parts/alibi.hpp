@@ -10,4 +10,7 @@ namespace spectrace {
 /// models were trained.
 std::vector<double> alibi_slopes(std::int64_t num_heads);
 
+/// The same heads' powers of 2^(-bias_max/n), rounded as MPT's code does (MosaicML's llm-foundry).
+std::vector<double> alibi_slopes(std::int64_t num_heads, std::int64_t bias_max);
+
 }  // namespace spectrace

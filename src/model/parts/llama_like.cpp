@@ -29,7 +29,7 @@ LlamaLike read_llama_like(ConfigFields& fields, const LlamaDefaults& defaults) {
   model.block.norm = {defaults.norm, fields.epsilon(defaults.epsilon_field, defaults.epsilon),
                       defaults.norm_weight_offset};
   model.block.activation = fields.activation({defaults.activation_field}, defaults.activation);
-  model.block.gated_mlp = true;
+  model.block.gated_mlp = defaults.gated_mlp;
   return llama;
 }
 
@@ -58,10 +58,19 @@ LayerSources llama_layer(const LlamaLike& llama, const SourceNames& names, std::
   sources.w_o = names.linear(base + "self_attn.o_proj", llama.hidden, llama.queries, biases.output);
   sources.attention_input_norm = names.norm(base + "input_layernorm", llama.hidden, biases.norm);
   sources.mlp_input_norm = names.norm(base + "post_attention_layernorm", llama.hidden, biases.norm);
-  sources.mlp_gate = names.linear(base + "mlp.gate_proj", llama.inner, llama.hidden, biases.mlp);
+  if (llama.model.block.gated_mlp)
+    sources.mlp_gate = names.linear(base + "mlp.gate_proj", llama.inner, llama.hidden, biases.mlp);
   sources.mlp_up = names.linear(base + "mlp.up_proj", llama.inner, llama.hidden, biases.mlp);
   sources.mlp_down = names.linear(base + "mlp.down_proj", llama.hidden, llama.inner, biases.mlp);
   return sources;
+}
+
+void set_fused_gate_up(const LlamaLike& llama, const SourceNames& names, LayerSources& layer,
+                       const std::string& fused) {
+  layer.mlp_up = names.linear(fused, 2 * llama.inner, llama.hidden, Bias::no);
+  layer.mlp_gate = layer.mlp_up;
+  layer.mlp_gate->weight.rows = {{0, llama.inner.size}};
+  layer.mlp_up.weight.rows = {{llama.inner.size, llama.inner.size}};
 }
 
 void set_llama_embedding(LlamaLike& llama, const SourceNames& names, bool tied, Bias norm_bias) {

@@ -27,6 +27,7 @@ struct LlamaDefaults {
   double epsilon = 1e-6;
   double norm_weight_offset = 0.0;
   std::int64_t max_positions = 2048;
+  bool gated_mlp = true;  ///< down(act(gate(x)) * up(x)), not down(act(up(x)))
 };
 
 struct LlamaBiases {
@@ -45,6 +46,8 @@ SourceNames llama_names(const TensorStore& store);
 /// q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, input_layernorm, post_attention_layernorm.
 LayerSources llama_layer(const LlamaLike& llama, const SourceNames& names, std::int64_t layer,
                          const LlamaBiases& biases);
+/// [gate; up] in one matrix of that name, in the place of llama_layer's two.
+void set_fused_gate_up(const LlamaLike& llama, const SourceNames& names, LayerSources& layer, const std::string& fused);
 void set_llama_embedding(LlamaLike& llama, const SourceNames& names, bool tied, Bias norm_bias = Bias::no);
 
 }  // namespace spectrace
