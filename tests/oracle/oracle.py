@@ -245,9 +245,23 @@ def run_prompt(model, ids, exact=False):
         attentions=torch.stack([a[0] for a in result.attentions]).double().numpy(),
         boundaries=torch.stack([b[0] for b in boundaries]).double().numpy(),
         final_norm=final.get("norm", boundaries[-1])[0].double().numpy(),
-        logits=result.logits[0].double().numpy(),
+        logits=logits_of_text(model, result.logits[0]).double().numpy(),
         scores=torch.stack([unmasked(s[0]) for s in scores]).numpy(),
     )
+
+
+def logits_of_text(model, logits):
+    """Puts right what classes of more than text leave out: the text model's own factor (Cohere) and soft cap (Gemma) of its logits.
+
+    transformers 5.23 takes the text model without its head, and applies the head alone; the text model's own class, with
+    which it was trained, does both.
+    """
+    text = model.config.get_text_config()
+    if text is model.config:
+        return logits
+    logits = logits * getattr(text, "logit_scale", 1.0)
+    cap = getattr(text, "final_logit_softcapping", None)
+    return logits if cap is None else torch.tanh(logits / cap) * cap
 
 
 def remembers_lengths(config):

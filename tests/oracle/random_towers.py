@@ -104,7 +104,6 @@ def draw_whole(model_type, families):
         model = families[family](draw)
         settings = model.settings
         settings.pop("tie_word_embeddings", None)
-        settings.pop("final_logit_softcapping", None)  # Gemma 3's class of images and text takes no notice of it
         if kind.text_type is not None:
             heads = settings["num_attention_heads"]
             head_dim = draw.one_of(6, 8, 10, 12)
