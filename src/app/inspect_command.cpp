@@ -123,6 +123,7 @@ Json describe(const std::filesystem::path& folder, const TensorStore& store, con
                {"missing_tensors", problems.missing},
                {"unusable_tensors", problems.unusable},
                {"memory", memory_needed(d)}};
+  if (const auto mtp = mtp_tensors(d, store); !mtp.empty()) json["mtp_tensors"] = mtp;
   json["impossible_analyses"] = impossible_analyses(d);
   json["warnings"] = d.warnings;
   if (!d.part_of.empty()) {
@@ -225,6 +226,7 @@ int command_inspect(const CommandLine& line) {
                           "missing_tensors",
                           "unusable_tensors",
                           "unused_tensors",
+                          "mtp_tensors",
                           "warnings",
                           "impossible_analyses",
                           "memory",

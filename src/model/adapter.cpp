@@ -68,6 +68,7 @@ bool is_class_of(std::string class_name, std::string model_type) {
   };
   if (!cut(class_name, "LMHeadModel") && !cut(class_name, "ForCausalLM") && !cut(class_name, "Model")) return false;
   cut(model_type, "_text");
+  std::erase(class_name, '_');  // "Ernie4_5ForCausalLM"
   std::erase(model_type, '_');
   return std::equal(class_name.begin(), class_name.end(), model_type.begin(), model_type.end(),
                     [](char a, char b) { return std::tolower(static_cast<unsigned char>(a)) == b; });
@@ -152,6 +153,41 @@ bool is_buffer(const TensorInfo& tensor) {
   return is_mask || is_mask_value || ends_with_any(tensor.name, {".rotary_emb.inv_freq", ".attn.embed_positions"});
 }
 
+std::vector<std::string> parts_of_name(const std::string& name) {
+  std::vector<std::string> parts(1);
+  for (const char c : name) {
+    if (c == '.')
+      parts.emplace_back();
+    else
+      parts.back() += c;
+  }
+  return parts;
+}
+
+/// A module of its own ("mtp_layers" in MiMo, "mtp" in Qwen3-Next), or layers behind the model's (DeepSeek-V3,
+/// GLM-4.5).
+bool is_of_mtp_head(const ModelDescription& model, const std::string& name) {
+  if (model.num_mtp_layers == 0) return false;
+  const std::vector<std::string> parts = parts_of_name(name);
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    if (parts[i] == "mtp" || parts[i] == "mtp_layers") return true;
+    if (parts[i] != "layers" || i + 1 == parts.size()) continue;
+    for (std::int64_t layer = model.num_layers; layer < model.num_layers + model.num_mtp_layers; ++layer)
+      if (parts[i + 1] == std::to_string(layer)) return true;
+  }
+  return false;
+}
+
+std::int64_t read_num_mtp_layers(const JsonNode& config) {
+  const auto node = config.find("num_nextn_predict_layers");
+  if (!node) return 0;
+  constexpr std::int64_t kMost = 100;  // DeepSeek-V3 and MiMo have 1
+  const std::int64_t value = node->as_int();
+  if (value < 0 || value > kMost)
+    throw node->error("is " + std::to_string(value) + ", expected 0 to " + std::to_string(kMost));
+  return value;
+}
+
 }  // namespace
 
 ModelDescription read_description(const JsonNode& config, const TensorStore& store) {
@@ -172,6 +208,7 @@ ModelDescription read_description(const JsonNode& config, const TensorStore& sto
     model.warnings.push_back("config.json ties the unembedding to the embedding, but the checkpoint has '" +
                              model.embedding.unembedding.tensor + "' with other values than '" +
                              model.embedding.token.tensor + "': W_U is the former, as in transformers 5");
+  model.num_mtp_layers = read_num_mtp_layers(part.config);
   check_sizes(model, config);
   return model;
 }
@@ -241,7 +278,7 @@ std::vector<std::string> unused_tensors(const ModelDescription& description, con
     const bool is_tied_head =
         description.embedding.tied && ends_with_any(tensor.name, {"lm_head.weight", "embed_out.weight"});
     if (is_floating(tensor.type) && tensor.num_elements() > 0 && !used.contains(tensor.name) && !is_buffer(tensor) &&
-        !is_tied_head && !is_of_other_part(description, tensor.name))
+        !is_tied_head && !is_of_other_part(description, tensor.name) && !is_of_mtp_head(description, tensor.name))
       unused.push_back(tensor.name);
   }
   return unused;
@@ -253,6 +290,13 @@ std::vector<std::string> tensors_of_other_parts(const ModelDescription& descript
   for (const TensorInfo& tensor : store.tensors())
     if (is_of_other_part(description, tensor.name) && !used.contains(tensor.name)) others.push_back(tensor.name);
   return others;
+}
+
+std::vector<std::string> mtp_tensors(const ModelDescription& description, const TensorStore& store) {
+  std::vector<std::string> names;
+  for (const TensorInfo& tensor : store.tensors())
+    if (is_of_mtp_head(description, tensor.name)) names.push_back(tensor.name);
+  return names;
 }
 
 }  // namespace spectrace

@@ -155,6 +155,7 @@ void apply_rotary(const RotarySpec& rotary, const PositionTables& tables, std::i
   const Tensor turned = heads.narrow(2, 0, rotary.rotary_dim);
   Tensor x = rotary.interleaved ? turned.slice(2, 0, std::nullopt, 2) : turned.narrow(2, 0, half);
   Tensor y = rotary.interleaved ? turned.slice(2, 1, std::nullopt, 2) : turned.narrow(2, half, half);
+  if (rotary.reversed) std::swap(x, y);
   const Tensor x_sin = x * sin;
   x.mul_(cos).addcmul_(y, sin, -1);
   y.mul_(cos).add_(x_sin);

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <numbers>
@@ -122,6 +123,34 @@ std::int64_t positions_of(const JsonNode& settings) {
   return positions;
 }
 
+/// @throws InputError naming the first key that is none of all families, nor one of this family's own.
+void expect_known_keys(const JsonNode& settings, const std::vector<std::string_view>& own_keys) {
+  std::vector<std::string_view> known = {"type",
+                                         "rope_type",
+                                         "rope_theta",
+                                         "partial_rotary_factor",
+                                         "factor",
+                                         "original_max_position_embeddings",
+                                         "attention_factor",
+                                         "beta_fast",
+                                         "beta_slow",
+                                         "mscale",
+                                         "mscale_all_dim",
+                                         "truncate",
+                                         "short_factor",
+                                         "long_factor",
+                                         "low_freq_factor",
+                                         "high_freq_factor",
+                                         "finetuned",
+                                         "mrope_section",
+                                         "mrope_interleaved",
+                                         "attn_factor"};
+  known.insert(known.end(), own_keys.begin(), own_keys.end());
+  for (const auto& key : settings.keys())
+    if (std::find(known.begin(), known.end(), key) == known.end())
+      throw settings.error("unknown key '" + key + "'", "allowed here: " + quoted_list(known));
+}
+
 std::string shown(const JsonNode& value) { return value.is_string() ? value.as_string() : value.json().dump(); }
 
 /// What turns at a frequency that is not there in float32, or is scaled by a factor that is not, turns to NaN or not at
@@ -145,34 +174,24 @@ void check_rotary(const RotarySpec& rotary, const JsonNode& where) {
 }
 
 /// The settings' kind of scaling, after a look at what else they say. @throws InputError naming a key that is unknown.
-std::string rope_type_of(const JsonNode& settings, ConfigFields& fields) {
+std::string rope_type_of(const JsonNode& settings, const std::vector<std::string_view>& own_keys,
+                         ConfigFields& fields) {
   if (!settings.is_object())
     throw settings.error("is " + settings.json().dump() + ", expected an object with a 'rope_type'");
-  settings.expect_only_keys({"type",
-                             "rope_type",
-                             "rope_theta",
-                             "partial_rotary_factor",
-                             "factor",
-                             "original_max_position_embeddings",
-                             "attention_factor",
-                             "beta_fast",
-                             "beta_slow",
-                             "mscale",
-                             "mscale_all_dim",
-                             "truncate",
-                             "short_factor",
-                             "long_factor",
-                             "low_freq_factor",
-                             "high_freq_factor",
-                             "finetuned",
-                             "mrope_section",
-                             "mrope_interleaved",
-                             "attn_factor"});
+  expect_known_keys(settings, own_keys);
   if (settings.has("attn_factor"))
     fields.warn("rope's 'attn_factor' is ignored, as in transformers: the field is called 'attention_factor'");
   const std::string type = settings.get_string("rope_type", settings.get_string("type", "default"));
   // Sections of time, height and width (Qwen2-VL) have the same positions where there is text alone.
   return type == "mrope" && settings.has("mrope_section") ? "default" : type;
+}
+
+/// The power of the length by which theta grows in dynamic NTK.
+double dynamic_exponent(const Scaling& scaling) {
+  if (scaling.dim <= 2)
+    throw scaling.settings.error("dynamic scaling of " + std::to_string(scaling.dim) + " dimensions",
+                                 "its theta grows by a power of 1 / (dimensions - 2)");
+  return static_cast<double>(scaling.dim) / static_cast<double>(scaling.dim - 2);
 }
 
 /// Fills in the frequencies of the scaling `type`. @throws InputError naming an unknown type.
@@ -181,17 +200,17 @@ void apply_scaling(const std::string& type, const Scaling& scaling, RotarySpec& 
   const std::int64_t dim = scaling.dim;
   if (type == "linear") {
     rotary.inverse_frequencies = to_vector(default_frequencies(theta, dim) / scaling.number("factor"));
+  } else if (type == "dynamic" && scaling.number_or("alpha", 0.0) != 0.0) {
+    const double stretch = std::pow(scaling.number("alpha"), dynamic_exponent(scaling));
+    rotary.inverse_frequencies = to_vector(default_frequencies(theta * stretch, dim));
   } else if (type == "dynamic") {
     const double factor = scaling.number("factor");
-    if (dim <= 2)
-      throw scaling.settings.error("dynamic scaling of " + std::to_string(dim) + " dimensions",
-                                   "its theta grows by a power of 1 / (dimensions - 2)");
     rotary.dynamic_theta = theta;
     rotary.dynamic_factor = factor;
     rotary.long_threshold = scaling.max_positions;
     const double grown =
         factor * static_cast<double>(scaling.max_positions) / static_cast<double>(scaling.max_positions);
-    const double base = theta * std::pow(grown - (factor - 1), static_cast<double>(dim) / static_cast<double>(dim - 2));
+    const double base = theta * std::pow(grown - (factor - 1), dynamic_exponent(scaling));
     rotary.inverse_frequencies = to_vector(default_frequencies(base, dim));
   } else if (type == "llama3") {
     rotary.inverse_frequencies = to_vector(llama3_frequencies(scaling));
@@ -225,16 +244,18 @@ std::vector<float> inverse_frequencies(const RotarySpec& rotary, std::int64_t nu
 
 RopeReading read_rope_settings(ConfigFields& fields, const std::optional<JsonNode>& settings, double theta,
                                double partial, std::int64_t original_positions, std::int64_t head_dim,
-                               std::int64_t max_positions) {
+                               std::int64_t max_positions, const std::vector<std::string_view>& own_keys) {
   RopeReading reading;
   std::string type = "default";
   if (settings) {
-    type = rope_type_of(*settings, fields);
+    type = rope_type_of(*settings, own_keys, fields);
     theta = as_scale_or(*settings, "rope_theta", theta);
     partial = settings->get_double("partial_rotary_factor", partial);
     if (original_positions == 0) original_positions = positions_of(*settings);
   }
   if (original_positions == 0) original_positions = max_positions;
+  reading.settings = settings;
+  reading.original_positions = original_positions;
   RotarySpec& rotary = reading.rotary;
   if (!(partial >= 0.0 && partial <= 1.0))
     throw fields.json().error("rope of a share of " + Json(partial).dump() + " of each head",
@@ -264,7 +285,9 @@ RopeReading read_rope(ConfigFields& fields, const RopeFields& names, std::int64_
                       std::int64_t max_positions) {
   const auto old_style = fields.find("rope_scaling"), new_style = fields.find("rope_parameters");
   const bool has_old = old_style && old_style->size() > 0;
-  const auto settings = has_old ? old_style : new_style;
+  auto settings = has_old ? old_style : new_style;
+  if (!settings && names.default_settings)
+    settings = JsonNode::parse_text(names.default_settings, "the default of rope_parameters", ErrorKind::model);
   const double theta = fields.scale(names.theta, names.default_theta);
   double partial = names.default_partial;
   if (names.partial)
@@ -272,7 +295,8 @@ RopeReading read_rope(ConfigFields& fields, const RopeFields& names, std::int64_
   else if (settings && settings->is_object() && settings->get_double("partial_rotary_factor", 1.0) != 1.0)
     throw settings->error("partial_rotary_factor is not 1", "the family " + fields.family() + " turns whole heads");
   const std::int64_t original = fields.count_or({"original_max_position_embeddings"}, names.default_original_positions);
-  auto reading = read_rope_settings(fields, settings, theta, partial, original, head_dim, max_positions);
+  auto reading =
+      read_rope_settings(fields, settings, theta, partial, original, head_dim, max_positions, names.own_keys);
   reading.facts.emplace_back("rope_max_positions", std::to_string(max_positions));
   return reading;
 }

@@ -196,7 +196,8 @@ def config_other_family(random, path):
         ("gpt2", "GPT2LMHeadModel"), ("gpt_neox", "GPTNeoXForCausalLM"), ("opt", "OPTForCausalLM"), ("llama", "LlamaForCausalLM"),
         ("gemma2", "Gemma2ForCausalLM"), ("gemma3_text", "Gemma3ForCausalLM"), ("bloom", "BloomForCausalLM"), ("phi3", "Phi3ForCausalLM"),
         ("falcon", "FalconForCausalLM"), ("gptj", "GPTJForCausalLM"), ("gpt_neo", "GPTNeoForCausalLM"), ("qwen3", "Qwen3ForCausalLM"),
-        ("stablelm", "StableLmForCausalLM"), ("olmo2", "Olmo2ForCausalLM"), ("mixtral", "MixtralForCausalLM"), ("", ""),
+        ("stablelm", "StableLmForCausalLM"), ("olmo2", "Olmo2ForCausalLM"), ("mixtral", "MixtralForCausalLM"),
+        ("exaone4", "Exaone4ForCausalLM"), ("apertus", "ApertusForCausalLM"), ("olmo", "OlmoForCausalLM"), ("", ""),
     ])  # fmt: skip
     tree |= {"model_type": family, "architectures": [name]}
     write_json(path, tree)

@@ -31,10 +31,11 @@ struct Folder {
 };
 
 constexpr std::array kShardNames = {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"};
-constexpr std::array kModels = {"gpt2",          "opt_350m", "bloom", "falcon_40b",   "falcon_rw",
-                                "gpt_neox",      "gpt_neo",  "gptj",  "llama3",       "llama_yarn",
-                                "mistral",       "gemma2",   "olmo2", "gemma3_text",  "stablelm",
-                                "llama_dynamic", "qwen3",    "phi3",  "phi3_longrope"};
+constexpr std::array kModels = {
+    "gpt2",    "opt_350m",   "bloom",         "falcon_40b", "falcon_rw", "gpt_neox",    "gpt_neo",  "gptj",
+    "llama3",  "llama_yarn", "mistral",       "gemma2",     "olmo2",     "gemma3_text", "stablelm", "llama_dynamic",
+    "qwen3",   "phi3",       "phi3_longrope", "olmo3",      "smollm3",   "ministral3",  "exaone4",  "hunyuan_v1_dense",
+    "apertus", "mimo"};
 
 Folder read_folder(const std::string& name) {
   const fs::path path = fs::path(SPECTRACE_SOURCE_DIR) / "tests/data/model" / name;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <tuple>
 
 #include "checkpoint_case.hpp"
@@ -352,6 +353,65 @@ TEST(DescribeModelTest, config_styles_mean_the_same) {
   EXPECT_EQ(rotary(new_style), expected);
 }
 
+ModelDescription described_with(const char* name, const Json& fields) {
+  const ChangedCase changed(name, [&](Json& config) { config.update(fields); });
+  return Model(changed.folder()).description;
+}
+
+// transformers takes the old style's theta for the layers without a window alone.
+TEST(DescribeModelTest, olmo3_has_one_theta_in_the_old_style) {
+  const auto olmo3 =
+      described_with("olmo3", {{"rope_theta", 900.0}, {"rope_scaling", nullptr}, {"rope_parameters", nullptr}});
+  EXPECT_EQ(olmo3.attention[0].rotary->inverse_frequencies, olmo3.attention[3].rotary->inverse_frequencies);
+  EXPECT_FLOAT_EQ(olmo3.attention[0].rotary->inverse_frequencies[1], std::pow(900.0F, -1.0F / 3.0F));
+}
+
+// transformers 5.23 needs layer_types beside it; its documentation says what the letters mean.
+TEST(DescribeModelTest, exaone4_takes_its_pattern_as_letters) {
+  const auto windows = [](const Json& pattern) {
+    const auto model = described_with("exaone4", {{"sliding_window_pattern", pattern}});
+    std::string found;
+    for (const AttentionSpec& attention : model.attention) {
+      EXPECT_EQ(attention.sliding_window.has_value(), attention.rotary.has_value());
+      found += attention.sliding_window ? 'L' : 'G';
+    }
+    return found;
+  };
+  EXPECT_EQ(windows("LG"), "LGG") << "the last layer has no window";
+  EXPECT_EQ(windows("GL"), "GLG");
+  EXPECT_EQ(windows("LLLG"), "LLG");
+  EXPECT_EQ(windows(2), "LGL");
+  EXPECT_EQ(windows(4), "LLL");
+  EXPECT_TRUE(holds(error_of("exaone4", {{"sliding_window_pattern", "LXG"}}), "/sliding_window_pattern", "L and G"));
+  EXPECT_TRUE(holds(error_of("exaone4", {{"sliding_window_pattern", nullptr}}), "sliding_window_pattern is null"));
+}
+
+TEST(DescribeModelTest, what_transformers_itself_does_not_decide_is_refused) {
+  EXPECT_TRUE(holds(error_of("smollm3", {{"use_sliding_window", false},
+                                         {"layer_types", {"sliding_attention", "full_attention", "full_attention"}}}),
+                    "layer_types has layers with a window", "use_sliding_window is false"));
+  EXPECT_TRUE(holds(error_of("smollm3", {{"no_rope_layers", {1, 0}}}), "/no_rope_layers", "2 entries for 3 layers"));
+  EXPECT_TRUE(holds(error_of("hunyuan_v1_dense", {{"use_qk_norm", false}}), "'use_qk_norm' is false"));
+  EXPECT_TRUE(holds(error_of("hunyuan_v1_dense", {{"use_cla", true}}), "'use_cla'"));
+  EXPECT_TRUE(holds(error_of("apertus", {{"qk_norm", false}}), "'qk_norm' is false"));
+  EXPECT_TRUE(holds(error_of("ministral3", {{"rope_parameters", {{"rope_type", "default"}}}}), "/rope_parameters",
+                    "llama_4_scaling_beta"));
+  EXPECT_TRUE(
+      holds(error_of("ministral3", {{"rope_parameters", {{"rope_type", "default"}, {"llama_4_scaling_beta", 0.1}}}}),
+            "/rope_parameters", "original_max_position_embeddings"));
+}
+
+TEST(DescribeModelTest, rotary_settings_of_one_family_are_refused_in_others) {
+  const auto with = [](const char* name, const char* key) {
+    return error_of(name, {{"rope_parameters", {{"rope_type", "dynamic"}, {"factor", 2.0}, {key, 3.0}}},
+                           {"rope_scaling", nullptr}});
+  };
+  for (const char* key : {"alpha", "llama_4_scaling_beta"})
+    EXPECT_TRUE(holds(with("llama", key), "/rope_parameters", std::string("unknown key '") + key + "'"));
+  EXPECT_TRUE(holds(with("ministral3", "alpha"), "unknown key 'alpha'"));
+  EXPECT_TRUE(holds(with("hunyuan_v1_dense", "llama_4_scaling_beta"), "unknown key 'llama_4_scaling_beta'"));
+}
+
 TEST(UnusedTensorsTest, names_extra_tensors_but_no_buffers) {
   const ChangedCase changed("gpt2_bare", [](Json& config) { config["n_layer"] = 1; });
   const Model model(changed.folder());
@@ -392,6 +452,23 @@ TEST(UnusedTensorsTest, biases_that_the_config_switches_off) {
   const auto unused = unused_with("qwen3", {{"attention_bias", false}}, {});
   EXPECT_NE(std::find(unused.begin(), unused.end(), "model.layers.0.self_attn.q_proj.bias"), unused.end());
   for (const auto& name : unused) EXPECT_TRUE(name.ends_with(".bias")) << name;
+}
+
+TEST(UnusedTensorsTest, heads_that_predict_further_tokens_are_told_apart) {
+  using Names = std::vector<std::string>;
+  const Model mimo(case_folder("mimo"));
+  const Names named = mtp_tensors(mimo.description, mimo.store);
+  EXPECT_EQ(named.size(), 16u);
+  for (const auto& name : named) EXPECT_TRUE(name.starts_with("model.mtp_layers.0.")) << name;
+  EXPECT_EQ(unused_with("mimo", {{"num_nextn_predict_layers", 0}}, {}), named) << "no such head in the config";
+  EXPECT_TRUE(holds(error_of("mimo", {{"num_nextn_predict_layers", -1}}), "/num_nextn_predict_layers"));
+  // Where such a head is layers behind the model's own.
+  EXPECT_EQ(unused_with("llama", {{"num_nextn_predict_layers", 1}},
+                        {{"model.layers.2.eh_proj.weight", at::ones({4, 4})},
+                         {"model.layers.3.eh_proj.weight", at::ones({4, 4})},
+                         {"mtp.fc.weight", at::ones({4, 4})},
+                         {"model.mtp_like.weight", at::ones({4, 4})}}),
+            (Names{"model.layers.3.eh_proj.weight", "model.mtp_like.weight"}));
 }
 
 TEST(LayerSizeTest, is_the_size_of_what_is_read) {

@@ -68,7 +68,7 @@ TEST(LayerParts, sources_are_those_of_their_roles) {
 // A part that the visit left out would be read by nobody, and counted nowhere.
 TEST(LayerParts, no_tensor_of_a_layer_is_left_out) {
   for (const auto& name :
-       {"gpt2", "llama", "gpt_neox", "opt", "gemma2", "qwen3", "olmo2", "stablelm", "phi3", "bloom"}) {
+       {"gpt2", "llama", "gpt_neox", "opt", "gemma2", "qwen3", "olmo2", "stablelm", "phi3", "bloom", "apertus"}) {
     const Model model(case_folder(name));
     for (std::int64_t layer = 0; layer < model.description.num_layers; ++layer) {
       std::set<std::string> expected = tensors_by_name(model.store, layer);

@@ -256,6 +256,81 @@ CASES |= {
                            num_position_embeddings=16), image_token_id=99), {}, "", "bfloat16"),
 }
 
+# Llama's relatives of 2024 and 2025.
+CASES |= {
+    "arcee": lambda: (small("arcee", **llama_sizes(attention_bias=True, mlp_bias=True, rms_norm_eps=2e-4,
+                                                   rope_parameters=default_rope(900.0))),
+                      {"rope_parameters": None, "rope_theta": 900.0}, "", "bfloat16"),
+    "seed_oss": lambda: (small("seed_oss", **llama_sizes(hidden_size=24, attention_out_bias=True, mlp_bias=True, head_dim=None,
+                                                           rope_parameters=default_rope(900.0))),
+                         {"head_dim": NULL}, "", "bfloat16"),
+    "helium": lambda: (small("helium", **llama_sizes(
+        hidden_size=24, intermediate_size=12, head_dim=6, attention_bias=True, mlp_bias=True,
+        rope_parameters=default_rope(900.0))), {}, "", "bfloat16"),
+    "ernie4_5": lambda: (small("ernie4_5", **llama_sizes(use_bias=True, tie_word_embeddings=False,
+                                                         rope_parameters=default_rope(900.0))),
+                         {"rope_parameters": None, "rope_theta": 900.0}, "", "bfloat16"),
+    # The class has a whole rope_parameters where there is none.
+    "cwm": lambda: (small("cwm", **llama_sizes(sliding_window=4, mlp_bias=True)),
+                    {"layer_types": None, "rope_parameters": None, "rope_theta": 77.0}, "", "bfloat16"),
+    "olmo": lambda: (small("olmo", **divided_sizes(clip_qkv=1.2, attention_bias=True,
+                                                   rope_parameters=default_rope(900.0))), {}, "", "float16"),
+    "olmo3": lambda: (small("olmo3", **llama_sizes(
+        num_hidden_layers=4, hidden_size=8, intermediate_size=10, head_dim=6, sliding_window=4, attention_bias=True,
+        rope_parameters=dict(full_attention=dict(rope_type="yarn", rope_theta=500000.0, factor=8.0, attention_factor=1.2,
+                                                 original_max_position_embeddings=8, beta_fast=2.0, beta_slow=0.2),
+                             sliding_attention=default_rope(500000.0)))),
+        {"layer_types": None, "rope_parameters": None, "rope_theta": 500000.0,
+         "rope_scaling": {"rope_type": "yarn", "factor": 8.0, "attention_factor": 1.2, "beta_fast": 2.0, "beta_slow": 0.2,
+                          "original_max_position_embeddings": 8}}, "", "bfloat16"),
+    "smollm3": lambda: (small("smollm3", **divided_sizes(
+        num_hidden_layers=3, hidden_size=16, intermediate_size=12, no_rope_layer_interval=2, use_sliding_window=True,
+        sliding_window=4, attention_bias=True, mlp_bias=True, rope_parameters=default_rope(900.0))),
+        {"layer_types": None, "no_rope_layers": None}, "model.", "float16"),
+    "granite": lambda: (small("granite", **divided_sizes(
+        attention_multiplier=0.3, embedding_multiplier=3.0, residual_multiplier=0.4, logits_scaling=2.5,
+        attention_bias=True, mlp_bias=True, rope_parameters=default_rope(900.0))), {}, "", "bfloat16"),
+    "ministral": lambda: (small("ministral", **llama_sizes(
+        sliding_window=4, layer_types=["sliding_attention", "full_attention"], rope_parameters=default_rope(900.0))),
+        {}, "", "bfloat16"),
+    "ministral3": lambda: (small("ministral3", **llama_sizes(rope_parameters=dict(
+        rope_type="yarn", rope_theta=900.0, factor=16.0, original_max_position_embeddings=4, beta_fast=4.0, beta_slow=0.5,
+        mscale=1.0, mscale_all_dim=0.7, llama_4_scaling_beta=0.3, max_position_embeddings=64))), {}, "", "bfloat16"),
+    "exaone4": lambda: (small("exaone4", **llama_sizes(
+        num_hidden_layers=3, hidden_size=12, intermediate_size=12, sliding_window=4, sliding_window_pattern=2,
+        rope_parameters=default_rope(900.0))), {"layer_types": None}, "", "bfloat16"),
+    # Without windows every layer turns.
+    "exaone4_full": lambda: (small("exaone4", **llama_sizes(
+        hidden_size=16, intermediate_size=12, sliding_window=None, layer_types=["full_attention"] * 2,
+        tie_word_embeddings=True, rope_parameters=default_rope(900.0))), {}, "", "bfloat16"),
+    "vaultgemma": lambda: (small("vaultgemma", **llama_sizes(
+        hidden_size=16, head_dim=6, query_pre_attn_scalar=20, sliding_window=4, attn_logit_softcapping=2.0,
+        final_logit_softcapping=3.0, attention_bias=True, rope_parameters=default_rope(900.0))),
+        {"layer_types": None}, "", "float16"),
+    "hunyuan_v1_dense": lambda: (small("hunyuan_v1_dense", **llama_sizes(
+        attention_bias=True, rope_parameters=default_rope(900.0, rope_type="dynamic", alpha=50.0, factor=1.0))),
+        {"rope_parameters": None, "rope_theta": 900.0, "use_qk_norm": True, "use_cla": False,
+         "rope_scaling": {"type": "dynamic", "alpha": 50.0, "factor": 1.0, "beta_fast": 32, "beta_slow": 1, "mscale": 1.0,
+                          "mscale_all_dim": 0.0}}, "", "bfloat16"),
+    "apertus": lambda: (small("apertus", **divided_sizes(attention_bias=True, rope_parameters=LLAMA3)),
+                        {"qk_norm": True, "post_norm": False}, "", "bfloat16"),
+    "nanochat": lambda: (small("nanochat", **divided_sizes(final_logit_softcapping=3.0, attention_bias=True,
+                                                           rope_parameters=default_rope(900.0))), {}, "", "bfloat16"),
+    "mimo": lambda: (small("mimo", **divided_sizes(
+        hidden_size=16, intermediate_size=12, num_nextn_predict_layers=1, rope_parameters=default_rope(900.0))),
+        {"attention_bias": True, "rope_parameters": None, "rope_theta": 900.0}, "", "bfloat16"),
+    # Phi-4-mini: three quarters of each head turn, at other frequencies in long prompts; the head is tied.
+    "phi4_mini": lambda: (small("phi3", **divided_sizes(
+        hidden_size=16, num_attention_heads=2, num_key_value_heads=1, intermediate_size=12,
+        original_max_position_embeddings=8, tie_word_embeddings=True, rope_parameters=default_rope(
+            900.0, rope_type="longrope", short_factor=[1.0, 1.2, 1.7], long_factor=[1.3, 1.9, 4.0],
+            partial_rotary_factor=0.75))),
+        {"rope_parameters": None, "rope_theta": 900.0, "partial_rotary_factor": 0.75, "sliding_window": 262144,
+         "attention_bias": False, "mlp_bias": False, "lm_head_bias": False, "full_attn_mod": 1, "interpolate_factor": 1,
+         "rope_scaling": {"type": "longrope", "short_factor": [1.0, 1.2, 1.7], "long_factor": [1.3, 1.9, 4.0]}},
+        "", "bfloat16"),
+}
+
 
 def randomize(model, seed, query_key_scale=1.6, norm_centre=0.8):
     """Random weights of a size that keeps attention far from uniform and from one-hot, and norms away from 1.
@@ -349,8 +424,24 @@ def add_old_tensors(model, tensors, prefix):
             tensors[base + "masked_bias"] = torch.tensor(-1e9)
         if kind == "codegen":
             tensors[base + "causal_mask"] = torch.ones(8, 8).tril().bool().view(1, 1, 8, 8)
-        if kind in ("gpt_neox", "llama", "mistral", "qwen2", "phi3", "stablelm"):
+        if kind in ("gpt_neox", "llama", "mimo", "mistral", "olmo", "qwen2", "phi3", "stablelm"):
             tensors[base + "rotary_emb.inv_freq"] = torch.rand(4)
+
+
+def mtp_tensors(config, dtype):
+    """The head beside MiMo's model, as modeling_mimo.py names it: random, and used by nobody."""
+    hidden, inner, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads
+    d = getattr(config, "head_dim", None) or hidden // heads
+    queries, keys = heads * d, config.num_key_value_heads * d
+    norms = ("input_layernorm", "post_attention_layernorm", "token_layernorm", "hidden_layernorm", "final_layernorm")
+    shapes = {f"{norm}.weight": (hidden,) for norm in norms} | {"input_proj.weight": (hidden, 2 * hidden)}
+    for name, size in (("q", queries), ("k", keys), ("v", keys)):
+        shapes |= {f"self_attn.{name}_proj.weight": (size, hidden), f"self_attn.{name}_proj.bias": (size,)}
+    shapes |= {"self_attn.o_proj.weight": (hidden, queries), "mlp.down_proj.weight": (hidden, inner)}
+    shapes |= {"mlp.gate_proj.weight": (inner, hidden), "mlp.up_proj.weight": (inner, hidden)}
+    count = config.num_nextn_predict_layers
+    named = {f"model.mtp_layers.{i}.{name}": shape for i in range(count) for name, shape in shapes.items()}
+    return {name: torch.randn(shape, dtype=dtype) for name, shape in named.items()}
 
 
 def save_checkpoint(
@@ -374,11 +465,12 @@ def save_checkpoint(
     model.to(getattr(torch, dtype)).save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
     change_config(folder, changes or {})
-    if prefix or files != "safetensors" or shard_bytes or old_tensors or renames:
+    if prefix or files != "safetensors" or shard_bytes or old_tensors or renames or config.model_type == "mimo":
         path = folder / "model.safetensors"
-        tensors = {
-            renamed(name.removeprefix(prefix), renames): tensor for name, tensor in safetensors.torch.load_file(path).items()
-        }
+        tensors = safetensors.torch.load_file(path)
+        if config.model_type == "mimo":
+            tensors |= mtp_tensors(config, getattr(torch, dtype))
+        tensors = {renamed(name.removeprefix(prefix), renames): tensor for name, tensor in tensors.items()}
         if old_tensors:
             add_old_tensors(model, tensors, prefix)
         path.unlink()

@@ -23,6 +23,23 @@ transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
 
+class MiMoConfig(transformers.Qwen2Config):
+    """MiMo's own class (XiaomiMiMo/MiMo-7B-Base, configuration_mimo.py) adds one number to Qwen2's."""
+
+    model_type = "mimo"
+    num_nextn_predict_layers: int = 0
+
+
+class MiMoForCausalLM(transformers.Qwen2ForCausalLM):
+    """MiMo's own class adds a head that its forward pass does not use; its tensors are make_checkpoints.mtp_tensors."""
+
+    config_class = MiMoConfig
+
+
+transformers.AutoConfig.register("mimo", MiMoConfig)
+transformers.AutoModelForCausalLM.register(MiMoConfig, MiMoForCausalLM)
+
+
 @dataclasses.dataclass
 class Forward:
     """One prompt of n tokens, in float64."""
@@ -368,11 +385,11 @@ def split_mlp(config, block):
         matrices = {"W_up": find("mlp.c_fc"), "W_down": find("mlp.c_proj")}
     elif kind in ("gptj", "codegen"):
         matrices = {"W_up": find("mlp.fc_in"), "W_down": find("mlp.fc_out")}
-    elif kind in ("opt", "phi", "xglm"):
+    elif kind in ("opt", "phi", "xglm", "nanochat"):
         matrices = {"W_up": find("fc1"), "W_down": find("fc2")}
     elif kind in ("gpt_neox", "bloom", "falcon", "persimmon"):
         matrices = {"W_up": find("mlp.dense_h_to_4h"), "W_down": find("mlp.dense_4h_to_h")}
-    elif kind in ("nemotron", "mpt"):
+    elif kind in ("nemotron", "mpt", "arcee", "apertus"):
         matrices = {"W_up": find("up_proj"), "W_down": find("down_proj")}
     elif kind in ("phi3", "glm", "glm4"):
         gate, up = find("mlp.gate_up_proj").chunk(2, dim=0)

@@ -11,12 +11,12 @@ so.
 import dataclasses
 import zlib
 
+import random_llama_relatives
 import random_other_families
 import transformers
 from make_checkpoints import FLAT, NULL, small
 from random_draw import (
     OMIT,
-    ROPE_KINDS,
     Draw,
     Model,
     divisors,
@@ -30,6 +30,7 @@ from random_draw import (
     old_rope,
     without_omitted,
 )
+from random_llama import draw_gemma2_like, draw_layer_ropes, draw_llama_like, draw_llama_sizes, draw_qwen_windows
 from random_towers import KINDS, draw_whole
 
 
@@ -50,58 +51,6 @@ class Sample:
     old_tensors: bool  # masks, rotary tables and a tied head in the file, as older transformers wrote them
     prompts: list  # of lists of token ids
     text_family: str  # what spectrace calls the family
-
-
-def draw_llama_sizes(draw, family):
-    """Sizes, heads and head_dim of Llama and its relatives."""
-    usual_kv = {"gemma": 16, "gemma2": 4, "gemma3_text": 4, "mistral": 8, "qwen2": 32, "qwen3": 32, "stablelm": 32}
-    has_head_dim = family in ("llama", "mistral", "gemma", "gemma2", "gemma3_text", "qwen3")
-    heads = draw.one_of(1, 2, 3, 4, 5, 6, 8)
-    kv_heads = draw.one_of(*divisors(heads))
-    if family in usual_kv and draw.chance(0.08):
-        heads, kv_heads = usual_kv[family] * draw.one_of(1, 2), OMIT
-        if usual_kv[family] == 32:
-            heads = 32
-    head_dim = draw.one_of(4, 6, 8, 10, 12, 16) if heads < 16 else draw.one_of(4, 8)
-    hidden = heads * head_dim
-    settings = dict(
-        # Of many heads with norms of their own one is always badly conditioned; layers on top would blow it up.
-        num_hidden_layers=draw.integer(1, 4 if heads < 16 else 2),
-        num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
-        hidden_size=hidden,
-        intermediate_size=draw.integer(3, 50),
-        vocab_size=draw.integer(5, 60),
-        max_position_embeddings=draw.maybe(draw.integer(4, 40), 0.9),
-        tie_word_embeddings=draw_tied(draw),
-    )
-    hub = {}
-    if kv_heads == heads and family in ("llama", "phi3", "olmo2"):
-        settings["num_key_value_heads"] = draw.one_of(OMIT, heads, None)
-        hub["num_key_value_heads"] = None
-    elif kv_heads == heads and family in ("qwen2", "qwen3"):
-        hub["num_key_value_heads"] = NULL
-    if has_head_dim or (family in ("qwen2", "phi3", "olmo2") and draw.chance(0.3)):
-        settings["head_dim"] = head_dim
-        if draw.chance(0.5):  # hidden_size of its own; these three still want a multiple of the heads
-            settings["hidden_size"] = draw.integer(3, 40)
-            if family in ("llama", "gemma2", "gemma3_text"):
-                settings["hidden_size"] = heads * draw.integer(1, 10)
-        elif family in ("llama", "mistral"):
-            settings["head_dim"] = draw.one_of(OMIT, head_dim)
-            hub["head_dim"] = None
-        if family in ("gemma", "gemma2", "gemma3_text", "qwen3") and heads < 4 and draw.chance(0.1):
-            settings["head_dim"], head_dim = OMIT, 128 if family == "qwen3" else 256
-    return settings, hub, head_dim
-
-
-def draw_llama_like(draw, family, rope_kinds=ROPE_KINDS):
-    settings, hub, head_dim = draw_llama_sizes(draw, family)
-    gemma = family in ("gemma2", "gemma3_text")
-    settings["rms_norm_eps"] = draw_epsilon(draw)
-    settings["hidden_activation" if gemma else "hidden_act"] = draw_activation(draw)
-    settings["rope_parameters"] = draw_rope(draw, head_dim, rope_kinds)
-    return Model(settings, hub, old_rope=old_rope(draw), theta="rope_theta"), head_dim
 
 
 def draw_llama(draw):
@@ -127,22 +76,7 @@ def draw_gemma(draw):
 
 
 def draw_gemma2(draw):
-    model, head_dim = draw_llama_like(draw, "gemma2")
-    settings = model.settings
-    settings |= dict(
-        attention_bias=draw.maybe(draw.chance(0.6)),
-        query_pre_attn_scalar=draw.maybe(draw.integer(2, 40)),
-        sliding_window=draw.maybe(draw.integer(1, 12), 0.9),
-        attn_logit_softcapping=draw.maybe(draw.one_of(None, draw.number(0.5, 60.0), draw.number(0.5, 60.0))),
-        final_logit_softcapping=draw.maybe(draw.one_of(None, draw.number(1.0, 60.0))),
-        layer_types=draw.maybe(draw_layer_types(draw, settings["num_hidden_layers"]), 0.5),
-    )
-    if settings["layer_types"] is OMIT:
-        model.hub["layer_types"] = None
-    model.hub |= {"cache_implementation": "hybrid", "hidden_act": "gelu_pytorch_tanh"}
-    if settings["query_pre_attn_scalar"] is not OMIT:
-        model.score_gain = (head_dim / settings["query_pre_attn_scalar"]) ** 0.5
-    return model
+    return draw_gemma2_like(draw, "gemma2")
 
 
 def draw_gemma3_text(draw):
@@ -159,11 +93,7 @@ def draw_gemma3_text(draw):
         final_logit_softcapping=draw.maybe(draw.one_of(None, draw.number(1.0, 60.0))),
         layer_types=kinds,
     )
-    full = draw_rope(draw, head_dim)
-    sliding = draw_rope(draw, head_dim, ("default",) if draw.chance(0.6) else ROPE_KINDS)
-    for rope in (full, sliding):
-        rope.pop("truncate", None)  # transformers looks for it beside the two kinds of layers, and never finds it
-    settings["rope_parameters"] = {"full_attention": full, "sliding_attention": sliding}
+    settings["rope_parameters"] = draw_layer_ropes(draw, head_dim)
 
     def old_rope_of_two(ropes):
         # The old style has a theta for each and scales the full layers alone.
@@ -191,20 +121,6 @@ def draw_gemma3_text(draw):
 
     model.old_rope, model.theta = old_rope_of_two, None
     return model
-
-
-def draw_qwen_windows(draw, model):
-    layers = model.settings["num_hidden_layers"]
-    used = draw.chance(0.6)
-    window = draw.integer(1, 12)
-    first = draw.maybe(draw.integer(0, layers), 0.9)
-    kinds = draw.maybe(draw_layer_types(draw, layers), 0.4) if used else OMIT
-    model.settings |= dict(use_sliding_window=used, max_window_layers=first, layer_types=kinds)
-    model.settings["sliding_window"] = draw.maybe(window, 0.9) if used else OMIT
-    if kinds is OMIT:
-        model.hub["layer_types"] = None
-    if not used:
-        model.hub["sliding_window"] = window  # there, and not used
 
 
 def draw_qwen2(draw):
@@ -458,7 +374,7 @@ FAMILIES = {
     "qwen2": draw_qwen2,
     "qwen3": draw_qwen3,
     "stablelm": draw_stablelm,
-} | random_other_families.FAMILIES
+} | random_llama_relatives.FAMILIES | random_other_families.FAMILIES
 
 FAMILIES |= {kind: draw_whole(kind, dict(FAMILIES)) for kind in KINDS if set(KINDS[kind].texts) & set(FAMILIES)}
 
@@ -466,6 +382,9 @@ FAMILIES |= {kind: draw_whole(kind, dict(FAMILIES)) for kind in KINDS if set(KIN
 PREFIXES = {"bloom": "transformer.", "falcon": "transformer.", "gpt2": "transformer.", "gpt_neo": "transformer.",
             "gptj": "transformer.", "gpt_neox": "gpt_neox."} | random_other_families.PREFIXES
 
+
+# How the names of families begin whose norms have a weight of 1 + w.
+WEIGHT_PLUS_ONE = ("gemma", "nemotron", "vaultgemma")
 
 # Fields without which an adapter refuses a config, and those that only save_checkpoint knows.
 REQUIRED = ("model_type", "architectures", "dtype", "vocab_size", "hidden_size", "n_embd", "num_hidden_layers", "n_layer",
@@ -549,7 +468,7 @@ def random_sample(family, seed):
         files="pytorch" if draw.chance(0.3) else "safetensors",
         shard_bytes=draw.integer(200, 20000) if draw.chance(0.4) else None,
         # Moderate scores: else the oracle's own float32 steps grow beyond what float64 is held to.
-        weights=dict(query_key_scale=model.score_gain**-0.5, norm_centre=-0.2 if family.startswith(("gemma", "nemotron")) else 0.8),
+        weights=dict(query_key_scale=model.score_gain**-0.5, norm_centre=-0.2 if family.startswith(WEIGHT_PLUS_ONE) else 0.8),
         old_tensors=whole is None and draw.chance(0.25),
         prompts=draw_prompts(draw, text, model),
         text_family=whole.text_family if whole is not None else family,

@@ -133,15 +133,15 @@ def draw_partial(draw, head_dim):
     return dim, share if int(head_dim * share) == dim else (dim + 0.01) / head_dim
 
 
-def old_rope(draw, theta="rope_theta", partial=None):
+def old_rope(draw, theta="rope_theta", partial=None, default_theta=10000.0):
     """rope_parameters -> the fields of the hub's old files: the theta, the share, rope_scaling."""
 
     def changes(rope):
         rope = dict(rope)
         kind = rope.pop("rope_type")
         found = {"rope_parameters": None, theta: rope.pop("rope_theta")}
-        if found[theta] == 10000.0 and draw.chance(0.5):
-            found[theta] = None  # every class's default
+        if found[theta] == default_theta and draw.chance(0.5):
+            found[theta] = None
         if partial is not None and "partial_rotary_factor" in rope:
             found[partial] = rope.pop("partial_rotary_factor")
         if kind == "default":

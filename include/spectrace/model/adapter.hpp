@@ -42,8 +42,12 @@ std::vector<std::string> tensors_of_other_parts(const ModelDescription& descript
 /// model_type of every family that there is an adapter for.
 std::vector<std::string> known_families();
 
-/// Floating tensors of the checkpoint that the description does not use (rotary buffers and masks are not listed, nor
-/// what belongs to the other parts of a model of more than text).
+/// Floating tensors of the checkpoint that the description does not use (rotary buffers, masks and mtp_tensors are not
+/// listed, nor what belongs to the other parts of a model of more than text).
 std::vector<std::string> unused_tensors(const ModelDescription& description, const TensorStore& store);
+
+/// Tensors of a head that predicts further tokens (multi-token prediction), where the config says that there is one.
+/// The model's forward pass does not use it.
+std::vector<std::string> mtp_tensors(const ModelDescription& description, const TensorStore& store);
 
 }  // namespace spectrace

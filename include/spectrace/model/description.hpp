@@ -32,6 +32,7 @@ enum class Activation { relu, relu_squared, gelu, gelu_tanh, gelu_tanh_short, ge
 struct RotarySpec {
   std::int64_t rotary_dim = 0;             ///< leading dimensions of a head that are turned
   bool interleaved = false;                ///< pairs (0,1),(2,3),… (GPT-J) instead of (i, i + rotary_dim / 2)
+  bool reversed = false;                   ///< by the negative angle (nanochat)
   std::vector<float> inverse_frequencies;  ///< [rotary_dim / 2], scaling applied
   double attention_factor = 1.0;           ///< scales cos and sin (yarn, longrope)
 
@@ -169,7 +170,9 @@ struct ModelDescription {
   std::string part_of;       ///< model type of the whole that this is the text part of; empty: text is all there is
   std::int64_t num_layers = 0, num_heads = 0, num_kv_heads = 0, head_dim = 0, hidden_size = 0, vocab_size = 0;
   std::int64_t intermediate_size = 0;
-  std::int64_t max_positions = 0;      ///< rows of the position table, or the config's context length
+  std::int64_t max_positions = 0;  ///< rows of the position table, or the config's context length
+  std::int64_t num_mtp_layers =
+      0;  ///< of a head that predicts further tokens, beside the model (num_nextn_predict_layers)
   bool positions_are_limited = false;  ///< a learned table: longer prompts are an error; rotary: allowed
   BlockSpec block;
   std::vector<AttentionSpec> attention;  // [num_layers]

@@ -1,4 +1,4 @@
-#include "../parts/llama_like.hpp"
+#include "../parts/olmo_like.hpp"
 
 namespace spectrace {
 
@@ -13,17 +13,8 @@ ModelDescription describe_olmo2(ConfigFields& fields, const TensorStore& store) 
 
   llama.model.norm_placement = "post";
   const SourceNames names = llama_names(store);
-  for (std::int64_t i = 0; i < llama.model.num_layers; ++i) {
-    const std::string base = "layers." + std::to_string(i) + ".";
-    LayerSources layer = llama_layer(llama, names, i, biases);
-    layer.attention_input_norm.reset();
-    layer.mlp_input_norm.reset();
-    layer.attention_output_norm = names.norm(base + "post_attention_layernorm", llama.hidden, Bias::no);
-    layer.mlp_output_norm = names.norm(base + "post_feedforward_layernorm", llama.hidden, Bias::no);
-    layer.query_norm = names.norm(base + "self_attn.q_norm", llama.queries, Bias::no);
-    layer.key_norm = names.norm(base + "self_attn.k_norm", llama.keys, Bias::no);
-    llama.model.layers.push_back(layer);
-  }
+  for (std::int64_t i = 0; i < llama.model.num_layers; ++i)
+    llama.model.layers.push_back(olmo2_layer(llama, names, i, biases));
   set_llama_embedding(llama, names, tied);
   return llama.model;
 }

@@ -15,7 +15,8 @@ LlamaLike read_llama_like(ConfigFields& fields, const LlamaDefaults& defaults) {
   const bool all_heads = defaults.num_kv_heads == 0 || fields.is_null("num_key_value_heads");
   model.num_kv_heads = fields.size_or({"num_key_value_heads"}, all_heads ? model.num_heads : defaults.num_kv_heads);
   fields.check_heads(model.num_heads, model.num_kv_heads, "num_key_value_heads");
-  model.head_dim = fields.head_dim({"head_dim"}, defaults.head_dim, llama.hidden.size, model.num_heads);
+  const std::int64_t usual_head_dim = fields.is_null("head_dim") ? 0 : defaults.head_dim;
+  model.head_dim = fields.head_dim({"head_dim"}, usual_head_dim, llama.hidden.size, model.num_heads);
 
   const Dim head{model.head_dim, "head_dim"};
   llama.queries = Dim{model.num_heads, "num_attention_heads"} * head;
@@ -26,9 +27,12 @@ LlamaLike read_llama_like(ConfigFields& fields, const LlamaDefaults& defaults) {
   model.max_positions = fields.count_or({"max_position_embeddings"}, defaults.max_positions);
   model.norm_placement = "pre";
   model.position_encoding = "rotary";
-  model.block.norm = {defaults.norm, fields.epsilon(defaults.epsilon_field, defaults.epsilon),
-                      defaults.norm_weight_offset};
-  model.block.activation = fields.activation({defaults.activation_field}, defaults.activation);
+  const double epsilon =
+      defaults.epsilon_field ? fields.epsilon(defaults.epsilon_field, defaults.epsilon) : defaults.epsilon;
+  model.block.norm = {defaults.norm, epsilon, defaults.norm_weight_offset};
+  const bool is_xielu = defaults.has_xielu && fields.text({defaults.activation_field}, defaults.activation) == "xielu";
+  model.block.activation =
+      is_xielu ? Activation::xielu : fields.activation({defaults.activation_field}, defaults.activation);
   model.block.gated_mlp = defaults.gated_mlp;
   return llama;
 }
@@ -46,11 +50,19 @@ void set_sliding_window(LlamaLike& llama, std::int64_t window, const std::option
     if (!sliding || (*sliding)[i]) llama.model.attention[i].sliding_window = window;
 }
 
+std::vector<bool> sliding_but_every(std::int64_t nth, std::int64_t num_layers) {
+  std::vector<bool> sliding;
+  for (std::int64_t i = 0; i < num_layers; ++i) sliding.push_back((i + 1) % nth != 0);
+  return sliding;
+}
+
+std::string layer_base(std::int64_t layer) { return "layers." + std::to_string(layer) + "."; }
+
 SourceNames llama_names(const TensorStore& store) { return {store, {"model.", ""}, "embed_tokens.weight"}; }
 
 LayerSources llama_layer(const LlamaLike& llama, const SourceNames& names, std::int64_t layer,
                          const LlamaBiases& biases) {
-  const std::string base = "layers." + std::to_string(layer) + ".";
+  const std::string base = layer_base(layer);
   LayerSources sources;
   sources.w_q = names.linear(base + "self_attn.q_proj", llama.queries, llama.hidden, biases.qkv);
   sources.w_k = names.linear(base + "self_attn.k_proj", llama.keys, llama.hidden, biases.qkv);
@@ -71,6 +83,24 @@ void set_fused_gate_up(const LlamaLike& llama, const SourceNames& names, LayerSo
   layer.mlp_gate = layer.mlp_up;
   layer.mlp_gate->weight.rows = {{0, llama.inner.size}};
   layer.mlp_up.weight.rows = {{llama.inner.size, llama.inner.size}};
+}
+
+LayerSources output_norms_layer(const LlamaLike& llama, const SourceNames& names, std::int64_t layer,
+                                const LlamaBiases& biases) {
+  const std::string base = layer_base(layer);
+  LayerSources sources = llama_layer(llama, names, layer, biases);
+  sources.attention_input_norm.reset();
+  sources.mlp_input_norm.reset();
+  sources.attention_output_norm = names.norm(base + "post_attention_layernorm", llama.hidden, Bias::no);
+  sources.mlp_output_norm = names.norm(base + "post_feedforward_layernorm", llama.hidden, Bias::no);
+  return sources;
+}
+
+void set_head_norms(LayerSources& layer, const LlamaLike& llama, const SourceNames& names, const std::string& query,
+                    const std::string& key) {
+  const Dim head{llama.model.head_dim, "head_dim"};
+  layer.query_norm = names.norm(query, head, Bias::no);
+  layer.key_norm = names.norm(key, head, Bias::no);
 }
 
 void set_llama_embedding(LlamaLike& llama, const SourceNames& names, bool tied, Bias norm_bias) {

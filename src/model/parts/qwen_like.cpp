@@ -16,6 +16,16 @@ void set_qwen_windows(LlamaLike& llama, ConfigFields& fields, std::int64_t first
   set_sliding_window(llama, *window, sliding);
 }
 
+LlamaDefaults qwen2_defaults() {
+  return {.hidden_size = 4096,
+          .intermediate_size = 22016,
+          .vocab_size = 151936,
+          .num_layers = 32,
+          .num_heads = 32,
+          .num_kv_heads = 32,
+          .max_positions = 32768};
+}
+
 ModelDescription describe_qwen2_like(ConfigFields& fields, const TensorStore& store, const LlamaDefaults& defaults,
                                      const RopeFields& rope, std::int64_t first_window_layer) {
   LlamaLike llama = read_llama_like(fields, defaults);
@@ -49,11 +59,9 @@ ModelDescription describe_qwen3_like(ConfigFields& fields, const TensorStore& st
   const bool tied = fields.tied(false);
 
   const SourceNames names = llama_names(store);
-  const Dim head{llama.model.head_dim, "head_dim"};
   for (std::int64_t i = 0; i < llama.model.num_layers; ++i) {
     LayerSources layer = llama_layer(llama, names, i, biases);
-    layer.query_norm = names.norm("layers." + std::to_string(i) + ".self_attn.q_norm", head, Bias::no);
-    layer.key_norm = names.norm("layers." + std::to_string(i) + ".self_attn.k_norm", head, Bias::no);
+    set_head_norms(layer, llama, names, layer_base(i) + "self_attn.q_norm", layer_base(i) + "self_attn.k_norm");
     llama.model.layers.push_back(layer);
   }
   set_llama_embedding(llama, names, tied);

@@ -8,6 +8,8 @@ namespace spectrace {
 /// or as layer_types says.
 void set_qwen_windows(LlamaLike& llama, ConfigFields& fields, std::int64_t first_layer = 28);
 
+/// Of Qwen2's own class.
+LlamaDefaults qwen2_defaults();
 /// Qwen2's block: Llama's with biases on q, k and v.
 ModelDescription describe_qwen2_like(ConfigFields& fields, const TensorStore& store, const LlamaDefaults& defaults,
                                      const RopeFields& rope, std::int64_t first_window_layer);

@@ -1,0 +1,27 @@
+#include "../parts/llama_like.hpp"
+
+namespace spectrace {
+
+/// Granite 3, dense (IBM 2024, github.com/ibm-granite/granite-3.0-language-models): Llama with four factors, on the
+/// embedding, the scores, what a layer adds, and the logits.
+ModelDescription describe_granite(ConfigFields& fields, const TensorStore& store) {
+  LlamaLike llama = read_llama_like(fields, {});
+  set_attention(llama, read_rope(fields, {}, llama.model.head_dim, llama.model.max_positions));
+  const double score_scale = fields.scale("attention_multiplier", 1.0);  // in the place of 1 / sqrt(head_dim)
+  for (AttentionSpec& attention : llama.model.attention) attention.score_scale = score_scale;
+  llama.model.block.residual_multiplier = fields.scale("residual_multiplier", 1.0);
+  llama.model.embedding.scale = fields.scale("embedding_multiplier", 1.0);
+  llama.model.embedding.logits.scale = 1.0 / fields.scale("logits_scaling", 1.0);
+  LlamaBiases biases;
+  if (fields.flag("attention_bias", false)) biases.qkv = biases.output = Bias::yes;
+  if (fields.flag("mlp_bias", false)) biases.mlp = Bias::yes;
+  const bool tied = fields.tied(false);
+
+  const SourceNames names = llama_names(store);
+  for (std::int64_t i = 0; i < llama.model.num_layers; ++i)
+    llama.model.layers.push_back(llama_layer(llama, names, i, biases));
+  set_llama_embedding(llama, names, tied);
+  return llama.model;
+}
+
+}  // namespace spectrace

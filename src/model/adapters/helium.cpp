@@ -1,0 +1,24 @@
+#include "../parts/llama_like.hpp"
+
+namespace spectrace {
+
+/// Helium 1 (Kyutai 2025, huggingface.co/kyutai/helium-1-2b): Llama whose rotary pairs lie side by side.
+ModelDescription describe_helium(ConfigFields& fields, const TensorStore& store) {
+  LlamaLike llama =
+      read_llama_like(fields, {.num_kv_heads = 20, .head_dim = 128, .epsilon = 1e-8, .max_positions = 4096});
+  RopeReading rope = read_rope(fields, {.default_theta = 100000.0}, llama.model.head_dim, llama.model.max_positions);
+  rope.rotary.interleaved = true;
+  set_attention(llama, rope);
+  LlamaBiases biases;
+  if (fields.flag("attention_bias", false)) biases.qkv = Bias::yes;  // the output projection has none
+  if (fields.flag("mlp_bias", false)) biases.mlp = Bias::yes;
+  const bool tied = fields.tied(false);
+
+  const SourceNames names = llama_names(store);
+  for (std::int64_t i = 0; i < llama.model.num_layers; ++i)
+    llama.model.layers.push_back(llama_layer(llama, names, i, biases));
+  set_llama_embedding(llama, names, tied);
+  return llama.model;
+}
+
+}  // namespace spectrace

@@ -1,0 +1,23 @@
+#include "../parts/llama_like.hpp"
+
+namespace spectrace {
+
+/// Seed-OSS (ByteDance 2025, github.com/ByteDance-Seed/seed-oss): Llama with biases on q, k and v; that of the output
+/// projection has a switch of its own.
+ModelDescription describe_seed_oss(ConfigFields& fields, const TensorStore& store) {
+  LlamaLike llama = read_llama_like(fields, {.num_kv_heads = 8, .head_dim = 128, .max_positions = 524288});
+  set_attention(llama, read_rope(fields, {}, llama.model.head_dim, llama.model.max_positions));
+  LlamaBiases biases;
+  if (fields.flag("attention_bias", true)) biases.qkv = Bias::yes;
+  if (fields.flag("attention_out_bias", false)) biases.output = Bias::yes;
+  if (fields.flag("mlp_bias", false)) biases.mlp = Bias::yes;
+  const bool tied = fields.tied(false);
+
+  const SourceNames names = llama_names(store);
+  for (std::int64_t i = 0; i < llama.model.num_layers; ++i)
+    llama.model.layers.push_back(llama_layer(llama, names, i, biases));
+  set_llama_embedding(llama, names, tied);
+  return llama.model;
+}
+
+}  // namespace spectrace
