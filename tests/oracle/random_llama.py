@@ -30,10 +30,12 @@ class Sizes:
     square: bool = False  # whether hidden_size is the heads' whole size
     default_theta: float = 10000.0
     activation_field: str = "hidden_act"
+    output_norms: bool = False  # whether the MLP's output is normed
 
 
 GEMMA2 = Sizes(
-    kv_heads=4, own_head_dim=1.0, class_head_dim=256, multiple=True, activation_field="hidden_activation"
+    kv_heads=4, own_head_dim=1.0, class_head_dim=256, multiple=True, activation_field="hidden_activation",
+    output_norms=True,
 )
 SIZES = {
     "apertus": Sizes(default_theta=12e6),
@@ -42,7 +44,7 @@ SIZES = {
     "ernie4_5": Sizes(
         kv_heads=2, null_kv_heads=True, own_head_dim=1.0, class_head_dim=128, null_head_dim=True, default_theta=5e5
     ),
-    "exaone4": Sizes(kv_heads=32),
+    "exaone4": Sizes(kv_heads=32, output_norms=True),
     "gemma": Sizes(kv_heads=16, own_head_dim=1.0, class_head_dim=256),
     "gemma2": GEMMA2,
     "gemma3_text": GEMMA2,
@@ -56,15 +58,15 @@ SIZES = {
     "mistral": Sizes(kv_heads=8, own_head_dim=0.8),
     "nanochat": Sizes(),
     "olmo": Sizes(),
-    "olmo2": Sizes(),
-    "olmo3": Sizes(default_theta=5e5),
+    "olmo2": Sizes(output_norms=True),
+    "olmo3": Sizes(default_theta=5e5, output_norms=True),
     "phi3": Sizes(),
     "qwen2": Sizes(kv_heads=32, null_kv_heads=True),
     "qwen3": Sizes(kv_heads=32, null_kv_heads=True, own_head_dim=1.0, class_head_dim=128),
     "seed_oss": Sizes(kv_heads=8, null_kv_heads=True, own_head_dim=1.0, class_head_dim=128, null_head_dim=True),
     "smollm3": Sizes(kv_heads=4, null_kv_heads=True, default_theta=2e6),
     "stablelm": Sizes(kv_heads=32, own_head_dim=0.0),
-    "vaultgemma": GEMMA2,
+    "vaultgemma": dataclasses.replace(GEMMA2, output_norms=False),
 }
 
 
@@ -121,7 +123,9 @@ def draw_llama_like(draw, family, rope_kinds=ROPE_KINDS):
     settings, hub, head_dim = draw_llama_sizes(draw, family)
     sizes = SIZES[family]
     settings["rms_norm_eps"] = draw_epsilon(draw)
-    settings[sizes.activation_field] = draw_activation(draw)
+    activation = draw_activation(draw)
+    # Squares of small numbers, normed: badly conditioned whatever the weights.
+    settings[sizes.activation_field] = OMIT if activation == "relu2" and sizes.output_norms else activation
     settings["rope_parameters"] = draw_rope(draw, head_dim, rope_kinds)
     to_old = old_rope(draw, default_theta=sizes.default_theta)
     return Model(settings, hub, old_rope=to_old, theta="rope_theta"), head_dim
