@@ -276,7 +276,8 @@ std::vector<std::string> unused_tensors(const ModelDescription& description, con
   std::vector<std::string> unused;
   for (const TensorInfo& tensor : store.tensors()) {
     const bool is_tied_head =
-        description.embedding.tied && ends_with_any(tensor.name, {"lm_head.weight", "embed_out.weight"});
+        description.embedding.tied &&
+        ends_with_any(tensor.name, {"lm_head.weight", "embed_out.weight", "output_projection.weight"});
     if (is_floating(tensor.type) && tensor.num_elements() > 0 && !used.contains(tensor.name) && !is_buffer(tensor) &&
         !is_tied_head && !is_of_other_part(description, tensor.name) && !is_of_mtp_head(description, tensor.name))
       unused.push_back(tensor.name);

@@ -149,10 +149,10 @@ void SourceNames::unembedding(EmbeddingSources& embedding, std::initializer_list
 }
 
 void SourceNames::unembedding_bias(EmbeddingSources& embedding, const Dim& vocab) const {
-  constexpr const char* kName = "lm_head.bias";
-  if (embedding.tied && !has(kName)) return;
-  embedding.unembedding_bias = vector(kName, vocab);
-  embedding.unembedding_bias->tensor = kName;
+  const auto found = find_head({"lm_head.bias"});
+  if (embedding.tied && !found) return;
+  embedding.unembedding_bias = vector("lm_head.bias", vocab);
+  embedding.unembedding_bias->tensor = found.value_or("lm_head.bias");
 }
 
 }  // namespace spectrace

@@ -43,7 +43,7 @@ STORAGE = ("prefix", "renames", "dtype", "files", "shard_bytes", "old_tensors")
 
 # The only difference between stored and computed weights is the rounding of float64 to float32, done alike.
 WEIGHT_TOLERANCE = 0.0
-HAVE_POSITION_TABLES = ("codegen", "gpt2", "gpt_bigcode", "gpt_neo", "gptj", "opt")  # longer prompts than it are an error
+HAVE_POSITION_TABLES = ("biogpt", "codegen", "gpt2", "gpt_bigcode", "gpt_neo", "gptj", "opt")  # longer prompts than it are an error
 SEEDS_PER_BATCH = 25  # that share one start of dump_forward
 # Weights are drawn again where the oracle's own rounding moves a result by more than this part of the tolerance: such
 # weights blow up any rounding (a norm of nearly nothing), and would compare condition numbers. The oracle alone decides.

@@ -217,6 +217,8 @@ CASES |= {
                           attn_config=dict(alibi_bias_max=16, clip_qkv=1.5, softmax_scale=0.6)), {}, "transformer.", "float16"),
     "xglm": lambda: (small("xglm", d_model=21, num_layers=2, attention_heads=3, ffn_dim=20, max_position_embeddings=8,
                            pad_token_id=1), {}, "", "float16"),
+    "biogpt": lambda: (small("biogpt", hidden_size=18, intermediate_size=20, num_hidden_layers=2, num_attention_heads=3,
+                             max_position_embeddings=16, layer_norm_eps=0.01, pad_token_id=1), {}, "biogpt.", "float16"),
     "xglm_padded": lambda: (small("xglm", d_model=16, num_layers=1, attention_heads=2, ffn_dim=20, pad_token_id=5,
                                   scale_embedding=False, activation_function="relu"), {}, "", "bfloat16"),
 }

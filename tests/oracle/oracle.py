@@ -385,7 +385,7 @@ def split_mlp(config, block):
         matrices = {"W_up": find("mlp.c_fc"), "W_down": find("mlp.c_proj")}
     elif kind in ("gptj", "codegen"):
         matrices = {"W_up": find("mlp.fc_in"), "W_down": find("mlp.fc_out")}
-    elif kind in ("opt", "phi", "xglm", "nanochat"):
+    elif kind in ("biogpt", "opt", "phi", "xglm", "nanochat"):
         matrices = {"W_up": find("fc1"), "W_down": find("fc2")}
     elif kind in ("gpt_neox", "bloom", "falcon", "persimmon"):
         matrices = {"W_up": find("mlp.dense_h_to_4h"), "W_down": find("mlp.dense_4h_to_h")}

@@ -85,6 +85,13 @@ def draw_glm(draw):
     return Model(settings, hub, old_rope=old_rope(draw, partial="partial_rotary_factor"), theta="rope_theta")
 
 
+def draw_glm4(draw):
+    model = draw_glm(draw)
+    # Four norms a layer of a few dimensions blow up the oracle's own rounding, whatever the weights.
+    model.settings["hidden_size"] = max(model.settings["hidden_size"], 12)
+    return model
+
+
 def draw_gpt_bigcode(draw):
     heads, hidden = draw_divided(draw)
     positions = draw.integer(4, 30)
@@ -231,18 +238,18 @@ def draw_mpt(draw):
 
 def draw_xglm(draw):
     heads, hidden = draw_divided(draw, low=4)  # 2 or 3 dimensions have no sinusoidal positions
-    vocab = draw.integer(5, 60)
+    vocab, positions = draw.integer(5, 60), draw.integer(4, 40)
     settings = dict(
         num_layers=draw.integer(1, 4),
         attention_heads=heads,
         d_model=hidden,
         ffn_dim=draw.integer(3, 50),
         vocab_size=vocab,
-        max_position_embeddings=draw.maybe(draw.integer(4, 40), 0.9),
+        max_position_embeddings=draw.maybe(positions, 0.9),
         activation_function=draw_activation(draw),
         scale_embedding=draw.maybe(draw.chance(0.5)),
-        # From 2 on it is a position's row, too, which then is 0.
-        pad_token_id=draw.one_of(None, OMIT, 1, draw.integer(0, min(vocab - 1, 12))),
+        # From 2 on it is a position's row, too, which then is 0; it must be in transformers' table.
+        pad_token_id=draw.one_of(None, OMIT, 1, draw.integer(0, min(vocab - 1, positions + 1, 12))),
         tie_word_embeddings=draw_tied(draw),
     )
     hub = {}
@@ -252,12 +259,32 @@ def draw_xglm(draw):
     return Model(settings, hub)
 
 
+def draw_biogpt(draw):
+    heads, hidden = draw_divided(draw)
+    positions = draw.integer(4, 30)
+    settings = dict(
+        num_hidden_layers=draw.integer(1, 4),
+        num_attention_heads=heads,
+        hidden_size=hidden,
+        intermediate_size=draw.integer(3, 50),
+        vocab_size=draw.integer(5, 60),
+        max_position_embeddings=positions,
+        hidden_act=draw_activation(draw),
+        layer_norm_eps=draw_epsilon(draw),  # not used
+        scale_embedding=draw.maybe(draw.chance(0.5)),
+        pad_token_id=draw.one_of(None, OMIT, 1),
+        tie_word_embeddings=draw_tied(draw),
+    )
+    return Model(settings, most_tokens=positions)
+
+
 FAMILIES = {
+    "biogpt": draw_biogpt,
     "codegen": draw_codegen,
     "cohere": draw_cohere,
     "cohere2": draw_cohere2,
     "glm": draw_glm,
-    "glm4": draw_glm,
+    "glm4": draw_glm4,
     "gpt_bigcode": draw_gpt_bigcode,
     "mpt": draw_mpt,
     "nemotron": draw_nemotron,
@@ -267,4 +294,4 @@ FAMILIES = {
     "xglm": draw_xglm,
 }
 
-PREFIXES = {"codegen": "transformer.", "gpt_bigcode": "transformer.", "mpt": "transformer."}
+PREFIXES = {"biogpt": "biogpt.", "codegen": "transformer.", "gpt_bigcode": "transformer.", "mpt": "transformer."}

@@ -2,7 +2,7 @@
 
 namespace spectrace {
 
-/// Arcee's AFM (2025, huggingface.co/arcee-ai/AFM-4.5B-Base): Llama with a plain MLP of squared ReLUs.
+/// Arcee's AFM (2025): Llama with a plain MLP of squared ReLUs.
 ModelDescription describe_arcee(ConfigFields& fields, const TensorStore& store) {
   LlamaLike llama =
       read_llama_like(fields, {.activation = "relu2", .epsilon = 1e-5, .max_positions = 4096, .gated_mlp = false});

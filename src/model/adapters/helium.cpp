@@ -2,7 +2,7 @@
 
 namespace spectrace {
 
-/// Helium 1 (Kyutai 2025, huggingface.co/kyutai/helium-1-2b): Llama whose rotary pairs lie side by side.
+/// Helium 1 (Kyutai 2025): Llama whose rotary pairs lie side by side.
 ModelDescription describe_helium(ConfigFields& fields, const TensorStore& store) {
   LlamaLike llama =
       read_llama_like(fields, {.num_kv_heads = 20, .head_dim = 128, .epsilon = 1e-8, .max_positions = 4096});

@@ -23,7 +23,7 @@ std::vector<bool> read_rotary_layers(ConfigFields& fields, std::int64_t num_laye
 
 }  // namespace
 
-/// SmolLM3 (Hugging Face 2025, huggingface.co/blog/smollm3): Llama without rotary in every fourth layer.
+/// SmolLM3 (Hugging Face 2025): Llama without rotary in every fourth layer.
 ModelDescription describe_smollm3(ConfigFields& fields, const TensorStore& store) {
   LlamaLike llama = read_llama_like(fields, {.num_kv_heads = 4, .max_positions = 32768});
   const std::int64_t num_layers = llama.model.num_layers;

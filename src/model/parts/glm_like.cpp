@@ -11,8 +11,7 @@ LlamaLike describe_glm_like(ConfigFields& fields, const TensorStore& store) {
   rope.rotary.interleaved = true;
   set_attention(llama, rope);
   const Bias bias = fields.flag("attention_bias", true) ? Bias::yes : Bias::no;
-  const bool tied = fields.flag("tie_word_embeddings", false);
-  fields.expect_understood();
+  const bool tied = fields.tied(false);
 
   const SourceNames names = llama_names(store);
   for (std::int64_t i = 0; i < model.num_layers; ++i) {
