@@ -119,11 +119,13 @@ Json describe(const std::filesystem::path& folder, const TensorStore& store, con
                {"file_bytes", file_bytes},
                {"num_tensors", store.tensors().size()},
                {"storage_bytes_by_type", bytes_by_type},
+               {"warnings", store.warnings()},
                {"unused_tensors", unused_tensors(d, store)},
                {"missing_tensors", problems.missing},
                {"unusable_tensors", problems.unusable},
                {"memory", memory_needed(d)}};
   json["impossible_analyses"] = impossible_analyses(d);
+  if (const std::string decoding = decoding_text(store); !decoding.empty()) json["storage_decoding"] = decoding;
   try {
     json["tokenizer"] = Tokenizer::load(folder).description();
   } catch (const InputError& error) {
@@ -215,6 +217,8 @@ int command_inspect(const CommandLine& line) {
                           "file_bytes",
                           "num_tensors",
                           "storage_bytes_by_type",
+                          "storage_decoding",
+                          "warnings",
                           "missing_tensors",
                           "unusable_tensors",
                           "unused_tensors",
