@@ -88,6 +88,7 @@ Findings check_model(const Job& job, const ModelEntry& entry) {
   Findings findings;
   try {
     const OpenModel model = open_model(entry, job, IoMode::automatic);
+    findings.warnings = model.store.warnings();
     std::vector<PreparedSet> sets;
     if (job.analyses.any_of_prompts()) {
       sets = prepare_prompts(model, job.sets_of(entry));

@@ -119,17 +119,19 @@ Json describe(const std::filesystem::path& folder, const TensorStore& store, con
                {"file_bytes", file_bytes},
                {"num_tensors", store.tensors().size()},
                {"storage_bytes_by_type", bytes_by_type},
+               {"warnings", store.warnings()},
                {"unused_tensors", unused_tensors(d, store)},
                {"missing_tensors", problems.missing},
                {"unusable_tensors", problems.unusable},
                {"memory", memory_needed(d)}};
   if (const auto mtp = mtp_tensors(d, store); !mtp.empty()) json["mtp_tensors"] = mtp;
   json["impossible_analyses"] = impossible_analyses(d);
-  json["warnings"] = d.warnings;
+  for (const std::string& warning : d.warnings) json["warnings"].push_back(warning);
   if (!d.part_of.empty()) {
     json["text_part_of"] = d.part_of;
     json["num_tensors_of_other_parts"] = tensors_of_other_parts(d, store).size();
   }
+  if (const std::string decoding = decoding_text(store); !decoding.empty()) json["storage_decoding"] = decoding;
   try {
     json["tokenizer"] = Tokenizer::load(folder).description();
   } catch (const InputError& error) {
@@ -223,11 +225,12 @@ int command_inspect(const CommandLine& line) {
                           "file_bytes",
                           "num_tensors",
                           "storage_bytes_by_type",
+                          "storage_decoding",
+                          "warnings",
                           "missing_tensors",
                           "unusable_tensors",
                           "unused_tensors",
                           "mtp_tensors",
-                          "warnings",
                           "impossible_analyses",
                           "memory",
                           "tokenizer",

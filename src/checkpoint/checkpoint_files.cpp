@@ -8,10 +8,12 @@
 #include <system_error>
 #include <utility>
 
+#include "spectrace/checkpoint/other_kinds.hpp"
 #include "spectrace/checkpoint/safetensors.hpp"
 #include "spectrace/checkpoint/torch_archive.hpp"
 #include "spectrace/core/error.hpp"
 #include "spectrace/core/json.hpp"
+#include "wrapped_names.hpp"
 
 namespace spectrace {
 namespace {
@@ -62,19 +64,6 @@ Source read_index(const fs::path& path, std::string format) {
   return source;
 }
 
-/// File names in the folder that end in `extension`, sorted.
-std::vector<std::string> names_ending_in(const fs::path& folder, const std::string& extension) {
-  std::vector<std::string> names;
-  std::error_code error;
-  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error))
-    // A link that leads nowhere is a file as well: opening it says what is wrong.
-    if (std::error_code unknown; it->path().extension() == extension && !it->is_directory(unknown))
-      names.push_back(it->path().filename().string());
-  if (error) throw InputError(ErrorKind::io, "cannot list the folder '" + folder.string() + "'", error.message());
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
 /// In the order in which transformers looks, then any single safetensors file.
 Source find_source(const fs::path& folder) {
   for (const auto& [format, file] : {std::pair{"safetensors", "model.safetensors"}, {"pytorch", "pytorch_model.bin"}}) {
@@ -84,7 +73,8 @@ Source find_source(const fs::path& folder) {
     index += ".index.json";
     if (!is_absent(index)) return read_index(index, format);
   }
-  const auto others = names_ending_in(folder, ".safetensors");
+  refuse_other_kinds(folder);
+  const auto others = files_ending_in(folder, ".safetensors");
   if (others.size() == 1)
     return Source{.format = "safetensors", .paths = {folder / others[0]}, .index = {}, .weight_map = {}};
   std::string why =
@@ -94,20 +84,48 @@ Source find_source(const fs::path& folder) {
   throw InputError(ErrorKind::model, "'" + folder.string() + "' holds no weights", why, download_again);
 }
 
+std::string file_name(const CheckpointFiles& files, const TensorInfo& tensor) {
+  return files.readers[static_cast<std::size_t>(tensor.file)]->path().filename().string();
+}
+
+/// A tensor that the index sends to one shard, and another one holds as well (an older copy, a shared one), is the
+/// index's: the other goes.
+void drop_copies(const Source& source, CheckpointFiles& files) {
+  std::vector<std::string> dropped;
+  const auto& tensors = files.tensors;
+  const auto is_copy = [&](const TensorInfo& tensor) {
+    const auto entry = source.weight_map.find(tensor.name);
+    if (entry == source.weight_map.end() || entry->second == file_name(files, tensor)) return false;
+    const auto [first, last] = std::equal_range(tensors.begin(), tensors.end(), tensor,
+                                                [](const auto& a, const auto& b) { return a.name < b.name; });
+    return std::any_of(first, last, [&](const auto& other) { return file_name(files, other) == entry->second; });
+  };
+  std::vector<TensorInfo> kept;
+  for (const auto& tensor : tensors) {
+    if (is_copy(tensor))
+      dropped.push_back("'" + tensor.name + "' in '" + file_name(files, tensor) + "'");
+    else
+      kept.push_back(tensor);
+  }
+  if (dropped.empty()) return;
+  files.tensors = std::move(kept);
+  files.warnings.push_back(std::to_string(dropped.size()) + (dropped.size() == 1 ? " tensor is" : " tensors are") +
+                           " in another shard than '" + source.index->filename().string() +
+                           "' says as well and not read there; the first is " + dropped.front());
+}
+
 /// @throws InputError if what the shards hold is not what the index says.
 void check_against_index(const Source& source, const CheckpointFiles& files) {
-  const auto shard_name = [&](const TensorInfo& tensor) {
-    return files.readers[static_cast<std::size_t>(tensor.file)]->path().filename().string();
-  };
   std::set<std::string_view> found;
   for (const auto& tensor : files.tensors) {
     found.insert(tensor.name);
     const auto entry = source.weight_map.find(tensor.name);
-    if (entry != source.weight_map.end() && entry->second != shard_name(tensor))
+    if (entry != source.weight_map.end() && entry->second != file_name(files, tensor))
       throw InputError(
           ErrorKind::model,
           "'" + source.index->string() + "': tensor '" + tensor.name + "' is said to be in '" + entry->second + "'",
-          "it lies in '" + shard_name(tensor) + "': index and shards are not of one download", download_again);
+          "it lies in '" + file_name(files, tensor) + "' alone: index and shards are not of one download",
+          download_again);
   }
   for (const auto& [tensor, shard] : source.weight_map)
     if (!found.contains(tensor))
@@ -129,6 +147,18 @@ void check_names_unique(const CheckpointFiles& files) {
 
 }  // namespace
 
+std::vector<std::string> files_ending_in(const fs::path& folder, const std::string& extension) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error))
+    // A link that leads nowhere is a file as well: opening it says what is wrong.
+    if (std::error_code unknown; it->path().extension() == extension && !it->is_directory(unknown))
+      names.push_back(it->path().filename().string());
+  if (error) throw InputError(ErrorKind::io, "cannot list the folder '" + folder.string() + "'", error.message());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
 CheckpointFiles open_checkpoint_files(const fs::path& folder) {
   std::error_code error;
   if (!fs::is_directory(folder, error))
@@ -146,9 +176,12 @@ CheckpointFiles open_checkpoint_files(const fs::path& folder) {
   }
   std::stable_sort(files.tensors.begin(), files.tensors.end(),
                    [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
-  // First against the index: a tensor in a second shard as well is then told by the entry that it contradicts.
-  if (source.index) check_against_index(source, files);
+  if (source.index) {
+    drop_copies(source, files);
+    check_against_index(source, files);
+  }
   check_names_unique(files);
+  strip_wrappers(folder, files);
   if (files.tensors.empty())
     throw InputError(ErrorKind::model, "'" + source.paths.front().string() + "' holds no tensors", {}, download_again);
   return files;

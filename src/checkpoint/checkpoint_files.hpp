@@ -14,11 +14,15 @@ namespace spectrace {
 struct CheckpointFiles {
   std::string format;  ///< "safetensors" or "pytorch"
   std::vector<std::shared_ptr<const FileReader>> readers;
-  std::vector<TensorInfo> tensors;  ///< sorted by name, each name once
+  std::vector<TensorInfo> tensors;    ///< sorted by name, each name once
+  std::vector<std::string> warnings;  ///< what is read otherwise than one could expect
 };
 
 /// Finds the weight files of a folder, by an index or by their names, and reads their headers.
 /// @throws InputError (model) naming folder, file and tensor.
 CheckpointFiles open_checkpoint_files(const std::filesystem::path& folder);
+
+/// File names in the folder that end in `extension`, sorted. @throws InputError (io) if it cannot be listed.
+std::vector<std::string> files_ending_in(const std::filesystem::path& folder, const std::string& extension);
 
 }  // namespace spectrace

@@ -64,6 +64,10 @@ void TensorStore::hash_segments(const TensorInfo& tensor, const std::vector<std:
         const std::int64_t segment = segments[static_cast<std::size_t>(task)];
         const auto place = segment_bytes(tensor, segment);
         Xxh3 hash;
+        if (tensor.scales) {
+          const std::int64_t height = segment_rows(tensor), row = segment * height;
+          hash_scales(source, tensor, row, std::min(height, tensor.shape[0] - row), hash);
+        }
         hash_region(source, tensor.offset + place.first, place.size, hash);
         note_segment(tensor, segment, hash.value());
       });

@@ -59,6 +59,32 @@ struct Float16 {
   }
 };
 
+/// OCP E5M2: the upper half of a float16.
+struct Float8E5M2 {
+  using Bits = std::uint8_t;
+  template <typename To>
+  static To convert(std::uint8_t bits) {
+    return Float16::convert<To>(static_cast<std::uint16_t>(bits << 8));
+  }
+};
+
+/// OCP E4M3: 4 exponent bits of bias 7, 3 mantissa bits; no infinity, and NaN is all ones but for the sign.
+struct Float8E4M3 {
+  using Bits = std::uint8_t;
+  template <typename To>
+  static To convert(std::uint8_t bits) {
+    constexpr std::uint32_t rebias = (127u - 7u) << 23, one_exponent = 1u << 23, quiet_nan = 0x7fc00000u;
+    const std::uint32_t code = bits & 0x7fu, sign = (bits & 0x80u) << 24;
+    const std::uint32_t normal = (code << 20) + rebias;
+    // As masks, for Float16's reasons; a subnormal m * 2^-9 in its way too: 2^-6 * (1 + m / 2^3), minus 2^-6.
+    const std::uint32_t is_subnormal = -static_cast<std::uint32_t>(code < 8);
+    const std::uint32_t is_nan = -static_cast<std::uint32_t>(code == 0x7f);
+    const float tiny = std::bit_cast<float>(normal + one_exponent) - std::bit_cast<float>(rebias + one_exponent);
+    const std::uint32_t result = (is_subnormal & std::bit_cast<std::uint32_t>(tiny)) | (~is_subnormal & normal);
+    return static_cast<To>(std::bit_cast<float>(result | sign | (is_nan & quiet_nan)));
+  }
+};
+
 template <typename Format>
 typename Format::Bits load(const std::byte* source, std::int64_t index) {
   typename Format::Bits bits;
@@ -74,7 +100,9 @@ void with_format(StorageType type, const Task& task) {
     case StorageType::float32: return task(Float32{});
     case StorageType::bfloat16: return task(BFloat16{});
     case StorageType::float16: return task(Float16{});
-    default: SPECTRACE_ASSERT(is_floating(type));
+    case StorageType::float8_e4m3: return task(Float8E4M3{});
+    case StorageType::float8_e5m2: return task(Float8E5M2{});
+    default: SPECTRACE_ASSERT(is_floating(type) && type != StorageType::mxfp4);
   }
 }
 
@@ -86,7 +114,7 @@ void with_bits(StorageType type, const Task& task) {
     case 4: return task(std::uint32_t{});
     case 2: return task(std::uint16_t{});
     case 1: return task(std::uint8_t{});
-    default: SPECTRACE_ASSERT(type != StorageType::other);
+    default: SPECTRACE_ASSERT(element_size_bytes(type) > 0);
   }
 }
 

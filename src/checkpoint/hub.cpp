@@ -1,10 +1,10 @@
 #include "spectrace/checkpoint/hub.hpp"
 
 #include <algorithm>
+#include <cctype>
 #include <cstdlib>
 #include <optional>
 #include <system_error>
-#include <tuple>
 #include <vector>
 
 #include "spectrace/core/error.hpp"
@@ -16,18 +16,46 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// $NAME and ${NAME} with the variable's value in their place; what is not set stays as it is.
+std::string expand_variables(const std::string& text) {
+  const auto is_part = [](unsigned char c) { return c == '_' || std::isalnum(c) != 0; };
+  std::string expanded;
+  for (std::size_t i = 0; i < text.size();) {
+    const bool is_braced = text.compare(i, 2, "${") == 0;
+    const std::size_t begin = i + (is_braced ? 2 : 1);
+    std::size_t end = begin;
+    while (text[i] == '$' && end < text.size() && (is_braced ? text[end] != '}' : is_part(text[end]))) ++end;
+    const std::size_t next = end + (is_braced ? 1 : 0);
+    const char* const value =
+        end > begin && next <= text.size() ? std::getenv(text.substr(begin, end - begin).c_str()) : nullptr;
+    expanded += value ? value : text.substr(i, std::max<std::size_t>(next, i + 1) - i);
+    i = std::max<std::size_t>(next, i + 1);
+  }
+  return expanded;
+}
+
 std::optional<fs::path> environment_path(const char* variable) {
   const char* const value = std::getenv(variable);
   if (!value || !*value) return std::nullopt;
-  return fs::path(value);
+  return fs::path(expand_variables(expand_home(value)));
 }
 
-/// In the order of the hub's own client.
+/// Where the hub's own client would look (huggingface_hub/constants.py) comes first, then where it would look if less
+/// was set, and last what transformers 4 has for itself.
 std::vector<fs::path> hub_caches() {
   std::vector<fs::path> caches;
-  if (const auto path = environment_path("HF_HUB_CACHE")) caches.push_back(*path);
-  if (const auto path = environment_path("HF_HOME")) caches.push_back(*path / "hub");
-  if (const auto path = environment_path("HOME")) caches.push_back(*path / ".cache" / "huggingface" / "hub");
+  const auto add = [&](const char* variable, const char* below) {
+    if (const auto path = environment_path(variable)) {
+      const fs::path cache = *below ? *path / below : *path;
+      if (std::find(caches.begin(), caches.end(), cache) == caches.end()) caches.push_back(cache);
+    }
+  };
+  add("HF_HUB_CACHE", "");
+  add("HUGGINGFACE_HUB_CACHE", "");
+  add("HF_HOME", "hub");
+  add("XDG_CACHE_HOME", "huggingface/hub");
+  add("HOME", ".cache/huggingface/hub");
+  add("TRANSFORMERS_CACHE", "");
   return caches;
 }
 
@@ -63,22 +91,10 @@ std::vector<fs::path> snapshots_of(const fs::path& model) {
   return snapshots;
 }
 
-/// The snapshot of a cached model: the one of refs/main, else the newest, and of equally old ones the last by name.
-std::optional<fs::path> find_main_snapshot(const fs::path& model) {
-  if (auto main = follow_ref(model, "main")) return main;
-  std::optional<std::tuple<fs::file_time_type, fs::path>> newest;
-  for (const auto& snapshot : snapshots_of(model)) {
-    std::error_code error;
-    std::tuple candidate(fs::last_write_time(snapshot, error), snapshot);
-    if (!newest || candidate > *newest) newest = std::move(candidate);
-  }
-  if (!newest) return std::nullopt;
-  return std::get<fs::path>(*newest);
-}
-
-/// A ref of that name, or the only snapshot whose name begins so.
+/// A ref of that name, or the only snapshot whose name begins so; without a revision what refs/main names. Nothing else
+/// is taken for main: a snapshot that was fetched by its commit leaves no ref.
 std::optional<fs::path> find_snapshot(const fs::path& model, const std::string& revision) {
-  if (revision.empty()) return find_main_snapshot(model);
+  if (revision.empty()) return follow_ref(model, "main");
   if (auto snapshot = follow_ref(model, revision)) return snapshot;
   std::optional<fs::path> found;
   for (const auto& snapshot : snapshots_of(model)) {
@@ -153,6 +169,11 @@ fs::path find_model_folder(const std::string& path, const fs::path& base, const 
         if (const auto snapshot = find_snapshot(cache / *name, hub.revision)) return snapshot->lexically_normal();
         for (auto& there : revisions_of(cache / *name)) revisions.push_back(std::move(there));
       }
+  if (!revisions.empty() && hub.revision.empty())
+    throw InputError(ErrorKind::model,
+                     "the model '" + hub.id + "' is on this machine, but not its revision main, and no other is named",
+                     "there are " + quoted_list(revisions),
+                     "Name the one that is meant: 'revision' in the job, or " + hub.id + "@" + revisions.front() + ".");
   if (!revisions.empty())
     throw InputError(ErrorKind::model,
                      "the revision '" + hub.revision + "' of the model '" + hub.id + "' is not on this machine",

@@ -7,7 +7,8 @@
 #include <type_traits>
 #include <vector>
 
-#include "mapped_region.hpp"
+#include "file_chunks.hpp"
+#include "scaled_region.hpp"
 #include "spectrace/checkpoint/element_conversion.hpp"
 #include "spectrace/core/error.hpp"
 
@@ -19,47 +20,8 @@ namespace {
 constexpr std::int64_t block_elements = 2048;
 /// Bytes between two wanted pieces from which on two reads beat one: about what is read in the time of a system call.
 constexpr std::int64_t worthwhile_gap_bytes = 16384;
-/// Bytes that are mapped or read at a time: of contiguous rows, and around the pieces of strided ones.
-constexpr std::uint64_t chunk_bytes = 1u << 20;
+/// Bytes that are read at a time around the pieces of strided rows.
 constexpr std::uint64_t window_bytes = 4u << 20;
-
-/// What is wrong with a checkpoint's disk is this model's failure, not the run's.
-template <typename F>
-void of_the_model(F&& f) {
-  try {
-    f();
-  } catch (const InputError& error) {
-    throw InputError(ErrorKind::model, error.problem(), error.why(), error.suggestion());
-  }
-}
-
-void read_at(const RegionSource& source, std::uint64_t offset, std::span<std::byte> bytes) {
-  of_the_model([&] { source.file.read_at(offset, bytes); });
-  source.bytes_read += bytes.size();
-}
-
-/// Calls visit(bytes) for one chunk of [offset, offset + size) after the other.
-template <typename Visit>
-void visit_chunks(const RegionSource& source, std::uint64_t offset, std::uint64_t size, const Visit& visit) {
-  std::unique_ptr<std::byte[]> buffer;
-  if (!source.use_mmap) buffer = std::make_unique_for_overwrite<std::byte[]>(std::min(chunk_bytes, size));
-  for (std::uint64_t done = 0; done < size;) {
-    const std::uint64_t num_bytes = std::min(chunk_bytes, size - done);
-    if (source.use_mmap) {
-      of_the_model([&] {
-        const MappedRegion region(source.file, offset + done, num_bytes);
-        visit(std::span(region.data(), num_bytes));
-        region.expect_whole();
-      });
-      source.bytes_read += num_bytes;
-    } else {
-      const std::span bytes(buffer.get(), num_bytes);
-      read_at(source, offset + done, bytes);
-      visit(std::span<const std::byte>(bytes));
-    }
-    done += num_bytes;
-  }
-}
 
 template <typename To>
 std::int64_t read_contiguous(const RegionSource& source, StorageType type, std::uint64_t offset, std::int64_t count,
@@ -232,6 +194,7 @@ std::int64_t read_region(const RegionSource& source, const TensorInfo& tensor, s
   SPECTRACE_ASSERT(is_floating(tensor.type));
   const std::int64_t count = count_elements(tensor, first, num_rows);
   if (count == 0) return 0;
+  if (tensor.scales) return read_scaled_region(source, tensor, first, num_rows, out, hash);
   if (!tensor.is_contiguous())
     return convert_region(tensor.type, gather_region(source, tensor, first, num_rows).get(), count, out, hash);
   const std::int64_t skipped = first * (count / num_rows) * element_size_bytes(tensor.type);

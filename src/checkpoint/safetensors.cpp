@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <iterator>
+#include <map>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -25,17 +27,28 @@ struct TypeCode {
 };
 
 constexpr TypeCode type_codes[] = {
-    {"F64", StorageType::float64, 64},       {"F32", StorageType::float32, 32},
-    {"F16", StorageType::float16, 16},       {"BF16", StorageType::bfloat16, 16},
-    {"I64", StorageType::int64, 64},         {"I32", StorageType::int32, 32},
-    {"I16", StorageType::int16, 16},         {"I8", StorageType::int8, 8},
-    {"U8", StorageType::uint8, 8},           {"BOOL", StorageType::boolean, 8},
-    {"F8_E4M3", StorageType::float8, 8},     {"F8_E5M2", StorageType::float8, 8},
-    {"F8_E8M0", StorageType::float8, 8},     {"F8_E4M3FNUZ", StorageType::float8, 8},
-    {"F8_E5M2FNUZ", StorageType::float8, 8}, {"U16", StorageType::other, 16},
-    {"U32", StorageType::other, 32},         {"U64", StorageType::other, 64},
-    {"C64", StorageType::other, 64},         {"F4", StorageType::other, 4},
-    {"F6_E2M3", StorageType::other, 6},      {"F6_E3M2", StorageType::other, 6},
+    {"F64", StorageType::float64, 64},
+    {"F32", StorageType::float32, 32},
+    {"F16", StorageType::float16, 16},
+    {"BF16", StorageType::bfloat16, 16},
+    {"I64", StorageType::int64, 64},
+    {"I32", StorageType::int32, 32},
+    {"I16", StorageType::int16, 16},
+    {"I8", StorageType::int8, 8},
+    {"U8", StorageType::uint8, 8},
+    {"BOOL", StorageType::boolean, 8},
+    {"F8_E4M3", StorageType::float8_e4m3, 8},
+    {"F8_E5M2", StorageType::float8_e5m2, 8},
+    {"F8_E8M0", StorageType::float8_e8m0, 8},
+    {"F8_E4M3FNUZ", StorageType::float8_e4m3fnuz, 8},
+    {"F8_E5M2FNUZ", StorageType::float8_e5m2fnuz, 8},
+    {"U16", StorageType::other, 16},
+    {"U32", StorageType::other, 32},
+    {"U64", StorageType::other, 64},
+    {"C64", StorageType::other, 64},
+    {"F4", StorageType::other, 4},
+    {"F6_E2M3", StorageType::other, 6},
+    {"F6_E3M2", StorageType::other, 6},
 };
 
 std::string read_header_text(const FileReader& file) {
@@ -144,6 +157,24 @@ void check_layout(const FileReader& file, const std::vector<TensorInfo>& tensors
   if (end < file.size_bytes()) throw file_error(file, "has bytes after the last tensor", sizes);
 }
 
+/// Names that stand for another tensor of the file: safetensors' save_model stores what is shared once, and notes the
+/// other names as metadata {name: name that is stored}.
+std::vector<TensorInfo> aliases(const Json& header, const std::vector<TensorInfo>& tensors) {
+  std::vector<TensorInfo> found;
+  const auto metadata = header.find("__metadata__");
+  if (metadata == header.end() || !metadata->is_object()) return found;
+  std::map<std::string_view, const TensorInfo*> by_name;
+  for (const auto& tensor : tensors) by_name.emplace(tensor.name, &tensor);
+  for (const auto& [name, stored] : metadata->items()) {
+    if (!stored.is_string() || by_name.contains(name)) continue;
+    const auto of = by_name.find(stored.get_ref<const std::string&>());
+    if (of == by_name.end()) continue;
+    found.push_back(*of->second);
+    found.back().name = name;
+  }
+  return found;
+}
+
 }  // namespace
 
 void refuse_lfs_pointer(const FileReader& file) {
@@ -171,6 +202,8 @@ std::vector<TensorInfo> read_safetensors_header(const FileReader& file, int file
     return std::pair(a.offset, a.size_bytes) < std::pair(b.offset, b.size_bytes);
   });
   check_layout(file, tensors, data_start);
+  auto shared = aliases(header.json(), tensors);
+  std::move(shared.begin(), shared.end(), std::back_inserter(tensors));
   return tensors;
 }
 

@@ -1,6 +1,7 @@
 #include "spectrace/checkpoint/tensor_digests.hpp"
 
 #include <algorithm>
+#include <array>
 #include <span>
 
 #include "spectrace/core/error.hpp"
@@ -23,14 +24,26 @@ struct Rows {
 Rows rows_of(const TensorInfo& tensor) {
   // The size of an element is not known: the bytes as they lie.
   if (tensor.type == StorageType::other) return {static_cast<std::int64_t>(tensor.size_bytes), 1};
-  Rows rows{.count = tensor.shape.empty() ? 1 : tensor.shape[0], .size_bytes = element_size_bytes(tensor.type)};
-  for (std::size_t d = 1; d < tensor.shape.size(); ++d) rows.size_bytes *= tensor.shape[d];
+  std::int64_t per_row = 1;
+  for (std::size_t d = 1; d < tensor.shape.size(); ++d) per_row *= tensor.shape[d];
+  // Of mxfp4 a row of a matrix, or more, is whole bytes: its blocks have 32 elements.
+  Rows rows{.count = tensor.shape.empty() ? 1 : tensor.shape[0],
+            .size_bytes = per_row * element_size_bits(tensor.type) / 8};
   if (rows.size_bytes == 0) rows.count = 0;
   return rows;
 }
 
 std::int64_t rows_of_segment(const Rows& rows) {
   return std::max<std::int64_t>(1, target_bytes / std::max<std::int64_t>(1, rows.size_bytes));
+}
+
+/// What the bytes alone do not say.
+std::string facts_of(const TensorInfo& tensor) {
+  std::string facts = std::string(name(tensor.type)) + " " + shape_text(tensor.shape);
+  if (const auto& scales = tensor.scales)
+    facts += std::string(" times ") + name(scales->type) + " of blocks " +
+             shape_text(std::array{scales->block_rows, scales->block_cols});
+  return facts + "\n";
 }
 
 }  // namespace
@@ -64,11 +77,8 @@ std::int64_t segments_per_slab(const TensorInfo& tensor) {
 TensorDigests::TensorDigests(const std::vector<TensorInfo>& tensors) {
   entries_.reserve(tensors.size());
   for (const auto& tensor : tensors)
-    entries_.push_back({.facts = std::string(name(tensor.type)) + " " + shape_text(tensor.shape) + "\n",
-                        .num_segments = num_segments(tensor),
-                        .num_seen = 0,
-                        .hashes = {},
-                        .seen = {}});
+    entries_.push_back(
+        {.facts = facts_of(tensor), .num_segments = num_segments(tensor), .num_seen = 0, .hashes = {}, .seen = {}});
 }
 
 std::string digest_lines(const std::string& tensor, const std::string& digest) {

@@ -24,33 +24,50 @@ const char* name(StorageType type) {
     case StorageType::int8: return "int8";
     case StorageType::uint8: return "uint8";
     case StorageType::boolean: return "bool";
-    case StorageType::float8: return "float8";
+    case StorageType::float8_e4m3: return "float8_e4m3";
+    case StorageType::float8_e5m2: return "float8_e5m2";
+    case StorageType::float8_e4m3fnuz: return "float8_e4m3fnuz";
+    case StorageType::float8_e5m2fnuz: return "float8_e5m2fnuz";
+    case StorageType::float8_e8m0: return "float8_e8m0";
+    case StorageType::mxfp4: return "mxfp4";
     case StorageType::other: break;
   }
   return "other";
 }
 
-std::int64_t element_size_bytes(StorageType type) {
+std::int64_t element_size_bits(StorageType type) {
   switch (type) {
     case StorageType::float64:
-    case StorageType::int64: return 8;
+    case StorageType::int64: return 64;
     case StorageType::float32:
-    case StorageType::int32: return 4;
+    case StorageType::int32: return 32;
     case StorageType::float16:
     case StorageType::bfloat16:
-    case StorageType::int16: return 2;
+    case StorageType::int16: return 16;
     case StorageType::int8:
     case StorageType::uint8:
     case StorageType::boolean:
-    case StorageType::float8: return 1;
+    case StorageType::float8_e4m3:
+    case StorageType::float8_e5m2:
+    case StorageType::float8_e4m3fnuz:
+    case StorageType::float8_e5m2fnuz:
+    case StorageType::float8_e8m0: return 8;
+    case StorageType::mxfp4: return 4;
     case StorageType::other: break;
   }
   return 0;
 }
 
-bool is_floating(StorageType type) {
+std::int64_t element_size_bytes(StorageType type) { return element_size_bits(type) / 8; }
+
+bool is_plain_floating(StorageType type) {
   return type == StorageType::float64 || type == StorageType::float32 || type == StorageType::float16 ||
          type == StorageType::bfloat16;
+}
+
+bool is_floating(StorageType type) {
+  return is_plain_floating(type) || type == StorageType::float8_e4m3 || type == StorageType::float8_e5m2 ||
+         type == StorageType::mxfp4;
 }
 
 std::int64_t TensorInfo::num_elements() const {
@@ -68,6 +85,10 @@ bool TensorInfo::is_contiguous() const {
     expected *= shape[d];
   }
   return true;
+}
+
+bool TensorInfo::exceeds_float32() const {
+  return type == StorageType::float64 || (scales && scales->type == StorageType::float32);
 }
 
 std::optional<std::int64_t> checked_num_elements(std::span<const std::int64_t> shape) {

@@ -13,6 +13,7 @@
 
 #include "checkpoint_files.hpp"
 #include "row_cache.hpp"
+#include "scaled_weights.hpp"
 #include "spectrace/checkpoint/element_conversion.hpp"
 #include "spectrace/checkpoint/region_reader.hpp"
 #include "spectrace/checkpoint/tensor_digests.hpp"
@@ -129,11 +130,13 @@ IoMode parse_io_mode(const std::string& text) {
 
 TensorStore TensorStore::open(const std::filesystem::path& folder, IoMode io) {
   auto files = open_checkpoint_files(folder);
+  join_scales(folder, files);
   TensorStore store;
   store.folder_ = folder;
   store.format_ = std::move(files.format);
   store.tensors_ = std::move(files.tensors);
   store.readers_ = std::move(files.readers);
+  store.warnings_ = std::move(files.warnings);
   for (const auto& reader : store.readers_) store.files_.push_back(describe(*reader));
   store.digests_ = std::make_shared<TensorDigests>(store.tensors_);
   store.rows_ = std::make_shared<RowCache>();
@@ -150,8 +153,12 @@ const TensorInfo* TensorStore::find(std::string_view name) const {
 }
 
 RegionSource TensorStore::source_of(const TensorInfo& tensor) const {
-  return RegionSource{
-      .file = *readers_[static_cast<std::size_t>(tensor.file)], .use_mmap = use_mmap_, .bytes_read = *bytes_read_};
+  const FileReader* const scales_file =
+      tensor.scales ? readers_[static_cast<std::size_t>(tensor.scales->file)].get() : nullptr;
+  return RegionSource{.file = *readers_[static_cast<std::size_t>(tensor.file)],
+                      .use_mmap = use_mmap_,
+                      .bytes_read = *bytes_read_,
+                      .scales_file = scales_file};
 }
 
 void TensorStore::expect_floating(const TensorInfo& tensor) const {
@@ -159,8 +166,7 @@ void TensorStore::expect_floating(const TensorInfo& tensor) const {
     throw InputError(ErrorKind::model,
                      "'" + source_of(tensor).file.path().string() + "': tensor '" + tensor.name + "' is of type " +
                          name(tensor.type),
-                     "only float64, float32, float16 and bfloat16 can be computed with",
-                     "Use the checkpoint in its original precision.");
+                     "only floating numbers can be computed with", "Use the checkpoint in its original precision.");
 }
 
 /// read_region on all threads, a segment a task. What is not contiguous is gathered first, a slab of segments at a

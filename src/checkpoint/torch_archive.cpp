@@ -58,11 +58,11 @@ const std::map<std::string_view, TypeGlobal>& type_globals() {
       {"torch.complex32", {StorageType::other, 4}},
       {"torch.complex64", {StorageType::other, 8}},
       {"torch.complex128", {StorageType::other, 16}},
-      {"torch.float8_e4m3fn", {StorageType::float8, 1}},
-      {"torch.float8_e5m2", {StorageType::float8, 1}},
-      {"torch.float8_e4m3fnuz", {StorageType::float8, 1}},
-      {"torch.float8_e5m2fnuz", {StorageType::float8, 1}},
-      {"torch.float8_e8m0fnu", {StorageType::float8, 1}},
+      {"torch.float8_e4m3fn", {StorageType::float8_e4m3, 1}},
+      {"torch.float8_e5m2", {StorageType::float8_e5m2, 1}},
+      {"torch.float8_e4m3fnuz", {StorageType::float8_e4m3fnuz, 1}},
+      {"torch.float8_e5m2fnuz", {StorageType::float8_e5m2fnuz, 1}},
+      {"torch.float8_e8m0fnu", {StorageType::float8_e8m0, 1}},
   };
   return table;
 }
@@ -72,12 +72,16 @@ constexpr std::string_view rebuild_tensor_v2 = "torch._utils._rebuild_tensor_v2"
 constexpr std::string_view rebuild_tensor_v3 = "torch._utils._rebuild_tensor_v3";
 constexpr std::string_view rebuild_parameter = "torch._utils._rebuild_parameter";
 constexpr std::string_view rebuild_parameter_with_state = "torch._utils._rebuild_parameter_with_state";
+/// Of a tensor that has Python attributes: function, class, arguments, attributes.
+constexpr std::string_view rebuild_with_attributes = "torch._tensor._rebuild_from_type_v2";
+constexpr std::string_view tensor_class = "torch.Tensor";
+constexpr std::string_view parameter_class = "torch.nn.parameter.Parameter";
 constexpr std::string_view torch_size = "torch.Size";
 
 bool allow_global(std::string_view name) {
   static const std::set<std::string_view> functions = {
-      "collections.OrderedDict",    rebuild_tensor, rebuild_tensor_v2, rebuild_tensor_v3, rebuild_parameter,
-      rebuild_parameter_with_state, torch_size,
+      "collections.OrderedDict",    rebuild_tensor, rebuild_tensor_v2,       rebuild_tensor_v3, rebuild_parameter,
+      rebuild_parameter_with_state, torch_size,     rebuild_with_attributes, tensor_class,      parameter_class,
   };
   return functions.contains(name) || type_globals().contains(name);
 }
@@ -244,21 +248,39 @@ class StateDictReader {
     for (int depth = 0; call->kind == PickleKind::call; ++depth) {
       const auto& function = callable(*call);
       const auto given = arguments(*call);
-      if (function == rebuild_tensor && given.size() == 4) return place_tensor(given, std::nullopt);
-      if (function == rebuild_tensor_v2 && given.size() >= 6) {
-        check_view(given, 6);
-        return place_tensor(given, std::nullopt);
-      }
-      if (function == rebuild_tensor_v3 && given.size() >= 7) {
-        check_view(given, 7);
-        return place_tensor(given, type_of(given[6]));
-      }
+      if (function == rebuild_with_attributes && given.size() == 4) return read_with_attributes(given);
+      if (auto tensor = read_rebuilt(function, given)) return *tensor;
       if ((function != rebuild_parameter && function != rebuild_parameter_with_state) || given.empty() || depth > 4)
         break;
       call = &pickle_.at(given[0]);
     }
     fail("is described in a way that torch.save does not use",
          call->kind == PickleKind::call ? "it is a call of '" + callable(*call) + "'" : "it is no tensor");
+  }
+
+  /// given: the function that makes the tensor, its class, the function's arguments, the attributes.
+  TensorInfo read_with_attributes(std::span<const int> given) {
+    const auto &function = pickle_.at(given[0]), &of_class = pickle_.at(given[1]), &list = pickle_.at(given[2]);
+    if (of_class.kind != PickleKind::global || (of_class.text != tensor_class && of_class.text != parameter_class))
+      fail("is of a class of its own", "only plain tensors are read: '" + of_class.text + "' may mean other numbers");
+    if (function.kind == PickleKind::global && list.kind == PickleKind::tuple)
+      if (auto tensor = read_rebuilt(function.text, list.items)) return *tensor;
+    fail("is described in a way that torch.save does not use",
+         "it has attributes, and is made by '" + function.text + "'");
+  }
+
+  /// Nothing if the function makes no tensor of a storage.
+  std::optional<TensorInfo> read_rebuilt(std::string_view function, std::span<const int> given) {
+    if (function == rebuild_tensor && given.size() == 4) return place_tensor(given, std::nullopt);
+    if (function == rebuild_tensor_v2 && given.size() >= 6) {
+      check_view(given, 6);
+      return place_tensor(given, std::nullopt);
+    }
+    if (function == rebuild_tensor_v3 && given.size() >= 7) {
+      check_view(given, 7);
+      return place_tensor(given, type_of(given[6]));
+    }
+    return std::nullopt;
   }
 
   /// torch's last argument says whether the stored numbers are to be negated or conjugated when used.

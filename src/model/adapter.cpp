@@ -74,7 +74,21 @@ bool is_class_of(std::string class_name, std::string model_type) {
                     [](char a, char b) { return std::tolower(static_cast<unsigned char>(a)) == b; });
 }
 
+/// Types of models that came with code of their own until transformers took them in, under another name and with other
+/// fields.
+struct OldName {
+  const char* type;
+  const char* family;
+  const char* release;  ///< of transformers, from which on the family is there
+};
+constexpr std::array kOldNames = {OldName{"RefinedWeb", "falcon", "4.33"}, OldName{"RefinedWebModel", "falcon", "4.33"},
+                                  OldName{"stablelm_epoch", "stablelm", "4.38"}};
+
 std::string why_unknown(const std::string& type, const JsonNode& config) {
+  for (const OldName& old : kOldNames)
+    if (type == old.type)
+      return std::string("the old name of ") + old.family + ", with fields of its own; transformers has it since " +
+             old.release + ", and the hub's present revision of such a model is in that form: use that one";
   const bool experts = config.get_int("num_local_experts", 1) > 1 || config.get_int("num_experts", 1) > 1 ||
                        config.get_int("n_routed_experts", 1) > 1;
   if (experts || contains(kMixturesOfExperts, type))

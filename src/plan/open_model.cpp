@@ -5,6 +5,7 @@
 #include <set>
 
 #include "spectrace/checkpoint/hub.hpp"
+#include "spectrace/checkpoint/other_kinds.hpp"
 #include "spectrace/core/file.hpp"
 #include "spectrace/core/parallel.hpp"
 #include "spectrace/model/adapter.hpp"
@@ -15,6 +16,7 @@ namespace spectrace {
 
 ModelFiles open_model_files(const std::filesystem::path& folder, IoMode io) {
   const auto config_path = folder / "config.json";
+  if (is_absent(config_path)) refuse_other_kinds(folder);
   if (is_absent(config_path))
     throw InputError(ErrorKind::model, "'" + folder.string() + "' has no config.json",
                      "a model folder holds config.json and safetensors or .bin files", "Is it the right folder?");

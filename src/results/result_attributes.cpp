@@ -96,6 +96,8 @@ Attributes result_attributes(const Job& job, const ModelEntry& entry, const Open
                             {"position_encoding", description.position_encoding},
                             {"max_positions", description.max_positions}};
   attributes.insert(attributes.end(), facts.begin(), facts.end());
+  if (const std::string decoding = decoding_text(model.store); !decoding.empty())
+    attributes.emplace_back("storage_decoding", decoding);
   if (const auto unused = unused_tensors(description, model.store); !unused.empty()) {
     std::string names;
     for (std::size_t i = 0; i < std::min(unused.size(), kMostUnusedNamed); ++i) names += (i ? " " : "") + unused[i];

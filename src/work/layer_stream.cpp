@@ -218,7 +218,7 @@ bool LayerStream::stores_float64(std::int64_t layer) const {
       model_.description.layers[static_cast<std::size_t>(layer)],
       [&](MatrixRole, const LinearSource& source) {
         const TensorInfo* info = model_.store.find(source.weight.tensor);
-        is_wide |= info != nullptr && info->type == StorageType::float64;
+        is_wide |= info != nullptr && info->exceeds_float32();
       },
       [](const auto&) {});
   return is_wide;

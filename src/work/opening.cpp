@@ -281,6 +281,7 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
   for (const std::string& warning : model.description.warnings) log_warning("{}: {}", entry.name, warning);
   warn_of_impossible(entry, job, model.description);
   warn_of_unused_tensors(entry, model);
+  for (const auto& warning : model.store.warnings()) log_warning("{}: {}", entry.name, warning);
   ModelPlan plan = plan_of(job, model, std::move(preparation.lack));
   const MemoryNeed need = memory_need(model.description, plan, job);
   warn_of_memory(entry, need, context.memory_bytes);

@@ -56,7 +56,8 @@ BAD_MODELS = {
     "missing shard": (None, missing_shard, ["model-00002-of-00002.safetensors"]),
     "unknown family": (None, set_config(model_type="frobnicator", architectures=["Frob"]), ["frobnicator", "llama"]),
     "mixture of experts": (None, set_config(model_type="mixtral", architectures=["MixtralForCausalLM"]), ["mixtral"]),
-    "quantized": (None, set_config(quantization_config={"quant_method": "bitsandbytes"}), ["quant", "bitsandbytes"]),
+    "quantized": (lambda tensors: tensors.update({V_PROJ + ".absmax": np.ones(4)}), set_config(quantization_config={"quant_method": "bitsandbytes"}),
+                  ["quantized", "bitsandbytes"]),
     "no config": (None, lambda folder: (folder / "config.json").unlink(), ["config.json"]),
     "config is not JSON": (None, lambda folder: (folder / "config.json").write_text('{"hidden_size": 24,\n oops}'), ["config.json", "line 2"]),
 }

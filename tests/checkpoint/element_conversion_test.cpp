@@ -13,15 +13,17 @@
 namespace spectrace {
 namespace {
 
-/// All 2^16 bit patterns of a 16-bit format, converted by libtorch: another implementation.
-template <typename Half, typename To>
+/// All bit patterns of a format of 16 or 8 bits, converted by libtorch: another implementation.
+template <typename Small, typename To>
 void expect_all_patterns_equal(StorageType type, at::ScalarType to) {
-  std::vector<std::uint16_t> bits(65536);
-  std::iota(bits.begin(), bits.end(), std::uint16_t{0});
+  using Bits = std::conditional_t<sizeof(Small) == 2, std::uint16_t, std::uint8_t>;
+  constexpr std::int64_t count = std::numeric_limits<Bits>::max() + 1;
+  std::vector<Bits> bits(count);
+  std::iota(bits.begin(), bits.end(), Bits{0});
   std::vector<To> got(bits.size());
-  convert_elements(type, reinterpret_cast<const std::byte*>(bits.data()), 65536, got.data());
+  convert_elements(type, reinterpret_cast<const std::byte*>(bits.data()), count, got.data());
   const at::Tensor expected =
-      at::from_blob(bits.data(), {65536}, at::TensorOptions().dtype(c10::CppTypeToScalarType<Half>::value)).to(to);
+      at::from_blob(bits.data(), {count}, at::TensorOptions().dtype(c10::CppTypeToScalarType<Small>::value)).to(to);
   std::int64_t non_finite = 0;
   for (std::size_t i = 0; i < bits.size(); ++i) {
     const To want = expected.const_data_ptr<To>()[i];
@@ -33,7 +35,14 @@ void expect_all_patterns_equal(StorageType type, at::ScalarType to) {
       ASSERT_EQ(std::signbit(got[i]), std::signbit(want)) << "bits " << i;
     }
   }
-  EXPECT_EQ(count_non_finite(got.data(), 65536), non_finite);
+  EXPECT_EQ(count_non_finite(got.data(), count), non_finite);
+}
+
+TEST(ElementConversion, every_float8) {
+  expect_all_patterns_equal<at::Float8_e4m3fn, float>(StorageType::float8_e4m3, at::kFloat);
+  expect_all_patterns_equal<at::Float8_e4m3fn, double>(StorageType::float8_e4m3, at::kDouble);
+  expect_all_patterns_equal<at::Float8_e5m2, float>(StorageType::float8_e5m2, at::kFloat);
+  expect_all_patterns_equal<at::Float8_e5m2, double>(StorageType::float8_e5m2, at::kDouble);
 }
 
 TEST(ElementConversion, every_float16) {

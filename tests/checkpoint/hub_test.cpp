@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
-#include <chrono>
 #include <cstdlib>
 #include <optional>
 #include <string>
@@ -64,6 +63,7 @@ class FindModelFolder : public testing::Test {
   fs::path base_ = folder_.path() / "job", cache_ = folder_.path() / "cache";
   ScopedVariable hub_cache_{"HF_HUB_CACHE", cache_.string()};
   ScopedVariable hf_home_{"HF_HOME", (folder_.path() / "hf_home").string()};
+  ScopedVariable old_{"HUGGINGFACE_HUB_CACHE", ""}, xdg_{"XDG_CACHE_HOME", ""}, transformers_{"TRANSFORMERS_CACHE", ""};
   ScopedVariable home_{"HOME", (folder_.path() / "home").string()};
 };
 
@@ -78,6 +78,7 @@ TEST_F(FindModelFolder, folders_relative_and_absolute) {
 
 TEST_F(FindModelFolder, models_root_comes_before_the_cache) {
   const auto snapshot = add(cache_, "models--org--name", "abc");
+  set_main(cache_, "models--org--name", "abc");
   EXPECT_EQ(find("org/name"), snapshot);
   fs::create_directories(folder_.path() / "models" / "org" / "name");
   EXPECT_EQ(find("org/name", folder_.path() / "models"), folder_.path() / "models" / "org" / "name");
@@ -92,24 +93,55 @@ TEST_F(FindModelFolder, revision_of_main) {
   EXPECT_EQ(find("gpt2"), second);
 }
 
-TEST_F(FindModelFolder, newest_snapshot_without_main) {
-  const auto a = add(cache_, "models--org--name", "aaa"), b = add(cache_, "models--org--name", "bbb");
-  const auto now = fs::last_write_time(a);
-  fs::last_write_time(b, now - std::chrono::hours(1));
-  EXPECT_EQ(find("org/name"), a);
-  fs::last_write_time(a, now - std::chrono::hours(2));
-  EXPECT_EQ(find("org/name"), b);
+// A snapshot that was fetched by its commit leaves no ref: taken for main it would be another model than was meant.
+TEST_F(FindModelFolder, nothing_but_main_is_taken_for_main) {
+  const auto a = add(cache_, "models--org--name", "aaa");
+  expect_input_error(ErrorKind::model, {"'org/name'", "not its revision main", "there are 'aaa'", "org/name@aaa"},
+                     [&] { find("org/name"); });
+  add(cache_, "models--org--name", "bbb");
+  set_ref(cache_, "models--org--name", "step1000", "bbb");
+  expect_input_error(ErrorKind::model, {"not its revision main", "'step1000', 'aaa', 'bbb'"},
+                     [&] { find("org/name"); });
+  EXPECT_EQ(find("org/name@aaa"), a);
+  const auto elsewhere = add(folder_.path() / "hf_home/hub", "models--org--name", "ccc");
+  set_main(folder_.path() / "hf_home/hub", "models--org--name", "ccc");
+  EXPECT_EQ(find("org/name"), elsewhere);
   set_main(cache_, "models--org--name", "../../elsewhere");
-  EXPECT_EQ(find("org/name"), b);
+  EXPECT_EQ(find("org/name"), elsewhere);
 }
 
 TEST_F(FindModelFolder, every_cache_in_order) {
-  const auto home = add(folder_.path() / "home/.cache/huggingface/hub", "models--m", "r");
-  EXPECT_EQ(find("m"), home);
-  const auto hf_home = add(folder_.path() / "hf_home/hub", "models--m", "r");
-  EXPECT_EQ(find("m"), hf_home);
-  const auto named = add(cache_, "models--m", "r");
-  EXPECT_EQ(find("m"), named);
+  const std::string name = "models--m";
+  const auto add_main = [&](const fs::path& cache) {
+    set_main(cache, name, "r");
+    return add(cache, name, "r");
+  };
+  const ScopedVariable xdg("XDG_CACHE_HOME", (folder_.path() / "xdg").string());
+  const ScopedVariable old_hub("HUGGINGFACE_HUB_CACHE", (folder_.path() / "old_hub").string());
+  const ScopedVariable transformers("TRANSFORMERS_CACHE", (folder_.path() / "transformers").string());
+  for (const char* cache :
+       {"transformers", "home/.cache/huggingface/hub", "xdg/huggingface/hub", "hf_home/hub", "old_hub", "cache"}) {
+    const auto snapshot = add_main(folder_.path() / cache);
+    EXPECT_EQ(find("m"), snapshot) << cache;
+  }
+}
+
+TEST_F(FindModelFolder, home_and_variables_in_the_caches_names) {
+  const ScopedVariable none("HF_HUB_CACHE", ""), one("SPECTRACE_TEST_A", "part"), other("SPECTRACE_TEST_B", "of it");
+  const auto expect_at = [&](const std::string& value, const std::string& place) {
+    const ScopedVariable hf_home("HF_HOME", value);
+    const auto cache = folder_.path() / place / "hub";
+    set_main(cache, "models--m", "r");
+    const auto snapshot = add(cache, "models--m", "r");
+    EXPECT_EQ(find("m"), snapshot) << value;
+    fs::remove_all(cache);
+  };
+  expect_at("~/hf", "home/hf");
+  expect_at("$HOME/$SPECTRACE_TEST_A.x", "home/part.x");
+  expect_at("${HOME}/a${SPECTRACE_TEST_B}$SPECTRACE_TEST_A", "home/aof itpart");
+  const std::string root = folder_.path().string();
+  for (const char* as_it_is : {"$SPECTRACE_TEST_NONE/x", "a$", "a$/b", "${SPECTRACE_TEST_A", "${}", "$$", "{x}"})
+    expect_at(root + "/" + as_it_is, as_it_is);
 }
 
 TEST_F(FindModelFolder, revision_by_ref_commit_or_its_first_letters) {
@@ -164,7 +196,7 @@ TEST_F(FindModelFolder, refs_that_are_no_refs_are_passed_over) {
   const auto refs = cache_ / "models--m/refs";
   fs::create_directories(refs);
   ASSERT_EQ(::mkfifo((refs / "main").c_str(), 0600), 0);
-  EXPECT_EQ(find("m"), snapshot);
+  EXPECT_EQ(find("m@aaa"), snapshot);
   fs::create_symlink(refs / "circle", refs / "circle");
   write_bytes(refs / "holes", "");
   fs::resize_file(refs / "holes", std::uintmax_t{1} << 40);

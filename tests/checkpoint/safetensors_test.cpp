@@ -99,6 +99,27 @@ TEST_F(Safetensors, empty_tensors_by_the_hundred_thousand_take_linear_time) {
   EXPECT_EQ(read(safetensors_bytes(header + "}", "")).size(), std::size_t{kCount});
 }
 
+// As safetensors' save_model writes what is shared.
+TEST_F(Safetensors, names_that_metadata_give_to_a_tensor) {
+  const auto tensors = read(safetensors_bytes(
+      R"({"__metadata__":{"format":"pt","embed.weight":"lm_head.weight","x":"absent","b":"lm_head.weight"},)"
+      R"("lm_head.weight":{"dtype":"F32","shape":[3],"data_offsets":[0,12]},)"
+      R"("b":{"dtype":"F32","shape":[1],"data_offsets":[12,16]}})",
+      std::string(16, 'x')));
+  ASSERT_EQ(tensors.size(), 3u);
+  EXPECT_EQ(tensors[2].name, "embed.weight");
+  EXPECT_EQ(tensors[2].offset, tensors[0].offset);
+  EXPECT_EQ(tensors[2].shape, tensors[0].shape);
+  EXPECT_EQ(tensors[1].name, "b");  // a tensor of its own
+  EXPECT_EQ(tensors[1].size_bytes, 4u);
+  for (const char* metadata : {"[]", "3", R"({"a":3})", R"({"a":{"b":"b"}})"})
+    EXPECT_EQ(read(safetensors_bytes("{\"__metadata__\":" + std::string(metadata) +
+                                         R"(,"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
+                                     "xxxx"))
+                  .size(),
+              1u);
+}
+
 TEST_F(Safetensors, refuses_overlap_gap_and_duplicates) {
   expect_refused(
       R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[3],"data_offsets":[4,16]}})",

@@ -405,12 +405,30 @@ class RefuseQuantized : public TensorStoreTest {
 };
 
 TEST_F(RefuseQuantized, by_the_config) {
-  write_safetensors(file("model.safetensors"), {{"w.weight", numbered({2}, at::kHalf)}});
+  write_safetensors(file("model.safetensors"), {{"w.weight", numbered({2}, at::kChar)}});
   expect_input_error(ErrorKind::model, {"config.json", "/quantization_config", "quantized", "\"gptq\""},
                      [&] { check(R"({"quantization_config": {"quant_method": "gptq", "bits": 4}})"); });
   expect_input_error(ErrorKind::model, {"/text_config/quantization_config", "no quant_method"},
                      [&] { check(R"({"text_config": {"quantization_config": {"load_in_8bit": true}}})"); });
+  write_safetensors(file("model.safetensors"), {{"w.weight", numbered({2}, at::kHalf)}});
   EXPECT_NO_THROW(check(R"({"quantization_config": null})"));
+  expect_input_error(ErrorKind::model, {"/quantization_config", "\"bitnet\""},
+                     [&] { check(R"({"quantization_config": {"quant_method": "bitnet"}})"); });
+}
+
+TEST_F(RefuseQuantized, not_by_a_config_beside_plain_numbers) {
+  const std::string config = R"({"quantization_config": {"quant_method": "gptq", "bits": 4}})";
+  write_bytes(file("config.json"), config);
+  write_safetensors(file("model.safetensors"), {{"h.0.attn.bias", at::zeros({1, 1, 4, 4}, at::kByte)},
+                                                {"w.weight", numbered({2}, at::kBFloat16)}});
+  EXPECT_NO_THROW(check(config));
+  ASSERT_EQ(open().warnings().size(), 1u);
+  EXPECT_NE(open().warnings()[0].find("quantization_config (quant_method \"gptq\") is not followed"),
+            std::string::npos);
+  write_safetensors(file("model.safetensors"),
+                    {{"scales", at::zeros({4}, at::kInt)}, {"w.weight", numbered({2}, at::kBFloat16)}});
+  EXPECT_TRUE(open().warnings().empty());
+  expect_input_error(ErrorKind::model, {"/quantization_config", "\"gptq\""}, [&] { check(config); });
 }
 
 TEST_F(RefuseQuantized, by_the_tensors) {
@@ -422,9 +440,7 @@ TEST_F(RefuseQuantized, by_the_tensors) {
   expect_refused("l.0.q_proj.SCB", scales, "bitsandbytes 8-bit");
   expect_refused("l.0.q_proj.weight_packed", at::zeros({2}, at::kInt), "compressed-tensors");
   expect_refused("l.0.q_proj.weight_scale_inv", scales, "scaled weights");
-  write_bytes(file("model.safetensors"),
-              safetensors_bytes(R"({"fp8":{"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]}})", "xxxx"));
-  expect_input_error(ErrorKind::model, {"quantized", "'fp8'", "8-bit floats"}, [&] { check("{}"); });
+  expect_refused("l.0.q_proj.exponents", at::zeros({2}, at::kByte).view(at::kFloat8_e8m0fnu), "8-bit floats");
 }
 
 TEST_F(RefuseQuantized, not_by_buffers_of_integers) {

@@ -128,11 +128,23 @@ TEST_F(TorchArchive, state_dict_inside_a_training_checkpoint) {
   expect_values(store, "weight", {2, 3}, 20, same);
 }
 
-TEST_F(TorchArchive, float8_is_seen_but_not_read) {
+TEST_F(TorchArchive, float8_by_itself_is_a_number_like_others) {
   const auto store = open("float8.bin");
-  EXPECT_EQ(store.find("w")->type, StorageType::float8);
-  expect_input_error(ErrorKind::model, {"tensor 'w'", "float8"},
-                     [&] { store.read(*store.find("w"), ComputeType::float32); });
+  EXPECT_EQ(store.find("w")->type, StorageType::float8_e4m3);
+  const at::Tensor got = store.read(*store.find("w"), ComputeType::float32);
+  for (std::int64_t i = 0; i < 4; ++i) {
+    const auto stored = static_cast<float>(c10::Float8_e4m3fn(static_cast<float>(value(40, i))));
+    EXPECT_EQ(got.const_data_ptr<float>()[i], stored);
+  }
+}
+
+TEST_F(TorchArchive, tensors_with_attributes) {
+  const auto store = open("attributes.bin");
+  ASSERT_EQ(store.tensors().size(), 3u);
+  expect_values(store, "tensor", {2, 3}, 50, same);
+  expect_values(store, "transposed", {3, 2}, 50, [](std::int64_t i) { return i % 2 * 3 + i / 2; });
+  expect_values(store, "parameter", {5}, 51, same);
+  expect_refused("own_class.bin", "OwnTensor");
 }
 
 TEST_F(TorchArchive, refuses_files_that_torch_made) {

@@ -37,7 +37,9 @@ void make_entry(const fs::path& cache, std::string_view line) {
 
 // A hub cache as a script makes it; the first line is the model that is looked for, "id" or "id@revision".
 std::string spectrace::fuzz::take(std::string_view bytes) {
-  for (const char* variable : {"HF_HUB_CACHE", "HF_HOME", "HOME"}) ::unsetenv(variable);
+  for (const char* variable :
+       {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HOME", "TRANSFORMERS_CACHE"})
+    ::unsetenv(variable);
   const TempFolder folder;
   const fs::path cache = folder.path() / "cache", base = folder.path() / "base";
   fs::create_directories(cache);

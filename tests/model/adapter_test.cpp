@@ -59,6 +59,17 @@ TEST(DescribeModelTest, unknown_family_lists_those_known) {
   EXPECT_TRUE(holds(changed.error(), "the model type 'mamba' is not supported", "'gpt_neox'"));
 }
 
+TEST(DescribeModelTest, old_names_say_the_new_one) {
+  for (const auto& [old, said] : {std::pair{"RefinedWeb", "the old name of falcon"},
+                                  {"RefinedWebModel", "since 4.33"},
+                                  {"stablelm_epoch",
+                                   "the old name of stablelm, with fields of its own; transformers has "
+                                   "it since 4.38"}}) {
+    const ChangedCase changed("gpt2", [&](Json& config) { config["model_type"] = old; });
+    EXPECT_TRUE(holds(changed.error(), said)) << old;
+  }
+}
+
 TEST(DescribeModelTest, mixtures_of_experts_encoders_and_others_are_refused_with_the_reason) {
   const std::pair<const char*, const char*> refused[] = {{"mixtral", "mixture of experts"},
                                                          {"qwen3_moe", "mixture of experts"},

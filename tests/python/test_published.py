@@ -293,10 +293,12 @@ def test_model_that_is_not_in_the_sweep_names_the_folders_that_were_looked_at(tm
     for variable in ("HF_HUB_CACHE", "HF_HOME"):
         monkeypatch.setenv(variable, str(tmp_path / variable))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", "$HOME/xdg")
     reason = not_run(findings(folder), "opt_anomaly", "facebook/opt-125m", "mean_spectral")
     assert reason.startswith("not in the sweep; no weights of facebook/opt-125m")
     for place in ("root/facebook/opt-125m", "root/models--facebook--opt-125m", "HF_HUB_CACHE/models--facebook--opt-125m",
-                  "HF_HOME/hub/models--facebook--opt-125m", "home/.cache/huggingface/hub/models--facebook--opt-125m"):
+                  "HF_HOME/hub/models--facebook--opt-125m", "home/.cache/huggingface/hub/models--facebook--opt-125m",
+                  "home/xdg/huggingface/hub/models--facebook--opt-125m"):
         assert str(tmp_path / place) in reason
     (tmp_path / "HF_HOME/hub/models--facebook--opt-125m").mkdir(parents=True)
     assert "its weights are there" in not_run(findings(folder), "opt_anomaly", "facebook/opt-125m", "mean_spectral")

@@ -26,6 +26,9 @@ inline const char* safetensors_code(at::ScalarType type) {
     case at::kChar: return "I8";
     case at::kByte: return "U8";
     case at::kBool: return "BOOL";
+    case at::kFloat8_e4m3fn: return "F8_E4M3";
+    case at::kFloat8_e5m2: return "F8_E5M2";
+    case at::kFloat8_e8m0fnu: return "F8_E8M0";
     default: throw std::invalid_argument("no safetensors dtype for this tensor");
   }
 }
@@ -37,7 +40,7 @@ inline std::string safetensors_bytes(const std::string& header, const std::strin
   return bytes + header + data;
 }
 
-/// Writes tensors (float64, float32, float16, bfloat16 or integers, any strides) in the order given.
+/// Writes tensors (floating numbers or integers, any strides) in the order given.
 inline void write_safetensors(const std::filesystem::path& path,
                               const std::vector<std::pair<std::string, at::Tensor>>& tensors) {
   Json header = {{"__metadata__", {{"format", "pt"}}}};

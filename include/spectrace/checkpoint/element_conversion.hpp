@@ -19,7 +19,8 @@ constexpr StorageType storage_type_of() {
 }
 
 /// Elements [0, count) at `source` (any alignment, little-endian) to `out`. Exact, but for float64 to float32, which
-/// rounds to nearest even. To: float or double, @pre is_floating(type); or at::BFloat16 or at::Half, @pre of this type.
+/// rounds to nearest even. To: float or double, @pre is_floating(type), not mxfp4; or at::BFloat16 or at::Half, @pre of
+/// this type.
 template <typename To>
 void convert_elements(StorageType type, const std::byte* source, std::int64_t count, To* out);
 
@@ -30,7 +31,7 @@ struct ElementBlock {
   std::int64_t stride_i, stride_j;
   std::int64_t out_stride_i, out_stride_j;
 };
-/// Copies the elements as they are. @pre type is not `other`
+/// Copies the elements as they are. @pre an element has whole bytes
 void copy_block(StorageType type, const std::byte* source, const ElementBlock& block, std::byte* out);
 
 /// How many of the values are NaN or infinite.

@@ -25,7 +25,8 @@ struct SegmentRange {
 /// @pre 0 <= first < last <= the number of rows
 SegmentRange segments_of_rows(const TensorInfo& tensor, std::int64_t first, std::int64_t last);
 
-/// A segment's place in the tensor's bytes, taken in row-major order.
+/// A segment's place in the tensor's bytes, taken in row-major order; its hash is over these, after those of the scales
+/// of its rows where the tensor has scales.
 struct SegmentBytes {
   std::uint64_t first = 0, size = 0;
 };

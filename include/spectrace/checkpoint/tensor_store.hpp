@@ -42,10 +42,11 @@ struct CheckpointFile {
 };
 
 /// The tensors of one checkpoint folder: safetensors (single, or sharded by an index), else pytorch_model.bin (single
-/// or sharded). Opening reads headers only; data is read when asked for and not kept. Safe to use from several threads
-/// at once.
-/// What is read is what is identified: reading takes the hash of the very bytes that it converts (TensorDigests), so
-/// that no second pass over the files is needed.
+/// or sharded). A weight that a publisher stored as 8- or 4-bit floats with scales (config.json's quantization_config:
+/// fp8, fbgemm_fp8, mxfp4) is one tensor, under its plain name and with the shape that it would have if it were stored
+/// plainly: values come multiplied, digests are over both. Opening reads headers only; data is read when asked for and
+/// not kept. Safe to use from several threads at once. What is read is what is identified: reading takes the hash of
+/// the very bytes that it converts (TensorDigests), so that no second pass over the files is needed.
 class TensorStore {
  public:
   /// Opens every file. @throws InputError (model) naming the file and tensor: missing shard, file cut short (sizes are
@@ -59,10 +60,13 @@ class TensorStore {
   const std::vector<TensorInfo>& tensors() const { return tensors_; }
   const std::vector<CheckpointFile>& files() const { return files_; }
   const TensorInfo* find(std::string_view name) const;
+  /// What is read otherwise than one could expect of the files: to be told to whoever named the checkpoint.
+  const std::vector<std::string>& warnings() const { return warnings_; }
 
-  /// The whole tensor, converted (exactly, where the target is wider). @throws InputError (model) naming the file where
-  /// it has become shorter or its disk fails, and the tensor where a value is not finite: the message says how many,
-  /// and where the first is; also if a part was read before and had other bytes then.
+  /// The whole tensor, converted (exactly, where the target is wider; what has scales as read_region says). @throws
+  /// InputError (model) naming the file where it has become shorter or its disk fails, and the tensor where a value is
+  /// not finite: the message says how many, and where the first is; also if a part was read before and had other bytes
+  /// then.
   Tensor read(const TensorInfo& tensor, ComputeType type, Widening widening = Widening::here) const;
   /// Rows [first, first + out.size(0)) along the first dimension into `out`. Of these the digest sees the segments that
   /// lie within: blocks should be a multiple of segment_rows(tensor). Throws as read does.
@@ -132,15 +136,20 @@ class TensorStore {
   std::vector<CheckpointFile> files_;
   std::vector<TensorInfo> tensors_;
   std::vector<std::shared_ptr<const FileReader>> readers_;
+  std::vector<std::string> warnings_;
   bool use_mmap_ = false, is_local_ = false;
   std::shared_ptr<TensorDigests> digests_;
   std::shared_ptr<RowCache> rows_;
   std::shared_ptr<std::atomic<std::uint64_t>> bytes_read_ = std::make_shared<std::atomic<std::uint64_t>>(0);
 };
 
-/// @throws InputError (model) with the reason if the checkpoint is quantized: config.json's quantization_config, packed
-/// integer or fp8 weights, bitsandbytes, GPTQ or AWQ tensors. Norms of packed bytes would look plausible and be wrong.
+/// @throws InputError (model) with the reason if the checkpoint is quantized in a way that is not undone here: by
+/// config.json's quantization_config, packed integers, or tensors that only a quantizer writes. Norms of packed bytes
+/// would look plausible and be wrong. A quantization_config beside plain floating numbers alone is none.
 void refuse_quantized(const TensorStore& store, const JsonNode& config);
+
+/// How the numbers of tensors with scales come about: "252 tensors are float8_e4m3 times …"; empty if there are none.
+std::string decoding_text(const TensorStore& store);
 
 /// SHA-256 over every tensor's name and digest; reads what has not been read yet.
 std::string digest_weights(const TensorStore& store);

@@ -237,7 +237,7 @@ Record Unembedding::measure(const ModelDescription& model, const TensorStore& st
   const auto spectrum = way->start();
   std::vector<double> norms;
   norms.reserve(static_cast<std::size_t>(rows.count));
-  const bool is_double = info->type == StorageType::float64;
+  const bool is_double = info->exceeds_float32();
   // Segments that two parts have rows of are read by both: a MiB or two.
   const SegmentRange segments = segments_of_rows(*info, rows.first, rows.last());
   const std::int64_t begin = segments.first * segment_rows(*info);

@@ -69,6 +69,19 @@ def nested():
     }
 
 
+class OwnTensor(torch.Tensor):
+    pass
+
+
+def with_attributes(own):
+    """Tensors that have Python attributes, which torch.save keeps."""
+    tensor, parameter = values(50, 2, 3), torch.nn.Parameter(values(51, 5))
+    tensor.tag, parameter.tag = "kept", {"steps": [1, 2.5]}
+    state = {"tensor": tensor, "transposed": tensor.t(), "parameter": parameter}
+    state["transposed"].tag = None
+    return state | ({"own": values(52, 2).as_subclass(OwnTensor)} if own else {})
+
+
 class Hostile:
     def __reduce__(self):
         return os.system, ("echo this must never run",)
@@ -97,6 +110,8 @@ def main():
     save("shard-00001-of-00002.bin", {"a": values(30, 2, 2)})
     save("shard-00002-of-00002.bin", {"b": values(31, 3, 2), "c": values(32, 5, dtype=torch.float16)})
     save("float8.bin", {"w": values(40, 2, 2).to(torch.float8_e4m3fn)})
+    save("attributes.bin", with_attributes(own=False))
+    save("own_class.bin", with_attributes(own=True))
     save("negated.bin", {"z": torch._neg_view(values(41, 3))})
     save("legacy.bin", {"w": values(43, 2)}, _use_new_zipfile_serialization=False)
     save("os_system.bin", {"w": values(44, 2), "config": Hostile()})

@@ -11,14 +11,10 @@ from spectrace.results import Results
 
 def hub_caches() -> list[pathlib.Path]:
     """Folders of the hub's cache, in the order in which the program looks (src/checkpoint/hub.cpp)."""
-    caches = []
-    if os.environ.get("HF_HUB_CACHE"):
-        caches.append(pathlib.Path(os.environ["HF_HUB_CACHE"]))
-    if os.environ.get("HF_HOME"):
-        caches.append(pathlib.Path(os.environ["HF_HOME"]) / "hub")
-    if os.environ.get("HOME"):
-        caches.append(pathlib.Path(os.environ["HOME"]) / ".cache" / "huggingface" / "hub")
-    return caches
+    places = {"HF_HUB_CACHE": "", "HUGGINGFACE_HUB_CACHE": "", "HF_HOME": "hub", "XDG_CACHE_HOME": "huggingface/hub",
+              "HOME": ".cache/huggingface/hub", "TRANSFORMERS_CACHE": ""}
+    return [pathlib.Path(os.path.expandvars(os.path.expanduser(os.environ[variable])), below)
+            for variable, below in places.items() if os.environ.get(variable)]
 
 
 def folders(hub_id: str, results: Results) -> list[pathlib.Path]:
