@@ -125,7 +125,7 @@ Json describe(const std::filesystem::path& folder, const TensorStore& store, con
                {"memory", memory_needed(d)}};
   json["impossible_analyses"] = impossible_analyses(d);
   try {
-    json["tokenizer"] = Tokenizer::load(folder).description();
+    json["tokenizer"] = Tokenizer::load(folder).choice().to_json();
   } catch (const InputError& error) {
     json["tokenizer_error"] = error.what();
   }
