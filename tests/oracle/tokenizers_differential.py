@@ -430,6 +430,7 @@ def write_tokenizer(spec, folder):
     merges = "".join(f"{a} {b}\n" for a, b in model["merges"])
     (folder / "vocab.json").write_text(json.dumps(model["vocab"]), encoding="utf-8")
     (folder / "merges.txt").write_text("#version: 0.2\n" + merges, encoding="utf-8", newline="\n")
+    (folder / "config.json").write_text('{"model_type": "opt"}')  # says which class made them
     if spec["config"] is not None:
         (folder / "tokenizer_config.json").write_text(json.dumps(spec["config"]))
     tokenizer = transformers.GPT2Tokenizer.from_pretrained(folder)
