@@ -95,6 +95,7 @@ Findings check_model(const Job& job, const ModelEntry& entry) {
       if (sets.empty())
         findings.warnings.push_back(plain_list(job.analyses.of_prompts().names()) +
                                     " are not computed (the model has no prompt sets)");
+      for (const auto& warning : tokenizer_warnings(sets)) findings.warnings.push_back("tokenizer: " + warning);
     }
     for (const auto& set : sets) {
       find_prompt_errors(set, findings);

@@ -133,7 +133,7 @@ Json describe(const std::filesystem::path& folder, const TensorStore& store, con
   }
   if (const std::string decoding = decoding_text(store); !decoding.empty()) json["storage_decoding"] = decoding;
   try {
-    json["tokenizer"] = Tokenizer::load(folder).description();
+    json["tokenizer"] = Tokenizer::load(folder).choice().to_json();
   } catch (const InputError& error) {
     json["tokenizer_error"] = error.what();
   }

@@ -8,6 +8,7 @@
 #include "spectrace/checkpoint/hub.hpp"
 #include "spectrace/core/file.hpp"
 #include "spectrace/core/home.hpp"
+#include "spectrace/core/log.hpp"
 #include "spectrace/text/limits.hpp"
 #include "spectrace/text/tokenizer.hpp"
 
@@ -51,6 +52,7 @@ std::filesystem::path find_named_model(const std::string& target) {
 
 int command_tokenize(const CommandLine& line) {
   const Tokenizer tokenizer = Tokenizer::load(find_named_model(line.target));
+  for (const auto& warning : tokenizer.choice().warnings) log_warning("{}", warning);
   if (line.text) {
     std::istringstream text(*line.text + "\n");
     tokenize_lines(tokenizer, text);

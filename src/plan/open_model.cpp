@@ -1,5 +1,6 @@
 #include "spectrace/plan/open_model.hpp"
 
+#include <algorithm>
 #include <functional>
 #include <optional>
 #include <set>
@@ -59,11 +60,8 @@ TokenizerOrError load_tokenizer(const std::filesystem::path& folder) {
   }
 }
 
-bool any_text(const std::vector<const PromptSetEntry*>& sets) {
-  for (const auto* set : sets)
-    for (const auto& prompt : set->prompts)
-      if (!prompt.input_ids) return true;
-  return false;
+bool has_text(const PromptSetEntry& set) {
+  return std::any_of(set.prompts.begin(), set.prompts.end(), [](const Prompt& prompt) { return !prompt.input_ids; });
 }
 
 PreparedPrompt prepare_prompt(const Prompt& prompt, const ModelDescription& model, const TokenizerOrError& loaded) {
@@ -128,7 +126,8 @@ std::vector<PreparedPrompt> prepare_random_tokens(const RepeatedRandomTokens& wa
 
 std::vector<PreparedSet> prepare_prompts(const OpenModel& model, const std::vector<const PromptSetEntry*>& sets) {
   TokenizerOrError loaded;
-  if (any_text(sets)) loaded = load_tokenizer(model.folder);
+  if (std::any_of(sets.begin(), sets.end(), [](const auto* set) { return has_text(*set); }))
+    loaded = load_tokenizer(model.folder);
   std::vector<PreparedSet> prepared;
   for (const auto* set : sets) {
     PreparedSet& out = prepared.emplace_back();
@@ -137,6 +136,7 @@ std::vector<PreparedSet> prepare_prompts(const OpenModel& model, const std::vect
       out.prompts = prepare_random_tokens(*set->random_tokens, model);
       continue;
     }
+    if (loaded.tokenizer && has_text(*set)) out.tokenizer = loaded.tokenizer->choice().to_json().dump();
     out.prompts.resize(set->prompts.size());
     parallel_for(static_cast<std::int64_t>(set->prompts.size()), [&](std::int64_t i) {
       const auto index = static_cast<std::size_t>(i);
@@ -144,6 +144,16 @@ std::vector<PreparedSet> prepare_prompts(const OpenModel& model, const std::vect
     });
   }
   return prepared;
+}
+
+std::vector<std::string> tokenizer_warnings(const std::vector<PreparedSet>& sets) {
+  for (const PreparedSet& set : sets) {
+    if (set.tokenizer.empty()) continue;
+    const Json choice = Json::parse(set.tokenizer);
+    if (choice.contains("warnings")) return choice["warnings"].get<std::vector<std::string>>();
+    return {};
+  }
+  return {};
 }
 
 }  // namespace spectrace

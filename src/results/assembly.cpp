@@ -102,6 +102,7 @@ void Assembly::start_set(const PlannedSet& set) {
   SetState& state = sets_.emplace_back();
   state.rows.path = group_of_set(set.name);
   state.rows.attributes.emplace_back("prompt_sha256", set.digest());
+  if (!set.tokenizer.empty()) state.rows.attributes.emplace_back("tokenizer", set.tokenizer);
   state.statistics.path = group_of_statistics(set.name);
   state.longest_prompt = set.longest_prompt();
 

@@ -66,36 +66,46 @@ InputError not_supported(const AddedToken& token, const std::string& why) {
 
 }  // namespace
 
+AddedToken AddedToken::special_text(std::string content) {
+  AddedToken token;
+  token.content = std::move(content);
+  token.normalized = false;
+  token.special = true;
+  return token;
+}
+
 AddedToken read_added_token(const JsonNode& node) {
   AddedToken token;
   token.content = node.at("content").as_string();
   token.single_word = node.get_bool("single_word", false);
   token.strip_left = node.get_bool("lstrip", false);
   token.strip_right = node.get_bool("rstrip", false);
-  token.normalized = node.get_bool("normalized", true);
+  token.special = node.get_bool("special", false);
+  token.normalized = node.get_bool("normalized", !token.special);
   return token;
 }
 
 AddedTokens::AddedTokens(const std::vector<AddedToken>& tokens, const TokenModel& model, const Normalizer* normalizer) {
-  std::int64_t next_id = model.vocabulary_size();
   for (const AddedToken& token : tokens) {
     if (token.content.empty()) continue;
     const auto [place, is_first] = places_.emplace(token.content, checked_cast<std::int64_t>(entries_.size()));
-    if (!is_first) {  // listed twice: the later flags count
+    if (!is_first) {
       entries_[static_cast<std::size_t>(place->second)].token = token;
       continue;
     }
     const auto model_id = model.find_id(token.content);
     if (!model_id) ++num_new_;
-    entries_.push_back({token, model_id ? *model_id : next_id++});
+    entries_.push_back({token, model_id ? *model_id : std::max(largest_id_ + 1, model.vocabulary_size())});
     largest_id_ = std::max(largest_id_, entries_.back().id);
   }
+  build_tries(normalizer);
+}
 
+void AddedTokens::build_tries(const Normalizer* normalizer) {
   std::vector<ByteTrie::Entry> raw, normalized;
   std::size_t left_bytes = kMaxSearchedBytes;
   PatternEffort effort(kMaxSearchedBytes);
-  for (std::size_t i = 0; i < entries_.size(); ++i) {
-    const AddedToken& token = entries_[i].token;
+  const auto keep = [&](const AddedToken& token, std::size_t place) {
     std::string form = normalized_form(token, normalizer, effort);
     // PyPI tokenizers would find it between any two characters.
     if (form.empty()) throw not_supported(token, "the normalizer leaves nothing of it");
@@ -104,8 +114,12 @@ AddedTokens::AddedTokens(const std::vector<AddedToken>& tokens, const TokenModel
     if (form.size() > left_bytes)
       throw not_supported(token, "all together are longer than " + std::to_string(kMaxSearchedBytes) + " bytes");
     left_bytes -= form.size();
-    (token.normalized ? normalized : raw).push_back({std::move(form), checked_cast<std::int64_t>(i)});
-  }
+    (token.normalized ? normalized : raw).push_back({std::move(form), checked_cast<std::int64_t>(place)});
+  };
+  // Of equal forms a trie takes the last one.
+  for (const bool special : {false, true})
+    for (std::size_t i = entries_.size(); i-- > 0;)
+      if (entries_[i].token.special == special) keep(entries_[i].token, i);
   raw_trie_ = ByteTrie(std::move(raw));
   normalized_trie_ = ByteTrie(std::move(normalized));
 }

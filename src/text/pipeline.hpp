@@ -3,12 +3,15 @@
 #include <memory>
 #include <string>
 
+#include "special_tokens.hpp"
 #include "spectrace/text/added_tokens.hpp"
 #include "spectrace/text/normalizer.hpp"
 #include "spectrace/text/post_processor.hpp"
 #include "spectrace/text/pre_tokenizer.hpp"
 #include "spectrace/text/token_model.hpp"
 #include "spectrace/text/tokenizer.hpp"
+#include "tokenizer_class.hpp"
+#include "tokenizer_files.hpp"
 
 namespace spectrace {
 
@@ -20,15 +23,19 @@ struct Tokenizer::Pipeline {
   std::unique_ptr<const text::AddedTokens> added_tokens;
   text::PostProcessor post_processor;
   std::int64_t num_ids = 0;
-  std::string description;
+  TokenizerChoice choice;
 
-  /// From tokenizer.json.
-  static std::unique_ptr<const Pipeline> read_tokenizer_json(const std::filesystem::path& path);
-  /// From vocab.json and merges.txt, with tokenizer_config.json and special_tokens_map.json where the folder has them.
-  static std::unique_ptr<const Pipeline> read_vocab_and_merges(const std::filesystem::path& folder);
+  /// From tokenizer.json, with what the other files say.
+  static std::unique_ptr<const Pipeline> read_tokenizer_json(const text::TokenizerFiles& files);
+  /// From vocab.json and merges.txt, as the class does that made them.
+  static std::unique_ptr<const Pipeline> read_vocab_and_merges(const text::TokenizerFiles& files);
 
  private:
-  void finish();
+  void read_pre_tokenizer(const JsonNode& root, const text::TokenizerFiles& files,
+                          const text::TokenizerClass* tokenizer_class);
+  void add_tokens(const text::SpecialTokens& special, const std::vector<text::NumberedToken>& in_tokenizer_json,
+                  const text::TokenizerClass* tokenizer_class, const std::filesystem::path& document);
+  void finish(const text::TokenizerFiles& files);
 };
 
 }  // namespace spectrace

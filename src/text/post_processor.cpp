@@ -102,4 +102,20 @@ std::int64_t PostProcessor::largest_id() const {
   return largest;
 }
 
+std::vector<std::int64_t> PostProcessor::ids_before() const {
+  std::vector<std::int64_t> ids;
+  for (const Part& part : parts_) {
+    if (part.is_prompt) break;
+    ids.insert(ids.end(), part.ids.begin(), part.ids.end());
+  }
+  return ids;
+}
+
+std::vector<std::int64_t> PostProcessor::ids_after() const {
+  std::vector<std::int64_t> ids;
+  for (auto part = parts_.rbegin(); part != parts_.rend() && !part->is_prompt; ++part)
+    ids.insert(ids.begin(), part->ids.begin(), part->ids.end());
+  return ids;
+}
+
 }  // namespace spectrace::text

@@ -288,10 +288,6 @@ std::unique_ptr<const PreTokenizer> read_pre_tokenizer_step(const JsonNode& node
 
 }  // namespace
 
-std::unique_ptr<const PreTokenizer> make_gpt2_pre_tokenizer(bool add_prefix_space) {
-  return std::make_unique<ByteLevel>(gpt2_regex(), add_prefix_space);
-}
-
 std::unique_ptr<const PreTokenizer> read_pre_tokenizer(const JsonNode& node) {
   std::size_t num_steps = 0;
   return read_pre_tokenizer_step(node, num_steps);

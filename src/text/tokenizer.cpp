@@ -14,13 +14,41 @@ Tokenizer::~Tokenizer() = default;
 Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 
+namespace {
+
+/// Files of tokenizers that are not read, and what they are.
+struct OtherFile {
+  const char *name, *what;
+};
+constexpr OtherFile kOtherFiles[] = {{"tokenizer.model", "a SentencePiece or tiktoken model"},
+                                     {"spiece.model", "a SentencePiece model"},
+                                     {"tiktoken.model", "a tiktoken vocabulary"},
+                                     {"qwen.tiktoken", "a tiktoken vocabulary"},
+                                     {"tekken.json", "Mistral's own format"},
+                                     {"vocab.txt", "a WordPiece vocabulary"},
+                                     {"vocab.json", "a vocabulary without its merges.txt"}};
+
+InputError no_tokenizer(const std::filesystem::path& folder) {
+  for (const auto& [name, what] : kOtherFiles)
+    if (!is_absent(folder / name))
+      return InputError(ErrorKind::model, folder.string() + ": has its tokenizer as " + name + ", which is not read",
+                        std::string(what) + "; tokenizer.json is read, or vocab.json with merges.txt",
+                        "Make a tokenizer.json of it: transformers' AutoTokenizer.from_pretrained(...) and then "
+                        "save_pretrained(...). Prompts may be given as input_ids instead.");
+  return InputError(ErrorKind::model, folder.string() + ": has no tokenizer that can be read",
+                    "neither tokenizer.json nor vocab.json with merges.txt is there",
+                    "Add the model's tokenizer.json, or give the prompts as input_ids.");
+}
+
+}  // namespace
+
 Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
-  if (!is_absent(folder / "tokenizer.json")) return Tokenizer(Pipeline::read_tokenizer_json(folder / "tokenizer.json"));
-  if (!is_absent(folder / "vocab.json") && !is_absent(folder / "merges.txt"))
-    return Tokenizer(Pipeline::read_vocab_and_merges(folder));
-  throw InputError(ErrorKind::model, folder.string() + ": has no tokenizer that can be read",
-                   "neither tokenizer.json nor vocab.json with merges.txt is there",
-                   "Add the model's tokenizer.json, or give the prompts as input_ids.");
+  const auto files = text::TokenizerFiles::read(folder);
+  if (files.has_tokenizer_json) return Tokenizer(Pipeline::read_tokenizer_json(files));
+  // Where both are, AutoTokenizer of transformers 5 reads the former.
+  if (files.has_vocab_and_merges && is_absent(folder / "tokenizer.model"))
+    return Tokenizer(Pipeline::read_vocab_and_merges(files));
+  throw no_tokenizer(folder);
 }
 
 std::vector<std::int64_t> Tokenizer::encode(std::string_view text) const {
@@ -45,6 +73,6 @@ std::vector<std::int64_t> Tokenizer::encode(std::string_view text) const {
 
 std::int64_t Tokenizer::num_ids() const { return pipeline_->num_ids; }
 
-const std::string& Tokenizer::description() const { return pipeline_->description; }
+const TokenizerChoice& Tokenizer::choice() const { return pipeline_->choice; }
 
 }  // namespace spectrace

@@ -256,6 +256,7 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
     return opened;
   });
   const AnalysisChoice analyses = job.analyses.possible(model.description);
+  const std::vector<std::string> warnings = tokenizer_warnings(sets);
   Preparation preparation;
   preparation.folder = model.folder;
   preparation.fingerprint = model.store.fingerprint();
@@ -282,6 +283,7 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
   warn_of_impossible(entry, job, model.description);
   warn_of_unused_tensors(entry, model);
   for (const auto& warning : model.store.warnings()) log_warning("{}: {}", entry.name, warning);
+  for (const auto& warning : warnings) log_warning("{}: tokenizer: {}", entry.name, warning);
   ModelPlan plan = plan_of(job, model, std::move(preparation.lack));
   const MemoryNeed need = memory_need(model.description, plan, job);
   warn_of_memory(entry, need, context.memory_bytes);

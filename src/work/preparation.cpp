@@ -71,7 +71,7 @@ void Preparation::write(const RunContext& context, const ModelEntry& entry) cons
                {"num_starts", num_starts},
                {"open_s", open_s}};
   for (const auto& set : lack.sets)
-    head["sets"].push_back({set.name, set.prompts.size(), analyses_to_json(set.analyses)});
+    head["sets"].push_back({set.name, set.prompts.size(), analyses_to_json(set.analyses), set.tokenizer});
   for (const auto& [key, place] : states)
     head["states"].push_back(
         {key, place.entry.file.filename().string(), place.entry.offset, place.entry.size_bytes, place.next_layer});
@@ -113,6 +113,7 @@ Preparation Preparation::read(const RunContext& context, const ModelEntry& entry
       PlannedSet& target = preparation.lack.sets.emplace_back();
       target.name = set.at(0);
       target.analyses = analyses_from_json(set.at(2));
+      target.tokenizer = set.at(3);
       target.prompts.resize(set.at(1).get<std::size_t>());
       for (auto& prompt : target.prompts) {
         const Json line = reader.next();

@@ -1,6 +1,7 @@
 """Holds spectrace's tokenizers against PyPI `tokenizers`, string by string.
 
     tools/dev/differential_tokenizers --strings 100000
+    tools/dev/differential_tokenizers --folders 2000                  whole folders, against transformers
     tools/dev/differential_tokenizers --golden tests/data/text        rewrite the small cases that the unit tests compare
 
 Tokenizers of every kind are trained on the spot, on Python's own sources and the sentences below, and tried on real text in
@@ -18,6 +19,7 @@ import sysconfig
 import tempfile
 import unicodedata
 
+import tokenizer_folders
 import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
@@ -428,6 +430,7 @@ def write_tokenizer(spec, folder):
     merges = "".join(f"{a} {b}\n" for a, b in model["merges"])
     (folder / "vocab.json").write_text(json.dumps(model["vocab"]), encoding="utf-8")
     (folder / "merges.txt").write_text("#version: 0.2\n" + merges, encoding="utf-8", newline="\n")
+    (folder / "config.json").write_text('{"model_type": "opt"}')  # says which class made them
     if spec["config"] is not None:
         (folder / "tokenizer_config.json").write_text(json.dumps(spec["config"]))
     tokenizer = transformers.GPT2Tokenizer.from_pretrained(folder)
@@ -524,11 +527,15 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--vocab-size", type=int, default=2000)
     parser.add_argument("--kinds", nargs="*", help="only kinds whose names start so")
+    parser.add_argument("--folders", type=int, help="so many random folders against AutoTokenizer instead (tokenizer_folders.py)")
     parser.add_argument("--golden", metavar="FOLDER", help="write the small cases that the unit tests compare")
     arguments = parser.parse_args()
     if arguments.golden:
-        return write_golden(arguments.golden, Builder(420))
+        write_golden(arguments.golden, Builder(420))
+        return tokenizer_folders.write_golden(pathlib.Path(arguments.golden, "folders.json"))
     build = Builder(arguments.vocab_size)
+    if arguments.folders:
+        return 1 if tokenizer_folders.run(Builder(700), arguments.program, arguments.folders, arguments.seed) else 0
     failures = num_kinds = 0
     for name, make in kinds(build):
         if arguments.kinds and not any(name.startswith(k) for k in arguments.kinds):

@@ -39,7 +39,8 @@ int main(int argc, char** argv) {
       if (!error.empty()) output = "error: " + error;
       std::puts(output.c_str());
     }
-    std::fprintf(stderr, "%s\nload %.3f s, encode %.3f s\n", tokenizer.description().c_str(), load_s, encode_s);
+    for (const auto& warning : tokenizer.choice().warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
+    std::fprintf(stderr, "%s\nload %.3f s, encode %.3f s\n", tokenizer.choice().kind.c_str(), load_s, encode_s);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 3;

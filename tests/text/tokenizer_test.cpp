@@ -137,7 +137,7 @@ TEST_F(TokenizerFolder, added_tokens_get_the_ids_that_pypi_tokenizers_gives) {
   const Tokenizer tokenizer = load(spec);
   EXPECT_EQ(tokenizer.encode("ab<y>c<x>"), Ids({3, 5, 2, 4}));
   EXPECT_EQ(tokenizer.num_ids(), 6);
-  EXPECT_EQ(tokenizer.description(), "BPE, 6 tokens");
+  EXPECT_EQ(tokenizer.choice().kind, "BPE, 6 tokens");
 }
 
 TEST_F(TokenizerFolder, model_without_a_type_is_known_by_its_merges) {
@@ -197,6 +197,7 @@ TEST_F(TokenizerFolder, cut_off_file_is_named) {
 TEST_F(TokenizerFolder, vocab_and_merges_follow_the_config) {
   write("vocab.json", R"({"<s>": 0, "<pad>": 1, "</s>": 2, "h": 3, "i": 4, "\u0120": 5, "hi": 6, "\u0120h": 7})");
   write("merges.txt", "#version: 0.2\nh i\n\u0120 h\n");
+  write("config.json", R"({"model_type": "opt"})");
   EXPECT_EQ(Tokenizer::load(folder_).encode("hi hi"), Ids({6, 5, 6}));
   EXPECT_EQ(Tokenizer::load(folder_).num_ids(), 9);  // with <|endoftext|>
 
@@ -205,7 +206,7 @@ TEST_F(TokenizerFolder, vocab_and_merges_follow_the_config) {
             "unk_token": "</s>", "pad_token": "<pad>", "add_bos_token": true, "add_prefix_space": false})");
   EXPECT_EQ(Tokenizer::load(folder_).encode("hi</s><pad>hi"), Ids({2, 6, 2, 1, 6}));
   EXPECT_EQ(Tokenizer::load(folder_).num_ids(), 8);
-  EXPECT_EQ(Tokenizer::load(folder_).description(), "byte-level BPE, 8 tokens");
+  EXPECT_EQ(Tokenizer::load(folder_).choice().kind, "byte-level BPE, 8 tokens");
 
   write("tokenizer_config.json", R"({"bos_token": "<s>", "eos_token": "</s>", "unk_token": "</s>",
             "add_eos_token": true, "add_prefix_space": true})");

@@ -23,6 +23,8 @@ struct PreparedPrompt {
 struct PreparedSet {
   std::string name = {};
   std::vector<PreparedPrompt> prompts = {};
+  /// Which tokenizer made the ids of its texts, and why (TokenizerChoice as JSON); empty where none did.
+  std::string tokenizer = {};
   /// SHA-256 over ids, token ids and errors
   std::string digest() const;
   /// Tokens of the longest prompt that runs.

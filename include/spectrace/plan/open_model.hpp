@@ -38,4 +38,7 @@ OpenModel open_model(const ModelEntry& entry, const Job& job, IoMode io);
 /// special tokens that config.json names.
 std::vector<PreparedSet> prepare_prompts(const OpenModel& model, const std::vector<const PromptSetEntry*>& sets);
 
+/// Where the files of the tokenizer that made these ids contradict each other (TokenizerChoice::warnings).
+std::vector<std::string> tokenizer_warnings(const std::vector<PreparedSet>& sets);
+
 }  // namespace spectrace

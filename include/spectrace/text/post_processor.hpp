@@ -21,6 +21,9 @@ class PostProcessor {
 
   std::vector<std::int64_t> apply(std::vector<std::int64_t> ids) const;
   std::int64_t largest_id() const;
+  /// What it puts before the first and after the last copy of the prompt's tokens.
+  std::vector<std::int64_t> ids_before() const;
+  std::vector<std::int64_t> ids_after() const;
 
  private:
   struct Part {

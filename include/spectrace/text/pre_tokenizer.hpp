@@ -33,7 +33,4 @@ class PreTokenizer {
 /// @throws InputError (the document's kind) naming the pre-tokenizer that is not supported.
 std::unique_ptr<const PreTokenizer> read_pre_tokenizer(const JsonNode& node);
 
-/// GPT-2's: its pattern, then its map of bytes. What vocab.json + merges.txt folders mean.
-std::unique_ptr<const PreTokenizer> make_gpt2_pre_tokenizer(bool add_prefix_space);
-
 }  // namespace spectrace::text

@@ -7,15 +7,20 @@
 #include <string_view>
 #include <vector>
 
+#include "spectrace/text/tokenizer_choice.hpp"
+
 namespace spectrace {
 
 /// A model's own tokenizer: the ids are those of the model's published tokenizer files, special tokens included.
 /// Immutable after loading; encode may be called from several threads at once.
 class Tokenizer {
  public:
-  /// Reads tokenizer.json of the folder, or vocab.json + merges.txt (+ tokenizer_config.json).
-  /// @throws InputError (model) naming the file and the part (a normalizer, a pre-tokenizer, ...) that is not
-  /// supported, and saying that prompts may be given as input_ids.
+  /// Reads tokenizer.json of the folder, or vocab.json and merges.txt by the rules of the class that made them, and
+  /// what tokenizer_config.json, special_tokens_map.json, added_tokens.json and config.json say beside it. The ids are
+  /// those of transformers' AutoTokenizer 5.23, but where it puts its class's steps in the place of tokenizer.json's:
+  /// then they are tokenizer.json's, and a warning of the choice says so.
+  /// @throws InputError (model) naming the file and the part (a normalizer, a class, ...) that is not supported, and
+  /// saying that prompts may be given as input_ids.
   static Tokenizer load(const std::filesystem::path& folder);
 
   /// Token ids of a text with the special tokens that the tokenizer's post-processor says.
@@ -24,8 +29,8 @@ class Tokenizer {
 
   /// One more than the largest id.
   std::int64_t num_ids() const;
-  /// Short description for `inspect`: "byte-level BPE, 50257 tokens".
-  const std::string& description() const;
+  /// Which tokenizer this is, and why.
+  const TokenizerChoice& choice() const;
 
   ~Tokenizer();
   Tokenizer(Tokenizer&&) noexcept;
