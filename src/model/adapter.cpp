@@ -83,20 +83,24 @@ std::string why_unknown(const std::string& type, const JsonNode& config) {
   return "known: " + quoted_list(known_families());
 }
 
-const Adapter& find_family(const JsonNode& config) {
-  std::string type = config.get_string("model_type", "");
-  const std::string class_name = first_architecture(config);
+std::string model_type(const JsonNode& config) { return config.get_string("model_type", ""); }
+
+/// Null if the config names none that is known.
+const Adapter* find_family(const JsonNode& config) {
+  const std::string type = model_type(config);
   for (const Adapter& family : kFamilies)
-    if (type == family.model_type) return family;
-  if (type.empty()) {
-    for (const Adapter& family : kFamilies)
-      if (is_class_of(class_name, family.model_type)) return family;
-  }
+    if (type == family.model_type || (type.empty() && is_class_of(first_architecture(config), family.model_type)))
+      return &family;
+  return nullptr;
+}
+
+InputError unknown_family(const JsonNode& config) {
+  const std::string type = model_type(config), class_name = first_architecture(config);
   if (type.empty() && class_name.empty())
-    throw config.error("names no model_type and no architectures", why_unknown(type, config),
-                       "Add the field model_type.");
-  throw config.error("the model type '" + (type.empty() ? class_name : type) + "' is not supported",
-                     why_unknown(type, config));
+    return config.error("names no model_type and no architectures", why_unknown(type, config),
+                        "Add the field model_type.");
+  return config.error("the model type '" + (type.empty() ? class_name : type) + "' is not supported",
+                      why_unknown(type, config));
 }
 
 /// What is wrong with a tensor that the description needs; nothing if all is well. @pre it is not absent.
@@ -139,8 +143,8 @@ bool ends_with_any(const std::string& name, std::initializer_list<const char*> e
   return std::any_of(endings.begin(), endings.end(), [&](const char* ending) { return name.ends_with(ending); });
 }
 
-/// What old checkpoints carry and no model computes from: causal masks, their values, rotary tables. A bias of one of
-/// these names is none of them: it has one dimension.
+}  // namespace
+
 bool is_buffer(const TensorInfo& tensor) {
   const bool is_mask = tensor.shape.size() == 4 && ends_with_any(tensor.name, {".attn.bias", ".attention.bias"});
   const bool is_mask_value =
@@ -148,15 +152,15 @@ bool is_buffer(const TensorInfo& tensor) {
   return is_mask || is_mask_value || ends_with_any(tensor.name, {".rotary_emb.inv_freq", ".attn.embed_positions"});
 }
 
-}  // namespace
-
 ModelDescription read_description(const JsonNode& config, const TensorStore& store) {
   if (!config.is_object()) throw config.error("is not a JSON object");
-  const Adapter& family = find_family(config);
+  const Adapter* family = find_family(config);
+  if (family == nullptr) throw unknown_family(config);
   refuse_quantized(store, config);
-  ModelDescription model = family.describe(config, store);
-  model.family = family.model_type;
+  ModelDescription model = family->describe(config, store);
+  model.family = family->model_type;
   model.architecture = first_architecture(config);
+  model.tensors = store.tensors();
   check_sizes(model, config);
   return model;
 }
@@ -186,6 +190,22 @@ ModelDescription describe_model(const JsonNode& config, const TensorStore& store
   const StorageType type = store.find(model.embedding.unembedding.tensor)->type;  // it is there: that was checked
   model.embedding.unembedding_is_of_16_bits = type == StorageType::bfloat16 || type == StorageType::float16;
   return model;
+}
+
+std::string architecture_of(const JsonNode& config) {
+  try {
+    return config.is_object() ? first_architecture(config) : "";
+  } catch (const InputError&) {
+    return "";
+  }
+}
+
+bool names_known_family(const JsonNode& config) {
+  try {
+    return config.is_object() && find_family(config) != nullptr;
+  } catch (const InputError&) {
+    return false;  // a field of another type
+  }
 }
 
 std::vector<std::string> known_families() {

@@ -34,6 +34,17 @@ SourceProblems source_problems(const ModelDescription& description, const Tensor
 /// @throws InputError (model) as read_description does, and where there are source_problems: several in one message.
 ModelDescription describe_model(const JsonNode& config, const TensorStore& store);
 
+/// The class that the config's architectures name first; empty if they name none.
+std::string architecture_of(const JsonNode& config);
+
+/// Whether the config's model_type (else its architectures) names a family that there is an adapter for. False too
+/// where it says nothing usable.
+bool names_known_family(const JsonNode& config);
+
+/// What checkpoints carry and no model learns: causal masks, their values, rotary tables. A bias of such a name is none
+/// of them: it has one dimension.
+bool is_buffer(const TensorInfo& tensor);
+
 /// model_type of every family that there is an adapter for.
 std::vector<std::string> known_families();
 

@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "spectrace/checkpoint/tensor_info.hpp"
+
 namespace spectrace {
 
 /// A query head and a key/value head do not share a bare int.
@@ -124,9 +126,10 @@ struct EmbeddingSources {
 };
 
 /// A model, whole: sizes, the block, where each weight lies. Made by an adapter from the config and the tensor names;
-/// no tensor data is read for it.
+/// no tensor data is read for it. Where no adapter could (no_family), all that is known are the tensors.
 struct ModelDescription {
-  std::string family;        ///< "gpt2", "gpt_neox", …
+  std::string family;        ///< "gpt2", "gpt_neox", …; empty: none
+  std::string no_family;     ///< why there is none
   std::string architecture;  ///< class name in config.json: "GPT2LMHeadModel"
   std::int64_t num_layers = 0, num_heads = 0, num_kv_heads = 0, head_dim = 0, hidden_size = 0, vocab_size = 0;
   std::int64_t intermediate_size = 0;
@@ -141,6 +144,7 @@ struct ModelDescription {
   std::string position_encoding;    ///< "learned", "rotary", "alibi"
   /// RoPE facts for the results' attributes and `inspect`: theta, scaling fields, max positions; numbers as text.
   std::vector<std::pair<std::string, std::string>> rope_facts;
+  std::vector<TensorInfo> tensors;  ///< everything that the checkpoint holds, by name
 
   /// docs/quantities.md, section 1.
   KvHead kv_head_of(QueryHead head) const { return KvHead{static_cast<std::int64_t>(head) * num_kv_heads / num_heads}; }
