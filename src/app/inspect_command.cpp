@@ -84,28 +84,33 @@ std::string human_size(double bytes) {
   return unit == std::string("B") ? fmt::format("{:.0f} B", bytes) : fmt::format("{:.1f} {}", bytes, unit);
 }
 
-/// What the analyses of tensors would take, with the settings of a job that says nothing of them, and what it costs.
+/// What an analysis of tensors would take, with the settings of a job that says nothing of it, and what it costs.
+Json stored_matrices_of(const TensorAnalysis& analysis, const ModelDescription& d) {
+  Json matrices = Json::array();
+  std::int64_t elements = 0, bytes = 0;
+  double flops = 0;
+  for (const StoredMatrix& matrix : analysis.matrices(d, analysis.complete(std::nullopt))) {
+    matrices.push_back({{"name", matrix.name}, {kRows, matrix.rows}, {kColumns, matrix.columns}});
+    elements += matrix.num_elements();
+    bytes = std::max(bytes, analysis.bytes(matrix));
+    flops += analysis.flops(matrix);
+  }
+  return {{"num_matrices", matrices.size()},
+          {"num_elements", elements},
+          {"flops", flops},
+          {"memory_bytes", kProgramBytes + bytes},
+          {"matrices", std::move(matrices)}};
+}
+
+/// By the analysis' name; `error` where it finds none.
 Json stored_matrices_of(const ModelDescription& d) {
   Json all = Json::object();
-  for (const Analysis* analysis : catalogue()) {
-    const auto* of_tensors = dynamic_cast<const TensorAnalysis*>(analysis);
-    if (of_tensors == nullptr) continue;
-    const Settings settings = analysis->complete(std::nullopt);
-    Json matrices = Json::array();
-    std::int64_t elements = 0, bytes = 0;
-    double flops = 0;
-    for (const StoredMatrix& matrix : of_tensors->matrices(d, settings)) {
-      matrices.push_back({{"name", matrix.name}, {kRows, matrix.rows}, {kColumns, matrix.columns}});
-      elements += matrix.num_elements();
-      bytes = std::max(bytes, of_tensors->bytes(matrix));
-      flops += of_tensors->flops(matrix);
-    }
-    all[analysis->name()] = {{"num_matrices", matrices.size()},
-                             {"num_elements", elements},
-                             {"flops", flops},
-                             {"memory_bytes", kProgramBytes + bytes},
-                             {"matrices", std::move(matrices)}};
-  }
+  for (const Analysis* analysis : catalogue())
+    if (const auto* of_tensors = dynamic_cast<const TensorAnalysis*>(analysis)) try {
+        all[analysis->name()] = stored_matrices_of(*of_tensors, d);
+      } catch (const InputError& error) {
+        all[analysis->name()] = {{"error", error.what()}};
+      }
   return all;
 }
 
@@ -205,11 +210,16 @@ std::string shown_memory(const Json& memory) {
 /// "197 of 108 million elements, about 4.2e+11 flops, 190 MiB": of each analysis.
 std::string shown_matrices(const Json& analyses) {
   std::string text;
-  for (const auto& [analysis, found] : analyses.items())
+  for (const auto& [analysis, found] : analyses.items()) {
+    if (found.contains("error")) {
+      text += (text.empty() ? "" : "; ") + analysis + ": " + found.at("error").get<std::string>();
+      continue;
+    }
     text += fmt::format("{}{}: {} matrices of {:.4g} million elements, about {:.2g} flops, {} of memory",
                         text.empty() ? "" : "; ", analysis, found.at("num_matrices").get<std::size_t>(),
                         found.at("num_elements").get<double>() / 1e6, found.at("flops").get<double>(),
                         human_size(found.at("memory_bytes").get<double>()));
+  }
   return text;
 }
 
@@ -245,6 +255,7 @@ void print_matrices(const Json& analyses) {
     return form;
   };
   for (const auto& [analysis, found] : analyses.items()) {
+    if (found.contains("error")) continue;
     std::vector<std::pair<std::string, std::size_t>> lines;
     for (const Json& matrix : found.at("matrices")) {
       const std::string line =

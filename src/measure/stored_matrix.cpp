@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "spectrace/core/error.hpp"
 #include "spectrace/core/names.hpp"
@@ -35,6 +36,16 @@ StoredMatrix matrix_of(const TensorInfo& tensor, const TensorChoice& choice) {
   return matrix;
 }
 
+/// What a damaged or hostile checkpoint may at most make us list: three times the experts of the largest models.
+constexpr std::int64_t kMostMatrices = std::int64_t{1} << 17;
+
+void expect_room(const StoredMatrices& found, const TensorInfo& tensor, std::int64_t count) {
+  if (std::cmp_less_equal(found.matrices.size() + static_cast<std::size_t>(count), kMostMatrices)) return;
+  throw InputError(ErrorKind::model, "the checkpoint holds more than " + std::to_string(kMostMatrices) + " matrices",
+                   "'" + tensor.name + "' would bring another " + std::to_string(count),
+                   "Take fewer ('include', 'exclude'); a stack may be a convolution ('convolutions').");
+}
+
 /// Why the tensor is left out; empty if it is not.
 std::string find_reason(const TensorInfo& tensor, const TensorChoice& choice) {
   if (!is_floating(tensor.type)) return std::string("type ") + name(tensor.type) + ", which holds no floating numbers";
@@ -63,6 +74,7 @@ StoredMatrices stored_matrices(const std::vector<TensorInfo>& tensors, const Ten
       continue;
     }
     StoredMatrix matrix = matrix_of(*tensor, choice);
+    expect_room(found, *tensor, matrix.slice ? tensor->shape[0] : 1);
     if (!matrix.slice) {
       found.matrices.push_back(std::move(matrix));
       continue;

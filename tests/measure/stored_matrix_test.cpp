@@ -81,6 +81,12 @@ TEST(StoredMatrices, every_tensor_is_a_matrix_or_left_out_with_the_reason) {
                 "x.w: excluded by 'x.*'"}));
 }
 
+TEST(StoredMatrices, more_than_any_model_has_are_refused_before_they_are_listed) {
+  const std::vector<TensorInfo> tensors = {tensor("a", {std::int64_t{1} << 40, 1, 1}), tensor("b", {2, 2})};
+  EXPECT_THROW(stored_matrices(tensors, kAll), InputError);
+  EXPECT_EQ(stored_matrices(tensors, {{"*"}, {}, {"a"}, 0}).matrices.front().rows, std::int64_t{1} << 40);
+}
+
 TEST(StoredMatrices, two_of_one_name_are_refused) {
   const std::vector<TensorInfo> tensors = {tensor("a", {2, 3, 4}), tensor("a[1]", {3, 4})};
   EXPECT_THROW(stored_matrices(tensors, kAll), InputError);

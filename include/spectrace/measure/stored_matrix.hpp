@@ -49,7 +49,7 @@ struct StoredMatrices {
 /// first, or a convolution; of more a convolution (out, in, kernel...): the matrix (out, in x kernel...), which takes
 /// patches to outputs. Left out are numbers that are not floating, fewer dimensions, tensors without elements, and
 /// masks and tables that no model learns (is_buffer).
-/// @throws InputError (model) if two matrices would have one name.
+/// @throws InputError (model) if two matrices would have one name, or there are more than 131072.
 StoredMatrices stored_matrices(const std::vector<TensorInfo>& tensors, const TensorChoice& choice);
 
 }  // namespace spectrace
