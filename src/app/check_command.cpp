@@ -90,10 +90,11 @@ Findings check_model(const Job& job, const ModelEntry& entry) {
     const OpenModel model = open_model(entry, job, IoMode::automatic);
     findings.warnings = model.store.warnings();
     std::vector<PreparedSet> sets;
-    if (job.analyses.any_of_prompts()) {
+    const AnalysisChoice possible = job.analyses.possible(model.description);
+    if (possible.any_of_prompts()) {
       sets = prepare_prompts(model, job.sets_of(entry));
       if (sets.empty())
-        findings.warnings.push_back(plain_list(job.analyses.of_prompts().names()) +
+        findings.warnings.push_back(plain_list(possible.of_prompts().names()) +
                                     " are not computed (the model has no prompt sets)");
       for (const auto& warning : tokenizer_warnings(sets)) findings.warnings.push_back("tokenizer: " + warning);
     }

@@ -84,19 +84,71 @@ std::string human_size(double bytes) {
   return unit == std::string("B") ? fmt::format("{:.0f} B", bytes) : fmt::format("{:.1f} {}", bytes, unit);
 }
 
-Json describe(const std::filesystem::path& folder, const TensorStore& store, const ModelDescription& d) {
+/// What an analysis of tensors would take, with the settings of a job that says nothing of it, and what it costs.
+Json stored_matrices_of(const TensorAnalysis& analysis, const ModelDescription& d) {
+  Json matrices = Json::array();
+  std::int64_t elements = 0, bytes = 0;
+  double flops = 0;
+  for (const StoredMatrix& matrix : analysis.matrices(d, analysis.complete(std::nullopt))) {
+    matrices.push_back({{"name", matrix.name}, {kRows, matrix.rows}, {kColumns, matrix.columns}});
+    elements += matrix.num_elements();
+    bytes = std::max(bytes, analysis.bytes(matrix));
+    flops += analysis.flops(matrix);
+  }
+  return {{"num_matrices", matrices.size()},
+          {"num_elements", elements},
+          {"flops", flops},
+          {"memory_bytes", kProgramBytes + bytes},
+          {"matrices", std::move(matrices)}};
+}
+
+/// By the analysis' name; `error` where it finds none.
+Json stored_matrices_of(const ModelDescription& d) {
+  Json all = Json::object();
+  for (const Analysis* analysis : catalogue())
+    if (const auto* of_tensors = dynamic_cast<const TensorAnalysis*>(analysis)) try {
+        all[analysis->name()] = stored_matrices_of(*of_tensors, d);
+      } catch (const InputError& error) {
+        all[analysis->name()] = {{"error", error.what()}};
+      }
+  return all;
+}
+
+/// What there is to say of the files.
+Json describe_files(const std::filesystem::path& folder, const TensorStore& store) {
   std::map<std::string, std::int64_t> bytes_by_type;
   std::uint64_t file_bytes = 0;
   for (const auto& tensor : store.tensors())
     bytes_by_type[name(tensor.type)] += static_cast<std::int64_t>(tensor.size_bytes);
   for (const auto& file : store.files()) file_bytes += file.size_bytes;
+  return {{"folder", folder.string()},
+          {"format", store.format()},
+          {"num_files", store.files().size()},
+          {"file_bytes", file_bytes},
+          {"num_tensors", store.tensors().size()},
+          {"storage_bytes_by_type", bytes_by_type}};
+}
+
+/// Of a model of no family.
+Json describe_tensors(const OpenModel& model) {
+  Json json = describe_files(model.folder, model.store);
+  const ModelDescription& d = model.description;
+  json.update({{"no_family", d.no_family},
+               {"architecture", d.architecture},
+               {"num_parameters", num_parameters(d)},
+               {"impossible_analyses", impossible_analyses(d)},
+               {"stored_matrices", stored_matrices_of(d)}});
+  return json;
+}
+
+Json describe(const std::filesystem::path& folder, const TensorStore& store, const ModelDescription& d) {
   Json heads = Json::array();
   for (std::int64_t h = 0; h < d.num_heads; ++h) heads.push_back(static_cast<std::int64_t>(d.kv_head_of(QueryHead{h})));
   Json rope = Json::object();
   for (const auto& [fact, value] : d.rope_facts) rope[fact] = value;
   const SourceProblems problems = source_problems(d, store);
-  Json json = {{"folder", folder.string()},
-               {"family", d.family},
+  Json json = describe_files(folder, store);
+  json.update({{"family", d.family},
                {"architecture", d.architecture},
                {"num_layers", d.num_layers},
                {"num_heads", d.num_heads},
@@ -114,19 +166,15 @@ Json describe(const std::filesystem::path& folder, const TensorStore& store, con
                {"position_encoding", d.position_encoding},
                {"rope", rope},
                {"tied_embeddings", d.embedding.tied},
-               {"format", store.format()},
-               {"num_files", store.files().size()},
-               {"file_bytes", file_bytes},
-               {"num_tensors", store.tensors().size()},
-               {"storage_bytes_by_type", bytes_by_type},
-               {"warnings", store.warnings()},
                {"unused_tensors", unused_tensors(d, store)},
                {"missing_tensors", problems.missing},
                {"unusable_tensors", problems.unusable},
-               {"memory", memory_needed(d)}};
-  if (const auto mtp = mtp_tensors(d, store); !mtp.empty()) json["mtp_tensors"] = mtp;
-  json["impossible_analyses"] = impossible_analyses(d);
+               {"memory", memory_needed(d)},
+               {"impossible_analyses", impossible_analyses(d)},
+               {"stored_matrices", stored_matrices_of(d)}});
+  json["warnings"] = store.warnings();
   for (const std::string& warning : d.warnings) json["warnings"].push_back(warning);
+  if (const auto mtp = mtp_tensors(d, store); !mtp.empty()) json["mtp_tensors"] = mtp;
   if (!d.part_of.empty()) {
     json["text_part_of"] = d.part_of;
     json["num_tensors_of_other_parts"] = tensors_of_other_parts(d, store).size();
@@ -167,10 +215,27 @@ std::string shown_memory(const Json& memory) {
   return text;
 }
 
+/// "197 of 108 million elements, about 4.2e+11 flops, 190 MiB": of each analysis.
+std::string shown_matrices(const Json& analyses) {
+  std::string text;
+  for (const auto& [analysis, found] : analyses.items()) {
+    if (found.contains("error")) {
+      text += (text.empty() ? "" : "; ") + analysis + ": " + found.at("error").get<std::string>();
+      continue;
+    }
+    text += fmt::format("{}{}: {} matrices of {:.4g} million elements, about {:.2g} flops, {} of memory",
+                        text.empty() ? "" : "; ", analysis, found.at("num_matrices").get<std::size_t>(),
+                        found.at("num_elements").get<double>() / 1e6, found.at("flops").get<double>(),
+                        human_size(found.at("memory_bytes").get<double>()));
+  }
+  return text;
+}
+
 /// How a person reads it: sizes in units, big numbers in billions.
 std::string shown(const std::string& key, const Json& value) {
   if (key == "file_bytes") return human_size(value.get<double>());
   if (key == "memory") return shown_memory(value);
+  if (key == "stored_matrices") return shown_matrices(value);
   if (key == "num_parameters" && value.get<double>() >= 1e6)
     return fmt::format("{} ({:.4g} billion)", value.get<std::int64_t>(), value.get<double>() / 1e9);
   if (key != "storage_bytes_by_type") return shown(value);
@@ -188,19 +253,50 @@ std::string label(const std::string& key) {
   return key;
 }
 
+/// Of matrices whose names and sizes differ in numbers within the names alone, one line.
+void print_matrices(const Json& analyses) {
+  const auto without_numbers = [](const std::string& name) {
+    std::string form;
+    for (const char c : name)
+      if (const bool is_digit = c >= '0' && c <= '9'; !is_digit || form.empty() || form.back() != '#')
+        form += is_digit ? '#' : c;
+    return form;
+  };
+  for (const auto& [analysis, found] : analyses.items()) {
+    if (found.contains("error")) continue;
+    std::vector<std::pair<std::string, std::size_t>> lines;
+    for (const Json& matrix : found.at("matrices")) {
+      const std::string line =
+          fmt::format("{} x {}  {}", matrix.at(kRows).get<std::int64_t>(), matrix.at(kColumns).get<std::int64_t>(),
+                      shown_text(without_numbers(matrix.at("name").get<std::string>())));
+      const auto same = std::find_if(lines.begin(), lines.end(), [&](const auto& one) { return one.first == line; });
+      if (same == lines.end())
+        lines.emplace_back(line, 1);
+      else
+        ++same->second;
+    }
+    fmt::print("\nwhat the analysis '{}' takes (#: a number):\n", analysis);
+    for (const auto& [line, count] : lines) fmt::print("{:>6} of {}\n", count, line);
+  }
+}
+
 }  // namespace
 
 int command_inspect(const CommandLine& line) {
   const auto folder = find_named_model(line.target);
   const ModelFiles files = open_model_files(folder, IoMode::automatic);
-  const Json json = describe(folder, files.store, read_description(files.config, files.store));
-  const int code = json["missing_tensors"].empty() && json["unusable_tensors"].empty() ? 0 : 1;
+  const bool has_family = names_known_family(files.config);
+  const Json json = has_family ? describe(folder, files.store, read_description(files.config, files.store))
+                               : describe_tensors(open_model_folder(folder, IoMode::automatic));
+  const int code =
+      has_family && !(json["missing_tensors"].empty() && json["unusable_tensors"].empty()) ? kSomeFailed : kAllDone;
   if (line.as_json) {
     fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
     return code;
   }
   for (const char* key : {"folder",
                           "family",
+                          "no_family",
                           "architecture",
                           "text_part_of",
                           "num_tensors_of_other_parts",
@@ -233,9 +329,11 @@ int command_inspect(const CommandLine& line) {
                           "mtp_tensors",
                           "impossible_analyses",
                           "memory",
+                          "stored_matrices",
                           "tokenizer",
                           "tokenizer_error"})
     if (json.contains(key)) fmt::print("{:<22} {}\n", label(key), shown(key, json[key]));
+  if (!has_family) print_matrices(json["stored_matrices"]);
   return code;
 }
 

@@ -165,6 +165,11 @@ Settings Analysis::complete(const std::optional<JsonNode>& section) const {
   return settings;
 }
 
+std::string Analysis::lacks(const ModelDescription& model) const {
+  if (needs_family() && !model.no_family.empty()) return model.no_family;
+  return find_lack(model);
+}
+
 PromptWants operator|(const PromptWants& a, const PromptWants& b) {
   return {a.norms || b.norms, a.attention || b.attention, a.mean_attention || b.mean_attention,
           a.value_spectra || b.value_spectra, a.scores || b.scores};

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "spectrace/core/parallel.hpp"
-#include "spectrace/numerics/singular_values.hpp"
 
 namespace spectrace {
 namespace {
@@ -23,14 +22,15 @@ DimensionValues matrix_dimension(const MatrixRoles& roles, const std::string& me
   return {{"matrix", meaning}, std::move(names)};
 }
 
-std::vector<Quantity> matrix_quantities() {
-  const std::vector<std::string> matrix = {"layer", "matrix"};
+std::vector<Quantity> matrix_quantities(const std::vector<std::string>& matrix) {
+  std::vector<std::string> of_values = matrix;
+  of_values.emplace_back("index");
   const auto of_matrix_entries = [&](const char* name, const char* meaning, const char* formula) {
     return Quantity{.name = name, .dims = matrix, .meaning = meaning, .formula = formula, .function = "entry_moments"};
   };
   return {
       {.name = spectral::kSingularValues,
-       .dims = {"layer", "matrix", "index"},
+       .dims = std::move(of_values),
        .meaning = "Singular values, descending; NaN past the last",
        .formula = "σᵢ, all min(m, n), descending",
        .function = "singular_values"},
@@ -97,6 +97,29 @@ void store_summary(Record& record, std::size_t slot, const SpectralSummary& summ
   set(spectral::kConditionNumber, summary.condition_number);
 }
 
+void make_spectrum_arrays(Record& record, std::vector<std::int64_t> shape, std::int64_t num_values) {
+  make_arrays(record,
+              {spectral::kNumSingularValues, spectral::kSingularValueError, spectral::kSpectralNorm,
+               spectral::kFrobeniusNorm, spectral::kEffectiveRank, spectral::kStableRank, spectral::kConditionNumber,
+               spectral::kNumericalRank, spectral::kEntryMean, spectral::kEntryStd},
+              shape);
+  shape.push_back(num_values);
+  make_arrays(record, {spectral::kSingularValues}, shape);
+}
+
+void store_spectrum(Record& record, std::size_t slot, MatrixShape shape, const SingularValues& singular,
+                    const EntryMoments& entries) {
+  const auto summary = summarize_spectrum(singular.values, entries.frobenius_norm, shape.rows, shape.columns);
+  const auto set = [&](const char* name, double value) { record.arrays.at(name).values.at(slot) = value; };
+  store_values(record, spectral::kSingularValues, slot, singular.values);
+  store_summary(record, slot, summary);
+  set(spectral::kNumericalRank, summary.numerical_rank);
+  set(spectral::kNumSingularValues, static_cast<double>(singular.values.size()));
+  set(spectral::kSingularValueError, singular.error_bound);
+  set(spectral::kEntryMean, entries.mean);
+  set(spectral::kEntryStd, entries.std);
+}
+
 std::vector<DimensionValues> MatrixSpectra::dimensions(const Circumstances& of) const {
   const MatrixRoles roles = needs(of.model);
   return {matrix_dimension(roles, info().dimensions.front().meaning),
@@ -121,12 +144,7 @@ Record MatrixSpectra::measure(const LayerView& layer) const {
   std::vector<MatrixShape> shapes;
   for (const MatrixRole role : roles) shapes.push_back({matrices.at(role).size(0), matrices.at(role).size(1)});
   Record record;
-  make_arrays(record, {spectral::kSingularValues}, {count, index_size(shapes)});
-  make_arrays(record,
-              {spectral::kNumSingularValues, spectral::kSingularValueError, spectral::kSpectralNorm,
-               spectral::kFrobeniusNorm, spectral::kEffectiveRank, spectral::kStableRank, spectral::kConditionNumber,
-               spectral::kNumericalRank, spectral::kEntryMean, spectral::kEntryStd},
-              {count});
+  make_spectrum_arrays(record, {count}, index_size(shapes));
 
   struct Solved {
     SingularValues singular;
@@ -147,18 +165,8 @@ Record MatrixSpectra::measure(const LayerView& layer) const {
     });
   });
 
-  for (std::size_t i = 0; i < solved.size(); ++i) {
-    const auto& [singular, entries] = solved[i];
-    const auto summary = summarize_spectrum(singular.values, entries.frobenius_norm, shapes[i].rows, shapes[i].columns);
-    const auto set = [&](const char* name, double value) { record.arrays.at(name).values[i] = value; };
-    store_values(record, spectral::kSingularValues, i, singular.values);
-    store_summary(record, i, summary);
-    set(spectral::kNumericalRank, summary.numerical_rank);
-    set(spectral::kNumSingularValues, static_cast<double>(singular.values.size()));
-    set(spectral::kSingularValueError, singular.error_bound);
-    set(spectral::kEntryMean, entries.mean);
-    set(spectral::kEntryStd, entries.std);
-  }
+  for (std::size_t i = 0; i < solved.size(); ++i)
+    store_spectrum(record, i, shapes[i], solved[i].singular, solved[i].entries);
   return record;
 }
 

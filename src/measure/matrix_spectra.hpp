@@ -5,6 +5,7 @@
 
 #include "spectrace/measure/analysis.hpp"
 #include "spectrace/numerics/numerical_error.hpp"
+#include "spectrace/numerics/singular_values.hpp"
 #include "spectrace/numerics/spectral_summary.hpp"
 
 namespace spectrace {
@@ -33,8 +34,9 @@ class MatrixSpectra : public LayerAnalysis {
   /// @throws NumericalError naming the matrix.
   Record measure(const LayerView& layer) const override;
 };
-/// What it has of each matrix of a layer: (layer, matrix), and its singular values.
-std::vector<Quantity> matrix_quantities();
+/// What is declared of every matrix whose spectrum is taken, each of these dimensions, its singular values also
+/// `index`.
+std::vector<Quantity> matrix_quantities(const std::vector<std::string>& dims);
 
 /// Says of which matrix it is what a solver throws.
 template <typename Solve>
@@ -52,10 +54,16 @@ void store_values(Record& record, const char* name, std::size_t slot, const std:
 /// Spectral norm to condition number.
 void store_summary(Record& record, std::size_t slot, const SpectralSummary& summary);
 
-/// Rows and columns of the model's matrices of these roles.
 struct MatrixShape {
   std::int64_t rows = 0, columns = 0;
 };
+/// What matrix_quantities declares, NaN: singular_values [shape..., num_values], the others [shape].
+void make_spectrum_arrays(Record& record, std::vector<std::int64_t> shape, std::int64_t num_values);
+/// All of them of one matrix.
+void store_spectrum(Record& record, std::size_t slot, MatrixShape shape, const SingularValues& singular,
+                    const EntryMoments& entries);
+
+/// Rows and columns of the model's matrices of these roles.
 std::vector<MatrixShape> shapes_of(const ModelDescription& model, const MatrixRoles& roles);
 /// Peak bytes of their spectra of so many layers side by side, with as many matrices under work as there are threads.
 std::int64_t spectra_workspace_bytes(const std::vector<MatrixShape>& shapes, std::int64_t num_layers);

@@ -99,23 +99,27 @@ std::string why_unknown(const std::string& type, const JsonNode& config) {
   return "known: " + quoted_list(known_families());
 }
 
-const Adapter& find_family(const JsonNode& config, const TextPart& part) {
-  const std::string class_name = first_architecture(config);
+/// Null if the config names none that is known.
+const Adapter* find_family(const JsonNode& config, const TextPart& part) {
   for (const Adapter& family : kFamilies)
-    if (part.model_type == family.model_type) return family;
-  if (part.model_type.empty() && part.part_of.empty()) {
-    for (const Adapter& family : kFamilies)
-      if (is_class_of(class_name, family.model_type)) return family;
-    if (class_name.empty())
-      throw config.error("names no model_type and no architectures", why_unknown("", config),
-                         "Add the field model_type.");
-  }
+    if (part.model_type == family.model_type) return &family;
+  if (!part.model_type.empty() || !part.part_of.empty()) return nullptr;
+  for (const Adapter& family : kFamilies)
+    if (is_class_of(first_architecture(config), family.model_type)) return &family;
+  return nullptr;
+}
+
+InputError unknown_family(const JsonNode& config, const TextPart& part) {
+  const std::string class_name = first_architecture(config);
+  if (part.model_type.empty() && part.part_of.empty() && class_name.empty())
+    return config.error("names no model_type and no architectures", why_unknown("", config),
+                        "Add the field model_type.");
   const std::string type = part.model_type.empty() ? class_name : part.model_type;
   if (!part.part_of.empty())
-    throw config.error(
+    return config.error(
         "the text part of '" + part.part_of + "' has the model type '" + type + "', which is not supported",
         why_unknown(type, part.config));
-  throw config.error("the model type '" + type + "' is not supported", why_unknown(type, config));
+  return config.error("the model type '" + type + "' is not supported", why_unknown(type, config));
 }
 
 /// What is wrong with a tensor that the description needs; nothing if all is well. @pre it is not absent.
@@ -158,14 +162,16 @@ bool ends_with_any(const std::string& name, std::initializer_list<const char*> e
   return std::any_of(endings.begin(), endings.end(), [&](const char* ending) { return name.ends_with(ending); });
 }
 
-/// What old checkpoints carry and no model computes from: causal masks, their values, rotary tables. A bias of one of
-/// these names is none of them: it has one dimension.
+}  // namespace
+
 bool is_buffer(const TensorInfo& tensor) {
   const bool is_mask = tensor.shape.size() == 4 && ends_with_any(tensor.name, {".attn.bias", ".attention.bias"});
   const bool is_mask_value =
       tensor.num_elements() == 1 && ends_with_any(tensor.name, {".attn.masked_bias", ".attention.masked_bias"});
   return is_mask || is_mask_value || ends_with_any(tensor.name, {".rotary_emb.inv_freq", ".attn.embed_positions"});
 }
+
+namespace {
 
 std::vector<std::string> parts_of_name(const std::string& name) {
   std::vector<std::string> parts(1);
@@ -207,14 +213,16 @@ std::int64_t read_num_mtp_layers(const JsonNode& config) {
 ModelDescription read_description(const JsonNode& config, const TensorStore& store) {
   if (!config.is_object()) throw config.error("is not a JSON object");
   const TextPart part = text_part(config);
-  const Adapter& family = find_family(config, part);
+  const Adapter* family = find_family(config, part);
+  if (family == nullptr) throw unknown_family(config, part);
   refuse_quantized(store, config);
-  ConfigFields fields(part.config, store, family.model_type);
+  ConfigFields fields(part.config, store, family->model_type);
   if (!part.part_of.empty()) fields.set_part_of_whole(part.tied);
-  ModelDescription model = family.describe(fields, store);
+  ModelDescription model = family->describe(fields, store);
   fields.expect_understood();
-  model.family = family.model_type;
+  model.family = family->model_type;
   model.architecture = first_architecture(config);
+  model.tensors = store.tensors();
   model.part_of = part.part_of;
   model.warnings = fields.warnings();
   if (!part.warning.empty()) model.warnings.push_back(part.warning);
@@ -252,6 +260,22 @@ ModelDescription describe_model(const JsonNode& config, const TensorStore& store
   const StorageType type = store.find(model.embedding.unembedding.tensor)->type;  // it is there: that was checked
   model.embedding.unembedding_is_of_16_bits = type == StorageType::bfloat16 || type == StorageType::float16;
   return model;
+}
+
+std::string architecture_of(const JsonNode& config) {
+  try {
+    return config.is_object() ? first_architecture(config) : "";
+  } catch (const InputError&) {
+    return "";
+  }
+}
+
+bool names_known_family(const JsonNode& config) {
+  try {
+    return config.is_object() && find_family(config, text_part(config)) != nullptr;
+  } catch (const InputError&) {
+    return false;  // a field of another type
+  }
 }
 
 std::vector<std::string> known_families() {

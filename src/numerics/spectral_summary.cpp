@@ -60,40 +60,51 @@ double scaled_norm_of(const double* x, std::int64_t size) {
 
 }  // namespace
 
-EntryMoments entry_moments(const Tensor& w) {
-  SPECTRACE_ASSERT(w.dim() == 2);
-  if (w.numel() == 0) return {0.0, kNaN, kNaN};
-  const auto num_rows = static_cast<std::size_t>(w.size(0));
-  const std::int64_t num_columns = w.size(1);
-  const auto rows = static_cast<double>(num_rows), columns = static_cast<double>(num_columns);
-  const int exponent = scaling_exponent(w);
+void EntryMomentsOfRows::add_rows(const Tensor& w) {
+  SPECTRACE_ASSERT(w.dim() == 2 && (means_.empty() || w.size(1) == num_columns_));
+  if (w.numel() == 0) return;
+  num_columns_ = w.size(1);
+  const std::int64_t num_columns = num_columns_;
+  const auto columns = static_cast<double>(num_columns);
+  const std::size_t before = means_.size(), num_rows = before + static_cast<std::size_t>(w.size(0));
+  for (auto* values : {&means_, &residuals_, &squares_, &deviations_}) values->resize(num_rows);
 
   // A row's mean is kept as rounded mean + residual: differences of means keep their digits where all are far from 0.
-  std::vector<double> means(num_rows), residuals(num_rows), squares(num_rows), deviations(num_rows);
-  for_each_row(w, exponent, [&](std::int64_t index, const double* x) {
-    const auto row = static_cast<std::size_t>(index);
+  for_each_row(w, exponent_, [&](std::int64_t index, const double* x) {
+    const std::size_t row = before + static_cast<std::size_t>(index);
     const double mean = pairwise_sum(0, num_columns, [=](std::int64_t i) { return x[i]; }) / columns;
-    means[row] = mean;
-    residuals[row] = pairwise_sum(0, num_columns, [=](std::int64_t i) { return x[i] - mean; }) / columns;
-    squares[row] = pairwise_sum(0, num_columns, [=](std::int64_t i) { return square(x[i]); });
-    deviations[row] = pairwise_sum(0, num_columns, [=](std::int64_t i) { return square(x[i] - mean); });
+    means_[row] = mean;
+    residuals_[row] = pairwise_sum(0, num_columns, [=](std::int64_t i) { return x[i] - mean; }) / columns;
+    squares_[row] = pairwise_sum(0, num_columns, [=](std::int64_t i) { return square(x[i]); });
+    deviations_[row] = pairwise_sum(0, num_columns, [=](std::int64_t i) { return square(x[i] - mean); });
   });
+}
 
+EntryMoments EntryMomentsOfRows::finish() const {
+  if (means_.empty()) return {0.0, kNaN, kNaN};
+  const std::size_t num_rows = means_.size();
+  const auto rows = static_cast<double>(num_rows), columns = static_cast<double>(num_columns_);
   // Within rows and between rows (Chan, Golub, LeVeque 1983): sums of squares, so nothing cancels.
   std::vector<double> offsets(num_rows), between(num_rows);
-  for (std::size_t row = 0; row < num_rows; ++row) offsets[row] = (means[row] - means[0]) + residuals[row];
+  for (std::size_t row = 0; row < num_rows; ++row) offsets[row] = (means_[row] - means_[0]) + residuals_[row];
   const double offset = pairwise_sum(offsets) / rows;
   for (std::size_t row = 0; row < num_rows; ++row)
-    between[row] = columns * (square(offsets[row] - offset) - square(residuals[row]));
+    between[row] = columns * (square(offsets[row] - offset) - square(residuals_[row]));
   const double count = rows * columns;
-  const double variance = (pairwise_sum(deviations) + pairwise_sum(between)) / (count - 1.0);
+  const double variance = (pairwise_sum(deviations_) + pairwise_sum(between)) / (count - 1.0);
   EntryMoments result;
-  const double scaled_norm = std::sqrt(pairwise_sum(squares));
-  result.frobenius_norm = std::ldexp(scaled_norm, -exponent);
+  const double scaled_norm = std::sqrt(pairwise_sum(squares_));
+  result.frobenius_norm = std::ldexp(scaled_norm, -exponent_);
   if (std::isfinite(scaled_norm) && !std::isfinite(result.frobenius_norm)) throw beyond_range("the Frobenius norm");
-  result.mean = std::ldexp(means[0] + offset, -exponent);
-  result.std = count < 2.0 ? kNaN : std::ldexp(std::sqrt(variance < 0.0 ? 0.0 : variance), -exponent);  // keeps NaN
+  result.mean = std::ldexp(means_[0] + offset, -exponent_);
+  result.std = count < 2.0 ? kNaN : std::ldexp(std::sqrt(variance < 0.0 ? 0.0 : variance), -exponent_);  // keeps NaN
   return result;
+}
+
+EntryMoments entry_moments(const Tensor& w) {
+  EntryMomentsOfRows moments(scaling_exponent(w));
+  moments.add_rows(w);
+  return moments.finish();
 }
 
 SpectralSummary summarize_spectrum(std::span<const double> singular_values, double frobenius_norm,

@@ -102,6 +102,19 @@ double rows_rate(const OpenModel& model, const ModelPlan& plan, Slicing slicing)
   return flops > 0 ? flops / seconds : 0;
 }
 
+/// Of the stored matrix whose flops are the middle ones.
+double tensors_rate(const OpenModel& model, const ModelPlan& plan) {
+  std::vector<const Unit*> units;
+  for (const Unit& unit : plan.units)
+    if (unit.of_tensor() != nullptr) units.push_back(&unit);
+  if (units.empty()) return 0;
+  const auto middle = units.begin() + static_cast<std::ptrdiff_t>(units.size() / 2);
+  std::nth_element(units.begin(), middle, units.end(),
+                   [](const Unit* a, const Unit* b) { return a->flops < b->flops; });
+  const TensorWork& work = *(*middle)->of_tensor();
+  return (*middle)->flops / seconds_of([&] { work.analysis->measure(model.store, work.matrix, [](double) {}); });
+}
+
 }  // namespace
 
 WorkRates calibrate(const OpenModel& model, const ModelPlan& plan, const Job& job) {
@@ -121,6 +134,7 @@ WorkRates calibrate(const OpenModel& model, const ModelPlan& plan, const Job& jo
     if (const double rate = spectra_rate(model, plan, job, weights, values); rate > 0) rates.spectra_flops_per_s = rate;
     if (batch != nullptr) rates.prompt_flops_per_s = prompts_rate(model, plan, job, *batch, layer, weights, values);
   }
+  if (const double rate = tensors_rate(model, plan); rate > 0 && !any_of_layers) rates.spectra_flops_per_s = rate;
   if (const double rate = rows_rate(model, plan, job.slicing); rate > 0) rates.unembedding_flops_per_s = rate;
   return rates;
 }

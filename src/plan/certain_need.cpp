@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "spectrace/core/error.hpp"
 #include "spectrace/model/forward.hpp"
 #include "spectrace/model/layer_parts.hpp"
 #include "spectrace/model/layer_weights.hpp"
@@ -31,6 +32,7 @@ std::int64_t CertainNeed::bytes(const Unit& unit) const {
     const auto shape = rows->analysis->matrix(model_).canonical_shape();
     return std::min(shape[0], shape[1]) * shape[1] * 8 + rows->rows.count * 8;
   }
+  if (const TensorWork* tensor = unit.of_tensor()) return tensor->analysis->least_bytes(tensor->matrix);
   const BatchWork& batch = *unit.of_batch();
   const std::int64_t queries = model_.num_heads * model_.head_dim;
   return largest_layer_bytes_ + batch.num_tokens * (model_.hidden_size + queries) * element_bytes_ +
@@ -58,6 +60,8 @@ std::optional<std::string> CertainNeed::find_lack(const Unit& unit, std::int64_t
     what = fmt::format("the {} of layer {} need", work->analysis->info().matrices_name, work->layer);
   } else if (const RowsWork* rows = unit.of_rows()) {
     what = fmt::format("the {} needs", rows->analysis->name());
+  } else if (const TensorWork* tensor = unit.of_tensor()) {
+    what = fmt::format("the matrix '{}' needs", shown_text(tensor->matrix.name));
   } else {
     const BatchWork& batch = *unit.of_batch();
     what = fmt::format("a {} of {} tokens needs", batch.prompts.size() == 1 ? "prompt" : "batch", batch.num_tokens);

@@ -1,6 +1,7 @@
 #include "spectrace/plan/cost.hpp"
 
 #include "spectrace/measure/prompts.hpp"
+#include "spectrace/model/adapter.hpp"
 #include "spectrace/model/layer_parts.hpp"
 
 namespace spectrace {
@@ -21,6 +22,12 @@ std::int64_t num_block_parameters(const ModelDescription& model) {
 }
 
 std::int64_t num_parameters(const ModelDescription& model) {
+  if (!model.no_family.empty()) {
+    std::int64_t stored = 0;
+    for (const TensorInfo& tensor : model.tensors)
+      if (is_floating(tensor.type) && !is_buffer(tensor)) stored += tensor.num_elements();
+    return stored;
+  }
   std::int64_t count = 0;
   for (const TensorSource* source : model.all_sources()) count += num_elements(*source);
   if (model.embedding.tied) count -= num_elements(model.embedding.unembedding);  // it is the token table

@@ -1,6 +1,8 @@
 #include "spectrace/plan/memory.hpp"
 
 #include <algorithm>
+#include <functional>
+#include <numeric>
 
 #include "spectrace/core/parallel.hpp"
 #include "spectrace/measure/prompts.hpp"
@@ -60,6 +62,27 @@ bool takes_spectra(const ModelPlan& plan) {
                      [](const Chosen& chosen) { return chosen.of_layers() != nullptr; });
 }
 
+/// Bytes of the `count` stored matrices that take the most.
+std::int64_t largest_tensors_bytes(const ModelPlan& plan, std::size_t count) {
+  std::vector<std::int64_t> bytes;
+  for (const Unit& unit : plan.units)
+    if (const TensorWork* tensor = unit.of_tensor()) bytes.push_back(tensor->analysis->bytes(tensor->matrix));
+  count = std::min(count, bytes.size());
+  std::partial_sort(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(count), bytes.end(), std::greater<>());
+  return std::accumulate(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(count), std::int64_t{0});
+}
+
+/// The group of an analysis of tensors, which a collector holds whole.
+std::int64_t tensor_group_bytes(const ModelPlan& plan) {
+  std::int64_t count = 0, most = 0;
+  for (const Unit& unit : plan.units)
+    if (const TensorWork* tensor = unit.of_tensor()) {
+      ++count;
+      most = std::max(most, tensor->matrix.num_singular_values());
+    }
+  return count * (most + 12) * 8;
+}
+
 /// Of the layer analyses, which go one after the other.
 std::int64_t layers_workspace_bytes(const ModelDescription& model, const ModelPlan& plan, std::int64_t num_layers) {
   std::int64_t bytes = 0;
@@ -104,7 +127,7 @@ std::int64_t num_statistics(const ModelDescription& model, const ModelPlan& plan
 }
 
 std::int64_t MemoryNeed::least() const {
-  return libraries + std::max({layer + workspace + one_batch, unembedding, collecting});
+  return libraries + std::max({layer + workspace + one_batch, unembedding, tensor, collecting});
 }
 
 std::int64_t bytes_under_way(const ModelDescription& model, const ModelPlan& plan, const BatchWork& batch,
@@ -151,6 +174,7 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, con
       need.unembedding = std::max(need.unembedding, analysis->workspace_bytes(model));
       join = std::max(join, analysis->join_bytes(model));
     }
+  need.tensor = largest_tensors_bytes(plan, 1);
   const std::int64_t spectra = layers_workspace_bytes(model, plan, 1);
   if (device.leaves_host_free() && sizes.largest > 0)
     need.workspace += std::max(spectra, need.unembedding);
@@ -159,7 +183,8 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, con
   need.sums = num_statistics(model, plan) * kStatisticsOfValue;
   // The unembedding's join; later two records, rows that wait for their chunk to fill (half a MiB a dataset),
   // statistics' sums, ids.
-  need.collecting = std::max(join, 2 * need.one_batch + 20 * kMiB + need.sums) + sizes.num_prompts * kTextsOfPrompt;
+  need.collecting = std::max(join, 2 * need.one_batch + 20 * kMiB + need.sums) + sizes.num_prompts * kTextsOfPrompt +
+                    tensor_group_bytes(plan);
   return need;
 }
 
@@ -194,6 +219,12 @@ std::int64_t memory_limit_bytes(const Job& job, std::int64_t host_bytes, int ran
   return host_bytes * 8 / 10 / std::max(1, ranks_on_host);
 }
 
+std::int64_t tensors_in_flight_bytes(const ModelPlan& plan, std::int64_t limit_bytes) {
+  const std::int64_t room = (limit_bytes - kProgramBytes) * 3 / 4;
+  const std::int64_t all = largest_tensors_bytes(plan, static_cast<std::size_t>(num_threads()));
+  return std::max(largest_tensors_bytes(plan, 1), std::min(all, room));
+}
+
 std::int64_t sums_bytes_limit(const Job& job, const ModelDescription& model, const ModelPlan& plan,
                               std::int64_t limit_bytes) {
   return std::max<std::int64_t>(0, limit_bytes - memory_need(model, plan, job).least());
@@ -208,7 +239,8 @@ std::int64_t work_bytes(const Job& job, const ModelDescription& model, const Mod
   const MemoryNeed need = memory_need(model, plan, job);
   const std::int64_t under_way =
       std::max(need.one_batch, std::min(need.all_batches, hidden_bytes_limit(job, model, plan, limit_bytes)));
-  return std::max(need.layer + need.workspace + under_way, need.unembedding) * 5 / 4 + need.sums;
+  const std::int64_t alone = std::max(need.unembedding, tensors_in_flight_bytes(plan, limit_bytes));
+  return std::max(need.layer + need.workspace + under_way, alone) * 5 / 4 + need.sums;
 }
 
 }  // namespace

@@ -16,6 +16,7 @@ namespace {
 constexpr std::int64_t kRoundsPerStage = 4;
 
 double element_bytes(const OpenModel& model) {
+  if (model.description.layers.empty()) return 0;  // of no family
   const TensorInfo* info = model.store.find(model.description.layers.front().w_v.weight.tensor);
   return info == nullptr ? 4.0 : static_cast<double>(element_size_bytes(info->type));
 }
@@ -84,9 +85,12 @@ ModelLoad model_load(const OpenModel& model, const ModelPlan& plan, const Job& j
   if (plan.wants().value_spectra && !heads_take_them) load.values_flops = value_spectra_flops(d);
   load.hidden_bytes_limit = hidden_bytes_limit(job, d, plan, limit_bytes);
   load.in_flight_bytes = in_flight_bytes(job, d, plan, layers_in_flight(job, d, plan, limit_bytes));
+  load.tensors_in_flight_bytes = tensors_in_flight_bytes(plan, limit_bytes);
   load.resident_bytes_limit = resident_bytes_limit(job, d, plan, limit_bytes);
   for (const auto& unit : plan.units) {
     const BatchWork* batch = unit.of_batch();
+    const TensorWork* tensor = unit.of_tensor();
+    if (tensor != nullptr) load.collect_bytes += static_cast<double>(8 * tensor->matrix.num_singular_values());
     load.bytes_under_way.push_back(batch == nullptr ? 0 : bytes_under_way(d, plan, *batch, job.compute.dtype));
     if (batch != nullptr && has_rows(plan.sets[batch->set], job.keep))
       load.collect_bytes += static_cast<double>(load.bytes_under_way.back());
@@ -146,6 +150,8 @@ std::vector<LayerRange> stage_layers(const std::vector<double>& layer_costs, int
 
 double group_seconds(const ModelLoad& load, const Unit& unit, int stages, double read_bytes_per_s) {
   const double seconds = load.rates.seconds_of(unit);
+  if (const TensorWork* tensor = unit.of_tensor())
+    return seconds + static_cast<double>(tensor->matrix.size_bytes()) / read_bytes_per_s;
   if (unit.of_rows() == nullptr) return seconds;
   const double parts = load.num_unembedding_parts;
   return (seconds + load.unembedding_bytes / parts / read_bytes_per_s) * std::max(1.0, stages / parts);

@@ -5,6 +5,7 @@
 #include <set>
 #include <span>
 
+#include "spectrace/core/error.hpp"
 #include "spectrace/core/hash.hpp"
 #include "spectrace/measure/prompts.hpp"
 #include "spectrace/model/layer_parts.hpp"
@@ -36,6 +37,12 @@ class Keys {
   }
 
   std::string of(const std::string& readable) const { return of(readable, {}, {}); }
+  std::string of(const std::string& readable, const StoredMatrix& matrix) const {
+    Sha256 sha;
+    sha.update(shared_);
+    sha.update(text_of({matrix.tensor, matrix.rows, matrix.columns, matrix.slice.value_or(-1)}));
+    return readable + "-" + sha.hex_digest().substr(0, 16);
+  }
   /// For each prompt of the batch its number of tokens and their ids.
   std::string of(const std::string& readable, const PreparedSet& set, const std::vector<std::size_t>& prompts) const {
     Sha256 sha;
@@ -74,6 +81,21 @@ void add_rows(const ModelDescription& model, const PlanOptions& options, ModelPl
       plan.units.push_back({.work = RowsWork{analysis, parts[part], parts.size() > 1},
                             .key = keys.of(chosen.name() + (parts.size() > 1 ? "/" + std::to_string(part) : "")),
                             .flops = analysis->flops(model, parts[part])});
+  }
+}
+
+void add_tensors(const ModelDescription& model, const PlanOptions& options, ModelPlan& plan) {
+  for (const Chosen& chosen : plan.of_weights) {
+    const TensorAnalysis* analysis = chosen.of_tensors();
+    if (analysis == nullptr) continue;
+    const Keys keys(options, std::span(&chosen, 1));
+    std::int64_t place = 0;
+    for (StoredMatrix& matrix : analysis->matrices(model, chosen.settings)) {
+      std::string key = keys.of(chosen.name() + "/" + shown_text(matrix.name), matrix);
+      const double flops = analysis->flops(matrix);
+      plan.units.push_back(
+          {.work = TensorWork{analysis, place++, std::move(matrix)}, .key = std::move(key), .flops = flops});
+    }
   }
 }
 
@@ -122,6 +144,7 @@ std::vector<PlannedSet> planned(std::vector<PreparedSet> sets, const AnalysisCho
 const Analysis* Unit::analysis() const {
   if (const LayerWork* layer = of_layer()) return layer->analysis;
   if (const RowsWork* rows = of_rows()) return rows->analysis;
+  if (const TensorWork* tensor = of_tensor()) return tensor->analysis;
   return nullptr;
 }
 
@@ -164,6 +187,7 @@ ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& of_wei
   }
   add_layers(model, options, plan);
   add_rows(model, options, plan);
+  add_tensors(model, options, plan);
   add_batches(model, options, plan);
   return plan;
 }
@@ -208,6 +232,7 @@ std::vector<std::string> tensors_of_forward(ModelDescription used) {
 
 std::vector<std::string> tensors_of(const ModelDescription& model, const Unit& unit) {
   if (unit.of_batch() != nullptr) return tensors_of_forward(model);
+  if (const TensorWork* work = unit.of_tensor()) return {work->matrix.tensor};
   std::set<std::string> names;
   if (const RowsWork* rows = unit.of_rows()) {
     if (!rows->is_part) add_names(names, rows->analysis->matrix(model));

@@ -15,26 +15,6 @@
 
 namespace spectrace {
 
-ModelFiles open_model_files(const std::filesystem::path& folder, IoMode io) {
-  const auto config_path = folder / "config.json";
-  if (is_absent(config_path)) refuse_other_kinds(folder);
-  if (is_absent(config_path))
-    throw InputError(ErrorKind::model, "'" + folder.string() + "' has no config.json",
-                     "a model folder holds config.json and safetensors or .bin files", "Is it the right folder?");
-  JsonNode config = JsonNode::parse_file(config_path, ErrorKind::model);
-  return {std::move(config), TensorStore::open(folder, io)};
-}
-
-OpenModel open_model_folder(const std::filesystem::path& folder, IoMode io) {
-  ModelFiles files = open_model_files(folder, io);
-  ModelDescription description = describe_model(files.config, files.store);
-  return {folder, std::move(files.config), std::move(files.store), std::move(description)};
-}
-
-OpenModel open_model(const ModelEntry& entry, const Job& job, IoMode io) {
-  return open_model_folder(find_model_folder(entry.path, job.folder, job.models_root, entry.revision), io);
-}
-
 namespace {
 
 /// Without the folder's name: what is written down about a model must not depend on where it lies.
@@ -45,6 +25,69 @@ std::string without_folder(std::string text, const std::string& folder) {
   }
   return text;
 }
+
+/// All that is known of a model that no adapter describes.
+ModelDescription undescribed(const ModelFiles& files, const std::filesystem::path& folder, const InputError& why) {
+  ModelDescription description;
+  description.no_family =
+      without_folder(why.problem() + (why.why().empty() ? "" : " (" + why.why() + ")"), shown_text(folder.string()));
+  description.architecture = architecture_of(files.config);
+  description.tensors = files.store.tensors();
+  return description;
+}
+
+}  // namespace
+
+ModelFiles open_model_files(const std::filesystem::path& folder, IoMode io) {
+  const auto config_path = folder / "config.json";
+  if (!is_absent(config_path)) {
+    JsonNode config = JsonNode::parse_file(config_path, ErrorKind::model);
+    return {.config = std::move(config), .store = TensorStore::open(folder, io)};
+  }
+  refuse_other_kinds(folder);
+  const InputError no_config(ErrorKind::model, "'" + folder.string() + "' has no config.json",
+                             "a model folder holds config.json and safetensors or .bin files",
+                             "Is it the right folder?");
+  std::optional<TensorStore> store;
+  try {
+    store = TensorStore::open(folder, io);
+  } catch (const InputError&) {
+    throw no_config;  // nor weights
+  }
+  return {.config = JsonNode::of(Json::object(), config_path.string(), ErrorKind::model),
+          .no_config = no_config,
+          .store = std::move(*store)};
+}
+
+OpenModel open_model_folder(const std::filesystem::path& folder, IoMode io) {
+  ModelFiles files = open_model_files(folder, io);
+  std::optional<InputError> refusal = files.no_config;
+  ModelDescription description;
+  try {
+    if (!refusal) description = describe_model(files.config, files.store);
+  } catch (const InputError& error) {
+    refusal = error;
+  }
+  if (refusal) {
+    // Of packed numbers not even the stored matrices mean anything. What is no object says nothing of it.
+    if (files.config.is_object()) refuse_quantized(files.store, files.config);
+    description = undescribed(files, folder, *refusal);
+  }
+  return {folder, std::move(files.config), std::move(files.store), std::move(description), std::move(refusal)};
+}
+
+OpenModel open_model(const ModelEntry& entry, const Job& job, IoMode io) {
+  OpenModel model = open_model_folder(find_model_folder(entry.path, job.folder, job.models_root, entry.revision), io);
+  if (!model.refusal) return model;
+  const auto possible = job.analyses.possible(model.description);
+  const bool lacks_some = possible.names().size() < job.analyses.names().size();
+  // A known family's model that is damaged, or says what is not understood, is wrong; of another family it is what it
+  // is.
+  if (possible.empty() || (lacks_some && names_known_family(model.config))) throw *model.refusal;
+  return model;
+}
+
+namespace {
 
 /// The model's tokenizer, or why there is none.
 struct TokenizerOrError {

@@ -58,8 +58,8 @@ class ShareOfStage {
     const Unit& unit = model_.units[index];
     if (const BatchWork* batch = unit.of_batch())
       add_batch(unit, *batch, model_.bytes_under_way[index]);
-    else if (unit.of_rows() != nullptr)
-      add_rows(unit);
+    else if (unit.is_undivided())
+      add_undivided(unit);
     else
       add_layer(unit, unit.of_layer()->layer);
   }
@@ -104,12 +104,14 @@ class ShareOfStage {
     load.under_way_bytes += static_cast<double>(bytes);
     ++in_stream_;
   }
-  void add_rows(const Unit& unit) {
+  void add_undivided(const Unit& unit) {
     if (num_parts_++ % num_stages() != stage_) return;
     ++share_.load.num_units;
     share_.load.flops += unit.flops;
     share_.unembedding_s += model_.rates.seconds_of(unit);
-    share_.load.bytes += model_.unembedding_bytes / model_.num_unembedding_parts;
+    const TensorWork* tensor = unit.of_tensor();
+    share_.load.bytes += tensor == nullptr ? model_.unembedding_bytes / model_.num_unembedding_parts
+                                           : static_cast<double>(tensor->matrix.size_bytes());
   }
   void add_layer(const Unit& unit, std::int64_t layer) {
     if (layer < range_.first || layer >= range_.last) return;
@@ -127,7 +129,7 @@ class ShareOfStage {
   double part_ = 1, stays_ = 1;    // of all layers the stage's; of these, what stays in memory
   std::int64_t most_in_stream_ = 0;
   std::int64_t num_streams_ = 0, under_way_ = 0, in_stream_ = 0;
-  int num_parts_ = 0;            // of the unembedding
+  int num_parts_ = 0;            // that lie in no layer
   std::vector<bool> has_units_;  // by layer
   Share share_;
 };
@@ -339,7 +341,7 @@ class Simulation {
       units.push_back({.unit = u,
                        .flops = model.units[u].flops,
                        .seconds = group_seconds(model, model.units[u], model.stages, read_bytes_per_s),
-                       .is_undivided = model.units[u].of_rows() != nullptr});
+                       .is_undivided = model.units[u].is_undivided()});
     scheduler_.opened(rank, std::move(units), true, model.stages);
   }
 
@@ -377,7 +379,8 @@ double peak_bytes(const MemoryNeed& need, const ModelLoad& load, const RankLoad&
   const double work =
       rank.resident_bytes + static_cast<double>(need.layer + need.workspace + load.in_flight_bytes + sums) + under_way;
   return static_cast<double>(need.libraries) +
-         std::max({work, static_cast<double>(need.unembedding), static_cast<double>(need.collecting)});
+         std::max({work, static_cast<double>(need.unembedding), static_cast<double>(load.tensors_in_flight_bytes),
+                   static_cast<double>(need.collecting)});
 }
 
 int sensible_number_of_ranks(const std::vector<ModelLoad>& models, const MachineProfile& profile, double efficiency) {

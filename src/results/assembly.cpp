@@ -94,7 +94,8 @@ void for_each_derived(const Quantity& quantity, const Array& source, const std::
 Assembly::Assembly(const ModelDescription& model, const ModelPlan& plan, Slicing slicing, const KeepChoice& keep)
     : model_(model), plan_(plan), slicing_(slicing), keep_(keep) {
   for (const Chosen& chosen : plan.of_weights)
-    if (chosen.of_layers() != nullptr) weights_[chosen.analysis] = empty_group(chosen, model, slicing);
+    if (chosen.of_layers() != nullptr || chosen.of_tensors() != nullptr)
+      weights_[chosen.analysis] = empty_group(chosen, model, slicing);
   for (const PlannedSet& set : plan.sets) start_set(set);
 }
 
@@ -154,6 +155,7 @@ void Assembly::add(std::size_t index, const Record& record) {
     if (!rows->is_part) add_joined(*rows->analysis, record);
     return;
   }
+  if (const TensorWork* tensor = unit.of_tensor()) return add_tensor(*tensor, record);
   const LayerWork& work = *unit.of_layer();
   for (const auto& [name, array] : record.arrays) {
     auto& target = numbers(weights_.at(work.analysis), name);
@@ -161,6 +163,19 @@ void Assembly::add(std::size_t index, const Record& record) {
     SPECTRACE_ASSERT(array.values.size() == slots);
     std::copy(array.values.begin(), array.values.end(),
               target.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(work.layer) * slots));
+  }
+}
+
+/// Its singular values may be fewer than the group has room for.
+void Assembly::add_tensor(const TensorWork& work, const Record& record) {
+  Group& group = weights_.at(work.analysis);
+  const std::size_t num_matrices = group.find_dimension(kTensor)->size();
+  for (const auto& [name, array] : record.arrays) {
+    auto& target = numbers(group, name);
+    const std::size_t slots = target.size() / num_matrices;
+    SPECTRACE_ASSERT(array.values.size() <= slots);
+    std::copy(array.values.begin(), array.values.end(),
+              target.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(work.place) * slots));
   }
 }
 

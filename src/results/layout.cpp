@@ -109,7 +109,8 @@ Group empty_group(const Chosen& chosen, const ModelDescription& model, Slicing s
   Group group;
   group.path = info.group;
   if (!info.ignores_slicing.empty()) group.attributes.emplace_back("slicing", std::string(name(Slicing::correct)));
-  const auto own = chosen.analysis->dimensions({model, slicing, chosen.settings});
+  const Circumstances circumstances{model, slicing, chosen.settings};
+  const auto own = chosen.analysis->dimensions(circumstances);
   const Extents extents = chosen.extents(model, slicing);
   // In the order in which the quantities name them.
   const auto add_dimension = [&](const std::string& dim) {
@@ -124,7 +125,11 @@ Group empty_group(const Chosen& chosen, const ModelDescription& model, Slicing s
     group.datasets.push_back(
         dataset_of(*quantity, std::vector<double>(static_cast<std::size_t>(num_values(*quantity, extents)), kNaN)));
   }
-  for (const Fact& fact : info.facts) group.datasets.push_back(dataset_of(fact.quantity, fact.values(model)));
+  for (const Fact& fact : info.facts) {
+    for (const auto& dim : fact.quantity.dims) add_dimension(dim);
+    std::visit([&](auto values) { group.datasets.push_back(dataset_of(fact.quantity, std::move(values))); },
+               fact.values(circumstances));
+  }
   return group;
 }
 

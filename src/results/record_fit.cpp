@@ -4,6 +4,7 @@
 
 #include "spectrace/core/json.hpp"
 #include "spectrace/measure/prompts.hpp"
+#include "spectrace/results/layout.hpp"
 
 namespace spectrace {
 namespace {
@@ -25,6 +26,17 @@ std::string find_weights_misfit(const Record& record, const Chosen& chosen, cons
   const Extents extents = chosen.extents(model, slicing);
   for (const Quantity* quantity : quantities)
     if (auto misfit = find_array_misfit(record, quantity->name, shape_of(*quantity, extents, "layer")); !misfit.empty())
+      return misfit;
+  return "";
+}
+
+/// One matrix of the analysis' quantities: as many singular values as it has, one of each of the others.
+std::string find_tensor_misfit(const Record& record, const Chosen& chosen, const StoredMatrix& matrix) {
+  const auto quantities = chosen.quantities();
+  if (record.arrays.size() != quantities.size()) return "it has another number of arrays";
+  const Extents extents = {{"index", matrix.num_singular_values()}};
+  for (const Quantity* quantity : quantities)
+    if (auto misfit = find_array_misfit(record, quantity->name, shape_of(*quantity, extents, kTensor)); !misfit.empty())
       return misfit;
   return "";
 }
@@ -60,6 +72,8 @@ std::string find_misfit(const Record& record, const Unit& unit, const ModelDescr
   if (const BatchWork* batch = unit.of_batch()) return find_measured_misfit(record, *batch, model, plan);
   if (const RowsWork* rows = unit.of_rows(); rows != nullptr && rows->is_part)
     return rows->analysis->fits(record, model, rows->rows) ? "" : "it is no part of the " + rows->analysis->name();
+  if (const TensorWork* tensor = unit.of_tensor())
+    return find_tensor_misfit(record, *plan.of_weights.find(tensor->analysis->name()), tensor->matrix);
   return find_weights_misfit(record, *plan.of_weights.find(unit.analysis()->name()), model, slicing);
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <map>
 
 #include "spectrace/core/build_info.hpp"
 #include "spectrace/core/error.hpp"
@@ -35,10 +36,40 @@ Attributes head_attributes(const Job& job, const ModelEntry& entry, const Result
   return attributes;
 }
 
-/// Type of the checkpoint's weights: that of the attention matrices.
+/// Type of the checkpoint's weights: that of the attention matrices; of no family the one that most bytes are of.
 std::string storage_dtype(const OpenModel& model) {
-  const TensorInfo* info = model.store.find(model.description.layers.front().w_v.weight.tensor);
-  return info == nullptr ? "" : name(info->type);
+  if (!model.description.layers.empty()) {
+    const TensorInfo* info = model.store.find(model.description.layers.front().w_v.weight.tensor);
+    return info == nullptr ? "" : name(info->type);
+  }
+  std::map<StorageType, std::uint64_t> bytes;
+  for (const TensorInfo& tensor : model.store.tensors()) bytes[tensor.type] += tensor.size_bytes;
+  return name(std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) {
+                return a.second < b.second;
+              })->first);
+}
+
+/// What is known of a model that an adapter describes, or of one of no family.
+Attributes model_attributes(const OpenModel& model) {
+  const ModelDescription& description = model.description;
+  if (!description.no_family.empty())
+    return {{"architecture", description.architecture},
+            {"no_family", description.no_family},
+            {"num_parameters", num_parameters(description)},
+            {"storage_dtype", storage_dtype(model)}};
+  return {{"architecture", description.architecture},
+          {"num_layers", description.num_layers},
+          {"num_heads", description.num_heads},
+          {"num_kv_heads", description.num_kv_heads},
+          {"head_dim", description.head_dim},
+          {"hidden_size", description.hidden_size},
+          {"vocab_size", description.vocab_size},
+          {"num_parameters", num_parameters(description)},
+          {"storage_dtype", storage_dtype(model)},
+          {"tied_embeddings", std::int64_t{description.embedding.tied}},
+          {"norm_placement", description.norm_placement},
+          {"position_encoding", description.position_encoding},
+          {"max_positions", description.max_positions}};
 }
 
 /// RoPE facts come as text; a number is kept as one.
@@ -82,23 +113,12 @@ Attributes result_attributes(const Job& job, const ModelEntry& entry, const Open
                              const ResultStatus& status) {
   Attributes attributes = head_attributes(job, entry, status);
   const ModelDescription& description = model.description;
-  const Attributes facts = {{"architecture", description.architecture},
-                            {"num_layers", description.num_layers},
-                            {"num_heads", description.num_heads},
-                            {"num_kv_heads", description.num_kv_heads},
-                            {"head_dim", description.head_dim},
-                            {"hidden_size", description.hidden_size},
-                            {"vocab_size", description.vocab_size},
-                            {"num_parameters", num_parameters(description)},
-                            {"storage_dtype", storage_dtype(model)},
-                            {"tied_embeddings", std::int64_t{description.embedding.tied}},
-                            {"norm_placement", description.norm_placement},
-                            {"position_encoding", description.position_encoding},
-                            {"max_positions", description.max_positions}};
+  const Attributes facts = model_attributes(model);
   attributes.insert(attributes.end(), facts.begin(), facts.end());
   if (const std::string decoding = decoding_text(model.store); !decoding.empty())
     attributes.emplace_back("storage_decoding", decoding);
-  if (const auto unused = unused_tensors(description, model.store); !unused.empty()) {
+  const bool has_family = description.no_family.empty();
+  if (const auto unused = unused_tensors(description, model.store); has_family && !unused.empty()) {
     std::string names;
     for (std::size_t i = 0; i < std::min(unused.size(), kMostUnusedNamed); ++i) names += (i ? " " : "") + unused[i];
     attributes.emplace_back("num_unused_tensors", static_cast<std::int64_t>(unused.size()));

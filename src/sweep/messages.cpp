@@ -95,14 +95,14 @@ Json json_of(const ModelFinished& finished) {
   return {{"of", "finished"},
           {"status", static_cast<int>(finished.outcome.status)},
           {"error", finished.outcome.error},
-          {"rows", rows_to_json(finished.rows)},
+          {"summary_rows", rows_to_json(finished.rows)},
           {"was_there", finished.was_there}};
 }
 
 ModelFinished finished_from(const Json& json) {
   return {.outcome = {.status = to_enum(json.at("status"), ModelStatus::mismatch),
                       .error = json.at("error").get<std::string>()},
-          .rows = rows_from_json(json.at("rows")),
+          .rows = rows_from_json(json.at("summary_rows")),
           .was_there = json.at("was_there").get<bool>()};
 }
 

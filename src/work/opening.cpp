@@ -186,6 +186,7 @@ void warn_of_impossible(const ModelEntry& entry, const Job& job, const ModelDesc
 
 /// A config that says less than the checkpoint holds measures another model than was meant.
 void warn_of_unused_tensors(const ModelEntry& entry, const OpenModel& model) {
+  if (model.refusal) return;  // nothing says what is used
   const auto unused = unused_tensors(model.description, model.store);
   if (unused.empty()) return;
   log_warning(
@@ -208,7 +209,7 @@ void expect(const RunContext& context, const OpenModel& model, const ModelPlan& 
   const double read_bytes_per_s = profile.read_bytes_per_s_of(load.rates, context.num_ranks);
   for (auto& unit : opening.units) {
     unit.seconds = group_seconds(load, load.units[unit.unit], opening.stages, read_bytes_per_s);
-    unit.is_undivided = load.units[unit.unit].of_rows() != nullptr;
+    unit.is_undivided = load.units[unit.unit].is_undivided();
     left.push_back(load.units[unit.unit]);
     under_way.push_back(load.bytes_under_way[unit.unit]);
   }

@@ -21,6 +21,7 @@
 #include "spectrace/plan/certain_need.hpp"
 #include "spectrace/plan/memory.hpp"
 #include "spectrace/work/error_of.hpp"
+#include "tensor_spectra.hpp"
 
 namespace spectrace {
 namespace {
@@ -47,8 +48,11 @@ class Pass {
         batches.push_back(unit);
       } else if (const LayerWork* work = plan_.units[unit].of_layer()) {
         if (work->layer >= options_.layers.first && work->layer < options_.layers.last) layer_units_.push_back(unit);
-      } else if (num_parts++ % options_.num_stages == options_.stage) {
-        // Parts of the unembedding go round from the first stage on, which is done before the others.
+      } else if (num_parts++ % options_.num_stages != options_.stage) {
+        continue;  // what lies in no layer goes round from the first stage on, which is done before the others
+      } else if (plan_.units[unit].of_tensor() != nullptr) {
+        tensor_units_.push_back(unit);
+      } else {
         rows_units_.push_back(unit);
       }
     }
@@ -74,7 +78,15 @@ class Pass {
     if (!pass_layers(round) || !leave(round)) return false;
     for (round = next_round(); !round.empty(); round = next_round())
       if (!pass_layers(round) || !leave(round)) return false;
-    return do_rows();
+    return do_rows() && do_tensors();
+  }
+
+  bool do_tensors() {
+    TensorSpectra spectra(model_, plan_, options_.tensors_in_flight_bytes,
+                          {[&](std::size_t unit) { return too_large(unit); },
+                           [&](std::size_t unit, Record record) { report(unit, std::move(record), 0); },
+                           [&](double flops) { progress(flops); }, [&] { return events_.stop_requested(); }});
+    return spectra.run(tensor_units_);
   }
 
   bool do_rows() {
@@ -370,7 +382,7 @@ class Pass {
   const PassOptions& options_;
   const PassEvents& events_;
   CertainNeed need_;
-  std::vector<std::size_t> layer_units_, rows_units_;
+  std::vector<std::size_t> layer_units_, rows_units_, tensor_units_;
   bool has_batches_ = false;
   const bool wants_values_;
   std::optional<Rounds> rounds_;

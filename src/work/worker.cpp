@@ -254,6 +254,7 @@ PassOptions Worker::options_of(const Assignment& assignment, Opened& opened) con
   options.hidden_bytes_limit = hidden_bytes_limit(job, model, opened.plan, context_.memory_bytes);
   options.memory_bytes = context_.memory_bytes;
   options.layers_in_flight = layers_in_flight(job, model, opened.plan, context_.memory_bytes);
+  options.tensors_in_flight_bytes = tensors_in_flight_bytes(opened.plan, context_.memory_bytes);
   options.stage = context_.rank - assignment.first_rank;
   options.num_stages = assignment.num_ranks;
   options.layers = stage_layers(layer_costs(model), options.num_stages)[static_cast<std::size_t>(options.stage)];

@@ -10,6 +10,7 @@
 #include "fuzz/script.hpp"
 #include "fuzz/target.hpp"
 #include "spectrace/core/file.hpp"
+#include "spectrace/measure/stored_matrix.hpp"
 #include "spectrace/model/adapter.hpp"
 #include "spectrace/model/forward.hpp"
 #include "spectrace/plan/cost.hpp"
@@ -215,15 +216,18 @@ void write_folder(const fs::path& path, const Folder& folder, Script& script) {
   if (script.below(16) == 1) replace_file(path / any_file()->first, script);
 }
 
-/// What a run does with a model, of its first layer.
+/// What a run does with a model: its stored matrices, and if it is described its first layer.
 void use(const fs::path& path) {
+  const OpenModel model = open_model_folder(path, IoMode::read);
+  stored_matrices(model.description.tensors, {{"*"}, {}, {"*conv*"}, 0});
+  num_parameters(model.description);
   const ModelFiles files = open_model_files(path, IoMode::read);
   const ModelDescription described = read_description(files.config, files.store);  // as inspect shows it
   source_problems(described, files.store);
   unused_tensors(described, files.store);
   num_parameters(described);
   layer_size_bytes(described, 0, ComputeType::float64);
-  const OpenModel model = open_model_folder(path, IoMode::read);
+  if (model.refusal) throw *model.refusal;
   if (!check_tokens(model.description, std::array<std::int64_t, 3>{0, 1, 2}).empty()) return;
   const TokenBatch batch{.token_ids = {0, 1, 2}, .row_start = {0, 3}};
   const LayerWeights weights = read_layer(model.description, model.store, 0, ComputeType::float32);

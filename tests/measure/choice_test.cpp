@@ -25,7 +25,9 @@ TEST(AnalysisChoice, is_in_the_catalogues_order_however_it_is_named) {
 
 TEST(AnalysisChoice, an_analysis_is_of_one_kind) {
   for (const Chosen& chosen : AnalysisChoice::of(analysis_names()))
-    EXPECT_EQ((chosen.of_layers() != nullptr) + (chosen.of_rows() != nullptr) + (chosen.of_prompts() != nullptr), 1)
+    EXPECT_EQ((chosen.of_layers() != nullptr) + (chosen.of_rows() != nullptr) + (chosen.of_prompts() != nullptr) +
+                  (chosen.of_tensors() != nullptr),
+              1)
         << chosen.name();
 }
 
@@ -48,7 +50,6 @@ class Impossible final : public PromptAnalysis {
  public:
   explicit Impossible(const PromptWants& wants = {})
       : PromptAnalysis({.name = "impossible", .meaning = "Nothing.", .quantities = {}}), wants_(wants) {}
-  std::string lacks(const ModelDescription&) const override { return "nobody can have it"; }
   PromptWants wants() const override { return wants_; }
   std::unique_ptr<PromptObserver> observe(const ModelDescription&, const TokenBatch&, const Settings&,
                                           PromptArrays&) const override {
@@ -56,6 +57,8 @@ class Impossible final : public PromptAnalysis {
   }
 
  private:
+  std::string find_lack(const ModelDescription&) const override { return "nobody can have it"; }
+
   PromptWants wants_;
 };
 

@@ -207,7 +207,8 @@ TEST(messages, what_lacks_something_is_a_bug_that_names_it) {
                {"rank 1", "units"});
   // One text of a row is not there.
   const Json row = {Json::array({"m", "l", "e", "p", "s"}), Json::array()};
-  const Json finished = {{"of", "finished"}, {"status", 0}, {"error", ""}, {"rows", {row}}, {"was_there", false}};
+  const Json finished = {
+      {"of", "finished"}, {"status", 0}, {"error", ""}, {"summary_rows", {row}}, {"was_there", false}};
   EXPECT_NE(bug_of([&] { decode_to_root(bytes_of({{"say", "report"}, {"flops", 0}, {"report", finished}}), 1); }), "");
 }
 

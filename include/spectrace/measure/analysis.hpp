@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "spectrace/checkpoint/tensor_store.hpp"
@@ -15,6 +16,7 @@
 #include "spectrace/measure/quantity.hpp"
 #include "spectrace/measure/record.hpp"
 #include "spectrace/measure/slicing.hpp"
+#include "spectrace/measure/stored_matrix.hpp"
 #include "spectrace/measure/value_spectra.hpp"
 #include "spectrace/model/forward.hpp"
 #include "spectrace/model/layer_weights.hpp"
@@ -57,17 +59,20 @@ struct SummaryColumn {
   double (*value)(const ResultNumbers& results, const std::string& set) = nullptr;
 };
 
-/// A dataset that follows from the model's description alone.
-struct Fact {
-  Quantity quantity;
-  std::vector<std::int64_t> (*values)(const ModelDescription& model) = nullptr;
-};
-
 /// Something that an analysis' bits depend on, as results name it.
 struct Setting {
   std::string name;       ///< in the attribute `identity`: "beta grid"
   std::string parameter;  ///< in the attribute `parameters`: "beta"
   Json value;
+};
+
+struct Circumstances;
+using FactValues = std::variant<std::vector<std::int64_t>, std::vector<std::string>>;
+
+/// A dataset that follows from the model's description and the job alone.
+struct Fact {
+  Quantity quantity;
+  FactValues (*values)(const Circumstances& of) = nullptr;
 };
 
 /// What an analysis says of itself.
@@ -126,9 +131,14 @@ class Analysis {
   /// Its own dimensions, in the order of info().dimensions.
   virtual std::vector<DimensionValues> dimensions(const Circumstances&) const { return {}; }
   /// Why the model cannot have it; empty if it can.
-  virtual std::string lacks(const ModelDescription&) const { return {}; }
+  std::string lacks(const ModelDescription& model) const;
 
  private:
+  /// Whether it looks at more than tensors by their names.
+  virtual bool needs_family() const { return true; }
+  /// What else the model lacks for it. @pre there is a family, if it needs one.
+  virtual std::string find_lack(const ModelDescription&) const { return {}; }
+
   AnalysisInfo info_;
 };
 
@@ -192,6 +202,28 @@ class RowsAnalysis : public Analysis {
   /// Whether a record can be that of a part.
   virtual bool fits(const Record& part, const ModelDescription& model, const RowRange& rows) const = 0;
   virtual std::unique_ptr<RowsJoin> join(const ModelDescription& model) const = 0;
+};
+
+/// An analysis of matrices as the checkpoint stores them, by the names of their tensors, of a model of any family or
+/// none. Its record has the quantities without their dimension `tensor`, singular values as many as the matrix has.
+class TensorAnalysis : public Analysis {
+ public:
+  using Analysis::Analysis;
+  /// Along the dimension `tensor`. @throws InputError (model) if there is none.
+  virtual std::vector<StoredMatrix> matrices(const ModelDescription& model, const Settings& settings) const = 0;
+  virtual double flops(const StoredMatrix& matrix) const = 0;
+  /// Peak bytes, those of the matrix among them; and what of these is surely needed.
+  virtual std::int64_t bytes(const StoredMatrix& matrix) const = 0;
+  virtual std::int64_t least_bytes(const StoredMatrix& matrix) const = 0;
+  /// Whether it is read in blocks of rows, so that it is done by all threads alone.
+  virtual bool comes_in_rows(const StoredMatrix& matrix) const = 0;
+  /// `on_progress` as of RowsAnalysis; only of a matrix that comes in rows. @throws InputError (model, io) naming the
+  /// tensor, NumericalError.
+  virtual Record measure(const TensorStore& store, const StoredMatrix& matrix,
+                         const std::function<void(double share)>& on_progress) const = 0;
+
+ private:
+  bool needs_family() const final { return false; }
 };
 
 /// What an analysis of prompts wants to see of them. Whoever wants the mean attention or the scores gets the attention

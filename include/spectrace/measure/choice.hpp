@@ -16,6 +16,7 @@ struct Chosen {
   const PromptAnalysis* of_prompts() const { return dynamic_cast<const PromptAnalysis*>(analysis); }
   const LayerAnalysis* of_layers() const { return dynamic_cast<const LayerAnalysis*>(analysis); }
   const RowsAnalysis* of_rows() const { return dynamic_cast<const RowsAnalysis*>(analysis); }
+  const TensorAnalysis* of_tensors() const { return dynamic_cast<const TensorAnalysis*>(analysis); }
   bool is_of_prompts() const { return of_prompts() != nullptr; }
 
   /// Those that the settings ask for.
@@ -43,7 +44,7 @@ class AnalysisChoice {
 
   bool any_of_prompts() const;
   AnalysisChoice of_prompts() const;
-  AnalysisChoice of_weights() const;                             ///< the others: of layers and rows
+  AnalysisChoice of_weights() const;                             ///< the others: of layers, rows, tensors
   AnalysisChoice possible(const ModelDescription& model) const;  ///< those that the model can have
 
  private:

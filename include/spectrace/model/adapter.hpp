@@ -38,6 +38,16 @@ ModelDescription describe_model(const JsonNode& config, const TensorStore& store
 
 /// Tensors of the other parts of a model of more than text.
 std::vector<std::string> tensors_of_other_parts(const ModelDescription& description, const TensorStore& store);
+/// The class that the config's architectures name first; empty if they name none.
+std::string architecture_of(const JsonNode& config);
+
+/// Whether the config's model_type (else its architectures) names a family that there is an adapter for. False too
+/// where it says nothing usable.
+bool names_known_family(const JsonNode& config);
+
+/// What checkpoints carry and no model learns: causal masks, their values, rotary tables. A bias of such a name is none
+/// of them: it has one dimension.
+bool is_buffer(const TensorInfo& tensor);
 
 /// model_type of every family that there is an adapter for.
 std::vector<std::string> known_families();

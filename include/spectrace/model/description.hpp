@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "spectrace/checkpoint/tensor_info.hpp"
+
 namespace spectrace {
 
 /// A query head and a key/value head do not share a bare int.
@@ -163,9 +165,10 @@ struct EmbeddingSources {
 };
 
 /// A model, whole: sizes, the block, where each weight lies. Made by an adapter from the config and the tensor names;
-/// no tensor data is read for it.
+/// no tensor data is read for it. Where no adapter could (no_family), all that is known are the tensors.
 struct ModelDescription {
-  std::string family;        ///< "gpt2", "gpt_neox", …
+  std::string family;        ///< "gpt2", "gpt_neox", …; empty: none
+  std::string no_family;     ///< why there is none
   std::string architecture;  ///< class name in config.json: "GPT2LMHeadModel"
   std::string part_of;       ///< model type of the whole that this is the text part of; empty: text is all there is
   std::int64_t num_layers = 0, num_heads = 0, num_kv_heads = 0, head_dim = 0, hidden_size = 0, vocab_size = 0;
@@ -183,6 +186,7 @@ struct ModelDescription {
   std::string position_encoding;    ///< "learned", "sinusoidal", "rotary", "alibi"
   /// RoPE facts for the results' attributes and `inspect`: theta, scaling fields, max positions; numbers as text.
   std::vector<std::pair<std::string, std::string>> rope_facts;
+  std::vector<TensorInfo> tensors;  ///< everything that the checkpoint holds, by name
 
   /// What the files say that is not followed, or was taken in one of several ways, for whoever runs the model.
   std::vector<std::string> warnings;

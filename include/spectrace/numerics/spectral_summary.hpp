@@ -24,6 +24,23 @@ struct EntryMoments {
   double std = 0;  ///< unbiased; NaN for fewer than two entries
 };
 
+/// The same of a matrix that comes in blocks of rows; how they are cut has no effect on the bits. Memory: 32 bytes a
+/// row.
+class EntryMomentsOfRows {
+ public:
+  /// Entries count times 2^exponent until finish: where squares would overflow or vanish.
+  explicit EntryMomentsOfRows(int exponent = 0) : exponent_(exponent) {}
+  /// @pre rows is [any, columns] of any real type, as many columns as before.
+  void add_rows(const Tensor& rows);
+  /// As entry_moments.
+  EntryMoments finish() const;
+
+ private:
+  int exponent_;
+  std::int64_t num_columns_ = 0;
+  std::vector<double> means_, residuals_, squares_, deviations_;  // of each row
+};
+
 /// Sums in float64, pairwise over rows. @pre w is [m, n] of any real type. Entries that are not finite give NaN.
 /// @throws NumericalError if the norm of finite entries is no float64 number.
 EntryMoments entry_moments(const Tensor& w);

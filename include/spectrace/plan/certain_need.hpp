@@ -19,7 +19,7 @@ class CertainNeed {
 
   /// Of a batch: the largest layer, hidden states, queries and, where a prompt is long, what one thread has of its
   /// attention in one layer; of a layer's spectra its matrices; of the unembedding the triangle and the rows'
-  /// norms.
+  /// norms; of a stored matrix its entries and the smaller square, or the latter alone where it comes in rows.
   std::int64_t bytes(const Unit& unit) const;
 
   /// Why a unit cannot fit into a rank's memory, how much it needs and what would make it fit; nothing where it may. Of

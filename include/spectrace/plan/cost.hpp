@@ -12,7 +12,7 @@ namespace spectrace {
 double prompt_flops(const ModelDescription& model, double num_block_parameters, const AnalysisChoice& analyses,
                     std::int64_t num_tokens);
 
-/// Weights of the model, from its sources: parameters in total, and in all layers.
+/// Weights of the model, from its sources: parameters in total, and in all layers; of no family all that is stored.
 std::int64_t num_parameters(const ModelDescription& model);
 std::int64_t num_block_parameters(const ModelDescription& model);
 

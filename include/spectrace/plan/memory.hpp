@@ -22,6 +22,7 @@ struct MemoryNeed {
   std::int64_t one_batch = 0;    ///< hidden states and record of the largest batch
   std::int64_t all_batches = 0;  ///< of every batch, were all under way at once
   std::int64_t unembedding = 0;  ///< blocks of rows and the triangle
+  std::int64_t tensor = 0;       ///< the stored matrix that takes the most, and its spectrum
   std::int64_t collecting = 0;   ///< records, rows that wait to be written, sums
   std::int64_t sums = 0;         ///< exact ones, of the statistics of its prompts
 
@@ -77,6 +78,10 @@ std::int64_t layers_in_flight(const Job& job, const ModelDescription& model, con
 /// What so many take beyond the need of one.
 std::int64_t in_flight_bytes(const Job& job, const ModelDescription& model, const ModelPlan& plan,
                              std::int64_t num_layers);
+
+/// What stored matrices take whose spectra a rank takes side by side: as many as it has threads, the largest ones, as
+/// far as the limit has room for more than one.
+std::int64_t tensors_in_flight_bytes(const ModelPlan& plan, std::int64_t limit_bytes);
 
 /// What layers may take that stay in memory because they are needed again: what the limit leaves beside all that the
 /// work on one layer takes. 0: none stay.

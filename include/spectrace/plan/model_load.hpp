@@ -18,6 +18,7 @@ struct ModelLoad {
   double matrix_share = 1;           ///< of a layer: the matrices that layer analyses need
   double unembedding_bytes = 0;      ///< of all its parts
   int num_unembedding_parts = 1;
+  std::int64_t tensors_in_flight_bytes = 0;   ///< of stored matrices whose spectra are taken side by side
   std::int64_t hidden_bytes_limit = 0;        ///< of batches under way, as the run has it; 0: none
   std::int64_t in_flight_bytes = 0;           ///< of layers whose spectra are taken beside another's
   std::int64_t resident_bytes_limit = 0;      ///< of layers that may stay in memory, as the run has it

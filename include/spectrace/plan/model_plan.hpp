@@ -41,8 +41,8 @@ struct PlannedSet : PreparedSet {
 /// Sets of which all of these analyses are to be made.
 std::vector<PlannedSet> planned(std::vector<PreparedSet> sets, const AnalysisChoice& analyses);
 
-/// What a unit does: an analysis of one layer's weights, of some rows of a matrix, or all analyses of a set of some of
-/// its prompts.
+/// What a unit does: an analysis of one layer's weights, of some rows of a matrix, of one stored matrix, or all
+/// analyses of a set of some of its prompts.
 struct LayerWork {
   const LayerAnalysis* analysis = nullptr;
   std::int64_t layer = 0;
@@ -52,6 +52,11 @@ struct RowsWork {
   RowRange rows = {};
   bool is_part = false;  ///< of several: then its record is not the analysis', and the collector joins them
 };
+struct TensorWork {
+  const TensorAnalysis* analysis = nullptr;
+  std::int64_t place = 0;  ///< along the analysis' dimension `tensor`
+  StoredMatrix matrix = {};
+};
 struct BatchWork {
   std::size_t set = 0;                    ///< index into ModelPlan::sets
   std::vector<std::size_t> prompts = {};  ///< indices into the set, those that run
@@ -60,15 +65,18 @@ struct BatchWork {
 
 /// The smallest piece of work that is done, journalled and handed out whole. Fixed by job and checkpoint alone.
 struct Unit {
-  std::variant<LayerWork, RowsWork, BatchWork> work;
+  std::variant<LayerWork, RowsWork, TensorWork, BatchWork> work;
   std::string key = {};  ///< names its record in the journal: readable, and a hash of what its bits depend on
   double flops = 0;      ///< estimate, for sharing out and for progress
 
   const LayerWork* of_layer() const { return std::get_if<LayerWork>(&work); }
   const RowsWork* of_rows() const { return std::get_if<RowsWork>(&work); }
+  const TensorWork* of_tensor() const { return std::get_if<TensorWork>(&work); }
   const BatchWork* of_batch() const { return std::get_if<BatchWork>(&work); }
-  /// Of a layer or of rows; null of a batch.
+  /// Null of a batch.
   const Analysis* analysis() const;
+  /// Whether no part of it lies in a layer, so that one rank of a group does it.
+  bool is_undivided() const { return of_rows() != nullptr || of_tensor() != nullptr; }
 };
 
 /// What is to be done for one model.
@@ -86,7 +94,7 @@ struct ModelPlan {
 std::vector<std::vector<std::size_t>> make_batches(const PreparedSet& set, std::int64_t tokens_per_batch);
 
 /// A pure function of its arguments: the same for any number of ranks. Every layer, every prompt that runs once.
-/// @pre the model can have all analyses.
+/// @pre the model can have all analyses. @throws InputError (model) if an analysis of tensors finds none.
 ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& of_weights, std::vector<PlannedSet> sets,
                      const PlanOptions& options);
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,11 +14,12 @@ namespace spectrace {
 
 /// A model folder's config.json and the headers of its checkpoint.
 struct ModelFiles {
-  JsonNode config;
+  JsonNode config;                        ///< an empty object if there is no file
+  std::optional<InputError> no_config{};  ///< why not
   TensorStore store;
 };
 
-/// @throws InputError (model, io) if one of them is absent or unreadable.
+/// @throws InputError (model, io) if the weights are absent, or one of them is unreadable.
 ModelFiles open_model_files(const std::filesystem::path& folder, IoMode io);
 
 /// A model whose headers have been read: nothing of its data.
@@ -26,10 +28,14 @@ struct OpenModel {
   JsonNode config;
   TensorStore store;
   ModelDescription description;
+  std::optional<InputError> refusal{};  ///< why no adapter describes it: description.no_family, in full
 };
 
-/// Config, headers, description, shapes checked. @throws InputError (model).
+/// Config, headers, description, shapes checked. Of a model that no adapter describes, whatever the reason, the tensors
+/// alone, and the refusal. @throws InputError (model) if it cannot be opened, or is quantized.
 OpenModel open_model_folder(const std::filesystem::path& folder, IoMode io);
+/// The same, for what the job asks. @throws InputError (model) also where nothing of that can be had: the refusal; and
+/// where the family is known, but its checkpoint or config is wrong, and the job asks for what needs it.
 OpenModel open_model(const ModelEntry& entry, const Job& job, IoMode io);
 
 /// Token ids of every prompt, by the model's own tokenizer where a prompt is text. What is wrong with one prompt goes

@@ -62,6 +62,7 @@ class Assembly {
     std::int64_t failed_units = 0;
     std::int64_t longest_prompt = 0;  // tokens
   };
+  void add_tensor(const TensorWork& work, const Record& record);
   void start_set(const PlannedSet& set);
   void add_failures(SetState& state, const PlannedSet& set, const ResultTree* earlier) const;
   void add_quantities(SetState& state, const PlannedSet& set, const Group* earlier) const;

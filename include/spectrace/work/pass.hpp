@@ -28,6 +28,8 @@ struct PassOptions {
   bool layers_stay = false;
   /// Whose spectra are taken side by side (plan/memory).
   std::int64_t layers_in_flight = 1;
+  /// What stored matrices may take whose spectra are taken side by side (plan/memory); one of them goes anyway.
+  std::int64_t tensors_in_flight_bytes = 0;
 };
 
 /// A batch on its way: what goes to the journal so that a stop costs no more than the layer under work.

@@ -7,10 +7,10 @@ namespace spectrace {
 namespace heads {
 namespace {
 
-std::vector<std::int64_t> kv_head_of_head(const ModelDescription& model) {
+FactValues kv_head_of_head(const Circumstances& of) {
   std::vector<std::int64_t> kv_heads;
-  for (std::int64_t h = 0; h < model.num_heads; ++h)
-    kv_heads.push_back(static_cast<std::int64_t>(model.kv_head_of(QueryHead{h})));
+  for (std::int64_t h = 0; h < of.model.num_heads; ++h)
+    kv_heads.push_back(static_cast<std::int64_t>(of.model.kv_head_of(QueryHead{h})));
   return kv_heads;
 }
 

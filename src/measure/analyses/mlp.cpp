@@ -15,7 +15,7 @@ AnalysisInfo mlp_info() {
       .is_default = false,
       .matrices_name = "MLP matrices",
       .group = "/mlp",
-      .quantities = matrix_quantities(),
+      .quantities = matrix_quantities({"layer", "matrix"}),
       .dimensions = {{"matrix", "Matrix of the MLP; W_gate of gated ones only"}},
       .ignores_slicing = "it is heads that the notebooks cut otherwise, and an MLP has none",
   };
@@ -25,15 +25,17 @@ class Mlp final : public MatrixSpectra {
  public:
   Mlp() : MatrixSpectra(mlp_info()) {}
 
-  std::string lacks(const ModelDescription& model) const override {
-    return needs(model).empty() ? "its blocks have no MLP" : "";
-  }
   /// All layers of a model have the same block, so those of one say it.
   MatrixRoles needs(const ModelDescription& model) const override {
     MatrixRoles roles;
     for (const MatrixRole role : {MatrixRole::w_gate, MatrixRole::w_up, MatrixRole::w_down})
       if (has_matrix(model.layers.front(), role)) roles.push_back(role);
     return roles;
+  }
+
+ private:
+  std::string find_lack(const ModelDescription& model) const override {
+    return needs(model).empty() ? "its blocks have no MLP" : "";
   }
 };
 

@@ -25,7 +25,7 @@ AnalysisInfo weights_info() {
       .place = 10,
       .numerics_version = 2,
       .group = "/weights",
-      .quantities = matrix_quantities(),
+      .quantities = matrix_quantities({"layer", "matrix"}),
       .dimensions = {{"matrix", "Attention matrix"}},
       .summary = {{.name = "w_v_spectral_norm_mean",
                    .meaning = "Mean over layers of the spectral norm of W_V",

@@ -69,7 +69,7 @@ def compare_models(results_a: Results, a: str, results_b: Results, b: str) -> Pa
     pair.facts = {name: [of_a.get(name), of_b.get(name)] for name in FACTS if of_a.get(name) != of_b.get(name)}
     pair.tensors = _tensors(results_a.group(a, "checkpoint"), results_b.group(b, "checkpoint"))
     for results, model, attributes in ((results_a, a, of_a), (results_b, b, of_b)):
-        if not attributes.get("num_layers"):
+        if not attributes.get("num_layers") and "no_family" not in attributes:
             pair.not_compared["everything"] = f"{model} of {results.path} failed ({attributes.get('error') or 'no reason noted'})"
             return pair
     known = declarations.weight_groups()

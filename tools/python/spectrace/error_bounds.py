@@ -133,7 +133,9 @@ class _Spectrum:
         return (abs(singular - threshold) <= self.error).sum("index").astype(float)
 
     def _longer_side(self) -> xr.DataArray | int:
-        """max(m, n): no file has the shapes of matrices, but ‖W‖_F² = mn mean² + (mn - 1) std² has their number of entries."""
+        """max(m, n): of layers no file has the shapes of matrices, but ‖W‖_F² = mn mean² + (mn - 1) std² has their number of entries."""
+        if "rows" in self.dataset and "columns" in self.dataset:
+            return np.maximum(self.dataset["rows"], self.dataset["columns"])
         needed = [self.find(name) for name in ("frobenius_norm", "entry_mean", "entry_std", "num_singular_values")]
         if any(array is None for array in needed):
             return self.longest

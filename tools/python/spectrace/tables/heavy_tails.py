@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import xarray as xr
 
 from spectrace.heavy_tails import metrics
 from spectrace.results import Results
@@ -23,7 +24,7 @@ def matrix_shape(attributes: dict, matrix: str) -> tuple[int, int]:
 def _rows(results: Results, _prompt_set: str | None) -> Iterator[dict]:
     for model in results:
         attributes = results.attributes(model)
-        weights, unembedding = results.group(model, "weights"), results.group(model, "unembedding")
+        weights, unembedding, tensors = (results.group(model, group) for group in ("weights", "unembedding", "tensors"))
         if weights is not None and "singular_values" in weights:
             values = weights["singular_values"].transpose("layer", "matrix", "index").values
             counts = weights["num_singular_values"].transpose("layer", "matrix").values
@@ -34,10 +35,22 @@ def _rows(results: Results, _prompt_set: str | None) -> Iterator[dict]:
         if unembedding is not None and "singular_values" in unembedding:
             yield identity(results, model) | {"matrix": "W_U"} | metrics(
                 unembedding["singular_values"].values, *matrix_shape(attributes, "W_U"))
+        if tensors is not None and "singular_values" in tensors:
+            yield from ({**identity(results, model), **row} for row in _stored_matrices(tensors))
 
 
-HEAVY_TAILS = Table("heavy_tails", "a model, layer and matrix (W_U: the unembedding, without a layer)", (
-    MODEL, LAB, LAYER, Column("matrix", "text", "W_Q, W_K, W_V, W_O or W_U", heading="matrix"),
+def _stored_matrices(tensors: xr.Dataset) -> Iterator[dict]:
+    """Of every matrix of the checkpoint, by name; of one that failed no eigenvalues."""
+    values = tensors["singular_values"].transpose("tensor", "index").values
+    shapes = zip(tensors["rows"].values.astype(int), tensors["columns"].values.astype(int))
+    counts = tensors["num_singular_values"].values
+    for place, (name, shape) in enumerate(zip(map(str, tensors["tensor"].values), shapes)):
+        known = values[place][:int(counts[place])] if np.isfinite(counts[place]) else values[place][:0]
+        yield {"matrix": name} | metrics(known, *map(int, shape))
+
+
+HEAVY_TAILS = Table("heavy_tails", "a model, layer and matrix (without a layer: W_U, the unembedding, and stored matrices by their names)", (
+    MODEL, LAB, LAYER, Column("matrix", "text", "W_Q, W_K, W_V, W_O, W_U, or a name of /tensors", heading="matrix"),
     Column("N", "int", "larger dimension of the matrix", heading="N"),
     Column("M", "int", "smaller dimension", heading="M"),
     Column("Q", "float", "N/M", heading="Q"),

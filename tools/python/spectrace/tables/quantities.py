@@ -1,7 +1,7 @@
 """Tables that the declarations make: of every group of weights, of prompts, and of the statistics over them.
 
-A quantity that an analysis declares stands in one of them without an edit here. What is as long as a spectrum or the vocabulary
-does not: it is a long table of its own (spectrace-export --dataset).
+A quantity that an analysis declares stands in one of them without an edit here. What is as long as a spectrum or the vocabulary,
+or a text, does not: it is a long table of its own (spectrace-export --dataset).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from spectrace.results import Results
 from spectrace.tables.frame import LAB, MODEL, PROMPT_SET, Column, Table, dataset_column, dimension_column, in_order
 from spectrace.tables.general import identity, sets_of
 
-LONG_DIMENSIONS = {"index", "token"}
+LONG_DIMENSIONS = {"index", "token", "left_out"}
 # Headings of pages, in the order of the columns; what is not here follows as declared, under its name.
 HEADINGS = {
     "spectral_norm": "σ₁", "frobenius_norm": "‖W‖_F", "effective_rank": "effective rank", "stable_rank": "stable rank", "condition_number": "κ",
