@@ -208,6 +208,15 @@ std::int64_t read_num_mtp_layers(const JsonNode& config) {
   return value;
 }
 
+/// A fact of the model where some layers turn and others do not (SmolLM3, EXAONE 4, Cohere 2).
+void note_layers_without_rotary(ModelDescription& model) {
+  Json without = Json::array();
+  for (std::size_t i = 0; i < model.attention.size(); ++i)
+    if (!model.attention[i].rotary) without.push_back(i);
+  if (!without.empty() && without.size() < model.attention.size())
+    model.rope_facts.emplace_back("rope_layers_without", without.dump());
+}
+
 }  // namespace
 
 ModelDescription read_description(const JsonNode& config, const TensorStore& store) {
@@ -231,6 +240,7 @@ ModelDescription read_description(const JsonNode& config, const TensorStore& sto
                              model.embedding.unembedding.tensor + "' with other values than '" +
                              model.embedding.token.tensor + "': W_U is the former, as in transformers 5");
   model.num_mtp_layers = read_num_mtp_layers(part.config);
+  note_layers_without_rotary(model);
   check_sizes(model, config);
   return model;
 }

@@ -377,6 +377,19 @@ TEST(DescribeModelTest, olmo3_has_one_theta_in_the_old_style) {
   EXPECT_FLOAT_EQ(olmo3.attention[0].rotary->inverse_frequencies[1], std::pow(900.0F, -1.0F / 3.0F));
 }
 
+TEST(DescribeModelTest, layers_without_rotary_are_told) {
+  const auto told = [](const char* name) {
+    const Model model(case_folder(name));
+    for (const auto& [fact, value] : model.description.rope_facts)
+      if (fact == "rope_layers_without") return value;
+    return std::string("nothing");
+  };
+  EXPECT_EQ(told("smollm3"), "[1]");
+  EXPECT_EQ(told("exaone4"), "[1]");
+  EXPECT_EQ(told("exaone4_full"), "nothing");
+  EXPECT_EQ(told("gpt2"), "nothing");
+}
+
 // transformers 5.23 needs layer_types beside it; its documentation says what the letters mean.
 TEST(DescribeModelTest, exaone4_takes_its_pattern_as_letters) {
   const auto windows = [](const Json& pattern) {
