@@ -146,6 +146,10 @@ void add_others(CLI::App& app, CommandLine& line) {
       ->type_name("NAME");
   describe->add_flag("--json", line.as_json, "Print JSON");
 
+  CLI::App* families =
+      app.add_subcommand("families", "List the families of models: model type, class, what is their text part");
+  families->add_flag("--json", line.as_json, "Print JSON");
+
   CLI::App* completion = app.add_subcommand("completion", "Print a completion script for a shell");
   completion->add_option("SHELL", line.shell, "Shell")->required()->check(CLI::IsMember({"bash", "zsh", "fish"}));
 }

@@ -77,6 +77,7 @@ int dispatch(const CommandLine& line, const CLI::App& app, int& argc, char**& ar
   if (line.subcommand == "tokenize") return command_tokenize(line);
   if (line.subcommand == "diff") return command_diff(line);
   if (line.subcommand == "describe") return command_describe(line);
+  if (line.subcommand == "families") return command_families(line);
   fmt::print("{}", completion_script(app, line.shell));
   return kAllDone;
 }

@@ -24,7 +24,7 @@ bool is_stack(const TensorInfo& tensor, const TensorChoice& choice) {
 
 /// The first of its matrices, with the tensor's name.
 StoredMatrix matrix_of(const TensorInfo& tensor, const TensorChoice& choice) {
-  StoredMatrix matrix{tensor.name, tensor.name, tensor.type};
+  StoredMatrix matrix{tensor.name, tensor.name, tensor.type, tensor.exceeds_float32()};
   if (is_stack(tensor, choice)) {
     matrix.rows = tensor.shape[1];
     matrix.columns = tensor.shape[2];

@@ -13,14 +13,16 @@
 namespace spectrace {
 
 // families.inc has a line SPECTRACE_FAMILY(name) for each file of src/model/adapters; the build writes it.
-#define SPECTRACE_FAMILY(family) ModelDescription describe_##family(ConfigFields&, const TensorStore&);
+#define SPECTRACE_FAMILY(family)                                         \
+  ModelDescription describe_##family(ConfigFields&, const TensorStore&); \
+  const char* class_of_##family();
 #include "families.inc"
 #undef SPECTRACE_FAMILY
 
 namespace {
 
 constexpr Adapter kFamilies[] = {
-#define SPECTRACE_FAMILY(family) Adapter{#family, &describe_##family},
+#define SPECTRACE_FAMILY(family) Adapter{#family, &class_of_##family, &describe_##family},
 #include "families.inc"
 #undef SPECTRACE_FAMILY
 };
@@ -217,6 +219,13 @@ void note_layers_without_rotary(ModelDescription& model) {
     model.rope_facts.emplace_back("rope_layers_without", without.dump());
 }
 
+/// A model that gives vectors or one number has no head, where the weights are not tied: only the unembedding lacks it.
+void find_unembedding(ModelDescription& model, const TensorStore& store) {
+  EmbeddingSources& embedding = model.embedding;
+  embedding.has_unembedding = embedding.tied || store.find(embedding.unembedding.tensor) != nullptr;
+  if (!embedding.has_unembedding) embedding.unembedding_bias.reset();
+}
+
 }  // namespace
 
 ModelDescription read_description(const JsonNode& config, const TensorStore& store) {
@@ -232,6 +241,7 @@ ModelDescription read_description(const JsonNode& config, const TensorStore& sto
   model.family = family->model_type;
   model.architecture = first_architecture(config);
   model.tensors = store.tensors();
+  find_unembedding(model, store);
   model.part_of = part.part_of;
   model.warnings = fields.warnings();
   if (!part.warning.empty()) model.warnings.push_back(part.warning);
@@ -267,6 +277,7 @@ SourceProblems source_problems(const ModelDescription& model, const TensorStore&
 ModelDescription describe_model(const JsonNode& config, const TensorStore& store) {
   ModelDescription model = read_description(config, store);
   check_sources(model, store);
+  if (!model.embedding.has_unembedding) return model;
   const StorageType type = store.find(model.embedding.unembedding.tensor)->type;  // it is there: that was checked
   model.embedding.unembedding_is_of_16_bits = type == StorageType::bfloat16 || type == StorageType::float16;
   return model;
@@ -286,6 +297,13 @@ bool names_known_family(const JsonNode& config) {
   } catch (const InputError&) {
     return false;  // a field of another type
   }
+}
+
+std::vector<FamilyInfo> families() {
+  std::vector<FamilyInfo> all;
+  for (const Adapter& family : kFamilies)
+    all.push_back({family.model_type, family.class_name(), wholes_of(family.model_type)});
+  return all;
 }
 
 std::vector<std::string> known_families() {

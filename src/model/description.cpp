@@ -67,7 +67,7 @@ std::vector<const TensorSource*> ModelDescription::all_sources() const {
   collector.add(embedding.final_norm);
   collector.add(embedding.project_out);
   collector.add(embedding.unembedding_bias);
-  collector.add(embedding.unembedding);
+  if (embedding.has_unembedding) collector.add(embedding.unembedding);
   return collector.take();
 }
 

@@ -73,4 +73,11 @@ TextPart text_part(const JsonNode& config) {
   return part;
 }
 
+std::vector<std::string> wholes_of(const std::string& text_type) {
+  std::vector<std::string> types;
+  for (const Whole& whole : kWholes)
+    if (whole.text_type == text_type) types.emplace_back(whole.model_type);
+  return types;
+}
+
 }  // namespace spectrace

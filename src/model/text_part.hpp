@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "spectrace/core/json.hpp"
 
@@ -19,5 +20,8 @@ struct TextPart {
 
 /// @throws InputError (model) for a whole whose text part does not compute as a text model of its family does.
 TextPart text_part(const JsonNode& config);
+
+/// Model types of the wholes whose text part is of this type, where their config does not say another.
+std::vector<std::string> wholes_of(const std::string& text_type);
 
 }  // namespace spectrace

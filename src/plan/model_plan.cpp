@@ -222,7 +222,7 @@ void add_names(std::set<std::string>& names, const TensorSource& source) {
 std::vector<std::string> tensors_of_forward(ModelDescription used) {
   used.embedding.project_out.reset();
   used.embedding.unembedding_bias.reset();
-  used.embedding.unembedding = used.embedding.token;
+  used.embedding.has_unembedding = false;
   std::set<std::string> names;
   for (const TensorSource* source : used.all_sources()) add_names(names, *source);
   return {names.begin(), names.end()};

@@ -13,6 +13,7 @@ int command_inspect(const CommandLine& line);
 int command_tokenize(const CommandLine& line);
 int command_diff(const CommandLine& line);
 int command_describe(const CommandLine& line);
+int command_families(const CommandLine& line);
 
 /// The folder of a model that the command line names. @throws InputError (io) if there is none.
 std::filesystem::path find_named_model(const std::string& target);

@@ -18,6 +18,7 @@ struct StoredMatrix {
   std::string name;  ///< of its tensor; of a stack "name[i]"
   std::string tensor;
   StorageType type = StorageType::other;
+  bool exceeds_float32 = false;  ///< float64, or codes times scales that float32 rounds
   std::int64_t rows = 0, columns = 0;
   std::optional<std::int64_t> slice = {};  ///< along the tensor's first dimension; absent: it is the whole tensor
 

@@ -11,12 +11,14 @@ namespace spectrace {
 
 class ConfigFields;
 
-/// One family of models: the file src/model/adapters/<model_type>.cpp, which defines describe_<model_type>. There is
-/// nothing else to do for a new one but its cases for the tests (docs/adding-a-family.md).
+/// One family of models: the file src/model/adapters/<model_type>.cpp, which defines describe_<model_type> and
+/// class_of_<model_type>. There is nothing else to do for a new one but its cases for the tests
+/// (docs/adding-a-family.md).
 /// Reads config.json (old and new style of the hub) and the tensor names. A config field that would change the
 /// mathematics and is not understood is an InputError that names it.
 struct Adapter {
-  const char* model_type;  ///< config.json's model_type
+  const char* model_type;       ///< config.json's model_type
+  const char* (*class_name)();  ///< of its model with a head, as config.json's architectures have it
   ModelDescription (*describe)(ConfigFields& fields, const TensorStore& store);
 };
 
@@ -49,6 +51,13 @@ bool names_known_family(const JsonNode& config);
 /// of them: it has one dimension.
 bool is_buffer(const TensorInfo& tensor);
 
+/// A family, as users know it.
+struct FamilyInfo {
+  std::string model_type, class_name;
+  std::vector<std::string>
+      part_of;  ///< model types of those of more than text that have it as their text part by default
+};
+std::vector<FamilyInfo> families();
 /// model_type of every family that there is an adapter for.
 std::vector<std::string> known_families();
 

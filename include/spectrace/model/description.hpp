@@ -159,6 +159,7 @@ struct EmbeddingSources {
   std::optional<LinearSource> project_out;        ///< OPT-350m: (E, D), between the final norm and the unembedding
   std::optional<TensorSource> unembedding_bias;   ///< GPT-J; no spectrum sees it
   LogitSpec logits;
+  bool has_unembedding = true;             ///< else the checkpoint has no such matrix: a model of vectors or rewards
   TensorSource unembedding;                // (V, D or E)
   bool unembedding_is_of_16_bits = false;  ///< stored as bfloat16 or float16
   bool tied = false;

@@ -104,7 +104,7 @@ at::ScalarType type_of_16_bits(const StoredMatrix& matrix) {
   return matrix.type == StorageType::bfloat16 ? at::kBFloat16 : at::kHalf;
 }
 ComputeType type_to_read(const StoredMatrix& matrix) {
-  return matrix.type == StorageType::float64 ? ComputeType::float64 : ComputeType::float32;
+  return matrix.exceeds_float32 ? ComputeType::float64 : ComputeType::float32;
 }
 
 std::unique_ptr<RowsWay> way_for(const StoredMatrix& matrix) {
@@ -146,9 +146,10 @@ class Tensors final : public TensorAnalysis {
     const std::int64_t smaller = matrix.num_singular_values();
     return matrix.size_bytes() + 8 * smaller * smaller;
   }
-  /// Not of a stack, whose matrices have no rows of their own; nor float64, where squares may need a common scale.
+  /// Not of a stack, whose matrices have no rows of their own; nor what exceeds float32, where squares may need a
+  /// common scale.
   bool comes_in_rows(const StoredMatrix& matrix) const override {
-    return !matrix.slice && matrix.type != StorageType::float64 && matrix.rows >= kLeastHeightInRows * matrix.columns &&
+    return !matrix.slice && !matrix.exceeds_float32 && matrix.rows >= kLeastHeightInRows * matrix.columns &&
            matrix.num_elements() >= kLeastElementsInRows;
   }
   Record measure(const TensorStore& store, const StoredMatrix& matrix,

@@ -48,4 +48,6 @@ ModelDescription describe_apertus(ConfigFields& fields, const TensorStore& store
   return llama.model;
 }
 
+const char* class_of_apertus() { return "ApertusForCausalLM"; }
+
 }  // namespace spectrace

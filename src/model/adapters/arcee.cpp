@@ -19,4 +19,6 @@ ModelDescription describe_arcee(ConfigFields& fields, const TensorStore& store) 
   return llama.model;
 }
 
+const char* class_of_arcee() { return "ArceeForCausalLM"; }
+
 }  // namespace spectrace

@@ -29,4 +29,6 @@ ModelDescription describe_cwm(ConfigFields& fields, const TensorStore& store) {
   return llama.model;
 }
 
+const char* class_of_cwm() { return "CwmForCausalLM"; }
+
 }  // namespace spectrace

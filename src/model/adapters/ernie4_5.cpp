@@ -21,4 +21,6 @@ ModelDescription describe_ernie4_5(ConfigFields& fields, const TensorStore& stor
   return llama.model;
 }
 
+const char* class_of_ernie4_5() { return "Ernie4_5ForCausalLM"; }
+
 }  // namespace spectrace

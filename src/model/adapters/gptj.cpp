@@ -21,4 +21,6 @@ ModelDescription describe_gptj(ConfigFields& fields, const TensorStore& store) {
   return gptj.model;
 }
 
+const char* class_of_gptj() { return "GPTJForCausalLM"; }
+
 }  // namespace spectrace

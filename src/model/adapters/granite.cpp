@@ -24,4 +24,6 @@ ModelDescription describe_granite(ConfigFields& fields, const TensorStore& store
   return llama.model;
 }
 
+const char* class_of_granite() { return "GraniteForCausalLM"; }
+
 }  // namespace spectrace

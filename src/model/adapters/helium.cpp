@@ -21,4 +21,6 @@ ModelDescription describe_helium(ConfigFields& fields, const TensorStore& store)
   return llama.model;
 }
 
+const char* class_of_helium() { return "HeliumForCausalLM"; }
+
 }  // namespace spectrace

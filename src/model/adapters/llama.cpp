@@ -20,4 +20,6 @@ ModelDescription describe_llama(ConfigFields& fields, const TensorStore& store) 
   return llama.model;
 }
 
+const char* class_of_llama() { return "LlamaForCausalLM"; }
+
 }  // namespace spectrace

@@ -18,4 +18,6 @@ ModelDescription describe_ministral(ConfigFields& fields, const TensorStore& sto
   return llama.model;
 }
 
+const char* class_of_ministral() { return "MinistralForCausalLM"; }
+
 }  // namespace spectrace

@@ -48,4 +48,6 @@ ModelDescription describe_ministral3(ConfigFields& fields, const TensorStore& st
   return llama.model;
 }
 
+const char* class_of_ministral3() { return "Ministral3ForCausalLM"; }
+
 }  // namespace spectrace

@@ -24,4 +24,6 @@ ModelDescription describe_mistral(ConfigFields& fields, const TensorStore& store
   return llama.model;
 }
 
+const char* class_of_mistral() { return "MistralForCausalLM"; }
+
 }  // namespace spectrace

@@ -24,4 +24,6 @@ ModelDescription describe_olmo(ConfigFields& fields, const TensorStore& store) {
   return llama.model;
 }
 
+const char* class_of_olmo() { return "OlmoForCausalLM"; }
+
 }  // namespace spectrace

@@ -26,4 +26,6 @@ ModelDescription describe_olmo3(ConfigFields& fields, const TensorStore& store) 
   return llama.model;
 }
 
+const char* class_of_olmo3() { return "Olmo3ForCausalLM"; }
+
 }  // namespace spectrace

@@ -20,4 +20,6 @@ ModelDescription describe_seed_oss(ConfigFields& fields, const TensorStore& stor
   return llama.model;
 }
 
+const char* class_of_seed_oss() { return "SeedOssForCausalLM"; }
+
 }  // namespace spectrace

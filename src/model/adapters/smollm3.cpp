@@ -54,4 +54,6 @@ ModelDescription describe_smollm3(ConfigFields& fields, const TensorStore& store
   return llama.model;
 }
 
+const char* class_of_smollm3() { return "SmolLM3ForCausalLM"; }
+
 }  // namespace spectrace

@@ -45,4 +45,6 @@ ModelDescription describe_stablelm(ConfigFields& fields, const TensorStore& stor
   return llama.model;
 }
 
+const char* class_of_stablelm() { return "StableLmForCausalLM"; }
+
 }  // namespace spectrace
