@@ -15,6 +15,7 @@ JOB = {
                     {"name": "induction", "repeated_random_tokens": {"prompts": 32, "length": 50, "seed": 1}}],
     "analyses": ["weights", "heads", "unembedding", "attention", "sheaf", "residual"],
     "sheaf": {"beta": {"from": 1e-3, "to": 1e3, "count": 25}, "graph_eigenvalues": True},
+    "tensors": {"include": ["*.weight"], "exclude": ["*.wte.*"], "convolutions": ["*conv*"], "max_elements": 1000000},
     "compute": {"dtype": "float32", "device": "auto", "tokens_per_batch": 4096, "max_memory_gib": 20, "stages": "auto",
                 "threads": 2},
     "slicing": "correct",

@@ -79,7 +79,8 @@ def _is_one_kind(values: pd.Series) -> bool:
 
 
 # What lies along the dimensions that tables of studies have; labels of others are what the files say.
-_KINDS_OF_DIMENSIONS = {"layer": "int", "head": "int", "boundary": "int", "matrix": "text"}
+_KINDS_OF_DIMENSIONS = {"layer": "int", "head": "int", "boundary": "int", "matrix": "text", "tensor": "text",
+                        "left_out": "text"}
 
 
 def dimension_column(group: str, name: str) -> Column:
