@@ -440,6 +440,23 @@ TEST(DescribeModelTest, what_transformers_itself_does_not_decide_is_refused) {
             "/rope_parameters", "original_max_position_embeddings"));
 }
 
+// Of yarn and its like the field beside the settings counts, of others that in them, as in transformers.
+TEST(DescribeModelTest, ministral3_has_one_of_two_lengths_of_training) {
+  const auto positions = [](Json settings) {
+    settings.update({{"factor", 2.0}, {"original_max_position_embeddings", 5}, {"llama_4_scaling_beta", 0.1}});
+    return described_with("ministral3", {{"rope_parameters", settings}, {"original_max_position_embeddings", 7}})
+        .attention[0]
+        .query_growth->positions;
+  };
+  EXPECT_EQ(positions({{"rope_type", "yarn"}}), 7);
+  EXPECT_EQ(positions({{"rope_type", "linear"}}), 5);
+  EXPECT_TRUE(holds(
+      error_of("ministral3",
+               {{"rope_parameters",
+                 {{"rope_type", "default"}, {"llama_4_scaling_beta", 0.1}, {"original_max_position_embeddings", 0}}}}),
+      "/rope_parameters/original_max_position_embeddings", "at least 1"));
+}
+
 TEST(DescribeModelTest, rotary_settings_of_one_family_are_refused_in_others) {
   const auto with = [](const char* name, const char* key) {
     return error_of(name, {{"rope_parameters", {{"rope_type", "dynamic"}, {"factor", 2.0}, {key, 3.0}}},

@@ -4,13 +4,21 @@ namespace spectrace {
 
 namespace {
 
-/// Positions are those of the training, which yarn and its like have a default for.
+/// Positions of the training. Of yarn and its like a field beside the settings goes over that in them, and there is a
+/// default.
+std::int64_t positions_of_growth(const RopeReading& rope) {
+  const std::string type = rope.settings->get_string("rope_type", rope.settings->get_string("type", "default"));
+  if (type == "yarn" || type == "llama3" || type == "longrope") return rope.original_positions;
+  const JsonNode node = rope.settings->at("original_max_position_embeddings");
+  if (node.as_int() < 1) throw node.error("is " + std::to_string(node.as_int()) + ", expected at least 1");
+  return node.as_int();
+}
+
 std::optional<QueryGrowth> read_query_growth(const RopeReading& rope) {
   const double beta = rope.settings->at("llama_4_scaling_beta").as_double();
-  const std::string type = rope.settings->get_string("rope_type", rope.settings->get_string("type", "default"));
-  if (type != "yarn" && type != "llama3" && type != "longrope") rope.settings->at("original_max_position_embeddings");
+  const std::int64_t positions = positions_of_growth(rope);
   if (beta == 0.0) return std::nullopt;
-  return QueryGrowth{.beta = beta, .positions = rope.original_positions};
+  return QueryGrowth{.beta = beta, .positions = positions};
 }
 
 }  // namespace
