@@ -87,14 +87,15 @@ def test_alone_it_is_planned_and_joined(tmp_path, model, one):
 
 
 def kill_after_parts(path, count):
-    """kill -9 as soon as so many parts lie in the journal."""
+    """kill -9 as soon as so many parts lie in the journal, whole: a record that is being written grows."""
     process = subprocess.Popen([str(PROGRAM), "run", str(path)], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
     triangle_bytes = COLUMNS * (COLUMNS + 1) // 2 * 8
     journal = path.parent / "job" / "journal"
-    while process.poll() is None:
-        if sum(file.stat().st_size for file in journal.rglob("*.journal")) > count * triangle_bytes:
-            break
+    size, unchanged = 0, 0
+    while process.poll() is None and (size <= count * triangle_bytes or unchanged < 10):
         time.sleep(0.002)
+        before, size = size, sum(file.stat().st_size for file in journal.rglob("*.journal"))
+        unchanged = unchanged + 1 if size == before else 0
     assert process.poll() is None, process.stderr.read()
     os.kill(process.pid, signal.SIGKILL)
     process.wait()

@@ -195,7 +195,7 @@ CASES |= {
     "gpt_bigcode_per_head": lambda: (small("gpt_bigcode", n_embd=18, n_layer=2, n_head=3, n_inner=20, n_positions=16,
                                            multi_query=False, scale_attn_weights=False, activation_function="relu",
                                            tie_word_embeddings=False), {}, "", "bfloat16"),
-    "codegen": lambda: (small("codegen", n_embd=24, n_layer=1, n_head=8, n_inner=20, n_positions=16, rotary_dim=2,
+    "codegen": lambda: (small("codegen", n_embd=24, n_layer=2, n_head=8, n_inner=20, n_positions=16, rotary_dim=2,
                               layer_norm_epsilon=2e-4), {}, "", "float16"),
     "cohere": lambda: (small("cohere", **divided_sizes(
         layer_norm_eps=2e-4, use_qk_norm=True, attention_bias=True, logit_scale=0.3, rope_parameters=default_rope(900.0))),
@@ -219,7 +219,7 @@ CASES |= {
                            pad_token_id=1), {}, "", "float16"),
     "biogpt": lambda: (small("biogpt", hidden_size=18, intermediate_size=20, num_hidden_layers=2, num_attention_heads=3,
                              max_position_embeddings=16, layer_norm_eps=0.01, pad_token_id=1), {}, "biogpt.", "float16"),
-    "xglm_padded": lambda: (small("xglm", d_model=16, num_layers=1, attention_heads=2, ffn_dim=20, pad_token_id=5,
+    "xglm_padded": lambda: (small("xglm", d_model=16, num_layers=2, attention_heads=2, ffn_dim=20, pad_token_id=5,
                                   scale_embedding=False, activation_function="relu"), {}, "", "bfloat16"),
 }
 
