@@ -43,7 +43,6 @@ def merge(files):
 def write_page(path, files):
     """The table of docs/families.md."""
     merged, version = merge(files)
-    ranges = sorted({seeds for tally in merged.values() for seeds in tally["ranges"]})
     lines = [
         "# Families against transformers",
         "",
@@ -76,8 +75,11 @@ def write_page(path, files):
         row = [family, tally["seeds"], tally["failed"], *errors, f"{weights:.1e}" if weights else "0"]
         lines.append("| " + " | ".join(map(str, row)) + " |")
     seeds, redrawn = (sum(tally[name] for tally in merged.values()) for name in ("seeds", "redrawn"))
-    runs = [f"tools/dev/differential --first-seed {a} --seeds {b - a + 1} --json run-{a}.json" for a, b in ranges]
-    names = " ".join(f"run-{a}.json" for a, _ in ranges)
+    runs, names = [], []
+    for count in sorted({tally["seeds"] for tally in merged.values()}):
+        families = " ".join(f"--family {family}" for family, tally in sorted(merged.items()) if tally["seeds"] == count)
+        names.append(f"run-{count}.json")
+        runs.append(f"tools/dev/differential {families} --seeds {count} --json {names[-1]}")
     lines += [
         "",
         f"Weights of {redrawn} of the {seeds} seeds were drawn again, because transformers in float32, or with its float32",
@@ -89,7 +91,7 @@ def write_page(path, files):
         "tools/setup --oracle",
         "cmake --build build/release --target dump_forward",
         *runs,
-        f"tools/dev/differential --table docs/families.md {names}",
+        f"tools/dev/differential --table docs/families.md {' '.join(names)}",
         "```",
         "",
         "Where transformers itself departs from the model, the oracle is put right first; `tests/oracle/oracle.py` says where.",
