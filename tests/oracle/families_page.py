@@ -75,23 +75,20 @@ def write_page(path, files):
         row = [family, tally["seeds"], tally["failed"], *errors, f"{weights:.1e}" if weights else "0"]
         lines.append("| " + " | ".join(map(str, row)) + " |")
     seeds, redrawn = (sum(tally[name] for tally in merged.values()) for name in ("seeds", "redrawn"))
-    runs, names = [], []
-    for count in sorted({tally["seeds"] for tally in merged.values()}):
-        families = " ".join(f"--family {family}" for family, tally in sorted(merged.items()) if tally["seeds"] == count)
-        names.append(f"run-{count}.json")
-        runs.append(f"tools/dev/differential {families} --seeds {count} --json {names[-1]}")
+    first = min(merged)
     lines += [
         "",
         f"Weights of {redrawn} of the {seeds} seeds were drawn again, because transformers in float32, or with its float32",
         "steps, was further than a quarter of the tolerance from itself in float64: such weights blow up any rounding.",
         "",
-        f"Made with {', '.join(f'{name} {number}' for name, number in version.items())}, on a CPU. Again:",
+        f"Made with {', '.join(f'{name} {number}' for name, number in version.items())}, on a CPU. Again, each family with as many",
+        "seeds as its row has:",
         "",
         "```bash",
         "tools/setup --oracle",
         "cmake --build build/release --target dump_forward",
-        *runs,
-        f"tools/dev/differential --table docs/families.md {' '.join(names)}",
+        f"tools/dev/differential --family {first} --seeds {merged[first]['seeds']} --json run-{first}.json",
+        f"tools/dev/differential --table docs/families.md run-{first}.json",
         "```",
         "",
         "Where transformers itself departs from the model, the oracle is put right first; `tests/oracle/oracle.py` says where.",
