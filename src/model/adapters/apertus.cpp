@@ -27,8 +27,7 @@ ModelDescription describe_apertus(ConfigFields& fields, const TensorStore& store
       .default_settings = R"({"rope_type": "llama3", "rope_theta": 12000000.0, "factor": 8.0, "low_freq_factor": 1.0,
                               "high_freq_factor": 4.0, "original_max_position_embeddings": 8192})"};
   set_attention(llama, read_rope(fields, rope_fields, llama.model.head_dim, llama.model.max_positions));
-  LlamaBiases biases;
-  if (fields.flag("attention_bias", false)) biases.qkv = biases.output = Bias::yes;
+  const LlamaBiases biases = read_attention_biases(fields);
   if (!fields.flag("qk_norm", true))
     throw fields.json().error("the field 'qk_norm' is false", "transformers' class has these norms always");
   fields.refuse_if_set("post_norm", "the norms lie before attention and MLP");

@@ -21,12 +21,7 @@ ModelDescription describe_cwm(ConfigFields& fields, const TensorStore& store) {
   LlamaBiases biases;
   if (fields.flag("mlp_bias", false)) biases.mlp = Bias::yes;
   const bool tied = fields.tied(false);
-
-  const SourceNames names = llama_names(store);
-  for (std::int64_t i = 0; i < llama.model.num_layers; ++i)
-    llama.model.layers.push_back(llama_layer(llama, names, i, biases));
-  set_llama_embedding(llama, names, tied);
-  return llama.model;
+  return with_llama_layers(std::move(llama), store, biases, tied);
 }
 
 const char* class_of_cwm() { return "CwmForCausalLM"; }

@@ -13,12 +13,7 @@ ModelDescription describe_ernie4_5(ConfigFields& fields, const TensorStore& stor
   LlamaBiases biases;
   if (fields.flag("use_bias", false)) biases.qkv = biases.output = biases.mlp = Bias::yes;
   const bool tied = fields.tied(true);
-
-  const SourceNames names = llama_names(store);
-  for (std::int64_t i = 0; i < llama.model.num_layers; ++i)
-    llama.model.layers.push_back(llama_layer(llama, names, i, biases));
-  set_llama_embedding(llama, names, tied);
-  return llama.model;
+  return with_llama_layers(std::move(llama), store, biases, tied);
 }
 
 const char* class_of_ernie4_5() { return "Ernie4_5ForCausalLM"; }

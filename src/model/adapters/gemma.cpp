@@ -14,8 +14,7 @@ ModelDescription describe_gemma(ConfigFields& fields, const TensorStore& store) 
   if (fields.text({"hidden_act"}, "") == "gelu") llama.model.block.activation = Activation::gelu_tanh;
   set_attention(llama, read_rope(fields, {}, llama.model.head_dim, llama.model.max_positions));
   fields.refuse_if_set("use_bidirectional_attention", "only causal attention is supported");
-  LlamaBiases biases;
-  if (fields.flag("attention_bias", false)) biases.qkv = biases.output = Bias::yes;
+  const LlamaBiases biases = read_attention_biases(fields);
   const bool tied = fields.tied(true);
 
   const SourceNames names = llama_names(store);

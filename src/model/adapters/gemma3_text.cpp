@@ -28,8 +28,7 @@ ModelDescription describe_gemma3_text(ConfigFields& fields, const TensorStore& s
   set_gemma2_scores(llama, fields, std::nullopt, std::nullopt);
   const auto window = fields.window("sliding_window", 4096);
   if (window) set_sliding_window(llama, *window, sliding);
-  LlamaBiases biases;
-  if (fields.flag("attention_bias", false)) biases.qkv = biases.output = Bias::yes;
+  const LlamaBiases biases = read_attention_biases(fields);
   const bool tied = fields.tied(true);
 
   llama.model.norm_placement = "pre+post";

@@ -12,16 +12,10 @@ ModelDescription describe_granite(ConfigFields& fields, const TensorStore& store
   llama.model.block.residual_multiplier = fields.scale("residual_multiplier", 1.0);
   llama.model.embedding.scale = fields.scale("embedding_multiplier", 1.0);
   llama.model.embedding.logits.scale = 1.0 / fields.scale("logits_scaling", 1.0);
-  LlamaBiases biases;
-  if (fields.flag("attention_bias", false)) biases.qkv = biases.output = Bias::yes;
+  LlamaBiases biases = read_attention_biases(fields);
   if (fields.flag("mlp_bias", false)) biases.mlp = Bias::yes;
   const bool tied = fields.tied(false);
-
-  const SourceNames names = llama_names(store);
-  for (std::int64_t i = 0; i < llama.model.num_layers; ++i)
-    llama.model.layers.push_back(llama_layer(llama, names, i, biases));
-  set_llama_embedding(llama, names, tied);
-  return llama.model;
+  return with_llama_layers(std::move(llama), store, biases, tied);
 }
 
 const char* class_of_granite() { return "GraniteForCausalLM"; }

@@ -13,12 +13,7 @@ ModelDescription describe_helium(ConfigFields& fields, const TensorStore& store)
   if (fields.flag("attention_bias", false)) biases.qkv = Bias::yes;  // the output projection has none
   if (fields.flag("mlp_bias", false)) biases.mlp = Bias::yes;
   const bool tied = fields.tied(false);
-
-  const SourceNames names = llama_names(store);
-  for (std::int64_t i = 0; i < llama.model.num_layers; ++i)
-    llama.model.layers.push_back(llama_layer(llama, names, i, biases));
-  set_llama_embedding(llama, names, tied);
-  return llama.model;
+  return with_llama_layers(std::move(llama), store, biases, tied);
 }
 
 const char* class_of_helium() { return "HeliumForCausalLM"; }

@@ -9,8 +9,7 @@ ModelDescription describe_hunyuan_v1_dense(ConfigFields& fields, const TensorSto
   const RopeFields rope_fields{.own_keys = {"alpha"}};
   set_attention(llama, read_rope(fields, rope_fields, llama.model.head_dim, llama.model.max_positions));
   llama.model.block.query_key_norm_after_rotary = true;
-  LlamaBiases biases;
-  if (fields.flag("attention_bias", false)) biases.qkv = biases.output = Bias::yes;
+  const LlamaBiases biases = read_attention_biases(fields);
   if (!fields.flag("use_qk_norm", true))
     throw fields.json().error("the field 'use_qk_norm' is false", "transformers' class has these norms always");
   fields.refuse_if_set("use_cla", "keys and values that layers share");

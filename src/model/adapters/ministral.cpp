@@ -10,12 +10,7 @@ ModelDescription describe_ministral(ConfigFields& fields, const TensorStore& sto
   const auto window = fields.window("sliding_window", 4096);
   if (window) set_sliding_window(llama, *window, sliding);
   const bool tied = fields.tied(false);
-
-  const SourceNames names = llama_names(store);
-  for (std::int64_t i = 0; i < llama.model.num_layers; ++i)
-    llama.model.layers.push_back(llama_layer(llama, names, i, {}));
-  set_llama_embedding(llama, names, tied);
-  return llama.model;
+  return with_llama_layers(std::move(llama), store, {}, tied);
 }
 
 const char* class_of_ministral() { return "MinistralForCausalLM"; }

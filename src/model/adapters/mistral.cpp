@@ -16,12 +16,7 @@ ModelDescription describe_mistral(ConfigFields& fields, const TensorStore& store
   if (window) set_sliding_window(llama, *window, std::nullopt);
   fields.refuse_if_set("layer_types", "kinds of layers belong to the family Ministral");
   const bool tied = fields.tied(false);
-
-  const SourceNames names = llama_names(store);
-  for (std::int64_t i = 0; i < llama.model.num_layers; ++i)
-    llama.model.layers.push_back(llama_layer(llama, names, i, {}));
-  set_llama_embedding(llama, names, tied);
-  return llama.model;
+  return with_llama_layers(std::move(llama), store, {}, tied);
 }
 
 const char* class_of_mistral() { return "MistralForCausalLM"; }

@@ -11,8 +11,7 @@ ModelDescription describe_nanochat(ConfigFields& fields, const TensorStore& stor
   set_attention(llama, rope);
   llama.model.block.query_key_norm_after_rotary = true;
   llama.model.embedding.logits.softcap = fields.optional_scale("final_logit_softcapping", 15.0);
-  LlamaBiases biases;
-  if (fields.flag("attention_bias", false)) biases.qkv = biases.output = Bias::yes;
+  const LlamaBiases biases = read_attention_biases(fields);
   const bool tied = fields.tied(false);
 
   const SourceNames names = llama_names(store);

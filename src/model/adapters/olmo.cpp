@@ -9,8 +9,7 @@ ModelDescription describe_olmo(ConfigFields& fields, const TensorStore& store) {
   set_attention(llama, read_rope(fields, {}, llama.model.head_dim, llama.model.max_positions));
   const auto clip = fields.optional_scale("clip_qkv", std::nullopt);
   for (AttentionSpec& attention : llama.model.attention) attention.clip_qkv = clip;
-  LlamaBiases biases;
-  if (fields.flag("attention_bias", false)) biases.qkv = biases.output = Bias::yes;
+  const LlamaBiases biases = read_attention_biases(fields);
   const bool tied = fields.tied(false);
 
   const SourceNames names = llama_names(store);

@@ -7,8 +7,7 @@ namespace spectrace {
 ModelDescription describe_olmo2(ConfigFields& fields, const TensorStore& store) {
   LlamaLike llama = read_llama_like(fields, {.epsilon = 1e-5});
   set_attention(llama, read_rope(fields, {}, llama.model.head_dim, llama.model.max_positions));
-  LlamaBiases biases;
-  if (fields.flag("attention_bias", false)) biases.qkv = biases.output = Bias::yes;
+  const LlamaBiases biases = read_attention_biases(fields);
   const bool tied = fields.tied(false);
 
   llama.model.norm_placement = "post";

@@ -15,8 +15,7 @@ ModelDescription describe_olmo3(ConfigFields& fields, const TensorStore& store) 
   set_attention(llama, read_layer_ropes(fields, theta, theta, llama), sliding);
   const auto window = fields.window("sliding_window", 4096);
   if (window) set_sliding_window(llama, *window, sliding);
-  LlamaBiases biases;
-  if (fields.flag("attention_bias", false)) biases.qkv = biases.output = Bias::yes;
+  const LlamaBiases biases = read_attention_biases(fields);
   const bool tied = fields.tied(false);
 
   llama.model.norm_placement = "post";

@@ -42,16 +42,10 @@ ModelDescription describe_smollm3(ConfigFields& fields, const TensorStore& store
   if (window && uses_windows) set_sliding_window(llama, *window, sliding);
   for (std::size_t i = 0; i < llama.model.attention.size(); ++i)
     if (!turned[i]) llama.model.attention[i].rotary.reset();
-  LlamaBiases biases;
-  if (fields.flag("attention_bias", false)) biases.qkv = biases.output = Bias::yes;
+  LlamaBiases biases = read_attention_biases(fields);
   if (fields.flag("mlp_bias", false)) biases.mlp = Bias::yes;
   const bool tied = fields.tied(true);
-
-  const SourceNames names = llama_names(store);
-  for (std::int64_t i = 0; i < llama.model.num_layers; ++i)
-    llama.model.layers.push_back(llama_layer(llama, names, i, biases));
-  set_llama_embedding(llama, names, tied);
-  return llama.model;
+  return with_llama_layers(std::move(llama), store, biases, tied);
 }
 
 const char* class_of_smollm3() { return "SmolLM3ForCausalLM"; }

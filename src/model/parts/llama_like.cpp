@@ -103,6 +103,20 @@ void set_head_norms(LayerSources& layer, const LlamaLike& llama, const SourceNam
   layer.key_norm = names.norm(key, head, Bias::no);
 }
 
+LlamaBiases read_attention_biases(ConfigFields& fields) {
+  LlamaBiases biases;
+  if (fields.flag("attention_bias", false)) biases.qkv = biases.output = Bias::yes;
+  return biases;
+}
+
+ModelDescription with_llama_layers(LlamaLike llama, const TensorStore& store, const LlamaBiases& biases, bool tied) {
+  const SourceNames names = llama_names(store);
+  for (std::int64_t i = 0; i < llama.model.num_layers; ++i)
+    llama.model.layers.push_back(llama_layer(llama, names, i, biases));
+  set_llama_embedding(llama, names, tied);
+  return std::move(llama.model);
+}
+
 void set_llama_embedding(LlamaLike& llama, const SourceNames& names, bool tied, Bias norm_bias) {
   EmbeddingSources& embedding = llama.model.embedding;
   embedding.token = names.matrix("embed_tokens.weight", llama.vocab, llama.hidden);

@@ -60,6 +60,10 @@ LayerSources output_norms_layer(const LlamaLike& llama, const SourceNames& names
 /// Norms over each head's query and key, by their names.
 void set_head_norms(LayerSources& layer, const LlamaLike& llama, const SourceNames& names, const std::string& query,
                     const std::string& key);
+/// attention_bias, of q, k, v and the output; absent: none.
+LlamaBiases read_attention_biases(ConfigFields& fields);
+/// The model of a family whose layers are llama_layer's.
+ModelDescription with_llama_layers(LlamaLike llama, const TensorStore& store, const LlamaBiases& biases, bool tied);
 void set_llama_embedding(LlamaLike& llama, const SourceNames& names, bool tied, Bias norm_bias = Bias::no);
 
 }  // namespace spectrace

@@ -32,12 +32,7 @@ ModelDescription describe_qwen2_like(ConfigFields& fields, const TensorStore& st
   set_attention(llama, read_rope(fields, rope, llama.model.head_dim, llama.model.max_positions));
   set_qwen_windows(llama, fields, first_window_layer);
   const bool tied = fields.tied(false);
-
-  const SourceNames names = llama_names(store);
-  for (std::int64_t i = 0; i < llama.model.num_layers; ++i)
-    llama.model.layers.push_back(llama_layer(llama, names, i, {.qkv = Bias::yes}));
-  set_llama_embedding(llama, names, tied);
-  return llama.model;
+  return with_llama_layers(std::move(llama), store, {.qkv = Bias::yes}, tied);
 }
 
 ModelDescription describe_qwen2_vl_like(ConfigFields& fields, const TensorStore& store) {
@@ -54,8 +49,7 @@ ModelDescription describe_qwen2_vl_like(ConfigFields& fields, const TensorStore&
 }
 
 ModelDescription describe_qwen3_like(ConfigFields& fields, const TensorStore& store, LlamaLike llama) {
-  LlamaBiases biases;
-  if (fields.flag("attention_bias", false)) biases.qkv = biases.output = Bias::yes;
+  const LlamaBiases biases = read_attention_biases(fields);
   const bool tied = fields.tied(false);
 
   const SourceNames names = llama_names(store);
