@@ -220,7 +220,7 @@ CASES |= {
     "biogpt": lambda: (small("biogpt", hidden_size=18, intermediate_size=20, num_hidden_layers=2, num_attention_heads=3,
                              max_position_embeddings=16, layer_norm_eps=0.01, pad_token_id=1), {}, "biogpt.", "float16"),
     "xglm_padded": lambda: (small("xglm", d_model=16, num_layers=2, attention_heads=2, ffn_dim=20, pad_token_id=5,
-                                  scale_embedding=False, activation_function="relu"), {}, "", "bfloat16"),
+                                  scale_embedding=False, activation_function="quick_gelu"), {}, "", "bfloat16"),
 }
 
 
