@@ -107,6 +107,8 @@ Findings check_model(const Job& job, const ModelEntry& entry) {
     for (const Chosen& chosen : job.analyses)
       if (const std::string why = chosen.analysis->lacks(model.description); !why.empty())
         findings.warnings.push_back(chosen.name() + " is not computed: " + why);
+    if (!model.problems.empty())
+      findings.add_error(source_error(model.description, model.store, model.problems).what());
     find_lack_of_memory(job, model, std::move(sets), findings);
   } catch (const InputError& error) {
     findings.add_error(error.what());

@@ -36,6 +36,7 @@ Json described(const Quantity& quantity) {
                {"meaning", quantity.meaning}, {"formula", quantity.formula}, {"function", quantity.function},
                {"source", quantity.source}};
   if (!quantity.option.empty()) json["option"] = quantity.option;
+  if (!quantity.optional_dim.empty()) json["optional_dim"] = quantity.optional_dim;
   return json;
 }
 
@@ -88,8 +89,12 @@ Json described_by_name(const std::string& wanted) {
   return all;
 }
 
-std::string dims_of(const Quantity& quantity) {
-  return quantity.dims.empty() ? "scalar" : fmt::format("{}", fmt::join(quantity.dims, ", "));
+/// The optional one in brackets.
+std::string shown_dims(const Quantity& quantity) {
+  std::vector<std::string> dims = quantity.dims;
+  for (std::string& dim : dims)
+    if (dim == quantity.optional_dim) dim = "[" + dim + "]";
+  return dims.empty() ? "scalar" : fmt::format("{}", fmt::join(dims, ", "));
 }
 
 void print_analysis(const Analysis& analysis) {
@@ -99,7 +104,7 @@ void print_analysis(const Analysis& analysis) {
   if (!info.ignores_slicing.empty()) fmt::print("  slicing: {}\n", info.ignores_slicing);
   for (const KnownDataset& dataset : known_datasets())
     if (dataset.analysis == &analysis && !dataset.is_dimension() && dataset.group != kSummaryGroup)
-      fmt::print("  {:<30} {:<28} {}\n", dataset.quantity.name, dims_of(dataset.quantity), dataset.quantity.meaning);
+      fmt::print("  {:<30} {:<28} {}\n", dataset.quantity.name, shown_dims(dataset.quantity), dataset.quantity.meaning);
 }
 
 void print_dataset(const KnownDataset& dataset) {
@@ -108,7 +113,7 @@ void print_dataset(const KnownDataset& dataset) {
   if (dataset.is_dimension())
     fmt::print("  dimension of {}\n", dataset.group.empty() ? "each group that has it" : "the group");
   else
-    fmt::print("  dimensions {}\n", dims_of(quantity));
+    fmt::print("  dimensions {}\n", shown_dims(quantity));
   fmt::print("  units      {}\n", quantity.units);
   if (!quantity.formula.empty()) fmt::print("  formula    {}\n", quantity.formula);
   if (!quantity.function.empty()) fmt::print("  function   {}\n", quantity.function);

@@ -2,24 +2,43 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <map>
 
 #include "spectrace/app/commands.hpp"
 #include "spectrace/measure/catalogue.hpp"
 #include "spectrace/model/adapter.hpp"
 
 namespace spectrace {
+namespace {
+
+/// Names of those that a model of the family can have.
+std::vector<std::string> analyses_of(const FamilyInfo& family) {
+  std::vector<std::string> names;
+  for (const Analysis* analysis : catalogue())
+    if (analysis->lacks_by_family(family.limits).empty()) names.push_back(analysis->name());
+  return names;
+}
+
+Json as_json(const FamilyInfo& family) {
+  Json json = {{"model_type", family.model_type},
+               {"class", family.class_name},
+               {"text_part_of", family.part_of},
+               {"analyses", analyses_of(family)}};
+  Json impossible = Json::object();
+  for (const Analysis* analysis : catalogue())
+    if (const std::string why = analysis->lacks_by_family(family.limits); !why.empty())
+      impossible[analysis->name()] = why;
+  if (!impossible.empty()) json["impossible_analyses"] = std::move(impossible);
+  return json;
+}
+
+}  // namespace
 
 int command_families(const CommandLine& line) {
   const std::vector<FamilyInfo> all = families();
-  // Every family has an adapter for the whole of it, so none lacks an analysis by its kind.
-  const std::vector<std::string> analyses = analysis_names();
   if (line.as_json) {
     Json json = Json::array();
-    for (const FamilyInfo& family : all)
-      json.push_back({{"model_type", family.model_type},
-                      {"class", family.class_name},
-                      {"text_part_of", family.part_of},
-                      {"analyses", analyses}});
+    for (const FamilyInfo& family : all) json.push_back(as_json(family));
     fmt::print("{}\n", json.dump(2));
     return kAllDone;
   }
@@ -28,15 +47,22 @@ int command_families(const CommandLine& line) {
     types = std::max(types, family.model_type.size());
     classes = std::max(classes, family.class_name.size());
   }
-  for (const FamilyInfo& family : all)
-    fmt::print(
-        "{:<{}}  {:<{}}{}\n", family.model_type, types, family.class_name, family.part_of.empty() ? 0 : classes,
-        family.part_of.empty() ? "" : fmt::format("  also the text part of {}", fmt::join(family.part_of, ", ")));
+  std::map<std::size_t, std::vector<const FamilyInfo*>, std::greater<>> by_number;
+  for (const FamilyInfo& family : all) by_number[analyses_of(family).size()].push_back(&family);
+  for (const auto& [number, some] : by_number) {
+    fmt::print("{} families with {}: {}\n", some.size(),
+               number == catalogue().size() ? "all analyses" : fmt::format("{} analyses", number),
+               fmt::join(analyses_of(*some.front()), ", "));
+    for (const FamilyInfo* family : some)
+      fmt::print(
+          "  {:<{}}  {:<{}}{}\n", family->model_type, types, family->class_name, family->part_of.empty() ? 0 : classes,
+          family->part_of.empty() ? "" : fmt::format("  also the text part of {}", fmt::join(family->part_of, ", ")));
+    fmt::print("\n");
+  }
   fmt::print(
-      "\n{} families, each with all analyses ({}). A model of more than text is measured by its text part, if that is "
-      "of "
-      "one of them. Of any other checkpoint: tensors.\n",
-      all.size(), fmt::join(analyses, ", "));
+      "{} families. A model of more than text is measured by its text part, if that is of one of them. Of any other "
+      "checkpoint: tensors. Why a family lacks an analysis: --json.\n",
+      all.size());
   return kAllDone;
 }
 

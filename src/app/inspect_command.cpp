@@ -2,12 +2,15 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cctype>
 #include <map>
 
 #include "spectrace/app/commands.hpp"
 #include "spectrace/measure/catalogue.hpp"
+#include "spectrace/measure/stored_spectrum.hpp"
 #include "spectrace/model/adapter.hpp"
 #include "spectrace/model/forward.hpp"
+#include "spectrace/model/layer_parts.hpp"
 #include "spectrace/plan/cost.hpp"
 #include "spectrace/plan/memory.hpp"
 #include "spectrace/plan/open_model.hpp"
@@ -89,11 +92,11 @@ Json stored_matrices_of(const TensorAnalysis& analysis, const ModelDescription& 
   Json matrices = Json::array();
   std::int64_t elements = 0, bytes = 0;
   double flops = 0;
-  for (const StoredMatrix& matrix : analysis.matrices(d, analysis.complete(std::nullopt))) {
+  for (const auto& [place, matrix] : analysis.matrices(d, analysis.complete(std::nullopt))) {
     matrices.push_back({{"name", matrix.name}, {kRows, matrix.rows}, {kColumns, matrix.columns}});
     elements += matrix.num_elements();
-    bytes = std::max(bytes, analysis.bytes(matrix));
-    flops += analysis.flops(matrix);
+    bytes = std::max(bytes, stored_spectrum_bytes(matrix));
+    flops += stored_spectrum_flops(matrix);
   }
   return {{"num_matrices", matrices.size()},
           {"num_elements", elements},
@@ -141,12 +144,47 @@ Json describe_tensors(const OpenModel& model) {
   return json;
 }
 
+Json describe_block(const ModelDescription& d) {
+  Json rope = Json::object();
+  for (const auto& [fact, value] : d.rope_facts) rope[fact] = value;
+  return {{"max_positions", d.max_positions},
+          {"attention", attention_kind(d)},
+          {"parallel_residual", d.block.parallel_residual},
+          {"norms", norms(d)},
+          {"position_encoding", d.position_encoding},
+          {"rope", rope},
+          {"memory", memory_needed(d)}};
+}
+
+/// Of a model whose block is not known: which layers have which matrices.
+Json describe_stored_layers(const ModelDescription& d) {
+  Json json = {{"no_forward", d.limits.no_forward}};
+  std::map<std::string, std::vector<std::size_t>> layers_of_experts;
+  std::vector<std::size_t> without;
+  for (std::size_t layer = 0; layer < d.layers.size(); ++layer) {
+    std::string experts;
+    std::size_t numbered = 0;
+    for (const ExpertSources& expert : d.layers[layer].experts)
+      if (expert.up.slice || std::isdigit(static_cast<unsigned char>(expert.name.front())))
+        ++numbered;
+      else
+        experts += (experts.empty() ? "" : ", ") + expert.name;
+    if (numbered > 0) experts = std::to_string(numbered) + " routed" + (experts.empty() ? "" : ", ") + experts;
+    if (!experts.empty()) layers_of_experts[experts].push_back(layer);
+    if (roles_in(d.layers[layer], all_attention_roles()).empty()) without.push_back(layer);
+  }
+  for (const auto& [experts, layers] : layers_of_experts)
+    json["experts"][experts] = fmt::format("{}", fmt::join(layers, ", "));
+  if (!without.empty()) json["layers_without_attention"] = without;
+  return json;
+}
+
 Json describe(const std::filesystem::path& folder, const TensorStore& store, const ModelDescription& d) {
   Json heads = Json::array();
   for (std::int64_t h = 0; h < d.num_heads; ++h) heads.push_back(static_cast<std::int64_t>(d.kv_head_of(QueryHead{h})));
-  Json rope = Json::object();
-  for (const auto& [fact, value] : d.rope_facts) rope[fact] = value;
-  const SourceProblems problems = source_problems(d, store);
+  std::vector<std::string> missing, unusable;
+  for (const auto& [name, problem] : source_problems(d, store))
+    (store.find(name) == nullptr ? missing : unusable).push_back(store.find(name) == nullptr ? name : problem);
   Json json = describe_files(folder, store);
   json.update({{"family", d.family},
                {"architecture", d.architecture},
@@ -158,20 +196,14 @@ Json describe(const std::filesystem::path& folder, const TensorStore& store, con
                {"hidden_size", d.hidden_size},
                {"intermediate_size", d.intermediate_size},
                {"vocab_size", d.vocab_size},
-               {"max_positions", d.max_positions},
                {"num_parameters", num_parameters(d)},
-               {"attention", attention_kind(d)},
-               {"parallel_residual", d.block.parallel_residual},
-               {"norms", norms(d)},
-               {"position_encoding", d.position_encoding},
-               {"rope", rope},
                {"tied_embeddings", d.embedding.tied},
                {"unused_tensors", unused_tensors(d, store)},
-               {"missing_tensors", problems.missing},
-               {"unusable_tensors", problems.unusable},
-               {"memory", memory_needed(d)},
+               {"missing_tensors", missing},
+               {"unusable_tensors", unusable},
                {"impossible_analyses", impossible_analyses(d)},
                {"stored_matrices", stored_matrices_of(d)}});
+  json.update(d.has_forward() ? describe_block(d) : describe_stored_layers(d));
   json["warnings"] = store.warnings();
   for (const std::string& warning : d.warnings) json["warnings"].push_back(warning);
   if (const auto mtp = mtp_tensors(d, store); !mtp.empty()) json["mtp_tensors"] = mtp;
@@ -297,6 +329,7 @@ int command_inspect(const CommandLine& line) {
   for (const char* key : {"folder",
                           "family",
                           "no_family",
+                          "no_forward",
                           "architecture",
                           "text_part_of",
                           "num_tensors_of_other_parts",
@@ -308,6 +341,8 @@ int command_inspect(const CommandLine& line) {
                           "num_kv_heads",
                           "head_dim",
                           kKvHeadOfHead,
+                          "layers_without_attention",
+                          "experts",
                           "attention",
                           "parallel_residual",
                           "norms",

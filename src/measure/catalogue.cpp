@@ -167,6 +167,7 @@ Settings Analysis::complete(const std::optional<JsonNode>& section) const {
 
 std::string Analysis::lacks(const ModelDescription& model) const {
   if (needs_family() && !model.no_family.empty()) return model.no_family;
+  if (std::string why = lacks_by_family(model.limits); !why.empty()) return why;
   return find_lack(model);
 }
 

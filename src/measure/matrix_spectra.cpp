@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "spectrace/core/parallel.hpp"
+#include "spectrace/model/layer_parts.hpp"
 
 namespace spectrace {
 namespace {
@@ -122,7 +123,7 @@ void store_spectrum(Record& record, std::size_t slot, MatrixShape shape, const S
 
 std::vector<DimensionValues> MatrixSpectra::dimensions(const Circumstances& of) const {
   const MatrixRoles roles = needs(of.model);
-  return {matrix_dimension(roles, info().dimensions.front().meaning),
+  return {matrix_dimension(roles, info().dimensions.back().meaning),
           {{"index"}, counted(index_size(shapes_of(of.model, roles)))}};
 }
 
@@ -141,10 +142,12 @@ Record MatrixSpectra::measure(const LayerView& layer) const {
   const MatrixRoles roles = needs(layer.model);
   const LayerMatrices& matrices = layer.matrices;
   const auto count = static_cast<std::int64_t>(roles.size());
-  std::vector<MatrixShape> shapes;
-  for (const MatrixRole role : roles) shapes.push_back({matrices.at(role).size(0), matrices.at(role).size(1)});
+  std::vector<MatrixShape> shapes;  // of those that the layer has not: none
+  for (const MatrixRole role : roles)
+    shapes.push_back(matrices.has(role) ? MatrixShape{matrices.at(role).size(0), matrices.at(role).size(1)}
+                                        : MatrixShape{});
   Record record;
-  make_spectrum_arrays(record, {count}, index_size(shapes));
+  make_spectrum_arrays(record, {count}, index_size(shapes_of(layer.model, roles)));
 
   struct Solved {
     SingularValues singular;
@@ -159,6 +162,7 @@ Record MatrixSpectra::measure(const LayerView& layer) const {
   });
   parallel_for(count, [&](std::int64_t i) {
     const std::size_t slot = order[static_cast<std::size_t>(i)];
+    if (!matrices.has(roles[slot])) return;
     const Tensor& w = matrices.at(roles[slot]);
     solved[slot] = of_matrix(spectrace::info(roles[slot]).name, [&] {
       return Solved{singular_values(w), entry_moments(w)};
@@ -166,23 +170,20 @@ Record MatrixSpectra::measure(const LayerView& layer) const {
   });
 
   for (std::size_t i = 0; i < solved.size(); ++i)
-    store_spectrum(record, i, shapes[i], solved[i].singular, solved[i].entries);
+    if (matrices.has(roles[i])) store_spectrum(record, i, shapes[i], solved[i].singular, solved[i].entries);
   return record;
 }
 
 std::vector<MatrixShape> shapes_of(const ModelDescription& model, const MatrixRoles& roles) {
-  const std::int64_t queries = model.num_heads * model.head_dim, keys = model.num_kv_heads * model.head_dim,
-                     hidden = model.hidden_size, inner = model.intermediate_size;
   std::vector<MatrixShape> shapes;
-  for (const MatrixRole role : roles) switch (role) {
-      case MatrixRole::w_q: shapes.push_back({queries, hidden}); break;
-      case MatrixRole::w_k:
-      case MatrixRole::w_v: shapes.push_back({keys, hidden}); break;
-      case MatrixRole::w_o: shapes.push_back({hidden, queries}); break;
-      case MatrixRole::w_gate:
-      case MatrixRole::w_up: shapes.push_back({inner, hidden}); break;
-      case MatrixRole::w_down: shapes.push_back({hidden, inner}); break;
+  for (const MatrixRole role : roles) {
+    MatrixShape& largest = shapes.emplace_back();
+    for (const LayerSources& layer : model.layers) {
+      if (!has_matrix(layer, role)) continue;
+      const auto shape = source_of(layer, role).weight.canonical_shape();
+      if (shape[0] * shape[1] > largest.rows * largest.columns) largest = {shape[0], shape[1]};
     }
+  }
   return shapes;
 }
 

@@ -63,7 +63,7 @@ void make_spectrum_arrays(Record& record, std::vector<std::int64_t> shape, std::
 void store_spectrum(Record& record, std::size_t slot, MatrixShape shape, const SingularValues& singular,
                     const EntryMoments& entries);
 
-/// Rows and columns of the model's matrices of these roles.
+/// Rows and columns of the largest matrix of each of these roles that a layer has.
 std::vector<MatrixShape> shapes_of(const ModelDescription& model, const MatrixRoles& roles);
 /// Peak bytes of their spectra of so many layers side by side, with as many matrices under work as there are threads.
 std::int64_t spectra_workspace_bytes(const std::vector<MatrixShape>& shapes, std::int64_t num_layers);

@@ -14,9 +14,15 @@ Coordinate counted(std::int64_t size) {
   return numbers;
 }
 
+std::vector<std::string> dims_of(const Quantity& quantity, const Extents& extents) {
+  std::vector<std::string> dims = quantity.dims;
+  if (!extents.contains(quantity.optional_dim)) std::erase(dims, quantity.optional_dim);
+  return dims;
+}
+
 std::vector<std::int64_t> shape_of(const Quantity& quantity, const Extents& extents, const std::string& without) {
   std::vector<std::int64_t> shape;
-  for (const auto& dim : quantity.dims)
+  for (const auto& dim : dims_of(quantity, extents))
     if (dim != without) shape.push_back(extents.at(dim));
   return shape;
 }

@@ -15,7 +15,7 @@ namespace spectrace {
 // families.inc has a line SPECTRACE_FAMILY(name) for each file of src/model/adapters; the build writes it.
 #define SPECTRACE_FAMILY(family)                                         \
   ModelDescription describe_##family(ConfigFields&, const TensorStore&); \
-  const char* class_of_##family();
+  FamilyClass class_of_##family();
 #include "families.inc"
 #undef SPECTRACE_FAMILY
 
@@ -27,19 +27,7 @@ constexpr Adapter kFamilies[] = {
 #undef SPECTRACE_FAMILY
 };
 
-constexpr std::array kMixturesOfExperts = {
-    "dbrx",           "deepseek_v2",
-    "deepseek_v3",    "ernie4_5_moe",
-    "glm4_moe",       "gpt_oss",
-    "granitemoe",     "grok-1",
-    "hunyuan_v1_moe", "jamba",
-    "jetmoe",         "llama4",
-    "llama4_text",    "minimax",
-    "mixtral",        "nllb-moe",
-    "olmoe",          "phimoe",
-    "qwen2_moe",      "qwen3_moe",
-    "qwen3_next",     "switch_transformers",
-};
+constexpr std::array kMixturesOfExperts = {"dbrx", "grok-1", "jetmoe", "llama4", "nllb-moe", "switch_transformers"};
 constexpr std::array kEncoders = {
     "albert",     "bert",    "bigbird", "camembert", "convbert", "deberta",     "deberta-v2",
     "distilbert", "electra", "ernie",   "esm",       "funnel",   "layoutlm",    "longformer",
@@ -134,21 +122,6 @@ std::string problem_of(const TensorInfo& info, const TensorSource& source) {
   return {};
 }
 
-/// @throws InputError with every absent or misshapen tensor (the first of them, if there are many).
-void check_sources(const ModelDescription& model, const TensorStore& store) {
-  constexpr std::size_t kMostShown = 8;
-  const SourceProblems found = source_problems(model, store);
-  std::vector<std::string> problems;
-  for (const auto& name : found.missing) problems.push_back("tensor '" + name + "' is absent");
-  problems.insert(problems.end(), found.unusable.begin(), found.unusable.end());
-  if (problems.empty()) return;
-  std::string text;
-  for (std::size_t i = 0; i < std::min(problems.size(), kMostShown); ++i) text += (i == 0 ? "" : "; ") + problems[i];
-  if (problems.size() > kMostShown) text += "; and " + std::to_string(problems.size() - kMostShown) + " more";
-  throw InputError(ErrorKind::model, store.folder().string() + ": " + text, "the family is " + model.family,
-                   "Is the checkpoint whole, and config.json its own?");
-}
-
 /// Sums over all sources, in bytes, must stay within 64 bits also where the checkpoint contradicts the config.
 void check_sizes(const ModelDescription& model, const JsonNode& config) {
   constexpr std::int64_t kMostElements = std::int64_t{1} << 40;
@@ -158,46 +131,6 @@ void check_sizes(const ModelDescription& model, const JsonNode& config) {
       throw config.error("tensor '" + source->tensor + "' would have shape " + shape_text(source->shape),
                          "from " + source->config_keys + ": no model has a matrix as large");
   }
-}
-
-bool ends_with_any(const std::string& name, std::initializer_list<const char*> endings) {
-  return std::any_of(endings.begin(), endings.end(), [&](const char* ending) { return name.ends_with(ending); });
-}
-
-}  // namespace
-
-bool is_buffer(const TensorInfo& tensor) {
-  const bool is_mask = tensor.shape.size() == 4 && ends_with_any(tensor.name, {".attn.bias", ".attention.bias"});
-  const bool is_mask_value =
-      tensor.num_elements() == 1 && ends_with_any(tensor.name, {".attn.masked_bias", ".attention.masked_bias"});
-  return is_mask || is_mask_value || ends_with_any(tensor.name, {".rotary_emb.inv_freq", ".attn.embed_positions"});
-}
-
-namespace {
-
-std::vector<std::string> parts_of_name(const std::string& name) {
-  std::vector<std::string> parts(1);
-  for (const char c : name) {
-    if (c == '.')
-      parts.emplace_back();
-    else
-      parts.back() += c;
-  }
-  return parts;
-}
-
-/// A module of its own ("mtp_layers" in MiMo, "mtp" in Qwen3-Next), or layers behind the model's (DeepSeek-V3,
-/// GLM-4.5).
-bool is_of_mtp_head(const ModelDescription& model, const std::string& name) {
-  if (model.num_mtp_layers == 0) return false;
-  const std::vector<std::string> parts = parts_of_name(name);
-  for (std::size_t i = 0; i < parts.size(); ++i) {
-    if (parts[i] == "mtp" || parts[i] == "mtp_layers") return true;
-    if (parts[i] != "layers" || i + 1 == parts.size()) continue;
-    for (std::int64_t layer = model.num_layers; layer < model.num_layers + model.num_mtp_layers; ++layer)
-      if (parts[i + 1] == std::to_string(layer)) return true;
-  }
-  return false;
 }
 
 std::int64_t read_num_mtp_layers(const JsonNode& config) {
@@ -224,6 +157,8 @@ void find_unembedding(ModelDescription& model, const TensorStore& store) {
   EmbeddingSources& embedding = model.embedding;
   embedding.has_unembedding = embedding.tied || store.find(embedding.unembedding.tensor) != nullptr;
   if (!embedding.has_unembedding) embedding.unembedding_bias.reset();
+  if (const TensorInfo* matrix = store.find(embedding.unembedding.tensor))
+    embedding.unembedding_is_of_16_bits = matrix->type == StorageType::bfloat16 || matrix->type == StorageType::float16;
 }
 
 }  // namespace
@@ -237,7 +172,9 @@ ModelDescription read_description(const JsonNode& config, const TensorStore& sto
   ConfigFields fields(part.config, store, family->model_type);
   if (!part.part_of.empty()) fields.set_part_of_whole(part.tied);
   ModelDescription model = family->describe(fields, store);
-  fields.expect_understood();
+  model.limits = family->class_of().limits;
+  // Without a block no field can change what is computed: matrices are what they are.
+  if (model.has_forward()) fields.expect_understood();
   model.family = family->model_type;
   model.architecture = first_architecture(config);
   model.tensors = store.tensors();
@@ -264,22 +201,29 @@ SourceProblems source_problems(const ModelDescription& model, const TensorStore&
     for (const auto& name : names) {
       if (!seen.insert(name).second) continue;
       const TensorInfo* info = store.find(name);
-      if (!info) {
-        problems.missing.push_back(name);
-      } else if (auto problem = problem_of(*info, *source); !problem.empty()) {
-        problems.unusable.push_back(std::move(problem));
-      }
+      if (auto problem = info == nullptr ? "tensor '" + name + "' is absent" : problem_of(*info, *source);
+          !problem.empty())
+        problems[name] = std::move(problem);
     }
   }
   return problems;
 }
 
+InputError source_error(const ModelDescription& model, const TensorStore& store, const SourceProblems& problems) {
+  constexpr std::size_t kMostShown = 8;
+  std::string text;
+  std::size_t shown = 0;
+  for (const auto& [name, problem] : problems)
+    if (shown++ < kMostShown) text += (text.empty() ? "" : "; ") + problem;
+  if (problems.size() > kMostShown) text += "; and " + std::to_string(problems.size() - kMostShown) + " more";
+  return InputError(ErrorKind::model, store.folder().string() + ": " + text, "the family is " + model.family,
+                    "Is the checkpoint whole, and config.json its own?");
+}
+
 ModelDescription describe_model(const JsonNode& config, const TensorStore& store) {
   ModelDescription model = read_description(config, store);
-  check_sources(model, store);
-  if (!model.embedding.has_unembedding) return model;
-  const StorageType type = store.find(model.embedding.unembedding.tensor)->type;  // it is there: that was checked
-  model.embedding.unembedding_is_of_16_bits = type == StorageType::bfloat16 || type == StorageType::float16;
+  if (const SourceProblems problems = source_problems(model, store); !problems.empty())
+    throw source_error(model, store, problems);
   return model;
 }
 
@@ -301,68 +245,16 @@ bool names_known_family(const JsonNode& config) {
 
 std::vector<FamilyInfo> families() {
   std::vector<FamilyInfo> all;
-  for (const Adapter& family : kFamilies)
-    all.push_back({family.model_type, family.class_name(), wholes_of(family.model_type)});
+  for (const Adapter& family : kFamilies) {
+    const FamilyClass own = family.class_of();
+    all.push_back({family.model_type, own.name, own.limits, wholes_of(family.model_type)});
+  }
   return all;
 }
 
 std::vector<std::string> known_families() {
   std::vector<std::string> names;
   for (const Adapter& family : kFamilies) names.emplace_back(family.model_type);
-  return names;
-}
-
-namespace {
-
-/// What the names of the text part's tensors begin with, and those of no other part: "model.language_model."; "" where
-/// that is not known.
-std::string text_prefix(const ModelDescription& model) {
-  const std::string& name = model.layers.front().w_q.weight.tensor;
-  const auto end = name.find("layers.");
-  return end == std::string::npos ? "" : name.substr(0, end);
-}
-
-bool is_of_other_part(const ModelDescription& model, const std::string& tensor) {
-  return !model.part_of.empty() && !tensor.starts_with(text_prefix(model));
-}
-
-std::set<std::string> used_tensors(const ModelDescription& model) {
-  std::set<std::string> used;
-  for (const TensorSource* source : model.all_sources()) {
-    used.insert(source->tensor);
-    used.insert(source->stacked.begin(), source->stacked.end());
-  }
-  return used;
-}
-
-}  // namespace
-
-std::vector<std::string> unused_tensors(const ModelDescription& description, const TensorStore& store) {
-  const std::set<std::string> used = used_tensors(description);
-  std::vector<std::string> unused;
-  for (const TensorInfo& tensor : store.tensors()) {
-    const bool is_tied_head =
-        description.embedding.tied &&
-        ends_with_any(tensor.name, {"lm_head.weight", "embed_out.weight", "output_projection.weight"});
-    if (is_floating(tensor.type) && tensor.num_elements() > 0 && !used.contains(tensor.name) && !is_buffer(tensor) &&
-        !is_tied_head && !is_of_other_part(description, tensor.name) && !is_of_mtp_head(description, tensor.name))
-      unused.push_back(tensor.name);
-  }
-  return unused;
-}
-
-std::vector<std::string> tensors_of_other_parts(const ModelDescription& description, const TensorStore& store) {
-  const std::set<std::string> used = used_tensors(description);
-  std::vector<std::string> others;
-  for (const TensorInfo& tensor : store.tensors())
-    if (is_of_other_part(description, tensor.name) && !used.contains(tensor.name)) others.push_back(tensor.name);
-  return others;
-}
-
-std::vector<std::string> mtp_tensors(const ModelDescription& description, const TensorStore& store) {
-  std::vector<std::string> names;
-  for (const TensorInfo& tensor : store.tensors())
-    if (is_of_mtp_head(description, tensor.name)) names.push_back(tensor.name);
   return names;
 }
 

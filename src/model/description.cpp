@@ -12,7 +12,9 @@ class Collector {
   void add(const std::optional<TensorSource>& source) {
     if (source) add(*source);
   }
-  void add(const TensorSource& source) { sources_.push_back(&source); }
+  void add(const TensorSource& source) {
+    if (!source.tensor.empty()) sources_.push_back(&source);
+  }
   void add(const std::optional<LinearSource>& source) {
     if (source) add(*source);
   }
@@ -32,6 +34,15 @@ class Collector {
   void add(const LayerSources& layer) {
     for_each_part(
         layer, [&](MatrixRole, const LinearSource& linear) { add(linear); }, [&](const auto& part) { add(part); });
+    if (const auto& latent = layer.latent) {
+      for (const auto* matrix : {&latent->w_dq, &latent->w_uq}) add(*matrix);
+      for (const auto* matrix : {&latent->w_dkv, &latent->w_kr, &latent->w_uk, &latent->w_uv}) add(*matrix);
+    }
+    for (const ExpertSources& expert : layer.experts) {
+      if (expert.gate) add(expert.gate->whole);
+      add(expert.up.whole);
+      add(expert.down.whole);
+    }
   }
   std::vector<const TensorSource*> take() { return std::move(sources_); }
 

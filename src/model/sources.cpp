@@ -16,7 +16,7 @@ std::string merged_keys(const std::string& a, const std::string& b) {
 /// What a model of more than text puts before the names of its text part.
 constexpr std::array kTextParts = {"", "model.language_model.", "language_model.", "model.text_model.", "text_model."};
 
-bool has_any(const TensorStore& store, const std::string& prefix) {
+bool holds_any(const TensorStore& store, const std::string& prefix) {
   const auto& tensors = store.tensors();  // sorted by name
   const auto first =
       std::lower_bound(tensors.begin(), tensors.end(), prefix,
@@ -76,10 +76,17 @@ SourceNames::SourceNames(const TensorStore& store, std::initializer_list<const c
     return false;
   };
   if (!pick([&](const std::string& prefix) { return store.find(prefix + probe) != nullptr; }))
-    pick([&](const std::string& prefix) { return !prefix.empty() && has_any(store, prefix); });
+    pick([&](const std::string& prefix) { return !prefix.empty() && holds_any(store, prefix); });
 }
 
 bool SourceNames::has(const std::string& whole_name) const { return store_.find(whole_name) != nullptr; }
+
+bool SourceNames::has_any(const std::string& base) const { return holds_any(store_, name(base)); }
+
+std::vector<std::int64_t> SourceNames::stored_shape(const std::string& base) const {
+  const TensorInfo* tensor = store_.find(name(base));
+  return tensor == nullptr ? std::vector<std::int64_t>() : tensor->shape;
+}
 
 TensorSource SourceNames::matrix(const std::string& base, const Dim& rows, const Dim& columns) const {
   TensorSource source;

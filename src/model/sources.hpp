@@ -45,6 +45,10 @@ class SourceNames {
   SourceNames(const TensorStore& store, std::initializer_list<const char*> prefixes, const std::string& probe);
 
   bool has(const std::string& whole_name) const;
+  /// Whether a tensor's name begins with the prefix and this.
+  bool has_any(const std::string& base) const;
+  /// Of the tensor of that name; empty if there is none.
+  std::vector<std::int64_t> stored_shape(const std::string& base) const;
   std::string name(const std::string& base) const { return prefix_ + base; }
 
   TensorSource matrix(const std::string& base, const Dim& rows, const Dim& columns) const;

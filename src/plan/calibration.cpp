@@ -3,10 +3,12 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "spectrace/core/stopwatch.hpp"
 #include "spectrace/measure/prompts.hpp"
 #include "spectrace/measure/slicing.hpp"
+#include "spectrace/measure/stored_spectrum.hpp"
 #include "spectrace/model/forward.hpp"
 #include "spectrace/plan/memory.hpp"
 
@@ -57,30 +59,48 @@ double prompts_rate(const OpenModel& model, const ModelPlan& plan, const Job& jo
   return unit.flops / static_cast<double>(model.description.num_layers) / seconds;
 }
 
+/// A layer in the middle of those of which something is to be done.
+std::optional<std::int64_t> middle_layer(const ModelDescription& model, const ModelPlan& plan) {
+  std::vector<std::int64_t> layers;
+  for (const Unit& unit : plan.units) {
+    if (unit.of_batch() != nullptr) return model.num_layers / 2;
+    if (const LayerWork* work = unit.of_layer()) layers.push_back(work->layer);
+  }
+  if (layers.empty()) return std::nullopt;
+  std::sort(layers.begin(), layers.end());
+  return layers[layers.size() / 2];
+}
+
+/// What spectra and prompts take of the layer.
+MatrixRoles roles_measured(const ModelDescription& model, const ModelPlan& plan, Slicing slicing, std::int64_t layer) {
+  MatrixRoles roles;
+  if (plan.wants().value_spectra) roles.push_back(MatrixRole::w_v);
+  for (const Unit& unit : plan.units)
+    if (const LayerWork* work = unit.of_layer(); work != nullptr && work->layer == layer)
+      add_roles(roles, roles_of(model, *work));
+  return roles_to_slice(model, roles, slicing);
+}
+
 /// Of the layer's analyses, with the value spectra that they and prompts need; these are left in `values`.
-double spectra_rate(const OpenModel& model, const ModelPlan& plan, const Job& job, const LayerWeights& weights,
-                    std::vector<ValueSpectrum>& values) {
+double spectra_rate(const OpenModel& model, const ModelPlan& plan, const Job& job, std::int64_t layer,
+                    const LayerMatrices& read, std::vector<ValueSpectrum>& values) {
   const ModelDescription& d = model.description;
   std::vector<const LayerAnalysis*> analyses;
   bool wants_values = plan.wants().value_spectra;
-  MatrixRoles roles, to_slice = {MatrixRole::w_v};
-  for (const Chosen& chosen : plan.of_weights) {
-    const LayerAnalysis* analysis = chosen.of_layers();
-    if (analysis == nullptr) continue;
-    analyses.push_back(analysis);
-    wants_values |= analysis->needs_value_spectra();
-    add_roles(analysis->is_sliced() ? to_slice : roles, analysis->needs(d));
+  for (const Unit& unit : plan.units) {
+    const LayerWork* work = unit.of_layer();
+    if (work == nullptr || work->layer != layer) continue;
+    analyses.push_back(work->analysis);
+    wants_values |= work->analysis->needs_value_spectra();
   }
-  const LayerMatrices matrices = matrices_of(weights, roles);
-  const LayerMatrices sliced =
-      slice_matrices(d, matrices_of(weights, roles_to_slice(d, to_slice, job.slicing)), job.slicing);
+  const LayerMatrices sliced = slice_matrices(d, read, job.slicing);
   double seconds = 0, flops = 0;
   if (wants_values) {
     seconds += seconds_of([&] { values = value_spectra(d, sliced.at(MatrixRole::w_v), job.slicing); });
     flops += value_spectra_flops(d);
   }
   for (const LayerAnalysis* analysis : analyses) {
-    const LayerView view = analysis->view(d, matrices, sliced, job.slicing, values);
+    const LayerView view = analysis->view(d, read, sliced, job.slicing, values);
     seconds += seconds_of([&] { analysis->measure(view); });
     flops += analysis->flops(d) - (analysis->needs_value_spectra() ? value_spectra_flops(d) : 0);
   }
@@ -112,7 +132,7 @@ double tensors_rate(const OpenModel& model, const ModelPlan& plan) {
   std::nth_element(units.begin(), middle, units.end(),
                    [](const Unit* a, const Unit* b) { return a->flops < b->flops; });
   const TensorWork& work = *(*middle)->of_tensor();
-  return (*middle)->flops / seconds_of([&] { work.analysis->measure(model.store, work.matrix, [](double) {}); });
+  return (*middle)->flops / seconds_of([&] { stored_spectrum(model.store, work.matrix, [](double) {}); });
 }
 
 }  // namespace
@@ -120,20 +140,31 @@ double tensors_rate(const OpenModel& model, const ModelPlan& plan) {
 WorkRates calibrate(const OpenModel& model, const ModelPlan& plan, const Job& job) {
   WorkRates rates;
   const ModelDescription& d = model.description;
-  const std::int64_t layer = d.num_layers / 2;
   const Unit* batch = middle_batch(plan);
-  const bool any_of_layers =
-      std::any_of(plan.units.begin(), plan.units.end(), [](const Unit& unit) { return unit.of_layer() != nullptr; });
-  if (batch != nullptr || any_of_layers) {
+  const auto layer = middle_layer(d, plan);
+  if (layer) {
     const std::uint64_t read_before = model.store.bytes_read();
     const Stopwatch watch;
-    const LayerWeights weights = read_layer(d, model.store, layer, job.compute.dtype);
+    LayerWeights weights;
+    LayerMatrices matrices;
+    const MatrixRoles roles = roles_measured(d, plan, job.slicing, *layer);
+    if (batch != nullptr) {
+      weights = read_layer(d, model.store, *layer, job.compute.dtype);
+      matrices = matrices_of(weights, roles);
+    } else {
+      const ReadMatrices read = read_matrices(d, model.store, *layer, roles, job.compute.dtype);
+      if (!read.errors.empty()) std::rethrow_exception(read.errors.begin()->second);
+      matrices = read.matrices;
+    }
     rates.read_bytes_per_s =
         static_cast<double>(model.store.bytes_read() - read_before) / std::max(watch.elapsed_s(), 1e-9);
     std::vector<ValueSpectrum> values;
-    if (const double rate = spectra_rate(model, plan, job, weights, values); rate > 0) rates.spectra_flops_per_s = rate;
-    if (batch != nullptr) rates.prompt_flops_per_s = prompts_rate(model, plan, job, *batch, layer, weights, values);
+    if (const double rate = spectra_rate(model, plan, job, *layer, matrices, values); rate > 0)
+      rates.spectra_flops_per_s = rate;
+    if (batch != nullptr) rates.prompt_flops_per_s = prompts_rate(model, plan, job, *batch, *layer, weights, values);
   }
+  const bool any_of_layers =
+      std::any_of(plan.units.begin(), plan.units.end(), [](const Unit& unit) { return unit.of_layer() != nullptr; });
   if (const double rate = tensors_rate(model, plan); rate > 0 && !any_of_layers) rates.spectra_flops_per_s = rate;
   if (const double rate = rows_rate(model, plan, job.slicing); rate > 0) rates.unembedding_flops_per_s = rate;
   return rates;

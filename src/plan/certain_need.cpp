@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "spectrace/core/error.hpp"
+#include "spectrace/measure/stored_spectrum.hpp"
 #include "spectrace/model/forward.hpp"
 #include "spectrace/model/layer_parts.hpp"
 #include "spectrace/model/layer_weights.hpp"
@@ -19,7 +20,10 @@ double gib(std::int64_t bytes) { return static_cast<double>(bytes) / (1 << 30); 
 }  // namespace
 
 CertainNeed::CertainNeed(const ModelDescription& model, const ModelPlan& plan, ComputeType dtype)
-    : model_(model), plan_(plan), element_bytes_(element_size_bytes(dtype)) {
+    : model_(model),
+      plan_(plan),
+      element_bytes_(element_size_bytes(dtype)),
+      matrix_element_bytes_(element_size_bytes(type_of_matrices(model, dtype))) {
   for (std::int64_t layer = 0; layer < model.num_layers; ++layer)
     largest_layer_bytes_ = std::max(largest_layer_bytes_, layer_size_bytes(model, layer, dtype));
   for (const PlannedSet& set : plan.sets) wants_of_sets_.push_back(wants_of(set.analyses));
@@ -27,12 +31,12 @@ CertainNeed::CertainNeed(const ModelDescription& model, const ModelPlan& plan, C
 
 std::int64_t CertainNeed::bytes(const Unit& unit) const {
   if (const LayerWork* layer = unit.of_layer())
-    return most_matrix_elements(model_, layer->analysis->needs(model_)) * element_bytes_;
+    return most_matrix_elements(model_, layer->analysis->needs(model_)) * matrix_element_bytes_;
   if (const RowsWork* rows = unit.of_rows()) {
     const auto shape = rows->analysis->matrix(model_).canonical_shape();
     return std::min(shape[0], shape[1]) * shape[1] * 8 + rows->rows.count * 8;
   }
-  if (const TensorWork* tensor = unit.of_tensor()) return tensor->analysis->least_bytes(tensor->matrix);
+  if (const TensorWork* tensor = unit.of_tensor()) return stored_spectrum_least_bytes(tensor->matrix);
   const BatchWork& batch = *unit.of_batch();
   const std::int64_t queries = model_.num_heads * model_.head_dim;
   return largest_layer_bytes_ + batch.num_tokens * (model_.hidden_size + queries) * element_bytes_ +

@@ -22,7 +22,7 @@ std::int64_t num_block_parameters(const ModelDescription& model) {
 }
 
 std::int64_t num_parameters(const ModelDescription& model) {
-  if (!model.no_family.empty()) {
+  if (!model.has_forward()) {
     std::int64_t stored = 0;
     for (const TensorInfo& tensor : model.tensors)
       if (is_floating(tensor.type) && !is_buffer(tensor)) stored += tensor.num_elements();

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <numeric>
 
 #include "spectrace/core/parallel.hpp"
 #include "spectrace/measure/prompts.hpp"
+#include "spectrace/measure/stored_spectrum.hpp"
 #include "spectrace/model/forward.hpp"
 #include "spectrace/model/layer_parts.hpp"
 
@@ -66,21 +68,24 @@ bool takes_spectra(const ModelPlan& plan) {
 std::int64_t largest_tensors_bytes(const ModelPlan& plan, std::size_t count) {
   std::vector<std::int64_t> bytes;
   for (const Unit& unit : plan.units)
-    if (const TensorWork* tensor = unit.of_tensor()) bytes.push_back(tensor->analysis->bytes(tensor->matrix));
+    if (const TensorWork* tensor = unit.of_tensor()) bytes.push_back(stored_spectrum_bytes(tensor->matrix));
   count = std::min(count, bytes.size());
   std::partial_sort(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(count), bytes.end(), std::greater<>());
   return std::accumulate(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(count), std::int64_t{0});
 }
 
-/// The group of an analysis of tensors, which a collector holds whole.
+/// The groups of analyses of stored matrices, which a collector holds whole.
 std::int64_t tensor_group_bytes(const ModelPlan& plan) {
-  std::int64_t count = 0, most = 0;
+  std::map<const Analysis*, std::pair<std::int64_t, std::int64_t>> sizes;  // places, and singular values of the largest
   for (const Unit& unit : plan.units)
     if (const TensorWork* tensor = unit.of_tensor()) {
-      ++count;
+      auto& [places, most] = sizes[tensor->analysis];
+      places = std::max(places, tensor->place + 1);
       most = std::max(most, tensor->matrix.num_singular_values());
     }
-  return count * (most + 12) * 8;
+  std::int64_t bytes = 0;
+  for (const auto& [analysis, size] : sizes) bytes += size.first * (size.second + 12) * 8;
+  return bytes;
 }
 
 /// Of the layer analyses, which go one after the other.
@@ -138,15 +143,25 @@ std::int64_t bytes_under_way(const ModelDescription& model, const ModelPlan& pla
          static_cast<std::int64_t>(batch.prompts.size()) * (set.fixed_values + of_longest) * 8;
 }
 
-std::int64_t matrix_bytes(const ModelDescription& model, const ModelPlan& plan, ComputeType dtype) {
+std::int64_t num_matrix_elements(const ModelDescription& model, const ModelPlan& plan) {
   MatrixRoles roles;
   for (const Chosen& chosen : plan.of_weights)
     if (const LayerAnalysis* analysis = chosen.of_layers()) add_roles(roles, analysis->needs(model));
-  return most_matrix_elements(model, roles) * element_size_bytes(dtype);
+  return most_matrix_elements(model, roles);
+}
+
+ComputeType type_of_matrices(const ModelDescription& model, ComputeType dtype) {
+  // Of nearly all models; asked often.
+  if (std::none_of(model.tensors.begin(), model.tensors.end(), std::mem_fn(&TensorInfo::exceeds_float32))) return dtype;
+  for (std::int64_t layer = 0; layer < std::ssize(model.layers); ++layer)
+    if (exceeds_float32(model, layer)) return ComputeType::float64;
+  return dtype;
 }
 
 MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, const Job& job) {
   const ComputeType dtype = job.compute.dtype;
+  const ComputeType matrices = type_of_matrices(model, dtype);
+  const std::int64_t matrix_bytes = num_matrix_elements(model, plan) * element_size_bytes(matrices);
   const Device device = planned_device(job);
   const BatchSizes sizes = sizes_of_batches(model, plan, dtype);
   MemoryNeed need;
@@ -158,15 +173,16 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, con
     need.libraries +=
         kProducts + std::min(kEmbeddingRows, model.vocab_size * model.hidden_size * element_size_bytes(dtype));
     need.layer = largest_layer_bytes(model, dtype);
+    if (matrices != dtype) need.layer += matrix_bytes;  // beside what the forward pass has
     need.workspace = batch_workspace_bytes(model, plan, sizes, dtype, device);
     if (!device.is_host()) {
       need.libraries += 2 * Device::kBroughtAtOnce;
       // What spectra are taken of, of this layer and of the next one.
-      need.layer += 2 * std::max(matrix_bytes(model, plan, dtype),
-                                 most_matrix_elements(model, attention_roles()) * element_size_bytes(dtype));
+      need.layer +=
+          2 * std::max(matrix_bytes, most_matrix_elements(model, attention_roles()) * element_size_bytes(dtype));
     }
   } else if (takes_spectra(plan)) {
-    need.layer = matrix_bytes(model, plan, dtype);
+    need.layer = matrix_bytes;
   }
   std::int64_t join = 0;
   for (const Chosen& chosen : plan.of_weights)

@@ -16,8 +16,9 @@ namespace {
 constexpr std::int64_t kRoundsPerStage = 4;
 
 double element_bytes(const OpenModel& model) {
-  if (model.description.layers.empty()) return 0;  // of no family
-  const TensorInfo* info = model.store.find(model.description.layers.front().w_v.weight.tensor);
+  const TensorSource* matrix = first_matrix(model.description);
+  if (matrix == nullptr) return 0;  // of no family
+  const TensorInfo* info = model.store.find(matrix->tensor);
   return info == nullptr ? 4.0 : static_cast<double>(element_size_bytes(info->type));
 }
 
@@ -101,7 +102,7 @@ ModelLoad model_load(const OpenModel& model, const ModelPlan& plan, const Job& j
   }
   load.sums_bytes = static_cast<double>(num_statistics(d, plan)) * kBytesOfSum;
   const double element = element_bytes(model);
-  const auto matrices = static_cast<double>(matrix_bytes(d, plan, ComputeType::float32) / 4);
+  const auto matrices = static_cast<double>(num_matrix_elements(d, plan));
   double largest = 1;
   for (std::int64_t l = 0; l < d.num_layers; ++l) {
     const auto parameters = static_cast<double>(num_elements(d.layers[static_cast<std::size_t>(l)]));

@@ -8,6 +8,7 @@
 #include "spectrace/core/error.hpp"
 #include "spectrace/core/hash.hpp"
 #include "spectrace/measure/prompts.hpp"
+#include "spectrace/measure/stored_spectrum.hpp"
 #include "spectrace/model/layer_parts.hpp"
 #include "spectrace/numerics/version.hpp"
 #include "spectrace/plan/cost.hpp"
@@ -40,7 +41,10 @@ class Keys {
   std::string of(const std::string& readable, const StoredMatrix& matrix) const {
     Sha256 sha;
     sha.update(shared_);
-    sha.update(text_of({matrix.tensor, matrix.rows, matrix.columns, matrix.slice.value_or(-1)}));
+    Json facts = {matrix.tensor, matrix.rows, matrix.columns, matrix.slice.value_or(-1)};
+    if (const auto& cut = matrix.cut)
+      facts.push_back({cut->first_row, cut->first_column, cut->column_step, cut->stored_rows, cut->stored_columns});
+    sha.update(text_of(facts));
     return readable + "-" + sha.hex_digest().substr(0, 16);
   }
   /// For each prompt of the batch its number of tokens and their ids.
@@ -65,10 +69,13 @@ void add_layers(const ModelDescription& model, const PlanOptions& options, Model
   for (const Chosen& chosen : plan.of_weights)
     if (chosen.of_layers() != nullptr) measured.emplace_back(&chosen, Keys(options, std::span(&chosen, 1)));
   for (std::int64_t layer = 0; layer < model.num_layers; ++layer)
-    for (const auto& [chosen, keys] : measured)
-      plan.units.push_back({.work = LayerWork{chosen->of_layers(), layer},
+    for (const auto& [chosen, keys] : measured) {
+      const LayerWork work{chosen->of_layers(), layer};
+      if (roles_of(model, work).empty()) continue;
+      plan.units.push_back({.work = work,
                             .key = keys.of(chosen->name() + "/" + std::to_string(layer)),
-                            .flops = chosen->of_layers()->flops(model)});
+                            .flops = work.analysis->flops(model)});
+    }
 }
 
 void add_rows(const ModelDescription& model, const PlanOptions& options, ModelPlan& plan) {
@@ -86,15 +93,13 @@ void add_rows(const ModelDescription& model, const PlanOptions& options, ModelPl
 
 void add_tensors(const ModelDescription& model, const PlanOptions& options, ModelPlan& plan) {
   for (const Chosen& chosen : plan.of_weights) {
-    const TensorAnalysis* analysis = chosen.of_tensors();
-    if (analysis == nullptr) continue;
     const Keys keys(options, std::span(&chosen, 1));
-    std::int64_t place = 0;
-    for (StoredMatrix& matrix : analysis->matrices(model, chosen.settings)) {
-      std::string key = keys.of(chosen.name() + "/" + shown_text(matrix.name), matrix);
-      const double flops = analysis->flops(matrix);
-      plan.units.push_back(
-          {.work = TensorWork{analysis, place++, std::move(matrix)}, .key = std::move(key), .flops = flops});
+    for (PlacedMatrix& placed : chosen.analysis->matrices(model, chosen.settings)) {
+      std::string key = keys.of(chosen.name() + "/" + shown_text(placed.matrix.name), placed.matrix);
+      const double flops = stored_spectrum_flops(placed.matrix);
+      plan.units.push_back({.work = TensorWork{chosen.analysis, placed.place, std::move(placed.matrix)},
+                            .key = std::move(key),
+                            .flops = flops});
     }
   }
 }
@@ -230,6 +235,10 @@ std::vector<std::string> tensors_of_forward(ModelDescription used) {
 
 }  // namespace
 
+MatrixRoles roles_of(const ModelDescription& model, const LayerWork& work) {
+  return roles_in(model.layers[static_cast<std::size_t>(work.layer)], work.analysis->needs(model));
+}
+
 std::vector<std::string> tensors_of(const ModelDescription& model, const Unit& unit) {
   if (unit.of_batch() != nullptr) return tensors_of_forward(model);
   if (const TensorWork* work = unit.of_tensor()) return {work->matrix.tensor};
@@ -238,7 +247,7 @@ std::vector<std::string> tensors_of(const ModelDescription& model, const Unit& u
     if (!rows->is_part) add_names(names, rows->analysis->matrix(model));
   } else if (const LayerWork* work = unit.of_layer()) {
     const LayerSources& layer = model.layers[static_cast<std::size_t>(work->layer)];
-    for (const MatrixRole role : work->analysis->needs(model)) add_names(names, source_of(layer, role).weight);
+    for (const MatrixRole role : roles_of(model, *work)) add_names(names, source_of(layer, role).weight);
   }
   return {names.begin(), names.end()};
 }

@@ -64,7 +64,7 @@ OpenModel open_model_folder(const std::filesystem::path& folder, IoMode io) {
   std::optional<InputError> refusal = files.no_config;
   ModelDescription description;
   try {
-    if (!refusal) description = describe_model(files.config, files.store);
+    if (!refusal) description = read_description(files.config, files.store);
   } catch (const InputError& error) {
     refusal = error;
   }
@@ -73,13 +73,58 @@ OpenModel open_model_folder(const std::filesystem::path& folder, IoMode io) {
     if (files.config.is_object()) refuse_quantized(files.store, files.config);
     description = undescribed(files, folder, *refusal);
   }
-  return {folder, std::move(files.config), std::move(files.store), std::move(description), std::move(refusal)};
+  SourceProblems problems = source_problems(description, files.store);
+  return {folder,
+          std::move(files.config),
+          std::move(files.store),
+          std::move(description),
+          std::move(refusal),
+          std::move(problems)};
+}
+
+namespace {
+
+/// A unit whose kind alone counts, and the layer.
+std::vector<Unit> kinds_of_units(const Chosen& chosen, const OpenModel& model) {
+  std::vector<Unit> units;
+  if (const LayerAnalysis* layers = chosen.of_layers())
+    for (std::int64_t layer = 0; layer < model.description.num_layers; ++layer)
+      units.push_back({.work = LayerWork{layers, layer}});
+  if (const RowsAnalysis* rows = chosen.of_rows()) units.push_back({.work = RowsWork{rows}});
+  for (PlacedMatrix& placed : chosen.analysis->matrices(model.description, chosen.settings))
+    units.push_back({.work = TensorWork{chosen.analysis, placed.place, std::move(placed.matrix)}});
+  if (chosen.is_of_prompts()) units.push_back({.work = BatchWork{}});
+  return units;
+}
+
+/// Whether every unit that the job could ask for needs one of these tensors.
+bool lacks_everything(const OpenModel& model, const AnalysisChoice& analyses) {
+  for (const Chosen& chosen : analyses)
+    for (const Unit& unit : kinds_of_units(chosen, model))
+      if (!find_problem(model, unit)) return false;
+  return true;
+}
+
+}  // namespace
+
+std::optional<std::string> find_problem(const OpenModel& model, const Unit& unit) {
+  if (model.problems.empty()) return std::nullopt;
+  auto needed = tensors_of(model.description, unit);
+  if (const RowsWork* rows = unit.of_rows()) needed.push_back(rows->analysis->matrix(model.description).tensor);
+  for (const std::string& tensor : needed)
+    if (const auto problem = model.problems.find(tensor); problem != model.problems.end())
+      return problem->second + ". Is the checkpoint whole, and config.json its own?";
+  return std::nullopt;
 }
 
 OpenModel open_model(const ModelEntry& entry, const Job& job, IoMode io) {
   OpenModel model = open_model_folder(find_model_folder(entry.path, job.folder, job.models_root, entry.revision), io);
-  if (!model.refusal) return model;
   const auto possible = job.analyses.possible(model.description);
+  if (!model.refusal) {
+    if (!model.problems.empty() && lacks_everything(model, possible))
+      throw source_error(model.description, model.store, model.problems);
+    return model;
+  }
   const bool lacks_some = possible.names().size() < job.analyses.names().size();
   // A known family's model that is damaged, or says what is not understood, is wrong; of another family it is what it
   // is.

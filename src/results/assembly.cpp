@@ -94,8 +94,7 @@ void for_each_derived(const Quantity& quantity, const Array& source, const std::
 Assembly::Assembly(const ModelDescription& model, const ModelPlan& plan, Slicing slicing, const KeepChoice& keep)
     : model_(model), plan_(plan), slicing_(slicing), keep_(keep) {
   for (const Chosen& chosen : plan.of_weights)
-    if (chosen.of_layers() != nullptr || chosen.of_tensors() != nullptr)
-      weights_[chosen.analysis] = empty_group(chosen, model, slicing);
+    if (chosen.of_rows() == nullptr) weights_[chosen.analysis] = empty_group(chosen, model, slicing);
   for (const PlannedSet& set : plan.sets) start_set(set);
 }
 
@@ -169,10 +168,10 @@ void Assembly::add(std::size_t index, const Record& record) {
 /// Its singular values may be fewer than the group has room for.
 void Assembly::add_tensor(const TensorWork& work, const Record& record) {
   Group& group = weights_.at(work.analysis);
-  const std::size_t num_matrices = group.find_dimension(kTensor)->size();
+  const std::size_t width = group.find_dimension("index")->size();
   for (const auto& [name, array] : record.arrays) {
     auto& target = numbers(group, name);
-    const std::size_t slots = target.size() / num_matrices;
+    const std::size_t slots = array.shape.empty() ? 1 : width;
     SPECTRACE_ASSERT(array.values.size() <= slots);
     std::copy(array.values.begin(), array.values.end(),
               target.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(work.place) * slots));

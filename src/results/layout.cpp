@@ -30,8 +30,11 @@ const Analysis& analysis_of(const SetScalar& scalar) {
   return **std::find_if(catalogue().begin(), catalogue().end(), is_of);
 }
 
-std::string find_dataset_misfit(const Group& group, const std::string& name, const std::vector<std::string>& dims) {
+/// @param optional_dim one of them that the group may have not
+std::string find_dataset_misfit(const Group& group, const std::string& name, std::vector<std::string> dims,
+                                const std::string& optional_dim = {}) {
   const Dataset* dataset = group.find(name);
+  if (group.find_dimension(optional_dim) == nullptr) std::erase(dims, optional_dim);
   if (dataset == nullptr || (holds_numbers(*dataset) && dataset->dims == dims)) return "";
   return group.path + "/" + name + " has another type or other dimensions";
 }
@@ -121,9 +124,10 @@ Group empty_group(const Chosen& chosen, const ModelDescription& model, Slicing s
                                                   : common_dimension(dim, counted(extents.at(dim))));
   };
   for (const Quantity* quantity : chosen.quantities()) {
-    for (const auto& dim : quantity->dims) add_dimension(dim);
+    for (const auto& dim : dims_of(*quantity, extents)) add_dimension(dim);
     group.datasets.push_back(
         dataset_of(*quantity, std::vector<double>(static_cast<std::size_t>(num_values(*quantity, extents)), kNaN)));
+    group.datasets.back().dims = dims_of(*quantity, extents);
   }
   for (const Fact& fact : info.facts) {
     for (const auto& dim : fact.quantity.dims) add_dimension(dim);
@@ -177,8 +181,16 @@ std::string find_misfit(const Group& group) {
   for (const Analysis* analysis : catalogue())
     if (analysis->info().group == group.path)
       for (const Quantity& quantity : analysis->info().quantities)
-        if (auto misfit = find_dataset_misfit(group, quantity.name, quantity.dims); !misfit.empty()) return misfit;
+        if (auto misfit = find_dataset_misfit(group, quantity.name, quantity.dims, quantity.optional_dim);
+            !misfit.empty())
+          return misfit;
   return "";
+}
+
+const std::vector<std::string>* TreeNumbers::names(const std::string& group, const std::string& dimension) const {
+  const Group* of_tree = tree_.find(group);
+  const Dimension* found = of_tree == nullptr ? nullptr : of_tree->find_dimension(dimension);
+  return found == nullptr ? nullptr : std::get_if<std::vector<std::string>>(&found->values);
 }
 
 const std::vector<double>* TreeNumbers::numbers(const std::string& group, const std::string& dataset) const {

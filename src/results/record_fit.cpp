@@ -34,10 +34,12 @@ std::string find_weights_misfit(const Record& record, const Chosen& chosen, cons
 std::string find_tensor_misfit(const Record& record, const Chosen& chosen, const StoredMatrix& matrix) {
   const auto quantities = chosen.quantities();
   if (record.arrays.size() != quantities.size()) return "it has another number of arrays";
-  const Extents extents = {{"index", matrix.num_singular_values()}};
-  for (const Quantity* quantity : quantities)
-    if (auto misfit = find_array_misfit(record, quantity->name, shape_of(*quantity, extents, kTensor)); !misfit.empty())
+  const Shape values = {matrix.num_singular_values()};
+  for (const Quantity* quantity : quantities) {
+    const bool is_values = quantity->dims.back() == "index";
+    if (auto misfit = find_array_misfit(record, quantity->name, is_values ? values : Shape()); !misfit.empty())
       return misfit;
+  }
   return "";
 }
 

@@ -8,6 +8,7 @@
 #include "spectrace/core/error.hpp"
 #include "spectrace/measure/catalogue.hpp"
 #include "spectrace/model/adapter.hpp"
+#include "spectrace/model/layer_parts.hpp"
 #include "spectrace/plan/cost.hpp"
 #include "spectrace/results/layout.hpp"
 
@@ -36,10 +37,15 @@ Attributes head_attributes(const Job& job, const ModelEntry& entry, const Result
   return attributes;
 }
 
-/// Type of the checkpoint's weights: that of the attention matrices; of no family the one that most bytes are of.
+/// Type of the checkpoint's weights: that of the first W_V, of latent attention of the first matrix; of no family the
+/// one that most bytes are of.
 std::string storage_dtype(const OpenModel& model) {
-  if (!model.description.layers.empty()) {
-    const TensorInfo* info = model.store.find(model.description.layers.front().w_v.weight.tensor);
+  const auto& layers = model.description.layers;
+  const auto with_values = std::find_if(layers.begin(), layers.end(),
+                                        [](const LayerSources& layer) { return has_matrix(layer, MatrixRole::w_v); });
+  const TensorSource* matrix = with_values == layers.end() ? first_matrix(model.description) : &with_values->w_v.weight;
+  if (matrix != nullptr) {
+    const TensorInfo* info = model.store.find(matrix->tensor);
     return info == nullptr ? "" : name(info->type);
   }
   std::map<StorageType, std::uint64_t> bytes;
@@ -47,6 +53,14 @@ std::string storage_dtype(const OpenModel& model) {
   return name(std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) {
                 return a.second < b.second;
               })->first);
+}
+
+/// Of a hybrid, as a JSON list; empty if all have it.
+std::string layers_without_attention(const ModelDescription& model) {
+  Json without = Json::array();
+  for (std::size_t layer = 0; layer < model.layers.size(); ++layer)
+    if (roles_in(model.layers[layer], all_attention_roles()).empty()) without.push_back(layer);
+  return without.empty() ? "" : without.dump();
 }
 
 /// What is known of a model that an adapter describes, or of one of no family.
@@ -57,19 +71,22 @@ Attributes model_attributes(const OpenModel& model) {
             {"no_family", description.no_family},
             {"num_parameters", num_parameters(description)},
             {"storage_dtype", storage_dtype(model)}};
-  return {{"architecture", description.architecture},
-          {"num_layers", description.num_layers},
-          {"num_heads", description.num_heads},
-          {"num_kv_heads", description.num_kv_heads},
-          {"head_dim", description.head_dim},
-          {"hidden_size", description.hidden_size},
-          {"vocab_size", description.vocab_size},
-          {"num_parameters", num_parameters(description)},
-          {"storage_dtype", storage_dtype(model)},
-          {"tied_embeddings", std::int64_t{description.embedding.tied}},
-          {"norm_placement", description.norm_placement},
-          {"position_encoding", description.position_encoding},
-          {"max_positions", description.max_positions}};
+  Attributes attributes = {
+      {"architecture", description.architecture}, {"num_layers", description.num_layers},
+      {"num_heads", description.num_heads},       {"num_kv_heads", description.num_kv_heads},
+      {"head_dim", description.head_dim},         {"hidden_size", description.hidden_size},
+      {"vocab_size", description.vocab_size},     {"num_parameters", num_parameters(description)},
+      {"storage_dtype", storage_dtype(model)},    {"tied_embeddings", std::int64_t{description.embedding.tied}}};
+  if (!description.has_forward()) {
+    attributes.emplace_back("no_forward", description.limits.no_forward);
+    if (const std::string without = layers_without_attention(description); !without.empty())
+      attributes.emplace_back("layers_without_attention", without);
+    return attributes;
+  }
+  attributes.emplace_back("norm_placement", description.norm_placement);
+  attributes.emplace_back("position_encoding", description.position_encoding);
+  attributes.emplace_back("max_positions", description.max_positions);
+  return attributes;
 }
 
 /// RoPE facts come as text; a number is kept as one.

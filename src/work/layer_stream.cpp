@@ -208,20 +208,7 @@ void LayerStream::read_ahead(std::int64_t layer, LayerNeeds needs) {
 }
 
 ComputeType LayerStream::type_of_matrices(std::int64_t layer) const {
-  return stores_float64(layer) ? ComputeType::float64 : type_;
-}
-
-/// Whether one of the layer's matrices is stored in more than float32 holds.
-bool LayerStream::stores_float64(std::int64_t layer) const {
-  bool is_wide = false;
-  for_each_part(
-      model_.description.layers[static_cast<std::size_t>(layer)],
-      [&](MatrixRole, const LinearSource& source) {
-        const TensorInfo* info = model_.store.find(source.weight.tensor);
-        is_wide |= info != nullptr && info->exceeds_float32();
-      },
-      [](const auto&) {});
-  return is_wide;
+  return exceeds_float32(model_.description, layer) ? ComputeType::float64 : type_;
 }
 
 std::int64_t LayerStream::size_bytes(std::int64_t layer) const {

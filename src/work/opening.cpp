@@ -280,6 +280,9 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
   } else {
     preparation.lack = everything(analyses, std::move(sets));
   }
+  if (!model.problems.empty())
+    log_warning("{}: {} What does not need them is computed.", entry.name,
+                source_error(model.description, model.store, model.problems).what());
   for (const std::string& warning : model.description.warnings) log_warning("{}: {}", entry.name, warning);
   warn_of_impossible(entry, job, model.description);
   warn_of_unused_tensors(entry, model);

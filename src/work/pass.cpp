@@ -83,7 +83,7 @@ class Pass {
 
   bool do_tensors() {
     TensorSpectra spectra(model_, plan_, options_.tensors_in_flight_bytes,
-                          {[&](std::size_t unit) { return too_large(unit); },
+                          {[&](std::size_t unit) { return find_refusal(unit); },
                            [&](std::size_t unit, Record record) { report(unit, std::move(record), 0); },
                            [&](double flops) { progress(flops); }, [&] { return events_.stop_requested(); }});
     return spectra.run(tensor_units_);
@@ -92,7 +92,7 @@ class Pass {
   bool do_rows() {
     for (const std::size_t unit : rows_units_) {
       if (events_.stop_requested()) return false;
-      if (auto lack = too_large(unit))
+      if (auto lack = find_refusal(unit))
         report(unit, failed_record(*lack), plan_.units[unit].flops);
       else
         do_rows_of(unit);
@@ -127,7 +127,7 @@ class Pass {
       const bool is_taken = has_any && layer_of(unit) >= layer && layer_of(unit) < layer + options_.layers_in_flight;
       if (!is_taken)
         later.push_back(unit);
-      else if (auto lack = too_large(unit))
+      else if (auto lack = find_refusal(unit))
         report(unit, failed_record(*lack), plan_.units[unit].flops);
       else
         here.push_back(unit);
@@ -177,7 +177,7 @@ class Pass {
   std::unique_ptr<BatchUnderWay> start(std::size_t unit) {
     const StageTimer timer(Stage::embedding);
     auto batch = std::make_unique<BatchUnderWay>(model_, plan_, unit);
-    batch->error = too_large(unit);
+    batch->error = find_refusal(unit);
     if (batch->error) return batch;
     if (const auto state = events_.find_state(unit))
       batch->go_on_from(*state, stream_.type(), stream_.device());
@@ -186,10 +186,10 @@ class Pass {
     return batch;
   }
 
-  /// Why a unit cannot be done in the memory that there is. Asked before: the system would rather kill the whole rank.
-  std::optional<std::string> too_large(std::size_t unit) const {
-    if (options_.memory_bytes <= 0) return std::nullopt;
-    return need_.find_lack(plan_.units[unit], options_.memory_bytes);
+  /// Why a unit cannot be done. Asked before: for want of memory the system would kill the whole rank.
+  std::optional<std::string> find_refusal(std::size_t unit) const {
+    if (auto problem = find_problem(model_, plan_.units[unit])) return problem;
+    return options_.memory_bytes <= 0 ? std::nullopt : need_.find_lack(plan_.units[unit], options_.memory_bytes);
   }
 
   void do_layer(std::int64_t layer, std::vector<std::size_t> layer_units, Round& round) {
@@ -229,7 +229,7 @@ class Pass {
   /// needs no layer.
   void run_beside(std::int64_t layer, const LoadedLayer& loaded, LayerSpectra& spectra, Round& round) {
     std::optional<Record> rows;
-    const bool has_rows = !rows_units_.empty() && !too_large(rows_units_.front());
+    const bool has_rows = !rows_units_.empty() && !find_refusal(rows_units_.front());
     // Whatever ends this, what the thread uses stays until it has ended.
     const std::unique_ptr<SideThread, void (*)(SideThread*)> ends(&beside_, [](SideThread* one) { one->settle(); });
     beside_.begin([&] {
@@ -295,7 +295,7 @@ class Pass {
     for (const std::size_t unit : units) {
       const LayerWork& work = *plan_.units[unit].of_layer();
       if (work.layer != layer) continue;
-      add_roles(work.analysis->is_sliced() ? needs.sliced : needs.matrices, work.analysis->needs(description_));
+      add_roles(work.analysis->is_sliced() ? needs.sliced : needs.matrices, roles_of(description_, work));
       needs.values |= work.analysis->needs_value_spectra();
     }
     return needs;
@@ -310,7 +310,7 @@ class Pass {
     }
     std::vector<std::size_t> there;
     for (const std::size_t unit : layer_units_)
-      if (plan_.units[unit].of_layer()->layer == next && !too_large(unit)) there.push_back(unit);
+      if (plan_.units[unit].of_layer()->layer == next && !find_refusal(unit)) there.push_back(unit);
     stream_.read_ahead(next, needs_of(there, next, true));
   }
 

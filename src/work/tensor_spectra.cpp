@@ -9,6 +9,7 @@
 #include "spectrace/core/parallel.hpp"
 #include "spectrace/core/stage_times.hpp"
 #include "spectrace/measure/stages.hpp"
+#include "spectrace/measure/stored_spectrum.hpp"
 #include "spectrace/work/error_of.hpp"
 
 namespace spectrace {
@@ -23,15 +24,15 @@ struct LeaveMatrix {};
 
 const TensorWork& work_of(const Unit& unit) { return *unit.of_tensor(); }
 
-bool comes_in_rows(const Unit& unit) { return work_of(unit).analysis->comes_in_rows(work_of(unit).matrix); }
+bool is_in_rows(const Unit& unit) { return comes_in_rows(work_of(unit).matrix); }
 
-std::int64_t bytes_of(const Unit& unit) { return work_of(unit).analysis->bytes(work_of(unit).matrix); }
+std::int64_t bytes_of(const Unit& unit) { return stored_spectrum_bytes(work_of(unit).matrix); }
 
 }  // namespace
 
 bool TensorSpectra::run(std::vector<std::size_t>& units) {
   std::erase_if(units, [&](std::size_t unit) {
-    const auto lack = events_.find_lack(unit);
+    const auto lack = events_.find_refusal(unit);
     if (lack) report(unit, failed_record(*lack), plan_.units[unit].flops);
     return lack.has_value();
   });
@@ -55,7 +56,7 @@ std::size_t TensorSpectra::window(const std::vector<std::size_t>& units) const {
   std::size_t count = 0;
   for (; count < units.size(); ++count) {
     const Unit& unit = plan_.units[units[count]];
-    if (comes_in_rows(unit)) break;
+    if (is_in_rows(unit)) break;
     if (count >= threads && flops > kFlopsOfThread * static_cast<double>(threads)) break;
     largest.insert(std::upper_bound(largest.begin(), largest.end(), bytes_of(unit), std::greater<>()), bytes_of(unit));
     largest.resize(std::min(largest.size(), threads));
@@ -124,7 +125,7 @@ Record TensorSpectra::record_of(const Unit& unit, const std::function<void(doubl
   const Stage stage = stage_of(*work.analysis);
   Record record;
   auto error = error_of("tensor '" + shown_text(work.matrix.name) + "'", [&] {
-    record = work.analysis->measure(model_.store, work.matrix, on_progress);
+    record = stored_spectrum(model_.store, work.matrix, on_progress);
     count_bytes(stage, static_cast<std::uint64_t>(work.matrix.size_bytes()));
     count_flops(stage, unit.flops);
   });

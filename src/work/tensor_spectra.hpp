@@ -18,8 +18,8 @@ namespace spectrace {
 class TensorSpectra {
  public:
   struct Events {
-    /// Why the unit cannot be done in the memory that there is.
-    std::function<std::optional<std::string>(std::size_t unit)> find_lack;
+    /// Why the unit cannot be done.
+    std::function<std::optional<std::string>(std::size_t unit)> find_refusal;
     /// Units in their order, by the calling thread.
     std::function<void(std::size_t unit, Record record)> on_done;
     /// Flops of a unit that is under work.

@@ -112,7 +112,11 @@ def made(tmp_path_factory):
         "mamba": (MambaModel(MambaConfig(vocab_size=23, hidden_size=10, state_size=4, num_hidden_layers=2)), "known: "),
     }
     folders = {name: (saved(root / name, model), why) for name, (model, why) in models.items()}
-    return folders | {"fused": (saved_as_in_memory(root / "fused", models["mixtral"][0]), models["mixtral"][1])}
+    folders |= {"fused": (saved_as_in_memory(root / "fused", models["mixtral"][0]), models["mixtral"][1])}
+    for name in ("mixtral", "fused"):  # as a family with experts that nobody knows
+        path = folders[name][0] / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": "frobmoe", "architectures": ["FrobMoeForCausalLM"]}))
+    return folders
 
 
 @pytest.mark.parametrize("name", ["bert", "t5", "mixtral", "fused", "vit", "mamba"])
@@ -276,13 +280,32 @@ def test_a_folder_without_config(tmp_path):
     assert done.returncode == 1 and "has no config.json" in done.stdout + done.stderr
 
 
-def test_a_known_family_that_is_damaged_fails_unless_tensors_is_all(tmp_path):
+def test_a_known_family_that_is_damaged_fails_where_it_is(tmp_path):
+    """What does not need the absent tensor is measured; a warning names it."""
     folder = make_llama(tmp_path / "model", change=lambda tensors: tensors.pop("model.layers.1.mlp.up_proj.weight"))
+    absent = "tensor 'model.layers.1.mlp.up_proj.weight' is absent"
     job = {"name": "j", "models": [{"name": "m", "path": str(folder)}], "prompt_sets": [], "analyses": ["weights", "tensors"]}
     done = spectrace("run", write_job(tmp_path, job))
-    assert done.returncode == 1 and "up_proj.weight' is absent" in done.stdout + done.stderr
-    with h5py.File(run_analysis(tmp_path / "alone", folder, "tensors")) as file:
+    assert done.returncode == 0 and absent in done.stderr
+    checked = spectrace("check", write_job(tmp_path, job))
+    assert checked.returncode != 0 and absent in checked.stdout
+    with h5py.File(tmp_path / "j" / "m.h5") as file:
+        assert file.attrs["status"] == "ok"
         check_tensors(file["tensors"], expected_matrices(read_safetensors(folder / "model.safetensors")))
+
+    job = job | {"name": "k", "analyses": ["weights", "mlp", "attention"], "prompt_sets": [ids_set()]}
+    assert spectrace("run", write_job(tmp_path, job)).returncode == 1
+    with h5py.File(tmp_path / "k" / "m.h5") as file:
+        assert file.attrs["status"] == "partial" and np.isfinite(file["weights/spectral_norm"]).all()
+        assert absent in file["mlp"].attrs["error"] and file["mlp"].attrs["failed_units"] == 1
+        assert np.isnan(file["mlp/spectral_norm"][1]).all() and np.isfinite(file["mlp/spectral_norm"][0]).all()
+        (prompts,) = file["prompts"].values()
+        assert all(absent in error for error in prompts["prompt_error"].asstr())
+
+    done = spectrace("run", write_job(tmp_path, job | {"name": "l", "analyses": ["attention"]}))
+    assert done.returncode == 1 and absent in done.stdout + done.stderr
+    with h5py.File(tmp_path / "l" / "m.h5") as file:
+        assert file.attrs["status"] == "failed"
 
 
 def test_a_known_family_and_the_same_numbers(tmp_path):

@@ -4,6 +4,7 @@
 
 #include "spectrace/measure/catalogue.hpp"
 #include "spectrace/numerics/numerical_error.hpp"
+#include "support/plain_layers.hpp"
 
 namespace spectrace {
 namespace {
@@ -17,6 +18,7 @@ class OneLayer : public ::testing::Test {
     model_.num_kv_heads = 1;
     model_.head_dim = 2;
     model_.num_layers = 1;
+    set_plain_layers(model_);
     for (const MatrixRole role : kAttentionRoles) {
       const bool is_of_keys = role == MatrixRole::w_k || role == MatrixRole::w_v;
       matrices_.set(role, at::ones({is_of_keys ? 2 : 4, 4}, at::kDouble));

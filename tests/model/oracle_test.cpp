@@ -100,11 +100,12 @@ TEST_P(OracleTest, uses_every_tensor) {
 INSTANTIATE_TEST_SUITE_P(Cases, OracleTest, ::testing::ValuesIn(case_names()),
                          [](const auto& test) { return test.param; });
 
-TEST(OracleTestData, covers_every_family) {
-  std::set<std::string> families;
-  for (const auto& name : case_names()) families.insert(Model(case_folder(name)).description.family);
-  const auto known = known_families();
-  EXPECT_EQ(families, std::set<std::string>(known.begin(), known.end()));
+TEST(OracleTestData, covers_every_family_with_a_forward_pass) {
+  std::set<std::string> found, known;
+  for (const auto& name : case_names()) found.insert(Model(case_folder(name)).description.family);
+  for (const FamilyInfo& family : families())
+    if (family.limits.no_forward.empty()) known.insert(family.model_type);
+  EXPECT_EQ(found, known);
 }
 
 }  // namespace

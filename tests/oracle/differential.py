@@ -2,6 +2,7 @@
 
     tools/dev/differential --family llama --seeds 200            random checkpoints
     tools/dev/differential --folder models/pythia-70m            checkpoints that are there
+    tools/dev/differential --stored --help                       families without a forward pass: spectra alone
     tools/dev/differential --table docs/families.md a.json b.json   the page of results, from --json files
 
 Compared for each prompt and layer, entry by entry: attention [heads, n, n], hidden states [n, hidden] (what enters block

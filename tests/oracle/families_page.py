@@ -24,7 +24,7 @@ def merge(files):
         if version not in (None, found["versions"]):
             raise ValueError(f"{file}: made with {found['versions']}, the others with {version}")
         version = found["versions"]
-        for family, tally in found["families"].items():
+        for family, tally in found.get("families", {}).items():
             into = merged.setdefault(family, {"ranges": set(), "seeds": 0, "failed": 0, "redrawn": 0, "worst": {}})
             seeds = (found["first_seed"], found["first_seed"] + tally["seeds"] - 1)
             if any(seeds[0] <= last and first <= seeds[1] for first, last in into["ranges"]):
@@ -38,6 +38,38 @@ def merge(files):
                     so_far = into["worst"].setdefault(comparison, {}).get(name, 0.0)
                     into["worst"][comparison][name] = max_or_nan(so_far, worst["error"])
     return merged, version
+
+
+def merge_stored(files):
+    """{family: (seeds, failed)} of the families without a forward pass."""
+    merged = {}
+    for file in files:
+        for family, tally in json.loads(file.read_text()).get("stored", {}).items():
+            seeds, failed = merged.get(family, (0, 0))
+            merged[family] = (seeds + tally["seeds"], failed + len(tally["failures"]))
+    return merged
+
+
+def stored_section(stored):
+    """Lines of the page about families of which only the matrices are known."""
+    lines = [
+        "",
+        "## Families without a forward pass",
+        "",
+        "Of these spectrace knows where the matrices lie (`tests/oracle/stored_families.py`). Each seed draws heads, sizes,",
+        "experts, which layers have attention or experts, and the storage type; singular values, Frobenius norms and means of",
+        "the entries of each matrix of `/weights`, `/heads`, `/mlp` (every expert) and `/unembedding` are held against numpy's of",
+        "the matrices in transformers' modules, which hold most of them otherwise than the file. Allowed: the stored error bound",
+        "and 1e-13 σ₁ for numpy's own.",
+        "",
+        "| family | seeds | failed |",
+        "|---|---:|---:|",
+        *(f"| {family} | {seeds} | {failed} |" for family, (seeds, failed) in sorted(stored.items())),
+        "",
+        "Again: `tools/dev/differential --stored --seeds 250`. gpt-oss in MXFP4 is held against transformers' unpacking by",
+        "`tests/app/test_stored_families.py`.",
+    ]
+    return lines
 
 
 def write_page(path, files):
@@ -93,4 +125,6 @@ def write_page(path, files):
         "",
         "Where transformers itself departs from the model, the oracle is put right first; `tests/oracle/oracle.py` says where.",
     ]
+    if stored := merge_stored(files):
+        lines += stored_section(stored)
     path.write_text("\n".join(lines) + "\n")

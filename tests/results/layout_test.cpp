@@ -13,6 +13,7 @@
 #include "spectrace/measure/catalogue.hpp"
 #include "spectrace/plan/open_model.hpp"
 #include "spectrace/store/result_file.hpp"
+#include "support/plain_layers.hpp"
 #include "support/temp_folder.hpp"
 
 namespace spectrace {
@@ -27,6 +28,7 @@ ModelDescription model_of_two_layers() {
   model.head_dim = 3;
   model.hidden_size = 5;
   model.embedding.unembedding.shape = {30, 5};
+  set_plain_layers(model);
   return model;
 }
 

@@ -5,6 +5,7 @@
 #include "spectrace/core/floats.hpp"
 #include "spectrace/measure/catalogue.hpp"
 #include "spectrace/measure/prompts.hpp"
+#include "support/plain_layers.hpp"
 
 namespace spectrace {
 namespace {
@@ -36,6 +37,7 @@ ModelDescription model_of_three_layers() {
   model.head_dim = 3;
   model.hidden_size = 5;
   model.embedding.unembedding.shape = {30, 5};
+  set_plain_layers(model);
   return model;
 }
 

@@ -29,6 +29,8 @@ class ResultNumbers {
   virtual ~ResultNumbers() = default;
   /// Null if there are none.
   virtual const std::vector<double>* numbers(const std::string& group, const std::string& dataset) const = 0;
+  /// What lies along a dimension of a group. Null if it has no such dimension, or one of numbers.
+  virtual const std::vector<std::string>* names(const std::string& group, const std::string& dimension) const = 0;
 };
 /// Mean over the prompts of a quantity of a set, slot by slot (docs/quantities.md, section 7); empty if the results
 /// have none.
@@ -130,8 +132,14 @@ class Analysis {
   virtual std::vector<Setting> deciding(const Settings&) const { return {}; }
   /// Its own dimensions, in the order of info().dimensions.
   virtual std::vector<DimensionValues> dimensions(const Circumstances&) const { return {}; }
+  /// Matrices that are measured each by itself, as the checkpoint stores them, in the order of the dimensions before
+  /// `index`; none if it has other parts. The record of one has the quantities without these dimensions, and as many
+  /// singular values as the matrix has (stored_spectrum). @throws InputError (model) if it finds none where it has to.
+  virtual std::vector<PlacedMatrix> matrices(const ModelDescription&, const Settings&) const { return {}; }
   /// Why the model cannot have it; empty if it can.
   std::string lacks(const ModelDescription& model) const;
+  /// The same of any model of a family.
+  virtual std::string lacks_by_family(const FamilyLimits&) const { return {}; }
 
  private:
   /// Whether it looks at more than tensors by their names.
@@ -145,7 +153,7 @@ class Analysis {
 /// What an analysis sees of one layer.
 struct LayerView {
   const ModelDescription& model;
-  const LayerMatrices& matrices;             ///< of the roles that it needs, cut as `slicing` says
+  const LayerMatrices& matrices;             ///< of the roles that it needs and the layer has, cut as `slicing` says
   Slicing slicing = Slicing::correct;        ///< the job's, unless the analysis ignores it
   const std::vector<ValueSpectrum>& values;  ///< [num_heads], of the job's slicing; empty unless it needs them
 };
@@ -154,7 +162,8 @@ struct LayerView {
 class LayerAnalysis : public Analysis {
  public:
   using Analysis::Analysis;
-  /// Matrices that it is made of. @pre the model lacks nothing.
+  /// Matrices that it is made of, of one layer or another. A layer that has none of them has no results of it.
+  /// @pre the model lacks nothing.
   virtual MatrixRoles needs(const ModelDescription& model) const = 0;
   virtual bool needs_value_spectra() const { return false; }
   /// Estimate, of one layer; where it needs value spectra, theirs among it.
@@ -204,23 +213,12 @@ class RowsAnalysis : public Analysis {
   virtual std::unique_ptr<RowsJoin> join(const ModelDescription& model) const = 0;
 };
 
-/// An analysis of matrices as the checkpoint stores them, by the names of their tensors, of a model of any family or
-/// none. Its record has the quantities without their dimension `tensor`, singular values as many as the matrix has.
+/// An analysis of matrices by the names of their tensors, of a model of any family or none. They lie along the
+/// dimension `tensor`.
 class TensorAnalysis : public Analysis {
  public:
   using Analysis::Analysis;
-  /// Along the dimension `tensor`. @throws InputError (model) if there is none.
-  virtual std::vector<StoredMatrix> matrices(const ModelDescription& model, const Settings& settings) const = 0;
-  virtual double flops(const StoredMatrix& matrix) const = 0;
-  /// Peak bytes, those of the matrix among them; and what of these is surely needed.
-  virtual std::int64_t bytes(const StoredMatrix& matrix) const = 0;
-  virtual std::int64_t least_bytes(const StoredMatrix& matrix) const = 0;
-  /// Whether it is read in blocks of rows, so that it is done by all threads alone.
-  virtual bool comes_in_rows(const StoredMatrix& matrix) const = 0;
-  /// `on_progress` as of RowsAnalysis; only of a matrix that comes in rows. @throws InputError (model, io) naming the
-  /// tensor, NumericalError.
-  virtual Record measure(const TensorStore& store, const StoredMatrix& matrix,
-                         const std::function<void(double share)>& on_progress) const = 0;
+  std::vector<PlacedMatrix> matrices(const ModelDescription& model, const Settings& settings) const override = 0;
 
  private:
   bool needs_family() const final { return false; }
@@ -276,6 +274,7 @@ class PromptObserver {
 class PromptAnalysis : public Analysis {
  public:
   using Analysis::Analysis;
+  std::string lacks_by_family(const FamilyLimits& limits) const final { return limits.no_forward; }
   virtual PromptWants wants() const = 0;
   /// Of a prompt in one layer, beyond the forward pass.
   virtual double flops(const ModelDescription&, std::int64_t /*num_tokens*/) const { return 0; }

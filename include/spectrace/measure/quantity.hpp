@@ -48,6 +48,7 @@ struct Derivation {
 struct Quantity {
   std::string name = {};
   std::vector<std::string> dims = {};  ///< in the file: layer first, or prompt first; empty: a scalar
+  std::string optional_dim = {};       ///< one of them that only some models' results have: `expert`
   std::string units = "1";             ///< "1": a pure number
   std::string meaning = {};            ///< one line; the dataset's long_name
   std::string formula = {};            ///< in the notation of docs/quantities.md
@@ -63,7 +64,9 @@ struct Quantity {
   std::string must_be_finite = {};
 };
 
-/// Sizes along the quantity's dimensions, without the first one if it is `without`.
+/// The dimensions that it has where these are there: without the optional one, if that is not.
+std::vector<std::string> dims_of(const Quantity& quantity, const Extents& extents);
+/// Sizes along them, without the first one if it is `without`.
 /// @pre `extents` has all others.
 std::vector<std::int64_t> shape_of(const Quantity& quantity, const Extents& extents, const std::string& without = {});
 /// Their product.

@@ -12,8 +12,14 @@ namespace spectrace {
 /// Of its sizes, in results and where `inspect` lists matrices.
 inline constexpr const char *kRows = "rows", *kColumns = "columns";
 
-/// A matrix as a checkpoint stores it: a tensor, or one of those that are stacked in it (docs/quantities.md, section
-/// 1).
+/// Where the rows and columns of a matrix lie in a larger one that is stored.
+struct MatrixCut {
+  std::int64_t first_row = 0, first_column = 0, column_step = 1;
+  std::int64_t stored_rows = 0, stored_columns = 0;
+};
+
+/// A matrix as a checkpoint stores it: a tensor, one of those that are stacked in it, or a part of either
+/// (docs/quantities.md, section 1).
 struct StoredMatrix {
   std::string name;  ///< of its tensor; of a stack "name[i]"
   std::string tensor;
@@ -21,10 +27,20 @@ struct StoredMatrix {
   bool exceeds_float32 = false;  ///< float64, or codes times scales that float32 rounds
   std::int64_t rows = 0, columns = 0;
   std::optional<std::int64_t> slice = {};  ///< along the tensor's first dimension; absent: it is the whole tensor
+  std::optional<MatrixCut> cut = {};       ///< of the tensor or slice; absent: all of it
 
   std::int64_t num_elements() const { return rows * columns; }
-  std::int64_t size_bytes() const { return num_elements() * element_size_bytes(type); }  ///< as stored
+  /// Bytes that are read for it.
+  std::int64_t size_bytes() const {
+    return (cut ? cut->stored_rows * cut->stored_columns : num_elements()) * element_size_bits(type) / 8;
+  }
   std::int64_t num_singular_values() const { return rows < columns ? rows : columns; }
+};
+
+/// A matrix, and where its values go: which one along the dimensions of its analysis before `index`, row by row.
+struct PlacedMatrix {
+  std::int64_t place = 0;
+  StoredMatrix matrix;
 };
 
 /// A tensor of the checkpoint that is none, or not wanted.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -13,12 +14,12 @@ class ConfigFields;
 
 /// One family of models: the file src/model/adapters/<model_type>.cpp, which defines describe_<model_type> and
 /// class_of_<model_type>. There is nothing else to do for a new one but its cases for the tests
-/// (docs/adding-a-family.md).
+/// (docs/adding-a-family.md). One whose block is not known says where matrices lie, and no more (FamilyLimits).
 /// Reads config.json (old and new style of the hub) and the tensor names. A config field that would change the
 /// mathematics and is not understood is an InputError that names it.
 struct Adapter {
-  const char* model_type;       ///< config.json's model_type
-  const char* (*class_name)();  ///< of its model with a head, as config.json's architectures have it
+  const char* model_type;  ///< config.json's model_type
+  FamilyClass (*class_of)();
   ModelDescription (*describe)(ConfigFields& fields, const TensorStore& store);
 };
 
@@ -27,15 +28,15 @@ struct Adapter {
 /// @throws InputError (model): unknown family (with the list of those known), a field that is not understood.
 ModelDescription read_description(const JsonNode& config, const TensorStore& store);
 
-/// What a checkpoint lacks of what its description names.
-struct SourceProblems {
-  std::vector<std::string> missing;  ///< names of tensors
-  std::vector<std::string> unusable;  ///< "tensor 'x' has shape [3072, 767], expected [3072, 768] (from config.json …)"
-};
+/// What is wrong with tensors that a description names: by name, "tensor 'x' is absent" or "tensor 'x' has shape [3072,
+/// 767], expected [3072, 768] (from config.json …)".
+using SourceProblems = std::map<std::string, std::string>;
 SourceProblems source_problems(const ModelDescription& description, const TensorStore& store);
+/// All of them (the first, if there are many) in one message. @pre there are some.
+InputError source_error(const ModelDescription& description, const TensorStore& store, const SourceProblems& problems);
 
-/// read_description, every source held against the checkpoint's header.
-/// @throws InputError (model) as read_description does, and where there are source_problems: several in one message.
+/// read_description, where nothing is wrong with any tensor. @throws InputError (model) as read_description does, and
+/// source_error.
 ModelDescription describe_model(const JsonNode& config, const TensorStore& store);
 
 /// Tensors of the other parts of a model of more than text.
@@ -54,6 +55,7 @@ bool is_buffer(const TensorInfo& tensor);
 /// A family, as users know it.
 struct FamilyInfo {
   std::string model_type, class_name;
+  FamilyLimits limits;
   std::vector<std::string>
       part_of;  ///< model types of those of more than text that have it as their text part by default
 };

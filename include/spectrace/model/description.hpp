@@ -116,9 +116,37 @@ struct XieluSource {
   TensorSource alpha_p, alpha_n, beta, eps;
 };
 
+/// Where a matrix lies that is one of several in a tensor: of a stack of them, and of that one some rows or columns. As
+/// it is stored or its transpose, whose spectrum, norms and entries are the same.
+struct PartSource {
+  TensorSource whole;                 ///< of two dimensions, or a stack (experts, rows, columns)
+  std::optional<std::int64_t> slice;  ///< along the first dimension of a stack
+  std::optional<RowRange> rows;       ///< absent: all
+  std::optional<RowRange> columns;    ///< absent: all; `step` apart
+  std::int64_t column_step = 1;       ///< 2 where two matrices take turns (gpt-oss)
+
+  std::int64_t num_rows() const { return rows ? rows->count : whole.shape[whole.shape.size() - 2]; }
+  std::int64_t num_columns() const { return columns ? columns->count : whole.shape.back(); }
+};
+
+/// One of the MLPs of a layer that has several, of which the model chooses some for each token: matrices alone.
+struct ExpertSources {
+  std::string name;                ///< "0", "1", …; "shared": of every token; "dense": of a layer that has no others
+  std::optional<PartSource> gate;  ///< gated ones only
+  PartSource up, down;
+};
+
+/// Attention whose keys and values come out of one latent vector a token (DeepSeek-V2): k = W_UK c, v = W_UV c, where
+/// c = norm(W_DKV x), and a part of the keys that all heads share, W_KR x. Biases are left out.
+struct LatentSources {
+  std::optional<LinearSource> w_dq, w_uq;  ///< absent where queries are W_Q x
+  LinearSource w_dkv, w_kr, w_uk, w_uv;
+};
+
 /// Sources of one layer, canonical: W_Q is (H d, D), W_K and W_V are (K d, D), W_O is (D, H d).
 struct LayerSources {
-  LinearSource w_q, w_k, w_v, w_o;
+  LinearSource w_q, w_k, w_v, w_o;  ///< without a tensor where the layer has no such matrix, as in a hybrid's others
+  std::optional<LatentSources> latent;
   std::optional<NormSource> query_norm, key_norm;  ///< on the head vectors (or all of q)
   std::optional<NormSource>
       attention_input_norm;  ///< before attention (post-norm: after its residual); absent in OLMo-2
@@ -127,11 +155,25 @@ struct LayerSources {
   std::optional<NormSource> mlp_output_norm;
   std::optional<LinearSource> mlp_gate;  ///< gated MLPs only
   LinearSource mlp_up, mlp_down;
-  std::optional<XieluSource> xielu;  ///< with Activation::xielu
+  std::optional<XieluSource> xielu;    ///< with Activation::xielu
+  std::vector<ExpertSources> experts;  ///< in the place of the MLP above
 };
 
-/// Every source of a layer, in the order of for_each_part.
+/// Every source of a layer, in the order of for_each_part; then those of latent attention, and of each expert's
+/// matrices.
 std::vector<const TensorSource*> all_sources(const LayerSources& layer);
+
+/// What no model of a family has here, and why; empty: they have it.
+struct FamilyLimits {
+  std::string no_forward;  ///< the block is not known, so no prompt runs: only where matrices lie
+  std::string no_heads;    ///< heads have no W_K and W_V of their own
+};
+
+/// A family as its adapter names it.
+struct FamilyClass {
+  const char* name;  ///< of its model with a head, as config.json's architectures have it
+  FamilyLimits limits = {};
+};
 
 /// What the model makes of W_U x before its softmax: cap * tanh(scale * W_U x / cap).
 struct LogitSpec {
@@ -171,7 +213,8 @@ struct ModelDescription {
   std::string family;        ///< "gpt2", "gpt_neox", …; empty: none
   std::string no_family;     ///< why there is none
   std::string architecture;  ///< class name in config.json: "GPT2LMHeadModel"
-  std::string part_of;       ///< model type of the whole that this is the text part of; empty: text is all there is
+  FamilyLimits limits;
+  std::string part_of;  ///< model type of the whole that this is the text part of; empty: text is all there is
   std::int64_t num_layers = 0, num_heads = 0, num_kv_heads = 0, head_dim = 0, hidden_size = 0, vocab_size = 0;
   std::int64_t intermediate_size = 0;
   std::int64_t max_positions = 0;  ///< rows of the position table, or the config's context length
@@ -192,6 +235,8 @@ struct ModelDescription {
   /// What the files say that is not followed, or was taken in one of several ways, for whoever runs the model.
   std::vector<std::string> warnings;
 
+  /// Whether it has a block, so that prompts run.
+  bool has_forward() const { return no_family.empty() && limits.no_forward.empty(); }
   /// docs/quantities.md, section 1.
   KvHead kv_head_of(QueryHead head) const { return KvHead{static_cast<std::int64_t>(head) * num_kv_heads / num_heads}; }
   /// Every source, once, in a fixed order: to check shapes from headers, and to know what is unused.

@@ -22,7 +22,8 @@ T& value_of(std::optional<T>& part) {
 /// counting, naming tensors. Visits every matrix that `from` has, visit_linear(role, from's, to's), and everything
 /// small that a layer may have, visit_small(from's, to's): attention's matrices, norms, the MLP's matrices, the
 /// activation's numbers. The layers are LayerSources or LayerWeights; a matrix is a LinearSource or a Linear; what is
-/// small is optional, a NormSource or Norm, an XieluSource or Xielu.
+/// small is optional, a NormSource or Norm, an XieluSource or Xielu. Latent attention and experts, of which no forward
+/// pass is known, are no such parts.
 template <typename From, typename To, typename VisitLinear, typename VisitSmall>
 void for_each_part(const From& from, To& to, VisitLinear&& visit_linear, VisitSmall&& visit_small) {
   visit_linear(MatrixRole::w_q, from.w_q, to.w_q);
@@ -57,6 +58,14 @@ const LinearSource& source_of(const LayerSources& layer, MatrixRole role);
 /// Numbers of a tensor, and of a layer.
 std::int64_t num_elements(const TensorSource& source);
 std::int64_t num_elements(const LayerSources& layer);
+/// Roles of which any layer has a matrix, or one layer.
+MatrixRoles roles_in(const ModelDescription& model, const MatrixRoles& roles);
+MatrixRoles roles_in(const LayerSources& layer, const MatrixRoles& roles);
+/// Whether one of the layer's matrices, experts' aside, is stored in more than float32 holds: then spectra read them
+/// all as float64.
+bool exceeds_float32(const ModelDescription& model, std::int64_t layer);
+/// The first matrix of its layers: what a model's weights are stored as. Null if no layer has one.
+const TensorSource* first_matrix(const ModelDescription& model);
 /// The most that a layer of the model has in its matrices of these roles, biases aside.
 std::int64_t most_matrix_elements(const ModelDescription& model, const MatrixRoles& roles);
 

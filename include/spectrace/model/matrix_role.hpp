@@ -7,9 +7,11 @@
 
 namespace spectrace {
 
-/// What a matrix of a block does. Names, and how heads lie in it, stand in `info`.
-enum class MatrixRole { w_q, w_k, w_v, w_o, w_gate, w_up, w_down };
-inline constexpr std::size_t kNumMatrixRoles = 7;
+/// What a matrix of a block does. Names, and how heads lie in it, stand in `info`. Latent attention has, in the place
+/// of W_K and W_V (and of W_Q, in most models), matrices down to a latent vector and up from it (DeepSeek-AI 2024,
+/// arXiv:2405.04434).
+enum class MatrixRole { w_q, w_k, w_v, w_o, w_gate, w_up, w_down, w_dq, w_uq, w_dkv, w_kr, w_uk, w_uv };
+inline constexpr std::size_t kNumMatrixRoles = 13;
 
 /// Whose slices a matrix is made of.
 enum class HeadsOf { none, query, kv };
@@ -29,7 +31,13 @@ constexpr MatrixRoleInfo info(MatrixRole role) {
                                                                   {"W_O", HeadsOf::query, HeadAxis::columns},
                                                                   {"W_gate", HeadsOf::none, HeadAxis::rows},
                                                                   {"W_up", HeadsOf::none, HeadAxis::rows},
-                                                                  {"W_down", HeadsOf::none, HeadAxis::rows}}};
+                                                                  {"W_down", HeadsOf::none, HeadAxis::rows},
+                                                                  {"W_DQ", HeadsOf::none, HeadAxis::rows},
+                                                                  {"W_UQ", HeadsOf::query, HeadAxis::rows},
+                                                                  {"W_DKV", HeadsOf::none, HeadAxis::rows},
+                                                                  {"W_KR", HeadsOf::none, HeadAxis::rows},
+                                                                  {"W_UK", HeadsOf::query, HeadAxis::rows},
+                                                                  {"W_UV", HeadsOf::query, HeadAxis::rows}}};
   return roles[static_cast<std::size_t>(role)];
 }
 
@@ -39,6 +47,11 @@ using MatrixRoles = std::vector<MatrixRole>;
 inline constexpr std::array kAttentionRoles = {MatrixRole::w_q, MatrixRole::w_k, MatrixRole::w_v, MatrixRole::w_o};
 inline MatrixRoles attention_roles() { return {kAttentionRoles.begin(), kAttentionRoles.end()}; }
 
+/// Of any attention, in the order in which a token meets them.
+inline MatrixRoles all_attention_roles() {
+  return {MatrixRole::w_dq, MatrixRole::w_uq, MatrixRole::w_q,  MatrixRole::w_dkv, MatrixRole::w_kr,
+          MatrixRole::w_uk, MatrixRole::w_k,  MatrixRole::w_uv, MatrixRole::w_v,   MatrixRole::w_o};
+}
 inline bool has_role(const MatrixRoles& roles, MatrixRole role) {
   return std::find(roles.begin(), roles.end(), role) != roles.end();
 }

@@ -31,7 +31,7 @@ class CertainNeed {
 
   const ModelDescription& model_;
   const ModelPlan& plan_;
-  std::int64_t element_bytes_, largest_layer_bytes_ = 0;
+  std::int64_t element_bytes_, matrix_element_bytes_, largest_layer_bytes_ = 0;
   std::vector<PromptWants> wants_of_sets_;
 };
 

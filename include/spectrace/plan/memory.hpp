@@ -41,8 +41,10 @@ std::int64_t sums_bytes_limit(const Job& job, const ModelDescription& model, con
 std::int64_t bytes_under_way(const ModelDescription& model, const ModelPlan& plan, const BatchWork& batch,
                              ComputeType dtype);
 
-/// Bytes of the matrices that the layer analyses of the plan need of a layer, at most.
-std::int64_t matrix_bytes(const ModelDescription& model, const ModelPlan& plan, ComputeType dtype);
+/// Of the matrices that the layer analyses of the plan need of a layer, at most.
+std::int64_t num_matrix_elements(const ModelDescription& model, const ModelPlan& plan);
+/// What they are read as for their spectra: float64 where a layer holds what float32 does not.
+ComputeType type_of_matrices(const ModelDescription& model, ComputeType dtype);
 
 /// Where the job asks for a GPU, what is left to the host of it: pinned buffers, the next layer on its way, and what
 /// spectra and Laplacians are taken of, side by side.

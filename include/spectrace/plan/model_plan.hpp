@@ -53,8 +53,8 @@ struct RowsWork {
   bool is_part = false;  ///< of several: then its record is not the analysis', and the collector joins them
 };
 struct TensorWork {
-  const TensorAnalysis* analysis = nullptr;
-  std::int64_t place = 0;  ///< along the analysis' dimension `tensor`
+  const Analysis* analysis = nullptr;
+  std::int64_t place = 0;  ///< PlacedMatrix
   StoredMatrix matrix = {};
 };
 struct BatchWork {
@@ -101,6 +101,9 @@ ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& of_wei
 /// The tokens of a batch, and of its longest prompt.
 TokenBatch batch_of(const ModelPlan& plan, const BatchWork& batch);
 std::int64_t longest_prompt(const ModelPlan& plan, const BatchWork& batch);
+
+/// Of the layer, those of the matrices that the analysis needs which it has.
+MatrixRoles roles_of(const ModelDescription& model, const LayerWork& work);
 
 /// Names of the checkpoint's tensors that a unit's record is made of, sorted: of the whole tensor. None of a part of
 /// the unembedding.

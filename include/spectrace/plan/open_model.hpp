@@ -7,7 +7,7 @@
 
 #include "spectrace/checkpoint/tensor_store.hpp"
 #include "spectrace/core/json.hpp"
-#include "spectrace/model/description.hpp"
+#include "spectrace/model/adapter.hpp"
 #include "spectrace/plan/model_plan.hpp"
 
 namespace spectrace {
@@ -29,13 +29,17 @@ struct OpenModel {
   TensorStore store;
   ModelDescription description;
   std::optional<InputError> refusal{};  ///< why no adapter describes it: description.no_family, in full
+  SourceProblems problems{};            ///< with tensors that the description names
 };
 
-/// Config, headers, description, shapes checked. Of a model that no adapter describes, whatever the reason, the tensors
-/// alone, and the refusal. @throws InputError (model) if it cannot be opened, or is quantized.
+/// What is wrong with the tensors that a unit needs; nothing if all is well. Only the units that it touches fail of it.
+std::optional<std::string> find_problem(const OpenModel& model, const Unit& unit);
+
+/// Config, headers, description, its tensors held against the headers. Of a model that no adapter describes, whatever
+/// the reason, the tensors alone, and the refusal. @throws InputError (model) if it cannot be opened, or is quantized.
 OpenModel open_model_folder(const std::filesystem::path& folder, IoMode io);
-/// The same, for what the job asks. @throws InputError (model) also where nothing of that can be had: the refusal; and
-/// where the family is known, but its checkpoint or config is wrong, and the job asks for what needs it.
+/// The same, for what the job asks. @throws InputError (model) also where nothing of that can be had: the refusal, or
+/// source_error; and where the family is known, but its config is wrong, and the job asks for what needs it.
 OpenModel open_model(const ModelEntry& entry, const Job& job, IoMode io);
 
 /// Token ids of every prompt, by the model's own tokenizer where a prompt is text. What is wrong with one prompt goes

@@ -56,6 +56,7 @@ class TreeNumbers final : public ResultNumbers {
   TreeNumbers(const ResultTree& tree, std::filesystem::path rows) : tree_(tree), rows_(std::move(rows)) {}
   /// @throws InputError (io).
   const std::vector<double>* numbers(const std::string& group, const std::string& dataset) const override;
+  const std::vector<std::string>* names(const std::string& group, const std::string& dimension) const override;
 
  private:
   const ResultTree& tree_;

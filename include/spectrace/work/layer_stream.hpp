@@ -79,7 +79,6 @@ class LayerStream {
   void take_values(Slot& slot, std::int64_t layer) const;
   /// The type in which matrices are read for their spectra, which are of what is stored, whatever the forward pass has.
   ComputeType type_of_matrices(std::int64_t layer) const;
-  bool stores_float64(std::int64_t layer) const;
   std::int64_t size_bytes(std::int64_t layer) const;
 
   const OpenModel& model_;

@@ -109,6 +109,7 @@ class Circuits final : public LayerAnalysis {
   std::vector<DimensionValues> dimensions(const Circumstances& of) const override {
     return {{{"index"}, counted(rank_of(of.model))}};
   }
+  std::string lacks_by_family(const FamilyLimits& limits) const override { return limits.no_heads; }
   MatrixRoles needs(const ModelDescription&) const override { return attention_roles(); }
   double flops(const ModelDescription& model) const override {
     const auto heads = static_cast<double>(model.num_heads), groups = static_cast<double>(model.num_kv_heads);

@@ -77,6 +77,7 @@ class Heads final : public LayerAnalysis {
     return {matrix_dimension(attention_roles(), info().dimensions.front().meaning),
             {{"index"}, counted(head_index_size(of.model, of.slicing))}};
   }
+  std::string lacks_by_family(const FamilyLimits& limits) const override { return limits.no_heads; }
   MatrixRoles needs(const ModelDescription&) const override { return attention_roles(); }
   bool needs_value_spectra() const override { return true; }
   double flops(const ModelDescription& model) const override {

@@ -2,8 +2,6 @@
 #include <algorithm>
 
 #include "../matrix_spectra.hpp"
-#include "../rows_spectrum.hpp"
-#include "spectrace/checkpoint/tensor_digests.hpp"
 #include "spectrace/core/error.hpp"
 #include "spectrace/core/floats.hpp"
 
@@ -93,38 +91,6 @@ AnalysisInfo tensors_info() {
   };
 }
 
-/// From here on a tall matrix is read in blocks of rows, as W_U is, instead of whole: 16 MiB in float32.
-constexpr std::int64_t kLeastElementsInRows = std::int64_t{1} << 22;
-constexpr std::int64_t kLeastHeightInRows = 3;
-
-bool is_of_16_bits(const StoredMatrix& matrix) {
-  return matrix.type == StorageType::bfloat16 || matrix.type == StorageType::float16;
-}
-at::ScalarType type_of_16_bits(const StoredMatrix& matrix) {
-  return matrix.type == StorageType::bfloat16 ? at::kBFloat16 : at::kHalf;
-}
-ComputeType type_to_read(const StoredMatrix& matrix) {
-  return matrix.exceeds_float32 ? ComputeType::float64 : ComputeType::float32;
-}
-
-std::unique_ptr<RowsWay> way_for(const StoredMatrix& matrix) {
-  return way_to_rows_spectrum(matrix.rows, matrix.columns, is_of_16_bits(matrix));
-}
-
-/// Rows a block, of about 16 MiB and more.
-std::int64_t wanted_rows(const StoredMatrix& matrix) {
-  return std::max(matrix.columns, kLeastElementsInRows / matrix.columns);
-}
-
-/// A whole matrix: 16-bit numbers stay what they are, since whoever takes its spectrum widens them.
-Tensor read(const TensorStore& store, const TensorInfo& info, const StoredMatrix& matrix) {
-  if (!matrix.slice)
-    return store.read(info, type_to_read(matrix), Widening::later).reshape({matrix.rows, matrix.columns});
-  const Tensor one = at::empty({1, matrix.rows, matrix.columns}, scalar_type(type_to_read(matrix)));
-  store.read_rows(info, *matrix.slice, one);
-  return one[0];
-}
-
 class Tensors final : public TensorAnalysis {
  public:
   Tensors() : TensorAnalysis(tensors_info()) {}
@@ -136,28 +102,7 @@ class Tensors final : public TensorAnalysis {
     return all;
   }
   std::vector<DimensionValues> dimensions(const Circumstances& of) const override;
-  std::vector<StoredMatrix> matrices(const ModelDescription& model, const Settings& settings) const override;
-  double flops(const StoredMatrix& matrix) const override {
-    return comes_in_rows(matrix) ? way_for(matrix)->flops() : singular_values_flops(matrix.rows, matrix.columns);
-  }
-  std::int64_t bytes(const StoredMatrix& matrix) const override;
-  std::int64_t least_bytes(const StoredMatrix& matrix) const override {
-    if (comes_in_rows(matrix)) return 8 * matrix.columns * matrix.columns;
-    const std::int64_t smaller = matrix.num_singular_values();
-    return matrix.size_bytes() + 8 * smaller * smaller;
-  }
-  /// Not of a stack, whose matrices have no rows of their own; nor what exceeds float32, where squares may need a
-  /// common scale.
-  bool comes_in_rows(const StoredMatrix& matrix) const override {
-    return !matrix.slice && !matrix.exceeds_float32 && matrix.rows >= kLeastHeightInRows * matrix.columns &&
-           matrix.num_elements() >= kLeastElementsInRows;
-  }
-  Record measure(const TensorStore& store, const StoredMatrix& matrix,
-                 const std::function<void(double share)>& on_progress) const override;
-
- private:
-  Record measure_in_rows(const TensorStore& store, const TensorInfo& info, const StoredMatrix& matrix,
-                         const std::function<void(double share)>& on_progress) const;
+  std::vector<PlacedMatrix> matrices(const ModelDescription& model, const Settings& settings) const override;
 };
 
 std::vector<DimensionValues> Tensors::dimensions(const Circumstances& of) const {
@@ -175,9 +120,12 @@ std::vector<DimensionValues> Tensors::dimensions(const Circumstances& of) const 
       {{"index"}, counted(most)}};
 }
 
-std::vector<StoredMatrix> Tensors::matrices(const ModelDescription& model, const Settings& settings) const {
+std::vector<PlacedMatrix> Tensors::matrices(const ModelDescription& model, const Settings& settings) const {
   StoredMatrices found = stored_matrices(model.tensors, choice_of(settings));
-  if (!found.matrices.empty()) return std::move(found.matrices);
+  std::vector<PlacedMatrix> placed;
+  for (StoredMatrix& matrix : found.matrices)
+    placed.push_back({static_cast<std::int64_t>(placed.size()), std::move(matrix)});
+  if (!placed.empty()) return placed;
   constexpr std::size_t kMostShown = 5;
   std::vector<std::string> there;
   for (const StoredMatrix& matrix : stored_matrices(model.tensors, {{"*"}, {}, {"*"}, 0}).matrices)
@@ -191,55 +139,6 @@ std::vector<StoredMatrix> Tensors::matrices(const ModelDescription& model, const
                              ", max_elements " + settings.at(kMaxElements).dump() + "; it holds " + quoted_list(there) +
                              (count > kMostShown ? " and " + std::to_string(count - kMostShown) + " more" : ""),
                    count == 0 ? "" : "Mend the patterns in the job's section 'tensors'.");
-}
-
-std::int64_t Tensors::bytes(const StoredMatrix& matrix) const {
-  if (comes_in_rows(matrix)) {
-    const std::int64_t height = std::min(matrix.rows, wanted_rows(matrix));
-    return height * matrix.columns * (is_of_16_bits(matrix) ? 6 : 4) + matrix.rows * 48 + way_for(matrix)->bytes();
-  }
-  // What a stack is read into is at least float32.
-  const std::int64_t element =
-      matrix.slice ? element_size_bytes(type_to_read(matrix)) : element_size_bytes(matrix.type);
-  return matrix.num_elements() * element + singular_values_bytes(matrix.rows, matrix.columns);
-}
-
-Record Tensors::measure(const TensorStore& store, const StoredMatrix& matrix,
-                        const std::function<void(double share)>& on_progress) const {
-  const TensorInfo* info = store.find(matrix.tensor);
-  SPECTRACE_ASSERT(info != nullptr);  // the plan was made of the same header
-  if (comes_in_rows(matrix)) return measure_in_rows(store, *info, matrix, on_progress);
-  const Tensor w = read(store, *info, matrix);
-  Record record;
-  make_spectrum_arrays(record, {}, matrix.num_singular_values());
-  const SingularValues singular = singular_values(w);
-  store_spectrum(record, 0, {matrix.rows, matrix.columns}, singular, entry_moments(w));
-  return record;
-}
-
-Record Tensors::measure_in_rows(const TensorStore& store, const TensorInfo& info, const StoredMatrix& matrix,
-                                const std::function<void(double share)>& on_progress) const {
-  const auto way = way_for(matrix);
-  const auto spectrum = way->start();
-  EntryMomentsOfRows entries;
-  // Whole segments, so that the tensor's digest sees all rows.
-  const std::int64_t segment = segment_rows(info);
-  const std::int64_t height = std::min(matrix.rows, (wanted_rows(matrix) + segment - 1) / segment * segment);
-  std::vector<std::int64_t> shape = info.shape;
-  shape.front() = height;
-  const Tensor buffer = at::empty(shape, at::kFloat);
-  for (std::int64_t first = 0; first < matrix.rows; first += height) {
-    const Tensor read = buffer.narrow(0, 0, std::min(height, matrix.rows - first));
-    store.read_rows(info, first, read);
-    const Tensor block = read.reshape({read.size(0), matrix.columns});
-    entries.add_rows(block);
-    spectrum->add_rows(way->takes_16_bits() ? block.to(type_of_16_bits(matrix)) : block);
-    if (on_progress) on_progress(static_cast<double>(read.size(0)) / static_cast<double>(matrix.rows));
-  }
-  Record record;
-  make_spectrum_arrays(record, {}, matrix.num_singular_values());
-  store_spectrum(record, 0, {matrix.rows, matrix.columns}, spectrum->finish(), entries.finish());
-  return record;
 }
 
 }  // namespace

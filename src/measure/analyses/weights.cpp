@@ -1,6 +1,9 @@
 // Spectra of the four attention matrices of every layer (docs/quantities.md, section 1).
+#include <algorithm>
+
 #include "../matrix_spectra.hpp"
 #include "spectrace/core/floats.hpp"
+#include "spectrace/model/layer_parts.hpp"
 
 namespace spectrace {
 namespace weights {
@@ -10,10 +13,13 @@ namespace {
 template <MatrixRole kRole>
 double mean_spectral_norm(const ResultNumbers& results, const std::string& /*set*/) {
   const std::vector<double>* norms = results.numbers("/weights", spectral::kSpectralNorm);
-  if (norms == nullptr || norms->empty()) return kNaN;
+  const std::vector<std::string>* matrices = results.names("/weights", "matrix");
+  if (norms == nullptr || norms->empty() || matrices == nullptr) return kNaN;
+  const auto place = std::find(matrices->begin(), matrices->end(), info(kRole).name);
+  if (place == matrices->end()) return kNaN;  // latent attention has others
   double sum = 0;
   std::size_t count = 0;
-  for (std::size_t i = static_cast<std::size_t>(kRole); i < norms->size(); i += kAttentionRoles.size(), ++count)
+  for (auto i = static_cast<std::size_t>(place - matrices->begin()); i < norms->size(); i += matrices->size(), ++count)
     sum += (*norms)[i];
   return sum / static_cast<double>(count);
 }
@@ -46,7 +52,12 @@ class Weights final : public MatrixSpectra {
  public:
   Weights() : MatrixSpectra(weights_info()) {}
 
-  MatrixRoles needs(const ModelDescription&) const override { return attention_roles(); }
+  MatrixRoles needs(const ModelDescription& model) const override { return roles_in(model, all_attention_roles()); }
+
+ private:
+  std::string find_lack(const ModelDescription& model) const override {
+    return needs(model).empty() ? "no layer has attention" : "";
+  }
 };
 
 }  // namespace

@@ -47,6 +47,6 @@ ModelDescription describe_apertus(ConfigFields& fields, const TensorStore& store
   return llama.model;
 }
 
-const char* class_of_apertus() { return "ApertusForCausalLM"; }
+FamilyClass class_of_apertus() { return {"ApertusForCausalLM"}; }
 
 }  // namespace spectrace

@@ -13,6 +13,6 @@ ModelDescription describe_arcee(ConfigFields& fields, const TensorStore& store) 
   return with_llama_layers(std::move(llama), store, biases, tied);
 }
 
-const char* class_of_arcee() { return "ArceeForCausalLM"; }
+FamilyClass class_of_arcee() { return {"ArceeForCausalLM"}; }
 
 }  // namespace spectrace

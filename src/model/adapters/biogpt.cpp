@@ -44,6 +44,6 @@ ModelDescription describe_biogpt(ConfigFields& fields, const TensorStore& store)
   return model;
 }
 
-const char* class_of_biogpt() { return "BioGptForCausalLM"; }
+FamilyClass class_of_biogpt() { return {"BioGptForCausalLM"}; }
 
 }  // namespace spectrace

@@ -57,6 +57,6 @@ ModelDescription describe_bloom(ConfigFields& fields, const TensorStore& store) 
   return model;
 }
 
-const char* class_of_bloom() { return "BloomForCausalLM"; }
+FamilyClass class_of_bloom() { return {"BloomForCausalLM"}; }
 
 }  // namespace spectrace

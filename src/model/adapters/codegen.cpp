@@ -40,6 +40,6 @@ ModelDescription describe_codegen(ConfigFields& fields, const TensorStore& store
   return gptj.model;
 }
 
-const char* class_of_codegen() { return "CodeGenForCausalLM"; }
+FamilyClass class_of_codegen() { return {"CodeGenForCausalLM"}; }
 
 }  // namespace spectrace

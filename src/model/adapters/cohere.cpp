@@ -36,6 +36,6 @@ ModelDescription describe_cohere(ConfigFields& fields, const TensorStore& store)
   return llama.model;
 }
 
-const char* class_of_cohere() { return "CohereForCausalLM"; }
+FamilyClass class_of_cohere() { return {"CohereForCausalLM"}; }
 
 }  // namespace spectrace

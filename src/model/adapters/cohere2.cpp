@@ -48,6 +48,6 @@ ModelDescription describe_cohere2(ConfigFields& fields, const TensorStore& store
   return llama.model;
 }
 
-const char* class_of_cohere2() { return "Cohere2ForCausalLM"; }
+FamilyClass class_of_cohere2() { return {"Cohere2ForCausalLM"}; }
 
 }  // namespace spectrace

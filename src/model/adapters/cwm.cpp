@@ -24,6 +24,6 @@ ModelDescription describe_cwm(ConfigFields& fields, const TensorStore& store) {
   return with_llama_layers(std::move(llama), store, biases, tied);
 }
 
-const char* class_of_cwm() { return "CwmForCausalLM"; }
+FamilyClass class_of_cwm() { return {"CwmForCausalLM"}; }
 
 }  // namespace spectrace

@@ -16,6 +16,6 @@ ModelDescription describe_ernie4_5(ConfigFields& fields, const TensorStore& stor
   return with_llama_layers(std::move(llama), store, biases, tied);
 }
 
-const char* class_of_ernie4_5() { return "Ernie4_5ForCausalLM"; }
+FamilyClass class_of_ernie4_5() { return {"Ernie4_5ForCausalLM"}; }
 
 }  // namespace spectrace

@@ -49,6 +49,6 @@ ModelDescription describe_exaone4(ConfigFields& fields, const TensorStore& store
   return llama.model;
 }
 
-const char* class_of_exaone4() { return "Exaone4ForCausalLM"; }
+FamilyClass class_of_exaone4() { return {"Exaone4ForCausalLM"}; }
 
 }  // namespace spectrace

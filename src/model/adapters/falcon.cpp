@@ -95,6 +95,6 @@ ModelDescription describe_falcon(ConfigFields& fields, const TensorStore& store)
   return model;
 }
 
-const char* class_of_falcon() { return "FalconForCausalLM"; }
+FamilyClass class_of_falcon() { return {"FalconForCausalLM"}; }
 
 }  // namespace spectrace

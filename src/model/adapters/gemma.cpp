@@ -25,6 +25,6 @@ ModelDescription describe_gemma(ConfigFields& fields, const TensorStore& store) 
   return llama.model;
 }
 
-const char* class_of_gemma() { return "GemmaForCausalLM"; }
+FamilyClass class_of_gemma() { return {"GemmaForCausalLM"}; }
 
 }  // namespace spectrace

@@ -15,6 +15,6 @@ ModelDescription describe_gemma2(ConfigFields& fields, const TensorStore& store)
   return gemma.llama.model;
 }
 
-const char* class_of_gemma2() { return "Gemma2ForCausalLM"; }
+FamilyClass class_of_gemma2() { return {"Gemma2ForCausalLM"}; }
 
 }  // namespace spectrace

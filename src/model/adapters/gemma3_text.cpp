@@ -44,6 +44,6 @@ ModelDescription describe_gemma3_text(ConfigFields& fields, const TensorStore& s
   return llama.model;
 }
 
-const char* class_of_gemma3_text() { return "Gemma3ForCausalLM"; }
+FamilyClass class_of_gemma3_text() { return {"Gemma3ForCausalLM"}; }
 
 }  // namespace spectrace

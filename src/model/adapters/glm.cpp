@@ -7,6 +7,6 @@ ModelDescription describe_glm(ConfigFields& fields, const TensorStore& store) {
   return describe_glm_like(fields, store).model;
 }
 
-const char* class_of_glm() { return "GlmForCausalLM"; }
+FamilyClass class_of_glm() { return {"GlmForCausalLM"}; }
 
 }  // namespace spectrace

@@ -16,6 +16,6 @@ ModelDescription describe_glm4(ConfigFields& fields, const TensorStore& store) {
   return llama.model;
 }
 
-const char* class_of_glm4() { return "Glm4ForCausalLM"; }
+FamilyClass class_of_glm4() { return {"Glm4ForCausalLM"}; }
 
 }  // namespace spectrace

@@ -56,6 +56,6 @@ ModelDescription describe_gpt2(ConfigFields& fields, const TensorStore& store) {
   return model;
 }
 
-const char* class_of_gpt2() { return "GPT2LMHeadModel"; }
+FamilyClass class_of_gpt2() { return {"GPT2LMHeadModel"}; }
 
 }  // namespace spectrace

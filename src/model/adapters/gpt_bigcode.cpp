@@ -58,6 +58,6 @@ ModelDescription describe_gpt_bigcode(ConfigFields& fields, const TensorStore& s
   return model;
 }
 
-const char* class_of_gpt_bigcode() { return "GPTBigCodeForCausalLM"; }
+FamilyClass class_of_gpt_bigcode() { return {"GPTBigCodeForCausalLM"}; }
 
 }  // namespace spectrace

@@ -86,6 +86,6 @@ ModelDescription describe_gpt_neo(ConfigFields& fields, const TensorStore& store
   return model;
 }
 
-const char* class_of_gpt_neo() { return "GPTNeoForCausalLM"; }
+FamilyClass class_of_gpt_neo() { return {"GPTNeoForCausalLM"}; }
 
 }  // namespace spectrace

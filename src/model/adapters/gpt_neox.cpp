@@ -61,6 +61,6 @@ ModelDescription describe_gpt_neox(ConfigFields& fields, const TensorStore& stor
   return model;
 }
 
-const char* class_of_gpt_neox() { return "GPTNeoXForCausalLM"; }
+FamilyClass class_of_gpt_neox() { return {"GPTNeoXForCausalLM"}; }
 
 }  // namespace spectrace

@@ -21,6 +21,6 @@ ModelDescription describe_gptj(ConfigFields& fields, const TensorStore& store) {
   return gptj.model;
 }
 
-const char* class_of_gptj() { return "GPTJForCausalLM"; }
+FamilyClass class_of_gptj() { return {"GPTJForCausalLM"}; }
 
 }  // namespace spectrace

@@ -18,6 +18,6 @@ ModelDescription describe_granite(ConfigFields& fields, const TensorStore& store
   return with_llama_layers(std::move(llama), store, biases, tied);
 }
 
-const char* class_of_granite() { return "GraniteForCausalLM"; }
+FamilyClass class_of_granite() { return {"GraniteForCausalLM"}; }
 
 }  // namespace spectrace

@@ -16,6 +16,6 @@ ModelDescription describe_helium(ConfigFields& fields, const TensorStore& store)
   return with_llama_layers(std::move(llama), store, biases, tied);
 }
 
-const char* class_of_helium() { return "HeliumForCausalLM"; }
+FamilyClass class_of_helium() { return {"HeliumForCausalLM"}; }
 
 }  // namespace spectrace

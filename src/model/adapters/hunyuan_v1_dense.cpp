@@ -27,6 +27,6 @@ ModelDescription describe_hunyuan_v1_dense(ConfigFields& fields, const TensorSto
   return llama.model;
 }
 
-const char* class_of_hunyuan_v1_dense() { return "HunYuanDenseV1ForCausalLM"; }
+FamilyClass class_of_hunyuan_v1_dense() { return {"HunYuanDenseV1ForCausalLM"}; }
 
 }  // namespace spectrace

@@ -14,6 +14,6 @@ ModelDescription describe_llama(ConfigFields& fields, const TensorStore& store) 
   return with_llama_layers(std::move(llama), store, biases, tied);
 }
 
-const char* class_of_llama() { return "LlamaForCausalLM"; }
+FamilyClass class_of_llama() { return {"LlamaForCausalLM"}; }
 
 }  // namespace spectrace

@@ -8,6 +8,6 @@ ModelDescription describe_mimo(ConfigFields& fields, const TensorStore& store) {
   return describe_qwen2_like(fields, store, qwen2_defaults(), {}, /*first_window_layer=*/28);
 }
 
-const char* class_of_mimo() { return "MiMoForCausalLM"; }
+FamilyClass class_of_mimo() { return {"MiMoForCausalLM"}; }
 
 }  // namespace spectrace

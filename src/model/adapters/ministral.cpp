@@ -13,6 +13,6 @@ ModelDescription describe_ministral(ConfigFields& fields, const TensorStore& sto
   return with_llama_layers(std::move(llama), store, {}, tied);
 }
 
-const char* class_of_ministral() { return "MinistralForCausalLM"; }
+FamilyClass class_of_ministral() { return {"MinistralForCausalLM"}; }
 
 }  // namespace spectrace

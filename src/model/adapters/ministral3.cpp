@@ -51,6 +51,6 @@ ModelDescription describe_ministral3(ConfigFields& fields, const TensorStore& st
   return with_llama_layers(std::move(llama), store, {}, tied);
 }
 
-const char* class_of_ministral3() { return "Ministral3ForCausalLM"; }
+FamilyClass class_of_ministral3() { return {"Ministral3ForCausalLM"}; }
 
 }  // namespace spectrace

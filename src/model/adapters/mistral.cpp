@@ -19,6 +19,6 @@ ModelDescription describe_mistral(ConfigFields& fields, const TensorStore& store
   return with_llama_layers(std::move(llama), store, {}, tied);
 }
 
-const char* class_of_mistral() { return "MistralForCausalLM"; }
+FamilyClass class_of_mistral() { return {"MistralForCausalLM"}; }
 
 }  // namespace spectrace

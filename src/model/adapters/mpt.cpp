@@ -119,6 +119,6 @@ ModelDescription describe_mpt(ConfigFields& fields, const TensorStore& store) {
   return model;
 }
 
-const char* class_of_mpt() { return "MptForCausalLM"; }
+FamilyClass class_of_mpt() { return {"MptForCausalLM"}; }
 
 }  // namespace spectrace

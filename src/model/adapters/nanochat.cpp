@@ -27,6 +27,6 @@ ModelDescription describe_nanochat(ConfigFields& fields, const TensorStore& stor
   return llama.model;
 }
 
-const char* class_of_nanochat() { return "NanoChatForCausalLM"; }
+FamilyClass class_of_nanochat() { return {"NanoChatForCausalLM"}; }
 
 }  // namespace spectrace

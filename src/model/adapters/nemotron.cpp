@@ -25,6 +25,6 @@ ModelDescription describe_nemotron(ConfigFields& fields, const TensorStore& stor
   return llama.model;
 }
 
-const char* class_of_nemotron() { return "NemotronForCausalLM"; }
+FamilyClass class_of_nemotron() { return {"NemotronForCausalLM"}; }
 
 }  // namespace spectrace

@@ -23,6 +23,6 @@ ModelDescription describe_olmo(ConfigFields& fields, const TensorStore& store) {
   return llama.model;
 }
 
-const char* class_of_olmo() { return "OlmoForCausalLM"; }
+FamilyClass class_of_olmo() { return {"OlmoForCausalLM"}; }
 
 }  // namespace spectrace

@@ -18,6 +18,6 @@ ModelDescription describe_olmo2(ConfigFields& fields, const TensorStore& store) 
   return llama.model;
 }
 
-const char* class_of_olmo2() { return "Olmo2ForCausalLM"; }
+FamilyClass class_of_olmo2() { return {"Olmo2ForCausalLM"}; }
 
 }  // namespace spectrace

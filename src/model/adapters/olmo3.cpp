@@ -25,6 +25,6 @@ ModelDescription describe_olmo3(ConfigFields& fields, const TensorStore& store) 
   return llama.model;
 }
 
-const char* class_of_olmo3() { return "Olmo3ForCausalLM"; }
+FamilyClass class_of_olmo3() { return {"Olmo3ForCausalLM"}; }
 
 }  // namespace spectrace

@@ -58,6 +58,6 @@ ModelDescription describe_opt(ConfigFields& fields, const TensorStore& store) {
   return model;
 }
 
-const char* class_of_opt() { return "OPTForCausalLM"; }
+FamilyClass class_of_opt() { return {"OPTForCausalLM"}; }
 
 }  // namespace spectrace

@@ -43,6 +43,6 @@ ModelDescription describe_persimmon(ConfigFields& fields, const TensorStore& sto
   return llama.model;
 }
 
-const char* class_of_persimmon() { return "PersimmonForCausalLM"; }
+FamilyClass class_of_persimmon() { return {"PersimmonForCausalLM"}; }
 
 }  // namespace spectrace

@@ -38,6 +38,6 @@ ModelDescription describe_phi(ConfigFields& fields, const TensorStore& store) {
   return llama.model;
 }
 
-const char* class_of_phi() { return "PhiForCausalLM"; }
+FamilyClass class_of_phi() { return {"PhiForCausalLM"}; }
 
 }  // namespace spectrace

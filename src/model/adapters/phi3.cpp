@@ -26,6 +26,6 @@ ModelDescription describe_phi3(ConfigFields& fields, const TensorStore& store) {
   return llama.model;
 }
 
-const char* class_of_phi3() { return "Phi3ForCausalLM"; }
+FamilyClass class_of_phi3() { return {"Phi3ForCausalLM"}; }
 
 }  // namespace spectrace

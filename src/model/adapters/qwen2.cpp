@@ -7,6 +7,6 @@ ModelDescription describe_qwen2(ConfigFields& fields, const TensorStore& store) 
   return describe_qwen2_like(fields, store, qwen2_defaults(), {}, /*first_window_layer=*/28);
 }
 
-const char* class_of_qwen2() { return "Qwen2ForCausalLM"; }
+FamilyClass class_of_qwen2() { return {"Qwen2ForCausalLM"}; }
 
 }  // namespace spectrace

@@ -7,6 +7,6 @@ ModelDescription describe_qwen2_vl_text(ConfigFields& fields, const TensorStore&
   return describe_qwen2_vl_like(fields, store);
 }
 
-const char* class_of_qwen2_vl_text() { return "Qwen2VLForConditionalGeneration"; }
+FamilyClass class_of_qwen2_vl_text() { return {"Qwen2VLForConditionalGeneration"}; }
 
 }  // namespace spectrace

@@ -17,6 +17,6 @@ ModelDescription describe_qwen3(ConfigFields& fields, const TensorStore& store) 
   return describe_qwen3_like(fields, store, std::move(llama));
 }
 
-const char* class_of_qwen3() { return "Qwen3ForCausalLM"; }
+FamilyClass class_of_qwen3() { return {"Qwen3ForCausalLM"}; }
 
 }  // namespace spectrace

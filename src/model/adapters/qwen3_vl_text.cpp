@@ -16,6 +16,6 @@ ModelDescription describe_qwen3_vl_text(ConfigFields& fields, const TensorStore&
   return describe_qwen3_like(fields, store, std::move(llama));
 }
 
-const char* class_of_qwen3_vl_text() { return "Qwen3VLForConditionalGeneration"; }
+FamilyClass class_of_qwen3_vl_text() { return {"Qwen3VLForConditionalGeneration"}; }
 
 }  // namespace spectrace

@@ -15,6 +15,6 @@ ModelDescription describe_seed_oss(ConfigFields& fields, const TensorStore& stor
   return with_llama_layers(std::move(llama), store, biases, tied);
 }
 
-const char* class_of_seed_oss() { return "SeedOssForCausalLM"; }
+FamilyClass class_of_seed_oss() { return {"SeedOssForCausalLM"}; }
 
 }  // namespace spectrace

@@ -48,6 +48,6 @@ ModelDescription describe_smollm3(ConfigFields& fields, const TensorStore& store
   return with_llama_layers(std::move(llama), store, biases, tied);
 }
 
-const char* class_of_smollm3() { return "SmolLM3ForCausalLM"; }
+FamilyClass class_of_smollm3() { return {"SmolLM3ForCausalLM"}; }
 
 }  // namespace spectrace

@@ -45,6 +45,6 @@ ModelDescription describe_stablelm(ConfigFields& fields, const TensorStore& stor
   return llama.model;
 }
 
-const char* class_of_stablelm() { return "StableLmForCausalLM"; }
+FamilyClass class_of_stablelm() { return {"StableLmForCausalLM"}; }
 
 }  // namespace spectrace

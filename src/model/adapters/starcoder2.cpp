@@ -30,6 +30,6 @@ ModelDescription describe_starcoder2(ConfigFields& fields, const TensorStore& st
   return llama.model;
 }
 
-const char* class_of_starcoder2() { return "Starcoder2ForCausalLM"; }
+FamilyClass class_of_starcoder2() { return {"Starcoder2ForCausalLM"}; }
 
 }  // namespace spectrace

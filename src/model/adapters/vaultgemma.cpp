@@ -17,6 +17,6 @@ ModelDescription describe_vaultgemma(ConfigFields& fields, const TensorStore& st
   return gemma.llama.model;
 }
 
-const char* class_of_vaultgemma() { return "VaultGemmaForCausalLM"; }
+FamilyClass class_of_vaultgemma() { return {"VaultGemmaForCausalLM"}; }
 
 }  // namespace spectrace

@@ -52,6 +52,6 @@ ModelDescription describe_xglm(ConfigFields& fields, const TensorStore& store) {
   return model;
 }
 
-const char* class_of_xglm() { return "XGLMForCausalLM"; }
+FamilyClass class_of_xglm() { return {"XGLMForCausalLM"}; }
 
 }  // namespace spectrace

@@ -129,13 +129,13 @@ def _spectrum_figure(results: Results, model: str, matrix: str):
 
 
 def spectra(context: Context) -> Study | None:
-    """Singular values of the four matrices of every model."""
+    """Singular values of the attention matrices of every model."""
     models = [model for model in context.results if "weights" in context.results.groups(model) and "singular_values" in context.results.group(model, "weights")]
     if not models:
         return None
     out = Study("spectra", "Singular values", "What do the spectra of Q, K, V and O look like?", f"Singular values over the largest, of up to {SPECTRUM_LAYERS} layers from first (light) to last (dark).")
     for model in models:
-        for matrix in ("W_Q", "W_K", "W_V", "W_O"):
+        for matrix in map(str, context.results.group(model, "weights")["matrix"].values):
             figure = _spectrum_figure(context.results, model, matrix)
             if figure is not None:
                 figure.update_layout(meta={"model": model})

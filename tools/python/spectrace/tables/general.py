@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import re
 from collections.abc import Iterator
 
@@ -31,8 +32,11 @@ def scalar(group: xr.Dataset | None, name: str) -> float:
 
 
 def by_layer(group: xr.Dataset | None, name: str, **selection) -> np.ndarray | None:
-    """Values of a dataset over its layers, after the selection; None where it is not there. The dataset is kept in memory."""
-    return np.asarray(group[name].load().sel(**selection).values, dtype=float) if group is not None and name in group else None
+    """Values of a dataset over its layers, after the selection; None where it is not there, or has no such matrix. The dataset is
+    kept in memory."""
+    if group is None or name not in group or any(label not in group[dim].values for dim, label in selection.items()):
+        return None
+    return np.asarray(group[name].load().sel(**selection).values, dtype=float)
 
 
 def prompt_mean(results: Results, model: str, prompt_set: str, name: str) -> np.ndarray | None:
@@ -50,6 +54,11 @@ def std(values: np.ndarray | None) -> float:
     """Unbiased standard deviation (n-1); NaN for fewer than two values."""
     with np.errstate(invalid="ignore"):
         return float(np.std(values, ddof=1)) if values is not None and np.size(values) > 1 else NAN
+
+
+def layers_without_attention(attributes: dict) -> set[int]:
+    """Of a hybrid, by the attributes of its file."""
+    return set(json.loads(attributes.get("layers_without_attention", "[]")))
 
 
 def identity(results: Results, model: str) -> dict:
@@ -167,7 +176,7 @@ def _summary(results: Results, prompt_set: str | None) -> Iterator[dict]:
         weights, unembedding = results.group(model, "weights"), results.group(model, "unembedding")
         if weights is not None:
             row |= {f"{matrix.lower()}_spectral_norm_mean": mean(by_layer(weights, "spectral_norm", matrix=matrix))
-                    for matrix in weights["matrix"].values}
+                    for matrix in weights["matrix"].values if matrix in ("W_Q", "W_K", "W_V", "W_O")}
         row["unembedding_spectral_norm"] = scalar(unembedding, "spectral_norm")
         names = sets_of(results, model, prompt_set)
         for name in names:
@@ -219,16 +228,24 @@ def _nonfinite(results: Results, prompt_set: str | None) -> Iterator[dict]:
 
 def _nonfinite_of_weights(results: Results, model: str) -> Iterator[dict]:
     """Norms and κ, of which all else is made."""
+    without = layers_without_attention(results.attributes(model))
     for path in declarations.weight_groups():
         group = results.group(model, path)
         names = [declared.name for declared in declarations.datasets(path) if declared.name.endswith(("condition_number", "spectral_norm", "frobenius_norm"))]
         for name in names if group is not None else ():
             for matrix in group["matrix"].values if "matrix" in group.dims else [""]:
                 values = by_layer(group, name, **({"matrix": matrix} if matrix else {}))
-                if values is not None and not np.isfinite(values).all():
+                if values is None:
+                    continue
+                is_wrong = ~np.isfinite(values)
+                if path != "mlp" and "layer" in group[name].dims:
+                    is_wrong[sorted(without)] = False  # they have no such matrix
+                if "expert" in group[name].dims and "failed_units" not in group.attrs:
+                    is_wrong &= ~np.isnan(values)  # a layer has not every expert
+                if is_wrong.any():
                     where = f" of {matrix}" * bool(matrix) + f" ({path})" * (path != "weights")
                     yield {"model": model, "prompt_set": "", "quantity": name + where,
-                           "places": int(np.count_nonzero(~np.isfinite(values))), "of_places": values.size}
+                           "places": int(np.count_nonzero(is_wrong)), "of_places": values.size}
 
 
 NONFINITE = Table("nonfinite", "a quantity of a model with values that are no numbers, beyond those of failed prompts", (

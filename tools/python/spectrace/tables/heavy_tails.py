@@ -10,7 +10,7 @@ import xarray as xr
 from spectrace.heavy_tails import metrics
 from spectrace.results import Results
 from spectrace.tables.frame import LAB, LAYER, MODEL, Column, Table
-from spectrace.tables.general import identity
+from spectrace.tables.general import identity, layers_without_attention
 
 
 def matrix_shape(attributes: dict, matrix: str) -> tuple[int, int]:
@@ -25,10 +25,14 @@ def _rows(results: Results, _prompt_set: str | None) -> Iterator[dict]:
     for model in results:
         attributes = results.attributes(model)
         weights, unembedding, tensors = (results.group(model, group) for group in ("weights", "unembedding", "tensors"))
-        if weights is not None and "singular_values" in weights:
+        # Of latent attention's matrices the attributes do not say the shapes.
+        if weights is not None and "singular_values" in weights and set(map(str, weights["matrix"].values)) == {"W_Q", "W_K", "W_V", "W_O"}:
+            without = layers_without_attention(attributes)
             values = weights["singular_values"].transpose("layer", "matrix", "index").values
             counts = weights["num_singular_values"].transpose("layer", "matrix").values
             for layer, of_layer in enumerate(values):
+                if layer in without:
+                    continue
                 for place, matrix in enumerate(map(str, weights["matrix"].values)):
                     known = of_layer[place][:int(counts[layer, place])] if np.isfinite(counts[layer, place]) else of_layer[place][:0]
                     yield identity(results, model) | {"layer": layer, "matrix": matrix} | metrics(known, *matrix_shape(attributes, matrix))

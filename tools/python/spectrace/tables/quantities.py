@@ -46,6 +46,7 @@ def _python(value: object) -> object:
 
 def _cells(group: xr.Dataset, columns: tuple[Column, ...], dims: tuple[str, ...], front: dict) -> Iterator[dict]:
     """A row for each place in dims, with those of the columns that the group has."""
+    dims = tuple(dim for dim in dims if dim in group.dims)  # without one that only some models have: expert
     arrays = {column.name: group[column.name].transpose(*dims).values for column in columns if column.name in group}
     if not arrays:
         return

@@ -1,0 +1,20 @@
+#include "../parts/stored_layers.hpp"
+
+namespace spectrace {
+
+/// LFM2 (Liquid AI 2025): where its matrices lie. Short convolutions, in most layers, are no attention.
+ModelDescription describe_lfm2(ConfigFields& fields, const TensorStore& store) {
+  return describe_stored(fields, store,
+                         {.num_kv_heads = 8,
+                          .tied = true,
+                          .mlp = "feed_forward.",
+                          .gate = "w1",
+                          .up = "w3",
+                          .down = "w2",
+                          .output = "out_proj",
+                          .is_hybrid = true});
+}
+
+FamilyClass class_of_lfm2() { return {"Lfm2ForCausalLM", {kHybrid, ""}}; }
+
+}  // namespace spectrace
