@@ -32,23 +32,21 @@ struct Head {
 
 /// Writes L_G of a head, strip by strip: an entry of the diagonal is the sum of its row's weights in the order of
 /// columns, whatever the blocks are.
-template <typename Real>
+template <typename Real, typename Matrix>
 class LaplacianWriter {
  public:
-  LaplacianWriter(const Head<Real>& a, SymmetricStrips& l)
+  LaplacianWriter(const Head<Real>& a, Matrix& l)
       : a_(a), l_(l), row_totals_(static_cast<std::size_t>(l.padded_rows())), diagonal_(row_totals_.size()) {}
 
   /// sum A - tr A.
   double write() {
     const std::int64_t rows = l_.block_rows();
     for (std::int64_t first = 0; first < a_.n; first += kColumns) {
-      const std::int64_t strip = first / kColumns, begin = l_.first_row(strip);
-      write_block_of_diagonal(first, std::min(a_.n, begin + rows));
-      double* block = l_.strip(strip);
-      for (std::int64_t i = begin + rows; i < a_.n; i += rows) {
-        block += kColumns * rows;
+      const std::int64_t strip = first / kColumns, begin = l_.first_row(strip), whole = l_.rows_of_diagonal();
+      write_block_of_diagonal(first, std::min(a_.n, begin + whole));
+      double* block = l_.strip(strip) + kColumns * whole;
+      for (std::int64_t i = begin + whole; i < a_.n; i += rows, block += kColumns * rows)
         write_block(i, first, std::min(rows, a_.n - i), block);
-      }
     }
     double total = 0.0;
     for (std::int64_t i = 0; i < a_.n; ++i) {
@@ -59,7 +57,7 @@ class LaplacianWriter {
   }
 
  private:
-  static constexpr std::int64_t kColumns = SymmetricStrips::kColumns;
+  static constexpr std::int64_t kColumns = Matrix::kColumns;
 
   /// Both halves of it. Its columns begin at `first`, where its rows may have begun before.
   void write_block_of_diagonal(std::int64_t first, std::int64_t end) {
@@ -81,10 +79,10 @@ class LaplacianWriter {
     double* const row_totals = row_totals_.data() + row;
     for (std::int64_t c = 0; c < kColumns; ++c) {
       double total = diagonal_[static_cast<std::size_t>(column + c)];
-      double* const entries = block + c * l_.block_rows();
+      double* const entries = block + c * l_.column_step();
       for (std::int64_t r = 0; r < num_rows; ++r) {
         const double weight = a_.weight(row + r, column + c);
-        entries[r] = -weight;
+        entries[r * l_.row_step()] = -weight;
         row_totals[r] += weight;
         total += weight;
       }
@@ -93,13 +91,14 @@ class LaplacianWriter {
   }
 
   const Head<Real> a_;
-  SymmetricStrips& l_;
+  Matrix& l_;
   std::vector<double> row_totals_, diagonal_;  // of what is written
 };
 
-double write_laplacian(const Tensor& a, SymmetricStrips& l) {
+template <typename Matrix>
+double write_laplacian(const Tensor& a, Matrix& l) {
   const auto write = [&]<typename Real>(const Real* entries) {
-    return LaplacianWriter<Real>({entries, a.stride(0), a.stride(1), a.size(0)}, l).write();
+    return LaplacianWriter<Real, Matrix>({entries, a.stride(0), a.stride(1), a.size(0)}, l).write();
   };
   return a.scalar_type() == at::kFloat ? write(a.const_data_ptr<float>()) : write(a.const_data_ptr<double>());
 }
@@ -110,6 +109,17 @@ double write_laplacian(const Tensor& a, SymmetricStrips& l) {
 struct GraphSpectra::Reduced {
   SymmetricTridiagonal laplacian;
   double off_diagonal_sum = 0;
+
+  template <typename Matrix>
+  static Reduced of(const Tensor& a) {
+    Reduced head;
+    Matrix l(a.size(0));
+    head.off_diagonal_sum = write_laplacian(a, l);
+    const auto entries = l.entries();
+    if (!std::isfinite(head.off_diagonal_sum)) std::fill(entries.begin(), entries.end(), 0.0);
+    head.laplacian = tridiagonalize(std::move(l));
+    return head;
+  }
 };
 
 GraphSpectra::GraphSpectra() = default;
@@ -129,12 +139,9 @@ void GraphSpectra::add(const Tensor& a) {
   heads_.resize(before + static_cast<std::size_t>(a.size(0)));
   parallel_for(a.size(0), [&](std::int64_t i) {
     const c10::InferenceMode no_autograd;
-    Reduced& head = heads_[before + static_cast<std::size_t>(i)];
-    SymmetricStrips l(a.size(1));
-    head.off_diagonal_sum = write_laplacian(a.select(0, i), l);
-    const auto entries = l.entries();
-    if (!std::isfinite(head.off_diagonal_sum)) std::fill(entries.begin(), entries.end(), 0.0);
-    head.laplacian = tridiagonalize(std::move(l));
+    const Tensor head = a.select(0, i);
+    heads_[before + static_cast<std::size_t>(i)] =
+        head.size(0) < kTwoStageSize ? Reduced::of<SymmetricStrips>(head) : Reduced::of<SymmetricTiles>(head);
   });
 }
 
@@ -174,7 +181,7 @@ std::vector<GraphSpectrum> graph_spectra(const Tensor& a) {
 
 std::int64_t graph_spectra_bytes(std::int64_t num_heads, std::int64_t num_tokens, int num_threads) {
   // A Laplacian for each thread, and of all heads two numbers a token; values take as many once more while they come.
-  return std::min<std::int64_t>(num_heads, num_threads) * SymmetricStrips::num_bytes(num_tokens) +
+  return std::min<std::int64_t>(num_heads, num_threads) * tridiagonalization_bytes(num_tokens) +
          6 * num_heads * num_tokens * static_cast<std::int64_t>(sizeof(double));
 }
 

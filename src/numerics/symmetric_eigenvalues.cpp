@@ -13,7 +13,7 @@ namespace {
 constexpr std::int64_t kRowsOfPadding = 8;
 constexpr std::uintptr_t kAlignment = 64;
 
-std::int64_t padded(std::int64_t n) { return (n + kRowsOfPadding - 1) / kRowsOfPadding * kRowsOfPadding; }
+std::int64_t padded(std::int64_t n, std::int64_t unit) { return (n + unit - 1) / unit * unit; }
 
 /// On whole cache lines, as all memory of tensors.
 Tensor zeros(std::int64_t count) {
@@ -28,6 +28,37 @@ double scale_for(double largest) {
   const int exponent = std::ilogb(largest);
   // Squares of entries, and what is 1e-70 of them, are to be normal numbers.
   return std::abs(exponent) < 64 ? 1.0 : std::ldexp(1.0, std::clamp(-exponent, -1000, 1000));
+}
+
+std::int64_t entries_of_tiles(std::int64_t rows) {
+  const std::int64_t strips = (rows + kSymmetricTileColumns - 1) / kSymmetricTileColumns;
+  return kSymmetricTileColumns * (strips * rows - kSymmetricTileColumns * (strips * (strips - 1) / 2));
+}
+
+std::int64_t work_of_band_reduction(std::int64_t rows) {
+  return kBandReductionColumns * padded(rows, kSymmetricTileColumns) + kBandReductionSquares;
+}
+
+/// With the zeros that a bulge reaches into.
+std::int64_t entries_of_band(std::int64_t n) { return (kBandStride + 1) * (n + 2 * kBandwidth); }
+
+/// The tridiagonal form that `reduce` makes of a matrix with entries near 1: the scale is a power of two.
+template <typename Matrix, typename Reduce>
+SymmetricTridiagonal scaled(Matrix& matrix, const Reduce& reduce) {
+  double largest = 0.0;
+  for (const double x : matrix.entries()) largest = std::max(largest, std::abs(x));
+  const double scale = scale_for(largest);
+  if (scale != 1.0)
+    for (double& x : matrix.entries()) x *= scale;
+  const auto n = static_cast<std::size_t>(matrix.size());
+  SymmetricTridiagonal result{std::vector<double>(n), std::vector<double>(n)};
+  reduce(result);
+  if (scale != 1.0)
+    for (std::size_t i = 0; i < n; ++i) {
+      result.diagonal[i] /= scale;
+      result.beside[i] /= scale;
+    }
+  return result;
 }
 
 }  // namespace
@@ -48,7 +79,7 @@ const SymmetricKernels& symmetric_kernels() {
 }
 
 SymmetricStrips::SymmetricStrips(std::int64_t n, const SymmetricKernels& kernels)
-    : n_(n), rows_(padded(n)), block_rows_(kernels.block_rows), num_entries_(0) {
+    : n_(n), rows_(padded(n, kRowsOfPadding)), block_rows_(kernels.block_rows), num_entries_(0) {
   SPECTRACE_ASSERT(n > 0);
   for (std::int64_t s = 0; s * kColumns < rows_; ++s) {
     strips_.push_back(num_entries_);
@@ -63,28 +94,50 @@ double& SymmetricStrips::at(std::int64_t i, std::int64_t j) {
   return strip(s)[row / block_rows_ * block_rows_ * kColumns + (j - s * kColumns) * block_rows_ + row % block_rows_];
 }
 
-std::int64_t SymmetricStrips::num_bytes(std::int64_t n) {
-  return static_cast<std::int64_t>(sizeof(double)) * padded(n) * (padded(n) + kRowsOfPadding) / 2;
+SymmetricTiles::SymmetricTiles(std::int64_t n) : n_(n), rows_(padded(n, kSymmetricTileRows)) {
+  SPECTRACE_ASSERT(n > 0);
+  entries_ = zeros(entries_of_tiles(rows_));
+}
+
+double& SymmetricTiles::at(std::int64_t i, std::int64_t j) {
+  const std::int64_t s = j / kColumns;
+  SPECTRACE_ASSERT(i >= first_row(s) && i < n_);
+  return strip(s)[(i - first_row(s)) * kColumns + j - s * kColumns];
+}
+
+std::span<double> SymmetricTiles::entries() {
+  return {entries_.mutable_data_ptr<double>(), static_cast<std::size_t>(entries_.numel())};
 }
 
 SymmetricTridiagonal tridiagonalize(SymmetricStrips matrix, const SymmetricKernels& kernels) {
   SPECTRACE_ASSERT(matrix.block_rows() == kernels.block_rows);
-  double largest = 0.0;
-  for (const double x : matrix.entries()) largest = std::max(largest, std::abs(x));
-  const double scale = scale_for(largest);
-  if (scale != 1.0)
-    for (double& x : matrix.entries()) x *= scale;
-  const auto n = static_cast<std::size_t>(matrix.size());
-  SymmetricTridiagonal result{std::vector<double>(n), std::vector<double>(n)};
-  const Tensor work = zeros(kTridiagonalizationRows * matrix.padded_rows());
-  kernels.tridiagonalize(matrix.entries().data(), matrix.size(), matrix.padded_rows(), work.mutable_data_ptr<double>(),
-                         result.diagonal.data(), result.beside.data());
-  if (scale != 1.0)
-    for (std::size_t i = 0; i < n; ++i) {
-      result.diagonal[i] /= scale;
-      result.beside[i] /= scale;
-    }
-  return result;
+  return scaled(matrix, [&](SymmetricTridiagonal& result) {
+    const Tensor work = zeros(kTridiagonalizationRows * matrix.padded_rows());
+    kernels.tridiagonalize(matrix.entries().data(), matrix.size(), matrix.padded_rows(),
+                           work.mutable_data_ptr<double>(), result.diagonal.data(), result.beside.data());
+  });
+}
+
+SymmetricTridiagonal tridiagonalize(SymmetricTiles matrix, const SymmetricKernels& kernels) {
+  return scaled(matrix, [&](SymmetricTridiagonal& result) {
+    const Tensor work = zeros(work_of_band_reduction(matrix.padded_rows())),
+                 band = zeros(entries_of_band(matrix.size()));
+    kernels.reduce_to_band(matrix.entries().data(), matrix.size(), matrix.padded_rows(),
+                           work.mutable_data_ptr<double>(), band.mutable_data_ptr<double>());
+    kernels.chase_bulges(band.mutable_data_ptr<double>(), matrix.size(), result.diagonal.data(), result.beside.data());
+  });
+}
+
+std::int64_t tridiagonalization_bytes(std::int64_t n) {
+  std::int64_t numbers = 0;
+  if (n < kTwoStageSize) {
+    const std::int64_t rows = padded(n, kRowsOfPadding);
+    numbers = rows * (rows + kRowsOfPadding) / 2 + kTridiagonalizationRows * rows;
+  } else {
+    const std::int64_t rows = padded(n, kSymmetricTileRows);
+    numbers = entries_of_tiles(rows) + work_of_band_reduction(rows) + entries_of_band(n);
+  }
+  return static_cast<std::int64_t>(sizeof(double)) * numbers;
 }
 
 std::vector<std::optional<std::vector<double>>> eigenvalues(std::span<const SymmetricTridiagonal* const> matrices,

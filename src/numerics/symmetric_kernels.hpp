@@ -9,7 +9,15 @@
 namespace spectrace {
 
 /// Rows of memory that a tridiagonalization works in.
-inline constexpr std::int64_t kTridiagonalizationRows = 18;
+inline constexpr std::int64_t kTridiagonalizationRows = 4;
+
+/// Of the reduction in two stages: how wide the band is that is between them, from one column of it to the next (entry
+/// (i, j) is i + kBandStride j behind the first), how the matrix lies (SymmetricTiles), and what it works in: so many
+/// numbers for each row, rows rounded up to a strip's columns, and so many more.
+inline constexpr std::int64_t kBandwidth = 16, kBandStride = 3 * kBandwidth;
+inline constexpr std::int64_t kSymmetricTileColumns = 48, kSymmetricTileRows = 12;
+inline constexpr std::int64_t kBandReductionColumns = 4 * kBandwidth,
+                              kBandReductionSquares = (3 * kBandwidth + 2 * kSymmetricTileColumns) * kBandwidth;
 
 struct SymmetricKernels {
   /// Rows of a block of SymmetricStrips: 4 or 8.
@@ -22,6 +30,15 @@ struct SymmetricKernels {
   /// kTridiagonalizationRows times padded_rows, zero, aligned as strips are.
   void (*tridiagonalize)(double* strips, std::int64_t n, std::int64_t padded_rows, double* work, double* diagonal,
                          double* beside);
+
+  /// The band matrix with the eigenvalues of `tiles` (overwritten; SymmetricTiles says how they lie): `band` gets its
+  /// lower half and, above the diagonal, what blocks of the diagonal have that begin in rows 1, 1 + kBandwidth, ... 4/3
+  /// n^3 flops, nearly all in products. `work`, zero: see kBandReductionColumns. All aligned as tiles are.
+  void (*reduce_to_band)(double* tiles, std::int64_t n, std::int64_t padded_rows, double* work, double* band);
+
+  /// The tridiagonal matrix with the eigenvalues of such a band matrix (overwritten), as tridiagonalize gives it. About
+  /// 7 n^2 kBandwidth flops. @pre zeros follow the band as far as a bulge reaches: to column n + kBandwidth.
+  void (*chase_bulges)(double* band, std::int64_t n, double* diagonal, double* beside);
 
   /// Eigenvalues of `together` symmetric tridiagonal matrices of one size in lock step, a lane each, by the root-free
   /// QL of Pal, Walker and Kahan (LAPACK's dsterf, without its search for splittings). Row i of all matrices lies

@@ -59,6 +59,8 @@ inline double dot(const double* a, const double* b, std::int64_t first, std::int
 }  // namespace spectrace
 
 #include "lock_step_ql.inl"
+#include "symmetric_band_reduction.inl"
+#include "symmetric_bulge_chasing.inl"
 #include "tridiagonalization.inl"
 
 namespace spectrace {
@@ -67,6 +69,18 @@ namespace {
 void tridiagonalize(double* strips, std::int64_t n, std::int64_t padded_rows, double* work, double* diagonal,
                     double* beside) {
   Tridiagonalization(strips, n, padded_rows, work).run(diagonal, beside);
+}
+
+void reduce_to_band(double* tiles, std::int64_t n, std::int64_t padded_rows, double* work, double* band) {
+  BandReduction(tiles, n, padded_rows, work, band).run();
+}
+
+void chase_bulges(double* band, std::int64_t n, double* diagonal, double* beside) {
+  SymmetricChase(band, n).run();
+  for (std::int64_t i = 0; i < n; ++i) {
+    diagonal[i] = band[i + kBandStride * i];
+    beside[i] = i + 1 < n ? band[i + 1 + kBandStride * i] : 0;
+  }
 }
 
 void values_of_tridiagonals(double* diagonal, double* squares, std::int64_t n, std::int64_t together, double* values,
@@ -82,7 +96,7 @@ void values_of_tridiagonals(double* diagonal, double* squares, std::int64_t n, s
 
 }  // namespace
 
-const SymmetricKernels SPECTRACE_KERNELS = {kBlockRows, kMostGroups* kLanes, kLanes, tridiagonalize,
-                                            values_of_tridiagonals};
+const SymmetricKernels SPECTRACE_KERNELS = {kBlockRows,   kMostGroups* kLanes,   kLanes, tridiagonalize, reduce_to_band,
+                                            chase_bulges, values_of_tridiagonals};
 
 }  // namespace spectrace

@@ -3,25 +3,11 @@
 namespace spectrace {
 namespace {
 
-constexpr int kMostPairs = 8;
-static_assert(kTridiagonalizationRows == 2 * kMostPairs + 2);
-constexpr std::int64_t kSmallSize = 1024;  // up to which a matrix is near: its updates cost no time of their own
-
-/// A step takes A to H A H = A - v w^T - w v^T, and the next one needs A x of that. Where the matrix is near, both are
-/// one pass over it. Where it is far, what counts is how many bytes come and go: it is only read for A x, and several
-/// pairs v, w are taken off at once (as LAPACK's dsytrd does it: Dongarra, Sorensen, Hammarling 1989), in one pass with
-/// the next product.
+/// A step takes A to H A H = A - v w^T - w v^T, and the next one needs A x of that: both are one pass over it.
 class Tridiagonalization {
  public:
   Tridiagonalization(double* strips, std::int64_t n, std::int64_t padded_rows, double* work)
-      : strips_(strips),
-        n_(n),
-        rows_(padded_rows),
-        pairs_(n > kSmallSize ? kMostPairs : 1),
-        v_(work),
-        w_(v_ + kMostPairs * rows_),
-        x_(w_ + kMostPairs * rows_),
-        y_(x_ + rows_) {}
+      : strips_(strips), n_(n), rows_(padded_rows), v_(work), w_(v_ + rows_), x_(w_ + rows_), y_(x_ + rows_) {}
 
   void run(double* diagonal, double* beside) {
     for (std::int64_t k = 0; k < n_; ++k) {
@@ -45,21 +31,16 @@ class Tridiagonalization {
     return strips_ + kColumns * (rows_before + rest * (rows_ - whole * kBlockRows));
   }
 
-  double* v(int pair) const { return v_ + pair * rows_; }
-  double* w(int pair) const { return w_ + pair * rows_; }
-
-  /// x = column k of A - sum of v w^T + w v^T over the pairs that are not taken off yet, from row k on.
+  /// x = column k of A - v w^T - w v^T, from row k on.
   void take_column(std::int64_t k) {
     const std::int64_t strip = k / kColumns, begin = first_row(strip);
     const double* from = strip_at(strip) + (k - strip * kColumns) * kBlockRows;
     for (std::int64_t i = begin; i < rows_; i += kBlockRows, from += kBlockSize)
       for (int j = 0; j < kBlockVectors; ++j) store(x_ + i + j * kLanes, load(from + j * kLanes));
-    for (int p = 0; p < num_pairs_; ++p) {
-      const double *const vp = v(p), *const wp = w(p);
-      const Lanes vk = all(vp[k]), wk = all(wp[k]);
-      for (std::int64_t i = begin; i < rows_; i += kLanes)
-        store(x_ + i, subtract_product(subtract_product(load(x_ + i), load(vp + i), wk), load(wp + i), vk));
-    }
+    if (!has_pair_) return;
+    const Lanes vk = all(v_[k]), wk = all(w_[k]);
+    for (std::int64_t i = begin; i < rows_; i += kLanes)
+      store(x_ + i, subtract_product(subtract_product(load(x_ + i), load(v_ + i), wk), load(w_ + i), vk));
   }
 
   /// Makes x the vector u, zero up to row k and 1 in the next, of the reflector H = I - scale u u^T that takes the
@@ -83,68 +64,51 @@ class Tridiagonalization {
     return (image - first) / image;
   }
 
-  /// y = A x, less what the pairs that are not taken off take, of rows and columns from `first` on. Earlier ones change
-  /// and have no use any more.
+  /// y = A x after A -= v w^T + w v^T, of rows and columns from `first` on. Earlier ones change and have no use any
+  /// more.
   void multiply(std::int64_t first) {
     const std::int64_t begin = first / kColumns;
     for (std::int64_t i = first_row(begin); i < rows_; ++i) y_[i] = 0;
-    if (num_pairs_ < pairs_) {
-      multiply_strips<0>(begin);
-      subtract_pairs(first / kLanes * kLanes);
-      return;
-    }
-    pairs_ == 1 ? multiply_strips<1>(begin) : multiply_strips<kMostPairs>(begin);
-    num_pairs_ = 0;
+    has_pair_ ? multiply_strips<true>(begin) : multiply_strips<false>(begin);
   }
 
-  /// y -= V (W^T x) + W (V^T x)
-  void subtract_pairs(std::int64_t begin) {
-    for (int p = 0; p < num_pairs_; ++p) {
-      const double *const vp = v(p), *const wp = w(p);
-      const Lanes by_v = all(dot(wp, x_, begin, rows_)), by_w = all(dot(vp, x_, begin, rows_));
-      for (std::int64_t i = begin; i < rows_; i += kLanes)
-        store(y_ + i, subtract_product(subtract_product(load(y_ + i), load(vp + i), by_v), load(wp + i), by_w));
-    }
-  }
-
-  template <int kPairs>
+  template <bool kHasPair>
   void multiply_strips(std::int64_t begin) {
     double* place = strip_at(begin);
-    for (std::int64_t strip = begin; strip * kColumns < n_; ++strip) place = multiply_strip<kPairs>(strip, place);
+    for (std::int64_t strip = begin; strip * kColumns < n_; ++strip) place = multiply_strip<kHasPair>(strip, place);
   }
 
-  /// A strip's part of y = A x, after A -= V W^T + W V^T of so many pairs. Returns the next strip.
-  template <int kPairs>
+  /// A strip's part of that. Returns the next strip.
+  template <bool kHasPair>
   double* multiply_strip(std::int64_t strip, double* a) {
     const std::int64_t column = strip * kColumns, begin = first_row(strip);
     Lanes xc[kColumns], sums[kColumns] = {};
     for (int c = 0; c < kColumns; ++c) xc[c] = all(x_[column + c]);
     // The block of the diagonal is there whole.
-    multiply_block<kPairs>(a, begin, column, xc, nullptr);
+    multiply_block<kHasPair>(a, begin, column, xc, nullptr);
     a += kBlockSize;
     for (std::int64_t i = begin + kBlockRows; i < rows_; i += kBlockRows, a += kBlockSize)
-      multiply_block<kPairs>(a, i, column, xc, sums);
+      multiply_block<kHasPair>(a, i, column, xc, sums);
     for (int c = 0; c < kColumns; ++c) y_[column + c] += sum(sums[c]);
     return a;
   }
 
   /// Of a block the product with x, and below the diagonal (`sums`) that of its transpose with x.
-  template <int kPairs>
+  template <bool kHasPair>
   inline void multiply_block(double* a, std::int64_t first_row, std::int64_t column, const Lanes (&xc)[kColumns],
                              Lanes* sums) {
     for (int j = 0; j < kBlockVectors; ++j) {
       const std::int64_t row = first_row + j * kLanes;
       Lanes entries[kColumns];
       for (int c = 0; c < kColumns; ++c) entries[c] = load(a + c * kBlockRows + j * kLanes);
-      for (int p = 0; p < kPairs; ++p) {
-        const double *const vp = v(p), *const wp = w(p);
-        const Lanes vr = load(vp + row), wr = load(wp + row);
+      if constexpr (kHasPair) {
+        const Lanes vr = load(v_ + row), wr = load(w_ + row);
         for (int c = 0; c < kColumns; ++c)
-          entries[c] = subtract_product(subtract_product(entries[c], vr, all(wp[column + c])), wr, all(vp[column + c]));
+          entries[c] = subtract_product(subtract_product(entries[c], vr, all(w_[column + c])), wr, all(v_[column + c]));
       }
       Lanes y = load(y_ + row);
       for (int c = 0; c < kColumns; ++c) {
-        if constexpr (kPairs > 0) store(a + c * kBlockRows + j * kLanes, entries[c]);
+        if constexpr (kHasPair) store(a + c * kBlockRows + j * kLanes, entries[c]);
         y = add_product(y, entries[c], xc[c]);
       }
       store(y_ + row, y);
@@ -154,24 +118,22 @@ class Tridiagonalization {
     }
   }
 
-  /// A new pair v = x and w = scale (y - scale/2 (x . y) x): A - v w^T - w v^T is H A H.
+  /// The next pair v = x and w = scale (y - scale/2 (x . y) x): A - v w^T - w v^T is H A H.
   void finish(std::int64_t k, double scale) {
-    double *const vp = v(num_pairs_), *const wp = w(num_pairs_);
-    ++num_pairs_;
     const std::int64_t begin = (k + 1) / kLanes * kLanes;
     const Lanes half = all(scale / 2 * dot(x_, y_, begin, rows_)), factor = all(scale);
-    for (std::int64_t i = first_row(k / kColumns); i < begin; ++i) vp[i] = wp[i] = 0;
+    for (std::int64_t i = first_row(k / kColumns); i < begin; ++i) v_[i] = w_[i] = 0;
     for (std::int64_t i = begin; i < rows_; i += kLanes) {
       const Lanes x = load(x_ + i);
-      store(wp + i, factor * subtract_product(load(y_ + i), half, x));
-      store(vp + i, x);
+      store(w_ + i, factor * subtract_product(load(y_ + i), half, x));
+      store(v_ + i, x);
     }
+    has_pair_ = true;
   }
 
   double* const strips_;
   const std::int64_t n_, rows_;
-  const int pairs_;    // that are taken off at once
-  int num_pairs_ = 0;  // that are not taken off yet
+  bool has_pair_ = false;  // v, w, which are not taken off yet
   double *const v_, *const w_, *const x_, *const y_;
 };
 

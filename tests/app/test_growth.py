@@ -179,7 +179,7 @@ def test_numbers_of_another_version_are_not_mixed(tmp_path):
            "prompt_sets": [{"name": "b", "prompts": [{"id": "r", "input_ids": [1, 2]}]}], "analyses": ["sheaf"], "sheaf": GRID}
     write_job(tmp_path, job)
     done = spectrace("run", tmp_path / "job.json")
-    assert done.returncode == 2 and "numerics version of sheaf: was 1, now 2" in done.stderr and "--fresh" in done.stderr, done.stderr
+    assert done.returncode == 2 and "numerics version of sheaf: was 1, now 3" in done.stderr and "--fresh" in done.stderr, done.stderr
     assert (output / "gpt2.h5").read_bytes() == (ROOT / "tests/data/results/spectrace-2-gpt2.h5").read_bytes()
 
 

@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "numerics/golden.hpp"
+#include "numerics/peak_memory.hpp"
 #include "spectrace/core/parallel.hpp"
 #include "support/unit_roundoff.hpp"
 
@@ -15,6 +16,11 @@ void expect_spectrum(const std::vector<double>& expected, const GraphSpectrum& a
   ASSERT_EQ(expected.size(), actual.eigenvalues.size());
   const double tolerance = 16 * static_cast<double>(expected.size()) * kUnitRoundoff * std::max(1.0, expected.back());
   for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(expected[i], actual.eigenvalues[i], tolerance);
+}
+
+Tensor dense_laplacian(const Tensor& a) {
+  const Tensor w = ((a + a.t()).to(at::kDouble) * 0.5).fill_diagonal_(0);
+  return at::diag(w.sum(1)) - w;
 }
 
 TEST(GraphSpectra, agree_with_numpy) {
@@ -93,6 +99,48 @@ TEST(GraphSpectra, of_heads_that_come_one_after_the_other_have_the_same_bits) {
       EXPECT_EQ(expected[head].eigenvalues, found[head].eigenvalues) << head;
       EXPECT_EQ(expected[head].off_diagonal_sum, found[head].off_diagonal_sum) << head;
     }
+  }
+}
+
+// From 1024 tokens on by another way.
+TEST(GraphSpectra, of_long_rings_are_known) {
+  for (const std::int64_t n : {1023, 1024, 1025, 1043}) {
+    const Tensor ring = at::eye(n, at::kFloat).roll(1, 1).unsqueeze(0);
+    std::vector<double> expected;
+    for (std::int64_t k = 0; k < n; ++k)
+      expected.push_back(1.0 - std::cos(2.0 * std::numbers::pi * static_cast<double>(k) / static_cast<double>(n)));
+    std::sort(expected.begin(), expected.end());
+    expect_spectrum(expected, graph_spectra(ring).at(0));
+  }
+}
+
+TEST(GraphSpectra, of_long_prompts_have_the_same_bits_for_any_threads_and_company) {
+  const std::int64_t heads = 3, n = 1030;
+  const Tensor scores = (at::arange(heads * n * n, at::kFloat) * 0.7f).sin().mul(30).reshape({heads, n, n});
+  Tensor a = at::softmax(scores.masked_fill(at::ones({n, n}, at::kBool).triu(1), -HUGE_VAL), 2);
+  a[1][700][5] = std::numeric_limits<float>::quiet_NaN();
+  set_compute_threads(1);
+  const auto expected = graph_spectra(a);
+  EXPECT_TRUE(std::isnan(expected[1].eigenvalues[0]) && std::isnan(expected[1].eigenvalues[n - 1]));
+  const double largest = at::linalg_eigvalsh(dense_laplacian(a[2])).max().item<double>();
+  EXPECT_NEAR(largest, expected[2].eigenvalues.back(), static_cast<double>(n) * kUnitRoundoff * largest);
+  for (const int threads : {2, 3}) {
+    set_compute_threads(threads);
+    const auto found = graph_spectra(a);
+    for (const std::size_t head : {std::size_t{0}, std::size_t{2}}) {
+      EXPECT_EQ(expected[head].eigenvalues, found[head].eigenvalues) << threads;
+      EXPECT_EQ(expected[head].eigenvalues,
+                graph_spectra(a.narrow(0, static_cast<std::int64_t>(head), 1))[0].eigenvalues);
+      EXPECT_EQ(expected[head].off_diagonal_sum, found[head].off_diagonal_sum);
+    }
+  }
+  set_compute_threads(1);
+}
+
+TEST(GraphSpectra, take_no_more_memory_than_was_said) {
+  for (const std::int64_t n : {100, 1000, 1030, 1500}) {
+    const Tensor a = at::ones({1, n, n}, at::kFloat);
+    EXPECT_LE(peak_tensor_bytes([&] { graph_spectra(a); }), graph_spectra_bytes(1, n, 1)) << n;
   }
 }
 

@@ -209,7 +209,7 @@ AnalysisInfo sheaf_info() {
       .name = "sheaf",
       .meaning = "The sheaf Laplacian's trace, spectrum, partition function and thermodynamics.",
       .place = 50,
-      .numerics_version = 2,
+      .numerics_version = 3,
       .quantities = sheaf_quantities(),
       .dimensions = {{kBeta, "Inverse temperature"}, {kGraphIndex, "Place of the eigenvalue, smallest first, from 0"}},
       .scalars = sheaf_scalars(),
