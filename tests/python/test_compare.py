@@ -47,7 +47,7 @@ def shift(groups, group, name, place, by):
     return groups
 
 
-SIZES = {"layer": LAYERS, "tensor": 6, "left_out": 2, "matrix": 4, "head": HEADS, "index": SIZE, "token": 20, "boundary": LAYERS + 1, "beta": 3, "graph_index": 5}
+SIZES = {"layer": LAYERS, "tensor": 6, "left_out": 2, "expert": 2, "matrix": 4, "head": HEADS, "index": SIZE, "token": 20, "boundary": LAYERS + 1, "beta": 3, "graph_index": 5}
 
 
 def of_singular_values(values, norm=None):
@@ -158,7 +158,7 @@ def test_a_rank_on_the_edge_of_its_threshold_may_be_off_by_one(tmp_path):
     groups = declared_weights("mlp")
     values = of_singular_values(short) | {"entry_mean": np.zeros((LAYERS, 4))}
     values["entry_std"] = values["frobenius_norm"] / np.sqrt(long_side * SIZE - 1)
-    groups["mlp"] |= {name: (groups["mlp"][name][0], array) for name, array in values.items() if name in groups["mlp"]}
+    groups["mlp"] = {name: (tuple(dim for dim in groups["mlp"][name][0] if dim != "expert"), array) for name, array in values.items() if name in groups["mlp"]}
     write(tmp_path / "a", groups=groups)
     for place, is_changed in (((1, 2), False), ((1, 3), True)):
         name = f"{is_changed}"
