@@ -138,6 +138,7 @@ double tensors_rate(const OpenModel& model, const ModelPlan& plan) {
 }  // namespace
 
 WorkRates calibrate(const OpenModel& model, const ModelPlan& plan, const Job& job) {
+  if (!model.problems.empty()) throw source_error(model.description, model.store, model.problems);
   WorkRates rates;
   const ModelDescription& d = model.description;
   const Unit* batch = middle_batch(plan);

@@ -10,7 +10,8 @@
 #include "fuzz/script.hpp"
 #include "fuzz/target.hpp"
 #include "spectrace/core/file.hpp"
-#include "spectrace/measure/stored_matrix.hpp"
+#include "spectrace/measure/choice.hpp"
+#include "spectrace/measure/stored_spectrum.hpp"
 #include "spectrace/model/adapter.hpp"
 #include "spectrace/model/forward.hpp"
 #include "spectrace/plan/cost.hpp"
@@ -37,9 +38,14 @@ constexpr std::array kModels = {
     "llama3",  "llama_yarn", "mistral",       "gemma2",     "olmo2",     "gemma3_text", "stablelm", "llama_dynamic",
     "qwen3",   "phi3",       "phi3_longrope", "olmo3",      "smollm3",   "ministral3",  "exaone4",  "hunyuan_v1_dense",
     "apertus", "mimo"};
+/// Of which the matrices alone are known.
+constexpr std::array kStoredModels = {"mixtral", "deepseek_v3", "granitemoehybrid", "gpt_oss", "qwen3_next"};
+constexpr std::size_t kNumModels = kModels.size() + kStoredModels.size();
 
-Folder read_folder(const std::string& name) {
-  const fs::path path = fs::path(SPECTRACE_SOURCE_DIR) / "tests/data/model" / name;
+Folder read_folder(std::size_t model) {
+  const fs::path data = fs::path(SPECTRACE_SOURCE_DIR) / "tests/data";
+  const fs::path path = model < kModels.size() ? data / "model" / kModels[model]
+                                               : data / "stored" / kStoredModels[model - kModels.size()];
   const std::string bytes = read_text_file(path / "model.safetensors");
   std::uint64_t header_size = 0;
   std::memcpy(&header_size, bytes.data(), sizeof header_size);
@@ -53,7 +59,7 @@ Folder read_folder(const std::string& name) {
 const Folder& valid_folder(std::size_t model) {
   static std::map<std::size_t, Folder> read;
   auto found = read.find(model);
-  if (found == read.end()) found = read.emplace(model, read_folder(kModels[model])).first;
+  if (found == read.end()) found = read.emplace(model, read_folder(model)).first;
   return found->second;
 }
 
@@ -216,6 +222,28 @@ void write_folder(const fs::path& path, const Folder& folder, Script& script) {
   if (script.below(16) == 1) replace_file(path / any_file()->first, script);
 }
 
+/// Units of spectra as a run takes them: those of the first layer, and each stored matrix. One that needs a tensor with
+/// a problem is refused.
+void take_spectra(const OpenModel& model) {
+  for (const Chosen& chosen : AnalysisChoice::of({"weights", "mlp"}).possible(model.description)) {
+    if (const LayerAnalysis* layers = chosen.of_layers()) {
+      const LayerWork work{layers, 0};
+      layers->flops(model.description);
+      layers->workspace_bytes(model.description, 1);
+      if (!find_problem(model, {.work = work}))
+        for (const auto& [role, error] :
+             read_matrices(model.description, model.store, 0, roles_of(model.description, work), ComputeType::float32)
+                 .errors)
+          std::rethrow_exception(error);
+    }
+    for (PlacedMatrix& placed : chosen.analysis->matrices(model.description, chosen.settings)) {
+      const Unit unit{.work = TensorWork{chosen.analysis, placed.place, placed.matrix}};
+      if (!find_problem(model, unit)) stored_spectrum(model.store, placed.matrix, {});
+    }
+    chosen.extents(model.description, Slicing::correct);
+  }
+}
+
 /// What a run does with a model: its stored matrices, and if it is described its first layer.
 void use(const fs::path& path) {
   const OpenModel model = open_model_folder(path, IoMode::read);
@@ -228,6 +256,9 @@ void use(const fs::path& path) {
   num_parameters(described);
   layer_size_bytes(described, 0, ComputeType::float64);
   if (model.refusal) throw *model.refusal;
+  take_spectra(model);
+  if (find_problem(model, {.work = BatchWork{}})) throw source_error(model.description, model.store, model.problems);
+  if (!model.description.has_forward()) return;
   if (!check_tokens(model.description, std::array<std::int64_t, 3>{0, 1, 2}).empty()) return;
   const TokenBatch batch{.token_ids = {0, 1, 2}, .row_start = {0, 3}};
   const LayerWeights weights = read_layer(model.description, model.store, 0, ComputeType::float32);
@@ -244,7 +275,7 @@ void use(const fs::path& path) {
 std::string take(std::string_view bytes) {
   at::set_num_threads(1);  // matrices of 20 rows: threads would mostly wait for each other
   Script script(bytes);
-  Folder folder = valid_folder(script.byte() % kModels.size());
+  Folder folder = valid_folder(script.byte() % kNumModels);
   if (script.byte() % 2 == 1) split(folder);
   for (std::size_t changes = script.byte() % 8; changes > 0; --changes) {
     const std::size_t kind = script.byte() % 8;

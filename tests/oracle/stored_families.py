@@ -388,9 +388,13 @@ def main():
     add("--first-seed", type=int, default=0, metavar="K", help="seeds K to K + N - 1 (default 0)")
     add("--keep", type=pathlib.Path, default=root / "build" / "differential", metavar="DIR", help="where the checkpoints of failed seeds go")
     add("--program", type=pathlib.Path, default=root / "build" / "release" / "spectrace", help="spectrace (default: that of build/release)")
+    add("--fixed", nargs=2, metavar=("FAMILY", "DIR"), help="write the checkpoint of seed 0 there, and do nothing else (tests/data/stored)")
     add("--json", type=pathlib.Path, metavar="FILE", help="write the results there too, for tools/dev/differential --table")
     arguments = parser.parse_args()
     transformers.logging.set_verbosity_error()
+    if arguments.fixed:
+        save(draw_config(arguments.fixed[0], 0), pathlib.Path(arguments.fixed[1]), 0, torch.bfloat16)
+        return 0
     return run_differential(arguments.program, arguments.family or sorted(FAMILIES),
                             range(arguments.first_seed, arguments.first_seed + arguments.seeds), arguments.keep, arguments.json)
 
