@@ -7,20 +7,27 @@ typedef double UnalignedLanes __attribute__((vector_size(kLanes * sizeof(double)
 inline Lanes load_anywhere(const double* from) { return *reinterpret_cast<const UnalignedLanes*>(from); }
 inline void store_anywhere(double* to, Lanes lanes) { *reinterpret_cast<UnalignedLanes*>(to) = lanes; }
 
+/// Adds lanes that lie kSize apart of each two vectors, which become one. Written out: constants for every shuffle.
+template <int kSize, int... kLane, int... kPlace>
+inline void add_halves(Lanes (&x)[kLanes], std::integer_sequence<int, kLane...>,
+                       std::integer_sequence<int, kPlace...>) {
+  const Mask lower = {(kLane & kSize ? kLanes + kLane - kSize : kLane)...};
+  const Mask upper = {(kLane & kSize ? kLanes + kLane : kLane + kSize)...};
+  ((x[kPlace] = __builtin_shuffle(x[2 * kPlace], x[2 * kPlace + 1], lower) +
+                __builtin_shuffle(x[2 * kPlace], x[2 * kPlace + 1], upper)),
+   ...);
+}
+
 /// The sum over the lanes of each of as many vectors as there are lanes.
+template <int kSize = 1>
 inline Lanes sums_of(Lanes (&x)[kLanes]) {
-#pragma GCC unroll 3
-  for (int size = 1; size < kLanes; size *= 2) {
-    Mask lower = {}, upper = {};
-    for (int lane = 0; lane < kLanes; ++lane) {
-      lower[lane] = lane & size ? kLanes + lane - size : lane;
-      upper[lane] = lane & size ? kLanes + lane : lane + size;
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < kLanes / (2 * size); ++i)
-      x[i] = __builtin_shuffle(x[2 * i], x[2 * i + 1], lower) + __builtin_shuffle(x[2 * i], x[2 * i + 1], upper);
+  if constexpr (kSize < kLanes) {
+    add_halves<kSize>(x, std::make_integer_sequence<int, kLanes>(),
+                      std::make_integer_sequence<int, kLanes / (2 * kSize)>());
+    return sums_of<2 * kSize>(x);
+  } else {
+    return x[0];
   }
-  return x[0];
 }
 
 /// Takes a symmetric band matrix to tridiagonal form by reflectors as long as the band is wide, which chase what a

@@ -5,6 +5,8 @@
 #include <immintrin.h>
 #endif
 
+#include <utility>
+
 #include "symmetric_kernels.hpp"
 
 // Compiled without contractions: where a product and a sum are one operation is said here, so that a matrix has the
