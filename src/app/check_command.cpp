@@ -71,16 +71,26 @@ void find_long_prompts(const PreparedSet& set, const ModelDescription& model, Fi
                   name_prompts(ids, set.name), longest, model.max_positions));
 }
 
-/// What surely does not fit into the rank that this process would be.
-void find_lack_of_memory(const Job& job, const OpenModel& model, std::vector<PreparedSet> sets, Findings& findings) {
+/// What lacks a tensor, or surely does not fit into the rank that this process would be.
+void find_units_that_fail(const Job& job, const OpenModel& model, std::vector<PreparedSet> sets, Findings& findings) {
   const AnalysisChoice analyses = job.analyses.possible(model.description);
   const ModelPlan plan = plan_model(model.description, analyses, planned(std::move(sets), analyses),
                                     plan_options(job, model.config.json()));
   const CertainNeed need(model.description, plan, job.compute.dtype);
   const std::int64_t limit = memory_limit_bytes(job, host_memory_bytes(), 1);
   std::set<std::string> found;
-  for (const auto& unit : plan.units)
-    if (const auto lack = need.find_lack(unit, limit); lack && found.insert(*lack).second) findings.add_error(*lack);
+  const auto add = [&](const std::optional<std::string>& why) {
+    if (why && found.insert(*why).second) findings.add_error(*why);
+  };
+  bool any_problem = false;
+  for (const auto& unit : plan.units) {
+    const auto problem = find_problem(model, unit);
+    any_problem |= problem.has_value();
+    add(problem);
+    add(need.find_lack(unit, limit));
+  }
+  if (!model.problems.empty() && !any_problem)
+    findings.warnings.push_back(source_error(model.description, model.store, model.problems).what());
 }
 
 /// Everything wrong with one model, found from headers and prompts.
@@ -107,9 +117,7 @@ Findings check_model(const Job& job, const ModelEntry& entry) {
     for (const Chosen& chosen : job.analyses)
       if (const std::string why = chosen.analysis->lacks(model.description); !why.empty())
         findings.warnings.push_back(chosen.name() + " is not computed: " + why);
-    if (!model.problems.empty())
-      findings.add_error(source_error(model.description, model.store, model.problems).what());
-    find_lack_of_memory(job, model, std::move(sets), findings);
+    find_units_that_fail(job, model, std::move(sets), findings);
   } catch (const InputError& error) {
     findings.add_error(error.what());
   }

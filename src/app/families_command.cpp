@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "spectrace/app/commands.hpp"
 #include "spectrace/measure/catalogue.hpp"
@@ -47,12 +48,17 @@ int command_families(const CommandLine& line) {
     types = std::max(types, family.model_type.size());
     classes = std::max(classes, family.class_name.size());
   }
-  std::map<std::size_t, std::vector<const FamilyInfo*>, std::greater<>> by_number;
-  for (const FamilyInfo& family : all) by_number[analyses_of(family).size()].push_back(&family);
-  for (const auto& [number, some] : by_number) {
+  // Those with all analyses first.
+  std::map<std::pair<std::size_t, std::vector<std::string>>, std::vector<const FamilyInfo*>> by_lack;
+  for (const FamilyInfo& family : all) {
+    auto analyses = analyses_of(family);
+    by_lack[{catalogue().size() - analyses.size(), std::move(analyses)}].push_back(&family);
+  }
+  for (const auto& [of, some] : by_lack) {
+    const auto& [num_lacked, analyses] = of;
     fmt::print("{} families with {}: {}\n", some.size(),
-               number == catalogue().size() ? "all analyses" : fmt::format("{} analyses", number),
-               fmt::join(analyses_of(*some.front()), ", "));
+               num_lacked == 0 ? "all analyses" : fmt::format("{} analyses", analyses.size()),
+               fmt::join(analyses, ", "));
     for (const FamilyInfo* family : some)
       fmt::print(
           "  {:<{}}  {:<{}}{}\n", family->model_type, types, family->class_name, family->part_of.empty() ? 0 : classes,

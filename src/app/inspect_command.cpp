@@ -160,7 +160,6 @@ Json describe_block(const ModelDescription& d) {
 Json describe_stored_layers(const ModelDescription& d) {
   Json json = {{"no_forward", d.limits.no_forward}};
   std::map<std::string, std::vector<std::size_t>> layers_of_experts;
-  std::vector<std::size_t> without;
   for (std::size_t layer = 0; layer < d.layers.size(); ++layer) {
     std::string experts;
     std::size_t numbered = 0;
@@ -171,11 +170,10 @@ Json describe_stored_layers(const ModelDescription& d) {
         experts += (experts.empty() ? "" : ", ") + expert.name;
     if (numbered > 0) experts = std::to_string(numbered) + " routed" + (experts.empty() ? "" : ", ") + experts;
     if (!experts.empty()) layers_of_experts[experts].push_back(layer);
-    if (roles_in(d.layers[layer], all_attention_roles()).empty()) without.push_back(layer);
   }
   for (const auto& [experts, layers] : layers_of_experts)
     json["experts"][experts] = fmt::format("{}", fmt::join(layers, ", "));
-  if (!without.empty()) json["layers_without_attention"] = without;
+  if (const auto without = layers_without_attention(d); !without.empty()) json["layers_without_attention"] = without;
   return json;
 }
 

@@ -1,5 +1,6 @@
 #include "spectrace/model/description.hpp"
 
+#include <algorithm>
 #include <numeric>
 
 #include "spectrace/model/layer_parts.hpp"
@@ -66,6 +67,12 @@ std::vector<const TensorSource*> all_sources(const LayerSources& layer) {
   Collector collector;
   collector.add(layer);
   return collector.take();
+}
+
+const TensorInfo* ModelDescription::find_tensor(const std::string& name) const {
+  const auto found = std::lower_bound(tensors.begin(), tensors.end(), name,
+                                      [](const TensorInfo& tensor, const std::string& n) { return tensor.name < n; });
+  return found == tensors.end() || found->name != name ? nullptr : &*found;
 }
 
 std::vector<const TensorSource*> ModelDescription::all_sources() const {

@@ -82,14 +82,20 @@ MatrixRoles roles_in(const ModelDescription& model, const MatrixRoles& roles) {
   return there;
 }
 
+std::vector<std::int64_t> layers_without_attention(const ModelDescription& model) {
+  std::vector<std::int64_t> without;
+  for (std::int64_t layer = 0; layer < std::ssize(model.layers); ++layer)
+    if (roles_in(model.layers[static_cast<std::size_t>(layer)], all_attention_roles()).empty())
+      without.push_back(layer);
+  return without;
+}
+
 bool exceeds_float32(const ModelDescription& model, std::int64_t layer) {
   const LayerSources& sources = model.layers.at(static_cast<std::size_t>(layer));
   const auto is_wide = [&](MatrixRole role) {
-    if (!has_matrix(sources, role)) return false;
-    const std::string& name = source_of(sources, role).weight.tensor;
-    const auto found = std::lower_bound(model.tensors.begin(), model.tensors.end(), name,
-                                        [](const TensorInfo& tensor, const std::string& n) { return tensor.name < n; });
-    return found != model.tensors.end() && found->name == name && found->exceeds_float32();
+    const TensorInfo* tensor =
+        has_matrix(sources, role) ? model.find_tensor(source_of(sources, role).weight.tensor) : nullptr;
+    return tensor != nullptr && tensor->exceeds_float32();
   };
   for (std::size_t role = 0; role < kNumMatrixRoles; ++role)
     if (is_wide(static_cast<MatrixRole>(role))) return true;

@@ -89,7 +89,8 @@ std::vector<Unit> kinds_of_units(const Chosen& chosen, const OpenModel& model) {
   std::vector<Unit> units;
   if (const LayerAnalysis* layers = chosen.of_layers())
     for (std::int64_t layer = 0; layer < model.description.num_layers; ++layer)
-      units.push_back({.work = LayerWork{layers, layer}});
+      if (const LayerWork work{layers, layer}; !roles_of(model.description, work).empty())
+        units.push_back({.work = work});
   if (const RowsAnalysis* rows = chosen.of_rows()) units.push_back({.work = RowsWork{rows}});
   for (PlacedMatrix& placed : chosen.analysis->matrices(model.description, chosen.settings))
     units.push_back({.work = TensorWork{chosen.analysis, placed.place, std::move(placed.matrix)}});

@@ -55,14 +55,6 @@ std::string storage_dtype(const OpenModel& model) {
               })->first);
 }
 
-/// Of a hybrid, as a JSON list; empty if all have it.
-std::string layers_without_attention(const ModelDescription& model) {
-  Json without = Json::array();
-  for (std::size_t layer = 0; layer < model.layers.size(); ++layer)
-    if (roles_in(model.layers[layer], all_attention_roles()).empty()) without.push_back(layer);
-  return without.empty() ? "" : without.dump();
-}
-
 /// What is known of a model that an adapter describes, or of one of no family.
 Attributes model_attributes(const OpenModel& model) {
   const ModelDescription& description = model.description;
@@ -79,8 +71,8 @@ Attributes model_attributes(const OpenModel& model) {
       {"storage_dtype", storage_dtype(model)},    {"tied_embeddings", std::int64_t{description.embedding.tied}}};
   if (!description.has_forward()) {
     attributes.emplace_back("no_forward", description.limits.no_forward);
-    if (const std::string without = layers_without_attention(description); !without.empty())
-      attributes.emplace_back("layers_without_attention", without);
+    if (const auto without = layers_without_attention(description); !without.empty())
+      attributes.emplace_back("layers_without_attention", Json(without).dump());
     return attributes;
   }
   attributes.emplace_back("norm_placement", description.norm_placement);

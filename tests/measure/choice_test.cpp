@@ -26,7 +26,7 @@ TEST(AnalysisChoice, is_in_the_catalogues_order_however_it_is_named) {
 TEST(AnalysisChoice, an_analysis_is_of_one_kind) {
   for (const Chosen& chosen : AnalysisChoice::of(analysis_names()))
     EXPECT_EQ((chosen.of_layers() != nullptr) + (chosen.of_rows() != nullptr) + (chosen.of_prompts() != nullptr) +
-                  (chosen.of_tensors() != nullptr),
+                  (dynamic_cast<const TensorAnalysis*>(chosen.analysis) != nullptr),
               1)
         << chosen.name();
 }

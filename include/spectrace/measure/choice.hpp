@@ -16,7 +16,6 @@ struct Chosen {
   const PromptAnalysis* of_prompts() const { return dynamic_cast<const PromptAnalysis*>(analysis); }
   const LayerAnalysis* of_layers() const { return dynamic_cast<const LayerAnalysis*>(analysis); }
   const RowsAnalysis* of_rows() const { return dynamic_cast<const RowsAnalysis*>(analysis); }
-  const TensorAnalysis* of_tensors() const { return dynamic_cast<const TensorAnalysis*>(analysis); }
   bool is_of_prompts() const { return of_prompts() != nullptr; }
 
   /// Those that the settings ask for.

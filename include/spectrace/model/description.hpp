@@ -235,6 +235,8 @@ struct ModelDescription {
   /// What the files say that is not followed, or was taken in one of several ways, for whoever runs the model.
   std::vector<std::string> warnings;
 
+  /// Among `tensors`; null if there is none of the name.
+  const TensorInfo* find_tensor(const std::string& name) const;
   /// Whether it has a block, so that prompts run.
   bool has_forward() const { return no_family.empty() && limits.no_forward.empty(); }
   /// docs/quantities.md, section 1.

@@ -61,6 +61,8 @@ std::int64_t num_elements(const LayerSources& layer);
 /// Roles of which any layer has a matrix, or one layer.
 MatrixRoles roles_in(const ModelDescription& model, const MatrixRoles& roles);
 MatrixRoles roles_in(const LayerSources& layer, const MatrixRoles& roles);
+/// Of a hybrid.
+std::vector<std::int64_t> layers_without_attention(const ModelDescription& model);
 /// Whether one of the layer's matrices, experts' aside, is stored in more than float32 holds: then spectra read them
 /// all as float64.
 bool exceeds_float32(const ModelDescription& model, std::int64_t layer);

@@ -74,18 +74,12 @@ MatrixRoles roles_of(const ModelDescription& model) {
   return roles;
 }
 
-/// Null if it is absent: then its unit fails of that.
-const TensorInfo* find_tensor(const ModelDescription& model, const std::string& name) {
-  const auto found = std::lower_bound(model.tensors.begin(), model.tensors.end(), name,
-                                      [](const TensorInfo& tensor, const std::string& n) { return tensor.name < n; });
-  return found == model.tensors.end() || found->name != name ? nullptr : &*found;
-}
-
 StoredMatrix stored_matrix(const ModelDescription& model, const PartSource& part, MatrixRole role) {
   const std::string& name = part.whole.tensor;
   const std::vector<std::int64_t>& shape = part.whole.shape;
   StoredMatrix matrix{.name = name, .tensor = name, .rows = part.num_rows(), .columns = part.num_columns()};
-  if (const TensorInfo* tensor = find_tensor(model, name)) {
+  // Of one that is absent the unit fails.
+  if (const TensorInfo* tensor = model.find_tensor(name)) {
     matrix.type = tensor->type;
     matrix.exceeds_float32 = tensor->exceeds_float32();
   }

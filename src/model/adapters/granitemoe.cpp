@@ -4,9 +4,7 @@ namespace spectrace {
 
 /// Granite 3 MoE (IBM 2024): where its matrices lie.
 ModelDescription describe_granitemoe(ConfigFields& fields, const TensorStore& store) {
-  return describe_stored(
-      fields, store,
-      {.mlp = "block_sparse_moe.", .stacked_gate_up = "input_linear.weight", .stacked_down = "output_linear.weight"});
+  return describe_stored(fields, store, granite_moe_names());
 }
 
 FamilyClass class_of_granitemoe() { return {"GraniteMoeForCausalLM", {kMixtureOfExperts, ""}}; }

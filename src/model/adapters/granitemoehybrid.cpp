@@ -5,14 +5,9 @@ namespace spectrace {
 /// Granite 4 (IBM 2025): where its matrices lie, also of models without experts. Mamba 2, in most layers, is no
 /// attention.
 ModelDescription describe_granitemoehybrid(ConfigFields& fields, const TensorStore& store) {
-  return describe_stored(fields, store,
-                         {.mlp = "block_sparse_moe.",
-                          .down = "output_linear",
-                          .fused_gate_up = "input_linear",
-                          .shared = "shared_mlp.",
-                          .stacked_gate_up = "input_linear.weight",
-                          .stacked_down = "output_linear.weight",
-                          .is_hybrid = true});
+  StoredNames names = granite_moe_names();
+  names.is_hybrid = true;
+  return describe_stored(fields, store, names);
 }
 
 FamilyClass class_of_granitemoehybrid() { return {"GraniteMoeHybridForCausalLM", {kMixtureOfExperts, ""}}; }

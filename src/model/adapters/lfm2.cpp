@@ -4,15 +4,7 @@ namespace spectrace {
 
 /// LFM2 (Liquid AI 2025): where its matrices lie. Short convolutions, in most layers, are no attention.
 ModelDescription describe_lfm2(ConfigFields& fields, const TensorStore& store) {
-  return describe_stored(fields, store,
-                         {.num_kv_heads = 8,
-                          .tied = true,
-                          .mlp = "feed_forward.",
-                          .gate = "w1",
-                          .up = "w3",
-                          .down = "w2",
-                          .output = "out_proj",
-                          .is_hybrid = true});
+  return describe_stored(fields, store, lfm2_names());
 }
 
 FamilyClass class_of_lfm2() { return {"Lfm2ForCausalLM", {kHybrid, ""}}; }

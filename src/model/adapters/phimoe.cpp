@@ -4,8 +4,7 @@ namespace spectrace {
 
 /// Phi-3.5-MoE (Abdin et al. 2024, arXiv:2404.14219): where its matrices lie.
 ModelDescription describe_phimoe(ConfigFields& fields, const TensorStore& store) {
-  return describe_stored(fields, store,
-                         {.num_kv_heads = 8, .mlp = "block_sparse_moe.", .gate = "w1", .up = "w3", .down = "w2"});
+  return describe_stored(fields, store, mixtral_names());
 }
 
 FamilyClass class_of_phimoe() { return {"PhimoeForCausalLM", {kMixtureOfExperts, ""}}; }

@@ -4,7 +4,9 @@ namespace spectrace {
 
 /// Qwen3.5 (2026): where its matrices lie. Gated DeltaNet, in most layers, is no attention.
 ModelDescription describe_qwen3_5_text(ConfigFields& fields, const TensorStore& store) {
-  return describe_stored(fields, store, {.num_kv_heads = 4, .head_dim = 256, .is_hybrid = true, .gated_queries = true});
+  StoredNames names = qwen3_next_names();
+  names.num_kv_heads = 4;
+  return describe_stored(fields, store, names);
 }
 
 FamilyClass class_of_qwen3_5_text() { return {"Qwen3_5ForCausalLM", {kHybrid, ""}}; }

@@ -202,6 +202,34 @@ std::vector<RowRange> rows_of_gated_queries(const ModelDescription& model) {
 
 }  // namespace
 
+StoredNames mixtral_names() {
+  return {.num_kv_heads = 8, .mlp = "block_sparse_moe.", .gate = "w1", .up = "w3", .down = "w2"};
+}
+
+StoredNames granite_moe_names() {
+  return {.mlp = "block_sparse_moe.",
+          .down = "output_linear",
+          .fused_gate_up = "input_linear",
+          .shared = "shared_mlp.",
+          .stacked_gate_up = "input_linear.weight",
+          .stacked_down = "output_linear.weight"};
+}
+
+StoredNames qwen3_next_names() {
+  return {.num_kv_heads = 2, .head_dim = 256, .shared = "mlp.shared_expert.", .is_hybrid = true, .gated_queries = true};
+}
+
+StoredNames lfm2_names() {
+  return {.num_kv_heads = 8,
+          .tied = true,
+          .mlp = "feed_forward.",
+          .gate = "w1",
+          .up = "w3",
+          .down = "w2",
+          .output = "out_proj",
+          .is_hybrid = true};
+}
+
 ModelDescription describe_stored(ConfigFields& fields, const TensorStore& store, const StoredNames& stored) {
   StoredModel sizes = read_sizes(fields, stored);
   ModelDescription& model = sizes.model;

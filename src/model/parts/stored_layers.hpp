@@ -45,6 +45,15 @@ struct StoredNames {
   bool gated_queries = false;  ///< behind the rows of each head's query as many of a gate
 };
 
+/// Mixtral's: experts w1, w3, w2 in block_sparse_moe; 8 key/value heads.
+StoredNames mixtral_names();
+/// Granite MoE's: stacks input_linear and output_linear in block_sparse_moe, and in models that have one a shared MLP.
+StoredNames granite_moe_names();
+/// Qwen3-Next's: gated queries in some layers, 2 key/value heads of 256 where the config does not say.
+StoredNames qwen3_next_names();
+/// LFM2's: w1, w3, w2 in feed_forward, short convolutions in most layers.
+StoredNames lfm2_names();
+
 /// A model of which it is known where its matrices lie, and no more. A layer's MLP is one of experts if the checkpoint
 /// has any in it. Sizes of an MLP are those of the stored matrices, which have to fit each other.
 ModelDescription describe_stored(ConfigFields& fields, const TensorStore& store, const StoredNames& stored);
