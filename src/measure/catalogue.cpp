@@ -172,8 +172,16 @@ std::string Analysis::lacks(const ModelDescription& model) const {
 }
 
 PromptWants operator|(const PromptWants& a, const PromptWants& b) {
-  return {a.norms || b.norms, a.attention || b.attention, a.mean_attention || b.mean_attention,
-          a.value_spectra || b.value_spectra, a.scores || b.scores};
+  return {.norms = a.norms || b.norms,
+          .boundaries = a.boundaries || b.boundaries,
+          .entering = a.entering || b.entering,
+          .writes = a.writes || b.writes,
+          .attention = a.attention || b.attention,
+          .mean_attention = a.mean_attention || b.mean_attention,
+          .graph_spectra = a.graph_spectra || b.graph_spectra,
+          .value_spectra = a.value_spectra || b.value_spectra,
+          .scores = a.scores || b.scores,
+          .predictions = a.predictions || b.predictions};
 }
 
 std::string group_of_set(const std::string& set) { return "/prompts/" + set; }

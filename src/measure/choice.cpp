@@ -73,7 +73,7 @@ PromptWants wants_of(const AnalysisChoice& analyses) {
   PromptWants all;
   for (const Chosen& chosen : analyses)
     if (const PromptAnalysis* analysis = chosen.of_prompts()) all = all | analysis->wants();
-  all.attention |= all.mean_attention || all.scores;  // they come with it
+  all.attention |= all.mean_attention || all.graph_spectra || all.scores;  // they come with it
   return all;
 }
 

@@ -6,6 +6,7 @@
 #include "spectrace/core/error.hpp"
 #include "spectrace/core/floats.hpp"
 #include "spectrace/core/parallel.hpp"
+#include "spectrace/core/stage_times.hpp"
 #include "spectrace/numerics/spectral_summary.hpp"
 
 namespace spectrace {
@@ -37,7 +38,8 @@ PromptMeasurement::PromptMeasurement(const ModelDescription& model, const TokenB
       analyses_(std::move(analyses)),
       wants_(wants_of(analyses_)),
       errors_(static_cast<std::size_t>(batch.num_prompts())),
-      means_(errors_.size()) {
+      means_(errors_.size()),
+      graphs_(errors_.size()) {
   for (const Chosen& chosen : analyses_) {
     for_each_measured(chosen, model_, longest_prompt(batch_),
                       [&](const Quantity& quantity, std::vector<std::int64_t> shape) {
@@ -85,6 +87,7 @@ void PromptMeasurement::fail(std::int64_t prompt, std::string why) {
   std::string& error = errors_[static_cast<std::size_t>(prompt)];
   if (error.empty()) error = std::move(why);
   means_[static_cast<std::size_t>(prompt)].reset();
+  graphs_[static_cast<std::size_t>(prompt)] = {};
 }
 
 void PromptMeasurement::expect_finite(const std::vector<double>& row_norms, const std::string& what) {
@@ -100,13 +103,54 @@ void PromptMeasurement::see_boundary(std::int64_t boundary, const Tensor& hidden
   const std::vector<double> of_rows = row_norms(hidden);
   expect_finite(of_rows, boundary == 0 ? "the embeddings are"
                                        : "the hidden states after block " + std::to_string(boundary - 1) + " are");
+  const StageTimer timer(Stage::statistics);
   for (const auto& observer : observers_) observer->see_norms(boundary, of_rows);
+  if (wants_.boundaries) {
+    const Tensor here = Device::to_host(hidden);
+    for (const auto& observer : observers_) observer->see_boundary(boundary, here);
+  }
+  if (wants_.predictions) keep_last_tokens(boundary, hidden);
+}
+
+void PromptMeasurement::keep_last_tokens(std::int64_t boundary, const Tensor& hidden) {
+  if (!last_tokens_.defined())
+    last_tokens_ = at::zeros({batch_.num_prompts(), model_.num_layers + 1, hidden.size(1)}, hidden.options());
+  for (std::int64_t p = 0; p < batch_.num_prompts(); ++p)
+    last_tokens_.select(0, p)
+        .select(0, boundary)
+        .copy_(hidden.select(0, batch_.row_start[static_cast<std::size_t>(p) + 1] - 1));
+}
+
+void PromptMeasurement::see_entering(std::int64_t layer, const Tensor& hidden) {
+  if (!wants_.entering) return;
+  const StageTimer timer(Stage::statistics);
+  const Tensor here = Device::to_host(hidden);
+  for (const auto& observer : observers_) observer->see_entering(layer, here);
+}
+
+void PromptMeasurement::see_writes(std::int64_t layer, const BlockWrites& writes) {
+  for (const auto& observer : observers_) observer->see_writes(layer, writes);
 }
 
 void PromptMeasurement::see_final_norm(const Tensor& normed) {
   const std::vector<double> of_rows = row_norms(normed);
   expect_finite(of_rows, "the hidden states after the final norm are");
   for (const auto& observer : observers_) observer->see_final_norms(of_rows);
+}
+
+void PromptMeasurement::see_predictions(const Predictions& predictions) {
+  for (std::int64_t p = 0; p < batch_.num_prompts(); ++p) {
+    const auto place = static_cast<std::size_t>(p);
+    const auto is_finite = [](const std::vector<double>& values, std::int64_t first, std::int64_t last) {
+      return std::all_of(values.begin() + first, values.begin() + last, [](double x) { return std::isfinite(x); });
+    };
+    const std::int64_t boundaries = model_.num_layers + 1;
+    if (!is_finite(predictions.entropy, batch_.row_start[place], batch_.row_start[place + 1]) ||
+        !is_finite(predictions.lens_kl, p * boundaries, (p + 1) * boundaries) ||
+        !is_finite(predictions.lens_entropy, p * boundaries, (p + 1) * boundaries))
+      fail(p, std::string("the scores of the next token are") + kNotFinite);
+  }
+  for (const auto& observer : observers_) observer->see_predictions(predictions);
 }
 
 void PromptMeasurement::see_attention(std::int64_t layer, std::int64_t prompt, std::int64_t first_head, const Tensor& a,
@@ -117,13 +161,17 @@ void PromptMeasurement::see_attention(std::int64_t layer, std::int64_t prompt, s
     fail(prompt, "the attention of layer " + std::to_string(layer) + " is" + kNotFinite);
     return;
   }
-  std::optional<MeanAttention>& mean = means_[static_cast<std::size_t>(prompt)];
+  const auto place = static_cast<std::size_t>(prompt);
+  std::optional<MeanAttention>& mean = means_[place];
   if (first_head == 0 && wants_.mean_attention) mean.emplace(model_.num_heads);
   if (mean) mean->add(a);
+  if (first_head == 0) graphs_[place] = {};
+  if (wants_.graph_spectra) graphs_[place].add(a);
   for (const auto& observer : observers_) observer->see_heads({layer, prompt, first_head, a, values, scores});
   if (first_head + a.size(0) < model_.num_heads) return;
   const Tensor finished = mean ? mean->finish() : Tensor();
-  for (const auto& observer : observers_) observer->see_all_heads(layer, prompt, values, finished);
+  const std::vector<GraphSpectrum> graphs = graphs_[place].take();
+  for (const auto& observer : observers_) observer->see_all_heads({layer, prompt, values, graphs, finished});
   mean.reset();
 }
 
@@ -135,10 +183,12 @@ void PromptMeasurement::keep_errors(Record& record) const {
 Record PromptMeasurement::so_far() const {
   Record record = record_;
   keep_errors(record);
+  if (last_tokens_.defined()) record.arrays[kLastTokens] = as_array(last_tokens_);
   return record;
 }
 
-void PromptMeasurement::go_on_from(const Record& so_far) {
+void PromptMeasurement::go_on_from(const Record& so_far, ComputeType type, const Device& device) {
+  if (wants_.predictions) last_tokens_ = device.bring(as_tensor(so_far.arrays.at(kLastTokens), type));
   for (auto& [name, array] : record_.arrays) {
     const Array& before = so_far.arrays.at(name);
     SPECTRACE_ASSERT(before.shape == array.shape);
@@ -195,14 +245,32 @@ std::int64_t num_values_of_prompt(const ModelDescription& model, const AnalysisC
   return values;
 }
 
+std::int64_t kept_bytes_of_prompt(const ModelDescription& model, const AnalysisChoice& analyses, ComputeType type) {
+  if (!wants_of(analyses).predictions) return 0;
+  return (model.num_layers + 1) * model.hidden_size * element_size_bytes(type);
+}
+
 std::int64_t measurement_workspace_bytes(const ModelDescription& model, const AnalysisChoice& analyses,
                                          std::int64_t num_prompt_tokens, const Device& device) {
-  std::int64_t bytes = wants_of(analyses).mean_attention ? mean_attention_bytes(model.num_heads, num_prompt_tokens) : 0;
+  const PromptWants wants = wants_of(analyses);
+  const bool has_all_threads = !device.is_host() || has_long_attention(model, num_prompt_tokens);
+  std::int64_t bytes = wants.mean_attention ? mean_attention_bytes(model.num_heads, num_prompt_tokens) : 0;
+  // Threads share out the heads of a prompt that has them for itself.
+  if (wants.graph_spectra)
+    bytes += graph_spectra_bytes(model.num_heads, num_prompt_tokens, has_all_threads ? num_threads() : 1);
   for (const Chosen& chosen : analyses)
     if (const PromptAnalysis* analysis = chosen.of_prompts())
       bytes += analysis->workspace_bytes(model, num_prompt_tokens, device);
-  const bool are_side_by_side = device.is_host() && !has_long_attention(model, num_prompt_tokens);
-  return bytes * (are_side_by_side ? num_threads() : 1);
+  return bytes * (has_all_threads ? 1 : num_threads());
+}
+
+std::int64_t least_measurement_bytes(const ModelDescription& model, const AnalysisChoice& analyses,
+                                     std::int64_t num_prompt_tokens) {
+  std::int64_t bytes = wants_of(analyses).graph_spectra ? graph_spectra_bytes(1, num_prompt_tokens, 1) : 0;
+  for (const Chosen& chosen : analyses)
+    if (const PromptAnalysis* analysis = chosen.of_prompts())
+      bytes = std::max(bytes, analysis->least_bytes(model, num_prompt_tokens));
+  return bytes;
 }
 
 std::int64_t measurement_device_bytes(const ModelDescription& model, const AnalysisChoice& analyses,
@@ -215,9 +283,17 @@ std::int64_t measurement_device_bytes(const ModelDescription& model, const Analy
 
 double measurement_flops(const ModelDescription& model, const AnalysisChoice& analyses, std::int64_t num_tokens) {
   double flops = 0;
+  if (wants_of(analyses).graph_spectra) {  // the eigenvalues of every head's token graph
+    const auto n = static_cast<double>(num_tokens);
+    flops = 4.0 / 3.0 * n * n * n * static_cast<double>(model.num_heads);
+  }
   for (const Chosen& chosen : analyses)
     if (const PromptAnalysis* analysis = chosen.of_prompts()) flops += analysis->flops(model, num_tokens);
   return flops;
+}
+
+double final_measurement_flops(const ModelDescription& model, const AnalysisChoice& analyses, std::int64_t num_tokens) {
+  return wants_of(analyses).predictions ? prediction_flops(model, num_tokens) : 0;
 }
 
 }  // namespace spectrace

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "spectrace/core/floats.hpp"
+#include "spectrace/numerics/device.hpp"
 
 // The layout, every number little-endian:
 //   "SPCREC" version(u16)  error(text)
@@ -135,6 +136,18 @@ Array decode_array(Decoder& decoder) {
 Array Array::filled_with_nan(std::vector<std::int64_t> shape) {
   const auto size = num_slots(shape);
   return {std::move(shape), std::vector<double>(size, kNaN)};
+}
+
+Array as_array(const Tensor& tensor) {
+  const Tensor numbers = Device::to_host(tensor).to(at::kDouble).contiguous();
+  const auto* const first = numbers.const_data_ptr<double>();
+  return {numbers.sizes().vec(), {first, first + numbers.numel()}};
+}
+
+Tensor as_tensor(const Array& array, ComputeType type) {
+  const Tensor numbers = at::empty(array.shape, scalar_type(type));
+  numbers.copy_(at::from_blob(const_cast<double*>(array.values.data()), array.shape, at::kDouble));
+  return numbers;
 }
 
 std::string encode_record(const Record& record) {

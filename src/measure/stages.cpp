@@ -10,8 +10,8 @@ namespace spectrace {
 namespace {
 
 constexpr auto kFirstAnalysis = static_cast<std::size_t>(Stage::first_analysis);
-constexpr std::array<const char*, kFirstAnalysis> kNames = {"opening",    "reading",       "embedding", "forward",
-                                                            "statistics", "value spectra", "writing",   "exchange"};
+constexpr std::array<const char*, kFirstAnalysis> kNames = {
+    "opening", "reading", "embedding", "forward", "statistics", "value spectra", "prediction", "writing", "exchange"};
 
 }  // namespace
 

@@ -10,6 +10,7 @@
 
 #include "block_ops.hpp"
 #include "device_copies.hpp"
+#include "row_writes.hpp"
 #include "spectrace/core/parallel.hpp"
 #include "spectrace/numerics/linear_map.hpp"
 #include "weight_reader.hpp"
@@ -78,15 +79,17 @@ class BlockRows {
   }
 
   /// Output projection, residual, MLP, residual: in place. `context` is attention's output for the rows x.
-  void after_attention(Tensor x, const Tensor& context) const {
+  void after_attention(Tensor x, const Tensor& context, const RowWrites& writes) const {
     const Tensor attended =
         normed(spec_.norm, weights_.attention_output_norm, apply_linear(weights_.w_o, context.flatten(1)));
+    writes.see_attention(attended);
     if (spec_.parallel_residual)
-      parallel(x, attended);
+      parallel(x, attended, writes);
     else if (spec_.norm_after_residual)
-      post_norm(x, attended);
+      post_norm(x, attended, writes);
     else
-      pre_norm(x, attended);
+      pre_norm(x, attended, writes);
+    writes.see_leaving(x);
   }
 
  private:
@@ -97,30 +100,34 @@ class BlockRows {
 
   /// What a part of the block adds to the residual.
   void add(Tensor x, const Tensor& written) const { x.add_(written, spec_.residual_multiplier); }
+  void add_mlp(const Tensor& x, const Tensor& written, const RowWrites& writes) const {
+    writes.see_mlp(written);
+    add(x, written);
+  }
 
   Tensor attention_input(const Tensor& x) const {
     return spec_.norm_after_residual ? x : normed(spec_.norm, weights_.attention_input_norm, x);
   }
 
-  void pre_norm(Tensor x, const Tensor& attended) const {
+  void pre_norm(Tensor x, const Tensor& attended, const RowWrites& writes) const {
     if (spec_.residual_from_norm) x.copy_(attention_input(x));
     add(x, attended);
     const Tensor input = normed(spec_.norm, weights_.mlp_input_norm, x);
     if (spec_.residual_from_norm) x.copy_(input);
-    add(x, normed(spec_.norm, weights_.mlp_output_norm, mlp(input)));
+    add_mlp(x, normed(spec_.norm, weights_.mlp_output_norm, mlp(input)), writes);
   }
 
-  void parallel(Tensor x, const Tensor& attended) const {
+  void parallel(Tensor x, const Tensor& attended, const RowWrites& writes) const {
     const Tensor input =
         weights_.mlp_input_norm ? apply_norm(spec_.norm, *weights_.mlp_input_norm, x) : attention_input(x);
     add(x, attended);
-    add(x, mlp(input));
+    add_mlp(x, mlp(input), writes);
   }
 
-  void post_norm(Tensor x, const Tensor& attended) const {
+  void post_norm(Tensor x, const Tensor& attended, const RowWrites& writes) const {
     add(x, attended);
     x.copy_(normed(spec_.norm, weights_.attention_input_norm, x));
-    add(x, mlp(x));
+    add_mlp(x, mlp(x), writes);
     x.copy_(normed(spec_.norm, weights_.mlp_input_norm, x));
   }
 
@@ -241,6 +248,7 @@ void run_block(const ModelDescription& model, std::int64_t layer, const LayerWei
   std::vector<Rows> pieces;
   for (BlockBatch& batch : batches) {
     const std::int64_t num_tokens = batch.tokens->num_tokens();
+    if (batch.writes != nullptr) *batch.writes = BlockWrites(static_cast<std::size_t>(num_tokens));
     const auto heads = [&](std::int64_t count) {
       return at::empty({num_tokens, count, model.head_dim}, batch.hidden.options());
     };
@@ -264,8 +272,9 @@ void run_block(const ModelDescription& model, std::int64_t layer, const LayerWei
   });
   attend(attention, cut, running);
   for_pieces([&](BatchInBlock& batch, const Rows& rows) {
-    block.after_attention(batch.batch->hidden.narrow(0, rows.first, rows.count),
-                          batch.projections.queries.narrow(0, rows.first, rows.count));
+    const Tensor x = batch.batch->hidden.narrow(0, rows.first, rows.count);
+    block.after_attention(x, batch.projections.queries.narrow(0, rows.first, rows.count),
+                          RowWrites(batch.batch->writes, rows.first, x, model.block.residual_multiplier));
   });
 }
 
@@ -321,6 +330,14 @@ std::int64_t scores_workspace_bytes(const ModelDescription& model, std::int64_t 
                                     const Device& device) {
   return scores_workspace_bytes(device, pieces_on(device, model, type), model.num_heads, longest_prompt,
                                 element_size_bytes(type));
+}
+
+std::int64_t writes_workspace_bytes(const ModelDescription& model, std::int64_t num_tokens, ComputeType type,
+                                    const Device& device) {
+  constexpr std::int64_t kWide = 5;  // of the numbers that cosines are made of, in float64
+  const std::int64_t rows =
+      std::min(num_tokens, pieces_on(device, model, type).rows * (device.is_host() ? num_threads() : 1));
+  return rows * model.hidden_size * (element_size_bytes(type) + kWide * 8);
 }
 
 std::int64_t block_workspace_bytes(const ModelDescription& model, std::int64_t num_tokens, std::int64_t longest_prompt,

@@ -179,6 +179,13 @@ std::vector<GraphSpectrum> graph_spectra(const Tensor& a) {
   return spectra.take();
 }
 
+double graph_eigenvalue_error(std::int64_t num_tokens, double largest) {
+  const auto n = static_cast<double>(num_tokens);
+  constexpr double kBand = 16;
+  // Of the tridiagonal form by the way with more reflectors, and of QL, which does the same once more.
+  return 2.0 * (8.0 + 2.0 * std::sqrt(2.0 * n * (n + kBand))) * 0x1p-53 * largest;
+}
+
 std::int64_t graph_spectra_bytes(std::int64_t num_heads, std::int64_t num_tokens, int num_threads) {
   // A Laplacian for each thread, and of all heads two numbers a token; values take as many once more while they come.
   return std::min<std::int64_t>(num_heads, num_threads) * tridiagonalization_bytes(num_tokens) +

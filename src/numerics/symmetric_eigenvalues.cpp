@@ -183,4 +183,31 @@ std::vector<double> eigenvalues_by_lapack(const SymmetricTridiagonal& matrix) {
   return {values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel()};
 }
 
+namespace {
+
+template <typename Matrix>
+SymmetricTridiagonal tridiagonalized(const double* entries, std::int64_t n) {
+  Matrix matrix(n);
+  for (std::int64_t i = 0; i < n; ++i)
+    for (std::int64_t j = 0; j <= i; ++j) {
+      matrix.at(i, j) = entries[i * n + j];
+      if (j >= matrix.first_row(i / Matrix::kColumns)) matrix.at(j, i) = entries[i * n + j];
+    }
+  return tridiagonalize(std::move(matrix));
+}
+
+}  // namespace
+
+std::vector<double> symmetric_eigenvalues(const Tensor& matrix) {
+  SPECTRACE_ASSERT(matrix.dim() == 2 && matrix.size(0) == matrix.size(1) && matrix.size(0) > 0);
+  SPECTRACE_ASSERT(matrix.scalar_type() == at::kDouble && matrix.is_contiguous());
+  const std::int64_t n = matrix.size(0);
+  const auto* const entries = matrix.const_data_ptr<double>();
+  const SymmetricTridiagonal reduced =
+      n < kTwoStageSize ? tridiagonalized<SymmetricStrips>(entries, n) : tridiagonalized<SymmetricTiles>(entries, n);
+  const SymmetricTridiagonal* const one = &reduced;
+  auto values = eigenvalues(std::span(&one, 1));
+  return values.front() ? std::move(*values.front()) : eigenvalues_by_lapack(reduced);
+}
+
 }  // namespace spectrace

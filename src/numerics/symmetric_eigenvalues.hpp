@@ -107,6 +107,9 @@ std::vector<std::optional<std::vector<double>>> eigenvalues(std::span<const Symm
                                                             const SymmetricKernels& kernels = symmetric_kernels());
 /// The same by LAPACK, for a matrix whose values did not converge.
 std::vector<double> eigenvalues_by_lapack(const SymmetricTridiagonal& matrix);
+/// Of one matrix, on the calling thread alone; by LAPACK where they do not converge. @pre matrix is [n, n] float64,
+/// contiguous, on the host, finite; its lower half counts. n > 0.
+std::vector<double> symmetric_eigenvalues(const Tensor& matrix);
 inline std::int64_t values_together() { return symmetric_kernels().most_together; }
 
 }  // namespace spectrace

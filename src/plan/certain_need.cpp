@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "spectrace/core/error.hpp"
+#include "spectrace/measure/prompts.hpp"
 #include "spectrace/measure/stored_spectrum.hpp"
 #include "spectrace/model/forward.hpp"
 #include "spectrace/model/layer_parts.hpp"
@@ -48,12 +49,10 @@ std::int64_t CertainNeed::attention_bytes(std::int64_t num_prompt_tokens, std::s
   if (!has_long_attention(model_, num_prompt_tokens)) return 0;
   const PromptWants& wants = wants_of_sets_[set];
   const std::int64_t square = num_prompt_tokens * num_prompt_tokens;
-  std::int64_t bytes = square * element_bytes_, of_analysis = 0;
+  std::int64_t bytes = square * element_bytes_;
   if (wants.attention) bytes += long_attention_heads(model_.num_heads, 1) * square * element_bytes_;
   if (wants.mean_attention) bytes += mean_attention_bytes(model_.num_heads, num_prompt_tokens);
-  for (const Chosen& chosen : plan_.sets[set].analyses)
-    of_analysis = std::max(of_analysis, chosen.of_prompts()->least_bytes(model_, num_prompt_tokens));
-  return bytes + of_analysis;
+  return bytes + least_measurement_bytes(model_, plan_.sets[set].analyses, num_prompt_tokens);
 }
 
 std::optional<std::string> CertainNeed::find_lack(const Unit& unit, std::int64_t limit_bytes) const {

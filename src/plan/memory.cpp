@@ -10,6 +10,7 @@
 #include "spectrace/measure/stored_spectrum.hpp"
 #include "spectrace/model/forward.hpp"
 #include "spectrace/model/layer_parts.hpp"
+#include "spectrace/model/prediction.hpp"
 
 namespace spectrace {
 namespace {
@@ -112,10 +113,19 @@ std::int64_t batch_workspace_bytes(const ModelDescription& model, const ModelPla
       const std::int64_t together = std::max(sizes.largest, std::min(sizes.all_tokens, tokens_together()));
       bytes += block_workspace_bytes(model, together, tokens, dtype, wants.attention);
       if (wants.scores) bytes += scores_workspace_bytes(model, tokens, dtype);
+      if (wants.writes) bytes += writes_workspace_bytes(model, together, dtype);
     }
     most = std::max(most, bytes);
   }
   return most;
+}
+
+/// Behind the last block, of the batches that go through the unembedding together.
+std::int64_t prediction_workspace_bytes(const ModelDescription& model, const ModelPlan& plan, const BatchSizes& sizes,
+                                        ComputeType dtype, const Device& device) {
+  if (!plan.wants().predictions) return 0;
+  const std::int64_t tokens = std::max(sizes.largest, std::min(sizes.all_tokens, kTokensPredictedTogether));
+  return prediction_bytes(model, tokens, std::min(sizes.num_prompts, tokens), dtype, device);
 }
 
 }  // namespace
@@ -140,7 +150,8 @@ std::int64_t bytes_under_way(const ModelDescription& model, const ModelPlan& pla
   const PlannedSet& set = plan.sets[batch.set];
   const std::int64_t of_longest = set.values_per_token == 0 ? 0 : set.values_per_token * longest_prompt(plan, batch);
   return batch.num_tokens * model.hidden_size * element_size_bytes(dtype) +
-         static_cast<std::int64_t>(batch.prompts.size()) * (set.fixed_values + of_longest) * 8;
+         static_cast<std::int64_t>(batch.prompts.size()) *
+             ((set.fixed_values + of_longest) * 8 + kept_bytes_of_prompt(model, set.analyses, dtype));
 }
 
 std::int64_t num_matrix_elements(const ModelDescription& model, const ModelPlan& plan) {
@@ -174,7 +185,8 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, con
         kProducts + std::min(kEmbeddingRows, model.vocab_size * model.hidden_size * element_size_bytes(dtype));
     need.layer = largest_layer_bytes(model, dtype);
     if (matrices != dtype) need.layer += matrix_bytes;  // beside what the forward pass has
-    need.workspace = batch_workspace_bytes(model, plan, sizes, dtype, device);
+    need.workspace = std::max(batch_workspace_bytes(model, plan, sizes, dtype, device),
+                              prediction_workspace_bytes(model, plan, sizes, dtype, Device::cpu()));
     if (!device.is_host()) {
       need.libraries += 2 * Device::kBroughtAtOnce;
       // What spectra are taken of, of this layer and of the next one.
@@ -218,7 +230,9 @@ DeviceNeed device_memory_need(const ModelDescription& model, const ModelPlan& pl
   std::int64_t of_statistics = 0;
   for (const PlannedSet& set : plan.sets)
     of_statistics = std::max(of_statistics, measurement_device_bytes(model, set.analyses, sizes.longest));
+  if (wants.writes) need.workspace += writes_workspace_bytes(model, sizes.largest, dtype, device);
   need.workspace += of_statistics;
+  need.workspace = std::max(need.workspace, prediction_workspace_bytes(model, plan, sizes, dtype, device));
   return need;
 }
 

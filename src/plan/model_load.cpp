@@ -35,17 +35,20 @@ double group_s(const ModelLoad& load, int stages, int num_ranks, double read_byt
   const std::int64_t groups = std::max(1, num_ranks / stages);
   const std::int64_t mine = (num_batches + groups - 1) / groups;
   // All wait for the stage with the largest part.
-  const double all = std::accumulate(load.layer_bytes.begin(), load.layer_bytes.end(), 0.0);
-  double part = 0;
-  for (const LayerRange& range : stage_layers(load.layer_bytes, stages))
-    part = std::max(
-        part,
-        std::accumulate(load.layer_bytes.begin() + range.first, load.layer_bytes.begin() + range.last, 0.0) / all);
+  const auto share_of = [](const std::vector<double>& of_layers, const LayerRange& range) {
+    return std::accumulate(of_layers.begin() + range.first, of_layers.begin() + range.last, 0.0) /
+           std::accumulate(of_layers.begin(), of_layers.end(), 0.0);
+  };
+  double part = 0, part_read = 0;
+  for (const LayerRange& range : stage_layers(load.layer_costs, stages)) {
+    part = std::max(part, share_of(load.layer_costs, range));
+    part_read = std::max(part_read, share_of(load.layer_bytes, range));
+  }
   double batch_s = flops / static_cast<double>(num_batches) / load.rates.prompt_flops_per_s * part;
   if (stages > 1)
     batch_s += profile.message_s + under_way / static_cast<double>(num_batches) / profile.network_bytes_per_s;
-  const double bytes = all * part;
-  const double memory = std::accumulate(load.layer_memory.begin(), load.layer_memory.end(), 0.0) * part;
+  const double bytes = std::accumulate(load.layer_bytes.begin(), load.layer_bytes.end(), 0.0) * part_read;
+  const double memory = std::accumulate(load.layer_memory.begin(), load.layer_memory.end(), 0.0) * part_read;
   const double stays = memory > 0 ? std::min(1.0, static_cast<double>(load.resident_bytes_limit) / memory) : 1.0;
   std::int64_t a_round = mine;
   if (load.hidden_bytes_limit > 0) {
@@ -100,6 +103,7 @@ ModelLoad model_load(const OpenModel& model, const ModelPlan& plan, const Job& j
     else
       load.units.push_back({.work = BatchWork{batch->set, {}, batch->num_tokens}, .flops = unit.flops});
   }
+  load.layer_costs = layer_costs(d, plan);
   load.sums_bytes = static_cast<double>(num_statistics(d, plan)) * kBytesOfSum;
   const double element = element_bytes(model);
   const auto matrices = static_cast<double>(num_matrix_elements(d, plan));
@@ -124,9 +128,18 @@ ModelLoad model_load(const OpenModel& model, const ModelPlan& plan, const Job& j
   return load;
 }
 
-std::vector<double> layer_costs(const ModelDescription& model) {
+std::vector<double> layer_costs(const ModelDescription& model, const ModelPlan& plan) {
   std::vector<double> costs;
   for (const LayerSources& layer : model.layers) costs.push_back(static_cast<double>(num_elements(layer)));
+  double behind = 0;
+  std::int64_t num_tokens = 0;
+  for (const Unit& unit : plan.units)
+    if (const BatchWork* batch = unit.of_batch()) {
+      behind += final_flops(model, plan, *batch);
+      num_tokens += batch->num_tokens;
+    }
+  constexpr double kFlopsOfParameter = 2;  // for a token
+  if (num_tokens > 0 && !costs.empty()) costs.back() += behind / (kFlopsOfParameter * static_cast<double>(num_tokens));
   return costs;
 }
 

@@ -10,6 +10,7 @@
 #include "spectrace/measure/prompts.hpp"
 #include "spectrace/measure/stored_spectrum.hpp"
 #include "spectrace/model/layer_parts.hpp"
+#include "spectrace/model/prediction.hpp"
 #include "spectrace/numerics/version.hpp"
 #include "spectrace/plan/cost.hpp"
 
@@ -111,8 +112,8 @@ void add_batches(const ModelDescription& model, const PlanOptions& options, Mode
     const auto batches = make_batches(set, options.tokens_per_batch);
     const Keys keys(options, set.analyses);
     for (std::size_t b = 0; b < batches.size(); ++b) {
-      BatchWork batch{s, batches[b], 0};
-      double flops = 0;
+      BatchWork batch{s, batches[b], 0, wants_of(set.analyses).predictions};
+      double flops = final_flops(model, plan, batch);
       for (const std::size_t prompt : batches[b]) {
         const std::int64_t length = set.prompts[prompt].num_tokens();
         batch.num_tokens += length;
@@ -215,6 +216,14 @@ std::int64_t longest_prompt(const ModelPlan& plan, const BatchWork& batch) {
   return longest;
 }
 
+double final_flops(const ModelDescription& model, const ModelPlan& plan, const BatchWork& batch) {
+  const PlannedSet& set = plan.sets[batch.set];
+  double flops = 0;
+  for (const std::size_t prompt : batch.prompts)
+    flops += final_measurement_flops(model, set.analyses, set.prompts[prompt].num_tokens());
+  return flops;
+}
+
 namespace {
 
 void add_names(std::set<std::string>& names, const TensorSource& source) {
@@ -240,7 +249,14 @@ MatrixRoles roles_of(const ModelDescription& model, const LayerWork& work) {
 }
 
 std::vector<std::string> tensors_of(const ModelDescription& model, const Unit& unit) {
-  if (unit.of_batch() != nullptr) return tensors_of_forward(model);
+  if (const BatchWork* batch = unit.of_batch()) {
+    std::vector<std::string> names = tensors_of_forward(model);
+    if (batch->is_predicted)
+      for (std::string& name : tensors_of_prediction(model))
+        if (!std::binary_search(names.begin(), names.end(), name)) names.push_back(std::move(name));
+    std::sort(names.begin(), names.end());
+    return names;
+  }
   if (const TensorWork* work = unit.of_tensor()) return {work->matrix.tensor};
   std::set<std::string> names;
   if (const RowsWork* rows = unit.of_rows()) {

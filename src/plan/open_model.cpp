@@ -94,7 +94,8 @@ std::vector<Unit> kinds_of_units(const Chosen& chosen, const OpenModel& model) {
   if (const RowsAnalysis* rows = chosen.of_rows()) units.push_back({.work = RowsWork{rows}});
   for (PlacedMatrix& placed : chosen.analysis->matrices(model.description, chosen.settings))
     units.push_back({.work = TensorWork{chosen.analysis, placed.place, std::move(placed.matrix)}});
-  if (chosen.is_of_prompts()) units.push_back({.work = BatchWork{}});
+  if (chosen.is_of_prompts())
+    units.push_back({.work = BatchWork{.is_predicted = chosen.of_prompts()->wants().predictions}});
   return units;
 }
 

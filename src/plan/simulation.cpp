@@ -24,14 +24,14 @@ struct Group {
   Group(const ModelLoad& of_model, const Assignment& of_assignment)
       : model(of_model),
         assignment(of_assignment),
-        layers(stage_layers(model.layer_bytes, assignment.num_ranks)),
-        bytes(std::accumulate(model.layer_bytes.begin(), model.layer_bytes.end(), 0.0)),
+        layers(stage_layers(model.layer_costs, assignment.num_ranks)),
+        cost(std::accumulate(model.layer_costs.begin(), model.layer_costs.end(), 0.0)),
         batches(batch_totals(model.units, assignment.units)) {}
 
   const ModelLoad& model;
   const Assignment& assignment;
   const std::vector<LayerRange> layers;  // of each stage
-  const double bytes;                    // of all layers
+  const double cost;                     // of all layers
   const BatchTotals batches;
 };
 
@@ -44,11 +44,13 @@ class ShareOfStage {
         stage_(stage),
         range_(group.layers[static_cast<std::size_t>(stage)]),
         has_units_(model_.layer_bytes.size(), false) {
+    double cost = 0;
     for (auto layer = static_cast<std::size_t>(range_.first); layer < static_cast<std::size_t>(range_.last); ++layer) {
+      cost += model_.layer_costs[layer];
       bytes_ += model_.layer_bytes[layer];
       memory_ += model_.layer_memory[layer];
     }
-    part_ = group.bytes > 0 ? bytes_ / group.bytes : 1.0 / num_stages();
+    part_ = group.cost > 0 ? cost / group.cost : 1.0 / num_stages();
     stays_ = memory_ > 0 ? std::min(1.0, static_cast<double>(model_.resident_bytes_limit) / memory_) : 1.0;
     most_in_stream_ = num_stages() == 1 ? group.batches.num_batches
                                         : batches_a_round(group.batches, num_stages(), /*layers_stay=*/stays_ >= 1);

@@ -84,6 +84,11 @@ std::string find_state_misfit(const Record& record, const Unit& unit, const Mode
   const BatchWork* batch = unit.of_batch();
   if (batch == nullptr) return "it is of a unit that is not done in parts";
   if (auto misfit = find_measured_misfit(record, *batch, model, plan); !misfit.empty()) return misfit;
+  if (batch->is_predicted) {
+    const auto num_prompts = static_cast<std::int64_t>(batch->prompts.size());
+    const Shape shape = {num_prompts, model.num_layers + 1, model.hidden_size};
+    if (auto misfit = find_array_misfit(record, kLastTokens, shape); !misfit.empty()) return misfit;
+  }
   return find_array_misfit(record, "hidden", {batch->num_tokens, model.hidden_size});
 }
 

@@ -9,7 +9,9 @@ namespace spectrace {
 BatchUnderWay::BatchUnderWay(const OpenModel& model, const ModelPlan& plan, std::size_t unit_index)
     : unit(unit_index),
       tokens(batch_of(plan, *plan.units[unit_index].of_batch())),
-      measurement(model.description, tokens, plan.sets[plan.units[unit_index].of_batch()->set].analyses) {}
+      measurement(model.description, tokens, plan.sets[plan.units[unit_index].of_batch()->set].analyses),
+      final_flops(spectrace::final_flops(model.description, plan, *plan.units[unit_index].of_batch())),
+      layer_flops((plan.units[unit_index].flops - final_flops) / static_cast<double>(model.description.num_layers)) {}
 
 void BatchUnderWay::embed(const OpenModel& model, ComputeType type, const Device& device) {
   Embedded embedded = spectrace::embed(model.description, model.store, tokens, type, device);
@@ -19,15 +21,21 @@ void BatchUnderWay::embed(const OpenModel& model, ComputeType type, const Device
   measurement.see_boundary(0, hidden);
 }
 
-Record BatchUnderWay::finish(const OpenModel& model) {
-  measurement.see_final_norm(apply_final_norm(model.description, model.store, hidden));
+void BatchUnderWay::normalize(const OpenModel& model) {
+  normed = apply_final_norm(model.description, model.store, hidden);
+  measurement.see_final_norm(normed);
+}
+
+Record BatchUnderWay::finish() {
   Record record = measurement.finish();
   record.texts.merge(texts);
   return record;
 }
 
 BlockBatch BatchUnderWay::in_block(std::int64_t layer, const std::vector<ValueSpectrum>& values) {
+  measurement.see_entering(layer, hidden);
   BlockBatch batch{.tokens = &tokens, .hidden = hidden};
+  if (measurement.wants().writes) batch.writes = &writes;
   batch.wants_scores = measurement.wants().scores;
   if (measurement.wants().attention)
     batch.observe = [this, &values, layer](std::int64_t prompt, std::int64_t first_head, const Tensor& a,
@@ -39,6 +47,7 @@ BlockBatch BatchUnderWay::in_block(std::int64_t layer, const std::vector<ValueSp
 }
 
 void BatchUnderWay::see_block(std::int64_t layer) {
+  if (measurement.wants().writes) measurement.see_writes(layer, writes);
   measurement.see_boundary(layer + 1, hidden);
   next_layer = layer + 1;
 }
@@ -55,18 +64,13 @@ double BatchUnderWay::flops_of_statistics(const ModelDescription& model, const M
 BatchState BatchUnderWay::state() const {
   BatchState state{next_layer, measurement.so_far()};
   for (const auto& [name, text] : texts) state.record.texts[name] = text;
-  const Tensor numbers = Device::to_host(hidden).to(at::kDouble).contiguous();
-  const auto* first = numbers.const_data_ptr<double>();
-  state.record.arrays["hidden"] = {numbers.sizes().vec(), {first, first + numbers.numel()}};
+  state.record.arrays["hidden"] = as_array(hidden);
   return state;
 }
 
 void BatchUnderWay::go_on_from(const BatchState& state, ComputeType type, const Device& device) {
-  measurement.go_on_from(state.record);
-  const Array& numbers = state.record.arrays.at("hidden");
-  const Tensor here = at::empty(numbers.shape, scalar_type(type));
-  here.copy_(at::from_blob(const_cast<double*>(numbers.values.data()), numbers.shape, at::kDouble));
-  hidden = device.bring(here);
+  measurement.go_on_from(state.record, type, device);
+  hidden = device.bring(as_tensor(state.record.arrays.at("hidden"), type));
   next_layer = state.next_layer;
   texts = state.record.texts;
   texts.erase(kPromptErrors);  // the measurement has them

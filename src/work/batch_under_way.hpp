@@ -22,16 +22,21 @@ struct BatchUnderWay {
   std::size_t unit;
   TokenBatch tokens;  // before the measurement, which refers to it
   PromptMeasurement measurement;
-  Tensor hidden;  // [num_tokens, hidden_size]
+  Tensor hidden;       // [num_tokens, hidden_size]
+  Tensor normed;       // the same after the final norm, when that has been reached
+  BlockWrites writes;  // of the block that it went through last, if wanted
   std::int64_t next_layer = 0;
   std::map<std::string, std::vector<std::string>> texts;  // of the state that it came with
   std::optional<std::string> error;
+  double final_flops, layer_flops;  // of the unit's: behind the last block, and in each
 
   bool runs_in(std::int64_t layer) const { return !error && next_layer == layer; }
   /// What enters block 0.
   void embed(const OpenModel& model, ComputeType type, const Device& device);
-  /// After the last block: what was measured.
-  Record finish(const OpenModel& model);
+  /// After the last block: the final norm, what the prompts predict if that is wanted, and all that was measured.
+  void normalize(const OpenModel& model);
+  PredictionBatch to_predict() const { return {&tokens, normed, measurement.last_tokens()}; }
+  Record finish();
   /// As a block takes it, with what its analyses want to see. @pre values outlive it.
   BlockBatch in_block(std::int64_t layer, const std::vector<ValueSpectrum>& values);
   /// When the block is done with it.

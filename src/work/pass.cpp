@@ -11,6 +11,7 @@
 
 #include "batch_under_way.hpp"
 #include "layer_spectra.hpp"
+#include "round_end.hpp"
 #include "rounds.hpp"
 #include "spectrace/core/host_memory.hpp"
 #include "spectrace/core/log.hpp"
@@ -138,22 +139,26 @@ class Pass {
 
   /// To the next stage, or as records to the journal.
   bool leave(Round& round) {
+    if (is_last() && !end_round(model_, round, events_)) return stop_with(round);
     for (auto& batch : round) {
       bool is_sent = false;
       // Sending signs what the batch was made of, which may have to be read for that, and may be there no more.
       if (!is_last() && !batch->error)
         batch->error = error_of("the way to the next stage", [&] { is_sent = send(*batch); });
-      if (is_last() || batch->error) {
+      if (is_last() || batch->error)
         finish(*batch);
-      } else if (!is_sent) {
-        // What has come so far, of this batch and the next ones.
-        for (auto& one : round)
-          if (one && !one->error) events_.on_state(one->unit, one->state());
-        return false;
-      }
+      else if (!is_sent)
+        return stop_with(round);
       batch.reset();
     }
     return true;
+  }
+
+  /// Leaves in the journal what has come so far of the batches that have not left yet. Always false.
+  bool stop_with(const Round& round) const {
+    for (const auto& batch : round)
+      if (batch && !batch->error) events_.on_state(batch->unit, batch->state());
+    return false;
   }
 
   bool send(const BatchUnderWay& batch) {
@@ -199,7 +204,7 @@ class Pass {
     // Batches that were to come have failed, perhaps, since it was loaded with others.
     if (!any_batch && layer_units.empty()) {
       for (const auto& batch : round)
-        if (batch->error) progress(layer_flops(*batch));
+        if (batch->error) progress(batch->layer_flops);
       return stream_.release(layer);
     }
     const LoadedLayer& loaded = stream_.load(layer, needs_of(layer_units, layer, any_batch));
@@ -328,7 +333,7 @@ class Pass {
         together.push_back(&batch);
         in_block.push_back(batch.in_block(layer, loaded.values));
       } else if (batch.error) {
-        progress(layer_flops(batch));
+        progress(batch.layer_flops);
       }
     }
     if (together.empty()) return next;
@@ -338,7 +343,7 @@ class Pass {
     for (std::size_t i = 0; i < together.size(); ++i) {
       BatchUnderWay& batch = *together[i];
       batch.error = error ? error : error_of(here, [&] { see_block(layer, in_block[i], batch); });
-      progress(layer_flops(batch));
+      progress(batch.layer_flops);
     }
     return next;
   }
@@ -348,19 +353,14 @@ class Pass {
     if (in_block.error) std::rethrow_exception(in_block.error);
     batch.see_block(layer);
     const double in_statistics = batch.flops_of_statistics(description_, plan_);
-    count_flops(Stage::forward, layer_flops(batch) - in_statistics);
+    count_flops(Stage::forward, batch.layer_flops - in_statistics);
     count_flops(Stage::statistics, in_statistics);
   }
 
-  double layer_flops(const BatchUnderWay& batch) const {
-    return plan_.units[batch.unit].flops / static_cast<double>(description_.num_layers);
-  }
-
   void finish(BatchUnderWay& batch) {
-    const StageTimer timer(Stage::embedding);
     Record record;
-    if (!batch.error) batch.error = error_of("the final norm", [&] { record = batch.finish(model_); });
-    batch.hidden = Tensor();
+    if (!batch.error) batch.error = error_of("what was measured", [&] { record = batch.finish(); });
+    batch.hidden = batch.normed = Tensor();
     report(batch.unit, batch.error ? failed_record(*batch.error) : std::move(record), 0);
   }
 

@@ -60,10 +60,11 @@ struct Worker::Opened : OpenedModel {
   std::optional<BatchState> find_state(const Unit& unit) const;
 
   const std::vector<std::string>& tensors(const Unit& unit) {
-    const bool is_prompts = unit.of_batch() != nullptr;
-    if (!is_prompts) return scratch = tensors_of(model.description, unit);
-    if (of_prompts.empty()) of_prompts = tensors_of(model.description, unit);
-    return of_prompts;
+    const BatchWork* batch = unit.of_batch();
+    if (batch == nullptr) return scratch = tensors_of(model.description, unit);
+    std::vector<std::string>& of_batches = batch->is_predicted ? of_predicted : of_prompts;
+    if (of_batches.empty()) of_batches = tensors_of(model.description, unit);
+    return of_batches;
   }
 
   std::size_t number;
@@ -72,8 +73,8 @@ struct Worker::Opened : OpenedModel {
   DeviceNeed on_device;
   SummedQuantities summed;
   std::int64_t sums_bytes_limit;
-  std::map<std::string, std::string> told;       // digests of tensors that root knows of
-  std::vector<std::string> of_prompts, scratch;  // names of tensors
+  std::map<std::string, std::string> told;                     // digests of tensors that root knows of
+  std::vector<std::string> of_prompts, of_predicted, scratch;  // names of tensors
 };
 
 Worker::Worker(RunContext& context) : context_(context) {}
@@ -257,7 +258,8 @@ PassOptions Worker::options_of(const Assignment& assignment, Opened& opened) con
   options.tensors_in_flight_bytes = tensors_in_flight_bytes(opened.plan, context_.memory_bytes);
   options.stage = context_.rank - assignment.first_rank;
   options.num_stages = assignment.num_ranks;
-  options.layers = stage_layers(layer_costs(model), options.num_stages)[static_cast<std::size_t>(options.stage)];
+  options.layers =
+      stage_layers(layer_costs(model, opened.plan), options.num_stages)[static_cast<std::size_t>(options.stage)];
   // Layers stay if they are passed again: by a later round, or in a later assignment.
   std::int64_t may_stay = resident_bytes_limit(job, model, opened.plan, context_.memory_bytes);
   if (!context_.device.is_host())

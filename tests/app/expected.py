@@ -109,6 +109,97 @@ def attention_statistics(a):
     return {"row_entropy": rows, "sparsity": (a < 0.01).sum() / n**2, "flat_entropy": flat}
 
 
+def token_geometry(h):
+    """Of one boundary (n, hidden)."""
+    sizes = np.abs(h)
+    place = np.unravel_index(sizes.argmax(), h.shape)
+    centred = h - h.mean()
+    p = np.linalg.svd(h / sizes.max(), compute_uv=False) ** 2
+    unit = h / np.linalg.norm(h, axis=1, keepdims=True)
+    cosines = (unit @ unit.T)[~np.eye(len(h), dtype=bool)]
+    return {
+        "max_abs_entry": sizes.max(),
+        "max_abs_token": place[0],
+        "max_abs_channel": place[1],
+        "massive_ratio": sizes.max() / np.sort(sizes, axis=None)[(h.size - 1) // 2],
+        "kurtosis": (centred**4).mean() / (centred**2).mean() ** 2 - 3,
+        "matrix_entropy": entropy(p / p.sum()),
+        "anisotropy": cosines.mean() if len(cosines) else np.nan,
+    }
+
+
+def mean_cosine(a, b):
+    """Over rows."""
+    with np.errstate(invalid="ignore"):
+        return ((a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))).mean()
+
+
+def log_softmax(logits):
+    logits = logits.astype(np.longdouble)
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def predictions(logits, lens, ids):
+    """logits (n, vocab) of every token; lens (boundaries, vocab) of the last one, the final one last."""
+    log_p, of_lens, n = log_softmax(logits), log_softmax(lens), len(ids)
+    nll = [-log_p[i, ids[i + 1]] for i in range(n - 1)]
+    right = [log_p[i].argmax() == ids[i + 1] for i in range(n - 1)]
+    final, best = of_lens[-1], of_lens[-1].argmax()
+    return {
+        "next_token_nll": np.mean(nll) if nll else np.nan,
+        "perplexity": np.exp(np.mean(nll)) if nll else np.nan,
+        "top1_accuracy": np.mean(right) if right else np.nan,
+        "prediction_entropy": np.mean([-(np.exp(row) * row).sum() for row in log_p]),
+        "lens_kl": np.array([(np.exp(final) * (final - row)).sum() for row in of_lens]),
+        "lens_entropy": np.array([-(np.exp(row) * row).sum() for row in of_lens]),
+        "lens_rank": np.array([(row > row[best]).sum() for row in of_lens]),
+    }
+
+
+def spacing(levels, error):
+    """Mean ratio of neighbouring spacings, and how many levels are apart by more than twice their error."""
+    groups = [[]]
+    for level in np.sort(levels):
+        if groups[-1] and level - groups[-1][-1] > 2 * error:
+            groups.append([])
+        groups[-1].append(level)
+    middles = np.array([(group[0] + group[-1]) / 2 for group in groups if group])
+    gaps = np.diff(middles)
+    ratios = np.minimum(gaps[1:], gaps[:-1]) / np.maximum(gaps[1:], gaps[:-1])
+    return (ratios.mean() if len(ratios) else np.nan), len(middles)
+
+
+def token_graph(a, h, w_v, hidden):
+    """One head: a (n, n); h (n, hidden), what enters the block; w_v (d, hidden). `_spread`: of the levels, the largest over the
+    smallest gap between two that are not the same, which is how much an error of them shows in the ratios."""
+    n = len(a)
+    directed = np.diag(np.diag(a.sum(0) / (n - np.arange(n))) - a)
+    weights = (a + a.T) / 2
+    np.fill_diagonal(weights, 0)
+    laplacian = np.diag(weights.sum(1)) - weights
+    mu, squares = np.linalg.eigvalsh(laplacian), np.linalg.svd(w_v, compute_uv=False) ** 2
+    zero = max(n, hidden) * EPS
+    mu, squares = mu[mu > zero * mu.max()], squares[squares > zero * squares.max()]
+    error = 2 * (8 + 2 * np.sqrt(2 * n * (n + 16))) * EPS / 2 * (mu.max() if len(mu) else 0)
+    s = np.linalg.svd(a, compute_uv=False)
+    top = np.full(10, np.nan)
+    top[: min(n, 10)] = np.sort(directed)[::-1][:10]
+    of_graph, of_sheaf = spacing(mu, error), spacing(np.outer(mu, squares).ravel(), error * squares.max())
+    return {
+        "directed_laplacian_mean": directed.mean(),
+        "directed_laplacian_max": directed.max(),
+        "directed_laplacian_top": top,
+        "graph_spacing_ratio": of_graph[0],
+        "graph_num_levels": of_graph[1],
+        "sheaf_spacing_ratio": of_sheaf[0],
+        "sheaf_num_levels": of_sheaf[1],
+        "dirichlet_energy": np.trace(h.T @ laplacian @ h) / (h**2).sum(),
+        "attention_spectral_norm": s[0],
+        "attention_effective_rank": np.exp(entropy(s / s.sum())),
+    }
+
+
 def canonical(levels, betas):
     """ln Z, U, C, S of the levels at each beta, by their definitions; NaN without levels."""
     found = {name: np.full(len(betas), np.nan) for name in ("log_partition_nonzero", "internal_energy", "heat_capacity", "thermal_entropy")}
@@ -205,6 +296,20 @@ class ExpectedModel:
             values[-1]["_scores"] = sizes.max(axis=(1, 2, 3))[:, None]
         return values
 
+    def predictions(self, ids, exact=False):
+        """Of one prompt, by the model's own head."""
+        model = oracle.load_model(self.folder)
+        forward = oracle.oracle_forward(self.folder, [ids], exact)[0]
+        lens = oracle.lens_logits(model, ids, forward.boundaries, exact)[:, -1]
+        return predictions(forward.logits, lens, ids)
+
+    def graphs(self, ids, exact=False):
+        """One prompt's token graphs: arrays (layer, head, …)."""
+        forward = oracle.oracle_forward(self.folder, [ids], exact)[0]
+        heads = [[token_graph(a, forward.boundaries[layer], self.head_slice(layer, "W_V", h), self.hidden)
+                  for h, a in enumerate(forward.attentions[layer])] for layer in range(len(self.weights))]
+        return {name: np.array([[head[name] for head in layer] for layer in heads]) for name in heads[0][0]}
+
     def prompt(self, ids, betas, exact=False):
         """All quantities of one prompt, as arrays without the prompt dimension. `exact`: transformers' float32 steps in
         float64 (oracle.py)."""
@@ -240,4 +345,11 @@ class ExpectedModel:
         found["final_norm_mean_token"] = final.mean()
         found["gain"] = norms[1:, -1] / norms[:-1, -1]
         found["last_gain_after_norm"] = final[-1] / norms[-2, -1]
+        geometries = [token_geometry(h) for h in forward.boundaries]
+        found |= {name: np.array([of_boundary[name] for of_boundary in geometries]) for name in geometries[0]}
+        entering, leaving = forward.boundaries[:-1], forward.boundaries[1:]
+        found["boundary_cosine"] = np.array([mean_cosine(h, after) for h, after in zip(entering, leaving)])
+        for part, written in zip(("attention", "mlp"), oracle.block_writes(oracle.load_model(self.folder), ids, exact)):
+            found[f"{part}_write_norm"] = np.linalg.norm(written, axis=-1).mean(1)
+            found[f"{part}_write_cosine"] = np.array([mean_cosine(h, added) for h, added in zip(entering, written)])
         return found

@@ -135,7 +135,8 @@ TEST_P(SymmetricEigenvalues, in_two_stages_are_lapacks) {
 
 TEST_P(SymmetricEigenvalues, of_large_matrices_are_lapacks_in_both_ways) {
   for (const std::int64_t n : {800, 817, 840, 1023, 1024, 1025}) {
-    std::vector<Tensor> matrices = {laplacian(n, 4)};
+    std::vector<Tensor> matrices;
+    matrices.push_back(laplacian(n, 4));
     if (n % 2 == 1) matrices.push_back(components(n));
     const std::vector<Values> slow = values_of(matrices), fast = values_of(matrices, Way::two_stages);
     for (std::size_t m = 0; m < matrices.size(); ++m) {

@@ -399,6 +399,86 @@ def split_mlp(config, block):
     return {name: matrix.numpy() for name, matrix in matrices.items()}
 
 
+def lens_logits(model, ids, boundaries, exact=False):
+    """[layers + 1, n, vocab]: what the model makes of each boundary [n, hidden] in the place of its last block's output. So the final
+    norm, head, bias, scale and cap are the model's own code."""
+    blocks = find_blocks(model)
+    found = []
+    for boundary in boundaries:
+        hidden = torch.as_tensor(boundary, dtype=model.dtype)
+
+        def instead(_, __, output, hidden=hidden):
+            was = output[0] if isinstance(output, tuple) else output
+            here = hidden.reshape(was.shape)
+            return (here, *output[1:]) if isinstance(output, tuple) else here
+
+        handle = blocks[-1].register_forward_hook(instead)
+        try:
+            with float64_steps(model, exact):
+                result = model(input_ids=torch.tensor([list(ids)]), use_cache=False)
+        finally:
+            handle.remove()
+        found.append(logits_of_text(model, result.logits[0]).double().numpy())
+    return np.stack(found)
+
+
+OUTPUT_ENDINGS = ("attn.c_proj", "attention.dense", "self_attention.dense", "attn.dense", "o_proj", "out_proj")
+DOWN_ENDINGS = ("mlp.c_proj", "fc_out", "fc2", "dense_4h_to_h", "down_proj")
+
+
+def linear_of(block, endings):
+    """The module of a block that has one of the names."""
+    found = [module for name, module in block.named_modules() if name.endswith(endings) and hasattr(module, "weight")]
+    assert len(found) == 1, f"{len(found)} modules like {endings} in {type(block).__name__}"
+    return found[0]
+
+
+@contextlib.contextmanager
+def silenced(modules):
+    """Linear maps that give nothing."""
+    kept = [(parameter, parameter.clone()) for module in modules for parameter in module.parameters()]
+    for parameter, _ in kept:
+        parameter.zero_()
+    try:
+        yield
+    finally:
+        for parameter, value in kept:
+            parameter.copy_(value)
+
+
+def adds_what_it_multiplies(config):
+    """Whether a norm comes between a block's sums (OPT-350m, one kind of BLOOM), so that what a part adds is no difference."""
+    return not getattr(config, "do_layer_norm_before", True) or getattr(config, "apply_residual_connection_post_layernorm", False)
+
+
+def block_writes(model, ids, exact=False):
+    """What attention and MLP of each block add to the residual: two of [layers, n, hidden]. Differences of the block's output with
+    and without the part, which has norms and factors behind its last linear map in it."""
+    blocks, num_tokens = find_blocks(model), len(ids)
+
+    def outputs():
+        return torch.as_tensor(run_prompt(model, ids, exact).boundaries[1:])
+
+    linears = [(linear_of(block, OUTPUT_ENDINGS), linear_of(block, DOWN_ENDINGS)) for block in blocks]
+    if adds_what_it_multiplies(model.config.get_text_config()):
+        seen = {}
+        handles = [module.register_forward_hook(lambda _, __, output, key=(layer, part): seen.update({key: output.clone()}))
+                   for layer, pair in enumerate(linears) for part, module in enumerate(pair)]
+        outputs()
+        for handle in handles:
+            handle.remove()
+        return [np.stack([seen[layer, part].double().reshape(num_tokens, -1).numpy() for layer in range(len(blocks))]) for part in (0, 1)]
+    whole, writes = outputs(), ([], [])
+    for layer, (output, down) in enumerate(linears):
+        with silenced([down]):
+            without_mlp = outputs()[layer]
+        with silenced([output, down]):
+            without_both = outputs()[layer]
+        writes[0].append((without_mlp - without_both).numpy())
+        writes[1].append((whole[layer] - without_mlp).numpy())
+    return [np.stack(of_layers) for of_layers in writes]
+
+
 def relative_error(found, expected):
     """Largest difference over the largest expected value."""
     found, expected = np.asarray(found, dtype=np.float64), np.asarray(expected, dtype=np.float64)

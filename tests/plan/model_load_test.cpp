@@ -33,6 +33,7 @@ ModelLoad made_load(int layers, int batches) {
   for (int b = 0; b < batches; ++b) load.units.push_back({.work = BatchWork{.num_tokens = 4096}, .flops = 1e12});
   load.bytes_under_way.assign(load.units.size(), 1 << 20);
   load.layer_bytes.assign(static_cast<std::size_t>(layers), 1e9);
+  load.layer_costs = load.layer_bytes;
   load.layer_memory.assign(static_cast<std::size_t>(layers), 2e9);
   load.resident_bytes_limit = std::int64_t{1} << 40;
   load.rates.prompt_flops_per_s = 1e12;

@@ -16,6 +16,7 @@ ModelLoad simple_load() {
   load.units.push_back({.work = RowsWork{}, .flops = 3e9});
   for (int b = 0; b < 10; ++b) load.units.push_back(batch_of_100());
   load.layer_bytes.assign(4, 1000);
+  load.layer_costs = load.layer_bytes;
   load.layer_memory.assign(4, 2000);
   load.matrix_share = 0.25;
   load.unembedding_bytes = 500;

@@ -175,9 +175,24 @@ TEST_F(GrownSet, has_its_datasets_and_dimensions_in_the_catalogues_order) {
   const Strings facts = {"prompt_id", "num_tokens", "prompt_error", "token_ids", "row_start"},
                 common = {"prompt", "layer", "head", "boundary", "token"};
   Strings expected = facts;
-  const Strings of_residual = {
-      "last_token_norm",     "mean_token_norm", "final_norm_last_token", "final_norm_mean_token", "gain",
-      "last_gain_after_norm"};
+  const Strings of_residual = {"last_token_norm",
+                               "mean_token_norm",
+                               "final_norm_last_token",
+                               "final_norm_mean_token",
+                               "gain",
+                               "last_gain_after_norm",
+                               "boundary_cosine",
+                               "attention_write_norm",
+                               "attention_write_cosine",
+                               "mlp_write_norm",
+                               "mlp_write_cosine",
+                               "max_abs_entry",
+                               "max_abs_token",
+                               "max_abs_channel",
+                               "massive_ratio",
+                               "kurtosis",
+                               "matrix_entropy",
+                               "anisotropy"};
   expected.insert(expected.end(), of_residual.begin(), of_residual.end());
   ResultTree now = tree();
   EXPECT_EQ(names_of_datasets(rows(now)), expected);

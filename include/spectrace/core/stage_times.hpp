@@ -17,6 +17,7 @@ enum class Stage : std::size_t {
   forward,
   statistics,
   value_spectra,
+  prediction,
   writing,
   exchange,
   first_analysis

@@ -20,6 +20,8 @@
 #include "spectrace/measure/value_spectra.hpp"
 #include "spectrace/model/forward.hpp"
 #include "spectrace/model/layer_weights.hpp"
+#include "spectrace/model/prediction.hpp"
+#include "spectrace/numerics/graph_laplacian.hpp"
 
 namespace spectrace {
 
@@ -228,10 +230,15 @@ class TensorAnalysis : public Analysis {
 /// too (wants_of).
 struct PromptWants {
   bool norms = false;           ///< of the residual stream's rows
+  bool boundaries = false;      ///< these rows themselves
+  bool entering = false;        ///< those that enter a block, once more
+  bool writes = false;          ///< what attention and MLP add to these rows
   bool attention = false;       ///< of every head
   bool mean_attention = false;  ///< averaged over heads
+  bool graph_spectra = false;   ///< of every head's token graph
   bool value_spectra = false;   ///< of every head's slice of W_V
   bool scores = false;          ///< what the softmax is made of, row by row
+  bool predictions = false;     ///< of the next token
 };
 PromptWants operator|(const PromptWants& a, const PromptWants& b);
 
@@ -241,6 +248,14 @@ struct HeadsView {
   const Tensor& a;                           ///< [heads, n, n] after softmax, where the forward pass runs
   const std::vector<ValueSpectrum>& values;  ///< [num_heads] of the layer, if wanted
   const RowScores& scores;                   ///< of these heads, if wanted
+};
+
+/// All heads of one prompt in one layer.
+struct AllHeadsView {
+  std::int64_t layer, prompt;
+  const std::vector<ValueSpectrum>& values;  ///< [num_heads] of the layer, if wanted
+  const std::vector<GraphSpectrum>& graphs;  ///< [num_heads], if wanted
+  const Tensor& mean;                        ///< attention averaged over heads, [n, n] float64, if wanted
 };
 
 /// Where the values of a batch go: arrays by the names of quantities, prompt first.
@@ -259,14 +274,21 @@ class PromptArrays {
 class PromptObserver {
  public:
   virtual ~PromptObserver() = default;
-  /// Norms of all rows at boundary b of the residual stream, and after the final norm.
+  /// All rows at boundary b of the residual stream, [num_tokens, hidden_size], on the host; their norms, and those
+  /// after the final norm. Prompts that have failed are among them.
+  virtual void see_boundary(std::int64_t /*boundary*/, const Tensor& /*hidden*/) {}
   virtual void see_norms(std::int64_t /*boundary*/, const std::vector<double>& /*of_rows*/) {}
   virtual void see_final_norms(const std::vector<double>& /*of_rows*/) {}
+  /// Boundary `layer` once more, before the block: wherever the batch comes from.
+  virtual void see_entering(std::int64_t /*layer*/, const Tensor& /*hidden*/) {}
   virtual void see_heads(const HeadsView&) {}
-  /// When all heads of a prompt have come in a layer. `mean`: [n, n] float64, if wanted.
-  virtual void see_all_heads(std::int64_t /*layer*/, std::int64_t /*prompt*/, const std::vector<ValueSpectrum>&,
-                             const Tensor& /*mean*/) {}
-  /// After the last block and the final norm.
+  /// When all heads of a prompt have come in a layer.
+  virtual void see_all_heads(const AllHeadsView&) {}
+  /// When the block is done with all prompts, if wanted.
+  virtual void see_writes(std::int64_t /*layer*/, const BlockWrites&) {}
+  /// After the final norm, if wanted.
+  virtual void see_predictions(const Predictions&) {}
+  /// At the end.
   virtual void finish() {}
 };
 
@@ -276,7 +298,7 @@ class PromptAnalysis : public Analysis {
   using Analysis::Analysis;
   std::string lacks_by_family(const FamilyLimits& limits) const final { return limits.no_forward; }
   virtual PromptWants wants() const = 0;
-  /// Of a prompt in one layer, beyond the forward pass.
+  /// Of a prompt in one layer, beyond the forward pass and what comes with its wants.
   virtual double flops(const ModelDescription&, std::int64_t /*num_tokens*/) const { return 0; }
   /// Peak bytes of the host for one prompt that is seen, beside its attention, which lies on `device`.
   virtual std::int64_t workspace_bytes(const ModelDescription&, std::int64_t /*num_tokens*/,

@@ -25,7 +25,11 @@ class PromptMeasurement final : private PromptArrays {
 
   /// Boundary b of the residual stream. @pre hidden is [num_tokens, hidden_size].
   void see_boundary(std::int64_t boundary, const Tensor& hidden);
+  /// Before block `layer`, wherever the batch comes from: boundary `layer` once more.
+  void see_entering(std::int64_t layer, const Tensor& hidden);
+  void see_writes(std::int64_t layer, const BlockWrites& writes);
   void see_final_norm(const Tensor& normed);
+  void see_predictions(const Predictions& predictions);
   /// Attention of one prompt in one layer, [heads, n, n], of the heads from `first_head` on: all of them, or some at a
   /// time, in their order (AttentionObserver). Different prompts may come at the same time.
   /// @pre what is wanted of value spectra and scores is there.
@@ -36,10 +40,14 @@ class PromptMeasurement final : private PromptArrays {
   /// spectrum are not finite. The first reason stays; a prompt that failed is not looked at again.
   void fail(std::int64_t prompt, std::string why);
 
+  /// Of each prompt's last token, before the final norm, where the hidden states lie: [num_prompts, num_layers + 1,
+  /// hidden_size]. @pre predictions are wanted, and the boundaries were seen.
+  const Tensor& last_tokens() const { return last_tokens_; }
+
   /// What was found so far, and going on from it: for a stop in the middle of the layers.
   Record so_far() const;
   /// @pre a record that so_far() of a measurement of the same batch and analyses gave.
-  void go_on_from(const Record& so_far);
+  void go_on_from(const Record& so_far, ComputeType type, const Device& device);
 
   /// What was found; NaN for a prompt that failed, whose reason stands in the text kPromptErrors (one of each prompt,
   /// absent if none failed). Call once, after the last block.
@@ -57,6 +65,7 @@ class PromptMeasurement final : private PromptArrays {
   void expect_finite_values();
   void expect_finite(const Quantity& quantity, const Array& array);
   void keep_errors(Record& record) const;
+  void keep_last_tokens(std::int64_t boundary, const Tensor& hidden);
 
   const ModelDescription& model_;
   const TokenBatch& batch_;
@@ -66,10 +75,18 @@ class PromptMeasurement final : private PromptArrays {
   std::vector<std::string> errors_;  // of each prompt, empty if it has not failed
   std::vector<std::unique_ptr<PromptObserver>> observers_;
   std::vector<std::optional<MeanAttention>> means_;  // of each prompt, while its heads come
+  std::vector<GraphSpectra> graphs_;                 // the same
+  Tensor last_tokens_;
 };
 
 /// The text of a record that says which prompts of the batch failed, and why.
 inline constexpr const char* kPromptErrors = "prompt_errors";
+
+/// In the record of a batch under way whose tokens are to be predicted: last_tokens().
+inline constexpr const char* kLastTokens = "last_tokens";
+
+/// Of a prompt, what a batch under way has beside its record and the hidden states.
+std::int64_t kept_bytes_of_prompt(const ModelDescription& model, const AnalysisChoice& analyses, ComputeType type);
 
 /// Values that such a record has for a prompt of a batch whose longest has so many tokens.
 std::int64_t num_values_of_prompt(const ModelDescription& model, const AnalysisChoice& analyses, std::int64_t longest);
@@ -81,7 +98,11 @@ std::int64_t measurement_workspace_bytes(const ModelDescription& model, const An
 /// The same of that device, if it is not the host.
 std::int64_t measurement_device_bytes(const ModelDescription& model, const AnalysisChoice& analyses,
                                       std::int64_t num_prompt_tokens);
-/// Flops of all analyses for a prompt in one layer, beyond the forward pass.
+/// The most that seeing the attention of a long prompt takes of the host at once, whoever sees it, at least.
+std::int64_t least_measurement_bytes(const ModelDescription& model, const AnalysisChoice& analyses,
+                                     std::int64_t num_prompt_tokens);
+/// Flops of all analyses for a prompt in one layer, beyond the forward pass; and behind the last one.
 double measurement_flops(const ModelDescription& model, const AnalysisChoice& analyses, std::int64_t num_tokens);
+double final_measurement_flops(const ModelDescription& model, const AnalysisChoice& analyses, std::int64_t num_tokens);
 
 }  // namespace spectrace

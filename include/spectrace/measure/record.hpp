@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "spectrace/numerics/tensor.hpp"
+
 namespace spectrace {
 
 /// An array of numbers as it goes to disk: row-major float64.
@@ -17,6 +19,10 @@ struct Array {
   /// An array of the shape, every slot NaN ("the slot does not exist").
   static Array filled_with_nan(std::vector<std::int64_t> shape);
 };
+
+/// The same numbers as a tensor on the host, and back: of any device and real type.
+Array as_array(const Tensor& tensor);
+Tensor as_tensor(const Array& array, ComputeType type);
 
 /// What one unit of work found: named arrays and texts, or why it failed. One unit, one record, in the journal as well.
 struct Record {

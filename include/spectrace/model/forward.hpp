@@ -52,12 +52,27 @@ void expect_tokens(const ModelDescription& model, const TensorStore& store, std:
 Embedded embed(const ModelDescription& model, const TensorStore& store, const TokenBatch& batch, ComputeType type,
                const Device& device = Device::cpu());
 
+/// What a block does to the rows of a batch, [num_tokens] each: norms of what attention and MLP add to the residual,
+/// and cosines with the row that enters the block; of what leaves it too. A cosine is NaN where one of both is 0.
+struct BlockWrites {
+  BlockWrites() = default;
+  explicit BlockWrites(std::size_t num_tokens)
+      : attention_norm(num_tokens),
+        attention_cosine(num_tokens),
+        mlp_norm(num_tokens),
+        mlp_cosine(num_tokens),
+        leaving_cosine(num_tokens) {}
+
+  std::vector<double> attention_norm, attention_cosine, mlp_norm, mlp_cosine, leaving_cosine;
+};
+
 /// One of the batches that go through a block at the same time.
 struct BlockBatch {
   const TokenBatch* tokens = nullptr;
   Tensor hidden = {};  ///< [num_tokens, hidden_size]: what enters the block, and then what leaves it, in place
   AttentionObserver observe = {};
   bool wants_scores = false;      ///< `observe` gets them
+  BlockWrites* writes = nullptr;  ///< takes them, if somebody wants to know
   std::exception_ptr error = {};  ///< what the batch failed of; the others go on
 };
 
@@ -92,6 +107,9 @@ std::int64_t long_attention_heads(std::int64_t num_heads, int num_threads);
 /// attention.
 std::int64_t block_workspace_bytes(const ModelDescription& model, std::int64_t num_tokens, std::int64_t longest_prompt,
                                    ComputeType type, bool is_observed, const Device& device = Device::cpu());
+/// What comes to that where somebody wants to know what the block writes.
+std::int64_t writes_workspace_bytes(const ModelDescription& model, std::int64_t num_tokens, ComputeType type,
+                                    const Device& device = Device::cpu());
 /// What comes to that where the observer gets the scores.
 std::int64_t scores_workspace_bytes(const ModelDescription& model, std::int64_t longest_prompt, ComputeType type,
                                     const Device& device = Device::cpu());

@@ -35,6 +35,9 @@ class GraphSpectra {
 
 /// Of heads that are all there.
 std::vector<GraphSpectrum> graph_spectra(const Tensor& a);
+/// How far each eigenvalue of a graph of n tokens can be from the exact one, if the largest is so large
+/// (docs/numerics.md, "Graph Laplacian").
+double graph_eigenvalue_error(std::int64_t num_tokens, double largest);
 /// What GraphSpectra needs beside its results for the heads of one prompt, on so many threads.
 std::int64_t graph_spectra_bytes(std::int64_t num_heads, std::int64_t num_tokens, int num_threads);
 

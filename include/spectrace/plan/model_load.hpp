@@ -13,6 +13,7 @@ namespace spectrace {
 /// A model's work in numbers: what planning needs to know of it, for any number of ranks.
 struct ModelLoad {
   std::vector<Unit> units;           ///< without keys and prompts
+  std::vector<double> layer_costs;   ///< of each layer, as stages share them out
   std::vector<double> layer_bytes;   ///< of each layer, whole, as stored
   std::vector<double> layer_memory;  ///< of each layer, bytes in the compute type
   double matrix_share = 1;           ///< of a layer: the matrices that layer analyses need
@@ -43,8 +44,8 @@ struct LayerRange {
 
 /// Cuts the layers into consecutive ranges of about the same cost, one for each of the stages.
 std::vector<LayerRange> stage_layers(const std::vector<double>& layer_costs, int num_stages);
-/// The cost of each layer: its number of parameters.
-std::vector<double> layer_costs(const ModelDescription& model);
+/// The cost of each layer: its number of parameters, and of the last one what comes behind it for its prompts.
+std::vector<double> layer_costs(const ModelDescription& model, const ModelPlan& plan);
 
 /// Seconds of its ranks that a unit takes of a group of so many. A part of the unembedding is one rank's; where there
 /// are fewer parts than ranks, the others wait.

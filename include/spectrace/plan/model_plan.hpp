@@ -61,6 +61,7 @@ struct BatchWork {
   std::size_t set = 0;                    ///< index into ModelPlan::sets
   std::vector<std::size_t> prompts = {};  ///< indices into the set, those that run
   std::int64_t num_tokens = 0;
+  bool is_predicted = false;  ///< goes through the unembedding too
 };
 
 /// The smallest piece of work that is done, journalled and handed out whole. Fixed by job and checkpoint alone.
@@ -101,6 +102,8 @@ ModelPlan plan_model(const ModelDescription& model, const AnalysisChoice& of_wei
 /// The tokens of a batch, and of its longest prompt.
 TokenBatch batch_of(const ModelPlan& plan, const BatchWork& batch);
 std::int64_t longest_prompt(const ModelPlan& plan, const BatchWork& batch);
+/// Of the batch's unit, what comes behind the last block.
+double final_flops(const ModelDescription& model, const ModelPlan& plan, const BatchWork& batch);
 
 /// Of the layer, those of the matrices that the analysis needs which it has.
 MatrixRoles roles_of(const ModelDescription& model, const LayerWork& work);

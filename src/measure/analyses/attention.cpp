@@ -89,12 +89,11 @@ class Observer final : public PromptObserver {
     }
   }
 
-  void see_all_heads(std::int64_t layer, std::int64_t prompt, const std::vector<ValueSpectrum>&,
-                     const Tensor& mean) override {
-    const AttentionStatistics of_mean = attention_statistics(mean);
-    arrays_.set(kMeanRowEntropy, {prompt, layer}, of_mean.row_entropy);
-    arrays_.set(kMeanSparsity, {prompt, layer}, of_mean.sparsity);
-    arrays_.set(kMeanFlatEntropy, {prompt, layer}, of_mean.flat_entropy);
+  void see_all_heads(const AllHeadsView& heads) override {
+    const AttentionStatistics of_mean = attention_statistics(heads.mean);
+    arrays_.set(kMeanRowEntropy, {heads.prompt, heads.layer}, of_mean.row_entropy);
+    arrays_.set(kMeanSparsity, {heads.prompt, heads.layer}, of_mean.sparsity);
+    arrays_.set(kMeanFlatEntropy, {heads.prompt, heads.layer}, of_mean.flat_entropy);
   }
 
  private:

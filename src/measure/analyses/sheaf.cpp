@@ -272,44 +272,20 @@ struct ThermodynamicsSlots {
 
 class Observer final : public PromptObserver {
  public:
-  Observer(const ModelDescription& model, const TokenBatch& batch, const Settings& settings, PromptArrays& arrays)
-      : model_(model),
-        arrays_(arrays),
-        beta_(beta_grid(settings)),
-        over_heads_(static_cast<std::size_t>(batch.num_prompts())) {}
+  Observer(const ModelDescription& model, const Settings& settings, PromptArrays& arrays)
+      : model_(model), arrays_(arrays), beta_(beta_grid(settings)) {}
 
-  void see_heads(const HeadsView& heads) override;
-  void see_all_heads(std::int64_t layer, std::int64_t prompt, const std::vector<ValueSpectrum>& values,
-                     const Tensor& mean) override {
-    OverHeads& over_heads = over_heads_[static_cast<std::size_t>(prompt)];
-    arrays_.set(kTraceMultihead, {prompt, layer}, over_heads.trace);
-    // The mean over heads is linear: its off-diagonal sum is the mean of theirs.
-    const double first = values.front().frobenius_norm;
-    arrays_.set(kTraceMeanAttention, {prompt, layer},
-                over_heads.off_diagonal_sum / static_cast<double>(model_.num_heads) * first * first);
-    arrays_.set(kContractionRatio, {prompt, layer}, contraction_ratio(Device::to_host(mean)));
-  }
+  void see_all_heads(const AllHeadsView& heads) override;
 
  private:
-  /// What the heads of one prompt in one layer come to together, while they come.
-  struct OverHeads {
-    GraphSpectra graphs;
-    double trace = 0, off_diagonal_sum = 0;
-  };
-
   const ModelDescription& model_;
   PromptArrays& arrays_;
   const std::vector<double> beta_;
-  std::vector<OverHeads> over_heads_;  // of each prompt
 };
 
-void Observer::see_heads(const HeadsView& heads) {
+void Observer::see_all_heads(const AllHeadsView& heads) {
   const std::int64_t prompt = heads.prompt, layer = heads.layer;
-  OverHeads& over_heads = over_heads_[static_cast<std::size_t>(prompt)];
-  if (heads.first_head == 0) over_heads = {};
-  over_heads.graphs.add(heads.a);
-  if (heads.first_head + heads.a.size(0) < model_.num_heads) return;
-  const std::vector<GraphSpectrum> graphs = over_heads.graphs.take();
+  const std::vector<GraphSpectrum>& graphs = heads.graphs;
   // Of all heads: finding an array by its name takes longer than filling it for one.
   const auto of_heads = [&](const char* name) { return arrays_.slots(name, {prompt, layer}); };
   const auto traces = of_heads(kTrace), lambda_max = of_heads(kLambdaMax), spectral_gap = of_heads(kSpectralGap),
@@ -323,6 +299,7 @@ void Observer::see_heads(const HeadsView& heads) {
     const auto h = static_cast<std::size_t>(head);
     sheaves[h] = summarize_sheaf(graphs[h].eigenvalues, *heads.values[h].levels, beta_);
   });
+  double trace = 0, off_diagonal_sum = 0;
   for (std::size_t h = 0; h < graphs.size(); ++h) {
     const double norm = heads.values[h].frobenius_norm;
     traces[h] = graphs[h].off_diagonal_sum * norm * norm;
@@ -339,9 +316,15 @@ void Observer::see_heads(const HeadsView& heads) {
       std::copy(graphs[h].eigenvalues.begin(), graphs[h].eigenvalues.end(),
                 eigenvalues.subspan(h * width, width).begin());
     }
-    over_heads.trace += traces[h];
-    over_heads.off_diagonal_sum += graphs[h].off_diagonal_sum;
+    trace += traces[h];
+    off_diagonal_sum += graphs[h].off_diagonal_sum;
   }
+  arrays_.set(kTraceMultihead, {prompt, layer}, trace);
+  // The mean over heads is linear: its off-diagonal sum is the mean of theirs.
+  const double first = heads.values.front().frobenius_norm;
+  arrays_.set(kTraceMeanAttention, {prompt, layer},
+              off_diagonal_sum / static_cast<double>(model_.num_heads) * first * first);
+  arrays_.set(kContractionRatio, {prompt, layer}, contraction_ratio(Device::to_host(heads.mean)));
 }
 
 class Sheaf final : public PromptAnalysis {
@@ -361,25 +344,10 @@ class Sheaf final : public PromptAnalysis {
   std::vector<DimensionValues> dimensions(const Circumstances& of) const override {
     return {{info().dimensions[0], beta_grid(of.settings)}, {info().dimensions[1], counted(of.longest_prompt)}};
   }
-  PromptWants wants() const override { return {.mean_attention = true, .value_spectra = true}; }
-
-  /// The eigenvalues of every head's token graph: 4/3 n^3.
-  double flops(const ModelDescription& model, std::int64_t num_tokens) const override {
-    const auto n = static_cast<double>(num_tokens);
-    return 4.0 / 3.0 * n * n * n * static_cast<double>(model.num_heads);
-  }
-  /// Threads share out the heads of a prompt that has them for itself.
-  std::int64_t workspace_bytes(const ModelDescription& model, std::int64_t num_tokens,
-                               const Device& device) const override {
-    const bool has_all_threads = !device.is_host() || has_long_attention(model, num_tokens);
-    return graph_spectra_bytes(model.num_heads, num_tokens, has_all_threads ? num_threads() : 1);
-  }
-  std::int64_t least_bytes(const ModelDescription&, std::int64_t num_tokens) const override {
-    return graph_spectra_bytes(1, num_tokens, 1);
-  }
-  std::unique_ptr<PromptObserver> observe(const ModelDescription& model, const TokenBatch& batch,
-                                          const Settings& settings, PromptArrays& arrays) const override {
-    return std::make_unique<Observer>(model, batch, settings, arrays);
+  PromptWants wants() const override { return {.mean_attention = true, .graph_spectra = true, .value_spectra = true}; }
+  std::unique_ptr<PromptObserver> observe(const ModelDescription& model, const TokenBatch&, const Settings& settings,
+                                          PromptArrays& arrays) const override {
+    return std::make_unique<Observer>(model, settings, arrays);
   }
 };
 
