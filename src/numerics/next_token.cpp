@@ -2,8 +2,11 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
+#include <utility>
 
+#include "pairwise_sum.hpp"
 #include "spectrace/core/error.hpp"
 #include "spectrace/numerics/device.hpp"
 
@@ -20,24 +23,104 @@ class Rows {
   Tensor numbers_;
 };
 
-/// Scores less their row's largest, exponentials of these, and what is made of both.
+/// Scores less their row's largest, and exponentials of these: in the scores' own type on the host, where they are
+/// summed in float64 one by one; as float64 elsewhere.
 struct Exponentials {
-  Tensor largest, place, shifted, weights;
+  Tensor largest, shifted, weights;
 
-  explicit Exponentials(const Tensor& scores) {
-    std::tie(largest, place) = scores.max(1, /*keepdim=*/true);
-    shifted = scores.sub(largest).to(at::kDouble);
+  explicit Exponentials(const Tensor& scores)
+      : largest(scores.amax(1, /*keepdim=*/true)), shifted(scores.sub(largest)) {
+    if (!Device::of(scores).is_host()) shifted = shifted.to(at::kDouble);
     weights = shifted.exp();
   }
 };
 
+/// Calls use(entries) with the scores' own type.
+template <typename Use>
+auto with_type_of(const Tensor& scores, const Use& use) {
+  SPECTRACE_ASSERT(scores.scalar_type() == at::kFloat || scores.scalar_type() == at::kDouble);
+  return scores.scalar_type() == at::kFloat ? use(float()) : use(double());
+}
+
+template <typename Real>
+const Real* row_of(const Tensor& matrix, std::size_t row) {
+  return matrix.const_data_ptr<Real>() + static_cast<std::int64_t>(row) * matrix.stride(0);
+}
+
+/// sum a b over a row.
+template <typename Real>
+double product_sum(const Real* a, const Real* b, std::int64_t count) {
+  return pairwise_sum(0, count, [=](std::int64_t i) { return static_cast<double>(a[i]) * static_cast<double>(b[i]); });
+}
+
+std::vector<ScoreSums> sums_on_host(const Exponentials& of, std::int64_t first) {
+  const Rows largest(of.largest.squeeze(1));
+  const std::int64_t count = of.shifted.size(1);
+  std::vector<ScoreSums> sums(static_cast<std::size_t>(of.largest.size(0)));
+  with_type_of(of.shifted, [&]<typename Real>(Real) {
+    for (std::size_t row = 0; row < sums.size(); ++row) {
+      const Real *const shifted = row_of<Real>(of.shifted, row), *const weights = row_of<Real>(of.weights, row);
+      const std::int64_t place = std::find(shifted, shifted + count, Real(0)) - shifted;
+      const double weight = pairwise_sum(0, count, [=](std::int64_t i) { return static_cast<double>(weights[i]); });
+      sums[row] = {largest[row], weight, product_sum(shifted, weights, count), first + place};
+    }
+  });
+  return sums;
+}
+
 std::vector<ScoreSums> sums_of(const Exponentials& of, std::int64_t first) {
-  const Rows largest(of.largest.squeeze(1)), place(of.place.squeeze(1)), weight(of.weights.sum(1)),
+  if (Device::of(of.shifted).is_host()) return sums_on_host(of, first);
+  const Rows largest(of.largest.squeeze(1)), place(of.shifted.argmax(1)), weight(of.weights.sum(1)),
       moment(of.shifted.mul(of.weights).sum(1));
   std::vector<ScoreSums> sums(static_cast<std::size_t>(of.largest.size(0)));
   for (std::size_t row = 0; row < sums.size(); ++row)
     sums[row] = {largest[row], weight[row], moment[row], first + static_cast<std::int64_t>(place[row])};
   return sums;
+}
+
+/// Of the rows of a prompt's boundaries, the last of which is beside the others.
+struct BesideLast {
+  std::vector<double> differences, num_more_likely;
+};
+
+BesideLast beside_last_on_host(const Tensor& scores, const Exponentials& of, std::int64_t place,
+                               const Tensor& of_reference) {
+  BesideLast found;
+  const Rows reference(of_reference);
+  const auto num_rows = static_cast<std::size_t>(scores.size(0));
+  const std::int64_t count = scores.size(1);
+  with_type_of(scores, [&]<typename Real>(Real) {
+    const Real *const last = row_of<Real>(scores, num_rows - 1), *const weights =
+                                                                     row_of<Real>(of.weights, num_rows - 1);
+    for (std::size_t row = 0; row < num_rows; ++row) {
+      const Real* const z = row_of<Real>(scores, row);
+      found.differences.push_back(pairwise_sum(0, count, [=](std::int64_t i) {
+        return (static_cast<double>(last[i]) - static_cast<double>(z[i])) * static_cast<double>(weights[i]);
+      }));
+      const double threshold = reference[row];
+      std::int64_t num_more = 0;
+      for (std::int64_t i = 0; i < count; ++i) num_more += static_cast<double>(z[i]) > threshold ? 1 : 0;
+      if (place >= 0 && place<count&& static_cast<double>(z[place])> threshold) --num_more;
+      found.num_more_likely.push_back(static_cast<double>(num_more));
+    }
+  });
+  return found;
+}
+
+BesideLast beside_last_on_device(const Tensor& scores, const Exponentials& of, std::int64_t place,
+                                 const Tensor& of_reference) {
+  BesideLast found;
+  const std::int64_t last = scores.size(0) - 1;
+  const Tensor wide = scores.to(at::kDouble);
+  const Rows differences(wide.select(0, last).sub(wide).mul(of.weights.select(0, last)).sum(1));
+  const Tensor is_more_likely = wide.gt(of_reference.unsqueeze(1));
+  if (place >= 0 && place < scores.size(1)) is_more_likely.select(1, place).fill_(false);
+  const Rows num_more_likely(is_more_likely.sum(1));
+  for (std::size_t row = 0; row < static_cast<std::size_t>(scores.size(0)); ++row) {
+    found.differences.push_back(differences[row]);
+    found.num_more_likely.push_back(num_more_likely[row]);
+  }
+  return found;
 }
 
 }  // namespace
@@ -60,7 +143,7 @@ double ScoreSums::log_sum_exp() const { return largest + std::log(weight); }
 double ScoreSums::entropy() const { return std::log(weight) - moment / weight; }
 
 std::vector<ScoreSums> score_sums(const Tensor& scores, std::int64_t first) {
-  SPECTRACE_ASSERT(scores.dim() == 2 && scores.size(1) > 0);
+  SPECTRACE_ASSERT(scores.dim() == 2 && scores.size(1) > 0 && scores.stride(1) == 1);
   return sums_of(Exponentials(scores), first);
 }
 
@@ -85,18 +168,9 @@ double LensSums::divergence(std::size_t boundary) const {
 LensSums lens_sums(const Tensor& scores, std::int64_t first, std::int64_t reference, const Tensor& of_reference) {
   SPECTRACE_ASSERT(scores.dim() == 2 && scores.size(1) > 0);
   const Exponentials exponentials(scores);
-  LensSums found{sums_of(exponentials, first), {}, {}};
-  const std::int64_t last = scores.size(0) - 1, place = reference - first;
-  const Tensor wide = scores.to(at::kDouble);
-  const Rows differences(wide.select(0, last).sub(wide).mul(exponentials.weights.select(0, last)).sum(1));
-  Tensor is_more_likely = wide.gt(of_reference.unsqueeze(1));
-  if (place >= 0 && place < scores.size(1)) is_more_likely.select(1, place).fill_(false);
-  const Rows num_more_likely(is_more_likely.sum(1));
-  for (std::size_t b = 0; b < found.sums.size(); ++b) {
-    found.differences.push_back(differences[b]);
-    found.num_more_likely.push_back(num_more_likely[b]);
-  }
-  return found;
+  const auto beside = Device::of(scores).is_host() ? beside_last_on_host : beside_last_on_device;
+  BesideLast of_rows = beside(scores, exponentials, reference - first, of_reference);
+  return {sums_of(exponentials, first), std::move(of_rows.differences), std::move(of_rows.num_more_likely)};
 }
 
 }  // namespace spectrace

@@ -79,6 +79,22 @@ AnalysisInfo graph_info() {
   };
 }
 
+/// Runs of `length` numbers that ascend, merged two by two.
+std::vector<double> merged(std::vector<double> runs, std::size_t length) {
+  std::vector<double> next(runs.size());
+  for (; length < runs.size(); length *= 2) {
+    for (std::size_t begin = 0; begin < runs.size(); begin += 2 * length) {
+      const auto at = [&](std::size_t place) {
+        return runs.begin() + static_cast<std::ptrdiff_t>(std::min(place, runs.size()));
+      };
+      std::merge(at(begin), at(begin + length), at(begin + length), at(begin + 2 * length),
+                 next.begin() + static_cast<std::ptrdiff_t>(begin));
+    }
+    runs.swap(next);
+  }
+  return runs;
+}
+
 /// What does not count as zero. @pre values ascend.
 std::span<const double> above(const std::vector<double>& values, double threshold) {
   return {std::upper_bound(values.begin(), values.end(), threshold), values.end()};
@@ -185,10 +201,9 @@ class Observer final : public PromptObserver {
     products.reserve(of_graph.size() * of_values.size());
     for (const double one : of_graph)
       for (const double square : of_values) products.push_back(one * square);
-    std::sort(products.begin(), products.end());
     const double error = graph_eigenvalue_error(std::ssize(mu), largest) * largest_square +
                          largest * (2.0 * std::sqrt(largest_square) + values.error_bound) * values.error_bound;
-    return level_spacing(products, error);
+    return level_spacing(merged(std::move(products), of_values.size()), error);
   }
 
   const ModelDescription& model_;
@@ -211,7 +226,7 @@ class Graph final : public PromptAnalysis {
   double flops(const ModelDescription& model, std::int64_t num_tokens) const override {
     const auto n = static_cast<double>(num_tokens), levels = n * static_cast<double>(model.head_dim);
     return static_cast<double>(model.num_heads) *
-               (singular_values_flops(num_tokens, num_tokens) + 10 * levels * std::log2(levels + 1)) +
+               (singular_values_flops(num_tokens, num_tokens) + 5 * levels * std::log2(n + 1)) +
            2 * n * n * static_cast<double>(model.hidden_size);
   }
   std::int64_t workspace_bytes(const ModelDescription& model, std::int64_t num_tokens,
@@ -230,7 +245,7 @@ class Graph final : public PromptAnalysis {
 
  private:
   static std::int64_t bytes_of_head(const ModelDescription& model, std::int64_t num_tokens) {
-    return std::max(singular_values_bytes(num_tokens, num_tokens), 8 * num_tokens * model.head_dim);
+    return std::max(singular_values_bytes(num_tokens, num_tokens), 2 * 8 * num_tokens * model.head_dim);
   }
   static std::int64_t bytes_of_prompt(const ModelDescription& model, std::int64_t num_tokens) {
     return 8 * num_tokens * (num_tokens + model.hidden_size);
