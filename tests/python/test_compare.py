@@ -47,7 +47,7 @@ def shift(groups, group, name, place, by):
     return groups
 
 
-SIZES = {"layer": LAYERS, "tensor": 6, "left_out": 2, "expert": 2, "matrix": 4, "head": HEADS, "index": SIZE, "token": 20, "boundary": LAYERS + 1, "beta": 3, "graph_index": 5}
+SIZES = {"layer": LAYERS, "tensor": 6, "left_out": 2, "expert": 2, "matrix": 4, "head": HEADS, "index": SIZE, "token": 20, "boundary": LAYERS + 1, "beta": 3, "graph_index": 5, "top": 10}
 
 
 def of_singular_values(values, norm=None):

@@ -52,8 +52,9 @@ void expect_tokens(const ModelDescription& model, const TensorStore& store, std:
 Embedded embed(const ModelDescription& model, const TensorStore& store, const TokenBatch& batch, ComputeType type,
                const Device& device = Device::cpu());
 
-/// What a block does to the rows of a batch, [num_tokens] each: norms of what attention and MLP add to the residual,
-/// and cosines with the row that enters the block; of what leaves it too. A cosine is NaN where one of both is 0.
+/// What a block does to the rows of a batch (docs/quantities.md, section 5), [num_tokens] each: norms of what attention
+/// and MLP add to the residual, and cosines with the row that enters the block; of what leaves it too. A cosine is NaN
+/// where one of both is 0.
 struct BlockWrites {
   BlockWrites() = default;
   explicit BlockWrites(std::size_t num_tokens)

@@ -9,8 +9,8 @@
 
 namespace spectrace {
 
-/// What the model makes of a batch of prompts in the end: which tokens it expects next (docs/quantities.md,
-/// "Prediction").
+/// What the model makes of a batch of prompts in the end: which tokens it expects next
+/// (docs/quantities.md, section 5).
 struct Predictions {
   std::vector<double> next_token_nll;       ///< [num_tokens]: -ln p of the token that follows; NaN of a prompt's last
   std::vector<double> entropy;              ///< [num_tokens]: of the distribution over the next token, nat

@@ -8,6 +8,8 @@
 
 namespace spectrace {
 
+// What the token graph of a head is beside its Laplacian's spectrum (docs/quantities.md, section 4).
+
 /// Diagonal of D - A, d_i = sum_u a_ui / (n - i): what a token gets of those that see it, in the mean. Of a causal A
 /// these are the eigenvalues of D - A (Binkowski et al. 2025, arXiv:2502.17598). [n]
 /// @pre a is [n, n] on the host, float32 or float64, rows contiguous.

@@ -79,7 +79,7 @@ def _is_one_kind(values: pd.Series) -> bool:
 
 
 # What lies along the dimensions that tables of studies have; labels of others are what the files say.
-_KINDS_OF_DIMENSIONS = {"layer": "int", "head": "int", "boundary": "int", "matrix": "text", "tensor": "text", "expert": "text",
+_KINDS_OF_DIMENSIONS = {"layer": "int", "head": "int", "boundary": "int", "top": "int", "matrix": "text", "tensor": "text", "expert": "text",
                         "left_out": "text"}
 
 
