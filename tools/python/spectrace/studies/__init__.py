@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spectrace.results import Results, ResultsError
-from spectrace.studies import h4_v2_extended, lineage, llama31_anomaly, lstar, opt_anomaly, prediction, restriction_maps, sweep
+from spectrace.studies import h4_v2_extended, heads, lineage, llama31_anomaly, lstar, opt_anomaly, prediction, restriction_maps, sweep
 from spectrace.studies.base import Context, Study
 from spectrace.studies.drawing import Styles
 
@@ -22,5 +22,5 @@ def context_of(results: Results, prompt_sets: list[str] | None = None) -> Contex
 
 def all_studies(context: Context) -> list[Study]:
     """The sweep, the five studies, and what else the files hold, in the report's order."""
-    parts = [sweep.overview(context), *(make(context) for make in STUDIES.values()), prediction.study(context), sweep.residual(context), lineage.study(context), sweep.steps(context), sweep.spectra(context), sweep.others(context)]
+    parts = [sweep.overview(context), *(make(context) for make in STUDIES.values()), prediction.study(context), heads.study(context), sweep.residual(context), lineage.study(context), sweep.steps(context), sweep.spectra(context), sweep.others(context)]
     return [part for part in parts if part is not None]

@@ -10,6 +10,7 @@ from spectrace.studies.base import Context, Picture, Shown, Study, Words
 from spectrace.studies.drawing import GREY, MOST_BANDS, figure_of, lines
 from spectrace.studies.h4_v2_extended import OVER_BETA
 from spectrace.studies.prediction import DRAWN as DRAWN_OF_PREDICTION
+from spectrace.tables.notable_heads import KINDS as KINDS_OF_HEADS
 
 FEW_PROMPTS = 10
 SPECTRUM_POINTS = 60   # of each spectrum that a figure draws
@@ -19,7 +20,7 @@ STEP_QUANTITIES = (("mean_trace", "Mean trace"), ("l_star_trace", "L* (trace)"),
                    ("unembedding_spectral_norm", "σ₁ of W_U"), ("last_gain_mean", "Last gain"), ("effective_amplification", "Effective amplification"))
 # Drawn in the studies already
 DRAWN = {"trace_multihead", "trace_mean_attention", "lambda_max", "spectral_gap", "nullity", "spectral_entropy", "flat_entropy_mean_attention",
-         "row_entropy_mean_attention", "sparsity_mean_attention", "gain", *OVER_BETA, "graph_lambda_2", "contraction_ratio", *DRAWN_OF_PREDICTION}
+         "row_entropy_mean_attention", "sparsity_mean_attention", "gain", *OVER_BETA, "graph_lambda_2", "contraction_ratio", *DRAWN_OF_PREDICTION, *KINDS_OF_HEADS}
 
 
 def overview(context: Context) -> Study:

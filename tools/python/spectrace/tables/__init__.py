@@ -13,7 +13,7 @@ from __future__ import annotations
 import pandas as pd
 
 from spectrace.results import Results, ResultsError
-from spectrace.tables import general, h4_v2_extended, heavy_tails, lineage, llama31_anomaly, lstar, opt_anomaly, prediction, quantities, restriction_maps
+from spectrace.tables import general, h4_v2_extended, heavy_tails, lineage, llama31_anomaly, lstar, notable_heads, opt_anomaly, prediction, quantities, restriction_maps
 from spectrace.tables.frame import Column, Table
 
 _ALL: tuple[Table, ...] = (
@@ -22,7 +22,7 @@ _ALL: tuple[Table, ...] = (
     restriction_maps.RESTRICTION_MAPS, restriction_maps.RESTRICTION_MAPS_LAYERS, restriction_maps.RESTRICTION_MAPS_LABS,
     lstar.LSTAR, lstar.LSTAR_LAYERS, lstar.LSTAR_FIT, lstar.LSTAR_PREDICTIONS, lstar.LSTAR_CORRELATIONS,
     h4_v2_extended.H4_V2_EXTENDED, h4_v2_extended.H4_V2_EXTENDED_LAYERS, h4_v2_extended.THERMODYNAMICS, heavy_tails.HEAVY_TAILS,
-    prediction.PREDICTION, lineage.LINEAGE,
+    prediction.PREDICTION, lineage.LINEAGE, notable_heads.NOTABLE_HEADS,
 )
 TABLES: dict[str, Table] = {table.name: table for table in _ALL}
 
