@@ -51,8 +51,8 @@ def test_heads_are_ranked_by_layer_and_number(tmp_path):
 def test_answer_names_heads_and_says_where_there_are_none(tmp_path):
     with open_folder(tmp_path / "r") as results:
         words = {text.split(" heads")[0]: text for text in (block.text for block in page_of(results).blocks if isinstance(block, Words) and block.kind == "answer")}
-    assert "first 2.1 0.9" in words["Attention sink"] and ", 0.3 0.7" in words["Attention sink"] and f"n = {PROMPTS}" in words["Attention sink"]
-    assert "first 1.3 0.8" in words["Induction"]
+    assert "first 2.1 with 0.9" in words["Attention sink"] and ", 0.3 with 0.7" in words["Attention sink"] and f"n = {PROMPTS}" in words["Attention sink"]
+    assert "first 1.3 with 0.8" in words["Induction"]
     assert "0 % of the heads; the most has" in words["Duplicate token"]
 
 

@@ -29,7 +29,7 @@ def is_said_twice(context: Context, prompt_set: str) -> bool:
 def _named(rows: pd.DataFrame) -> str:
     def of_head(row) -> str:
         interval = f" ({number(row['score_low'])} to {number(row['score_high'])})" if row["score_low"] == row["score_low"] else ""
-        return f"{int(row['layer'])}.{int(row['head'])} {number(row['score'])}{interval}"
+        return f"{int(row['layer'])}.{int(row['head'])} with {number(row['score'])}{interval}"
     return ", ".join(of_head(row) for _, row in rows.head(MOST_NAMED).iterrows())
 
 
