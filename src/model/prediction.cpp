@@ -222,7 +222,8 @@ class LensPass {
       for (const std::int64_t end : std::span(tokens.row_start).subspan(1))
         of_prompts.push_back(batches[b].found.most_probable[at(end - 1)]);
       for (const std::int64_t token : of_prompts) of_rows.insert(of_rows.end(), at(num_boundaries_), token);
-      const Tensor of_tokens = head.rows(of_prompts).repeat_interleave(num_boundaries_, 0);
+      const Tensor of_tokens =
+          head.rows(of_prompts).unsqueeze(1).expand({-1, num_boundaries_, -1}).reshape({inputs_.back().size(0), -1});
       reference_scores_.push_back(head.scores_of(inputs_.back(), of_tokens, of_rows));
       references_.push_back(std::move(of_prompts));
       sums_.emplace_back(at(tokens.num_prompts()));

@@ -23,16 +23,12 @@ class Rows {
   Tensor numbers_;
 };
 
-/// Scores less their row's largest, and exponentials of these: in the scores' own type on the host, where they are
-/// summed in float64 one by one; as float64 elsewhere.
+/// Scores less their row's largest, and exponentials of these, in the scores' own type; sums of them are float64.
 struct Exponentials {
   Tensor largest, shifted, weights;
 
   explicit Exponentials(const Tensor& scores)
-      : largest(scores.amax(1, /*keepdim=*/true)), shifted(scores.sub(largest)) {
-    if (!Device::of(scores).is_host()) shifted = shifted.to(at::kDouble);
-    weights = shifted.exp();
-  }
+      : largest(scores.amax(1, /*keepdim=*/true)), shifted(scores.sub(largest)), weights(shifted.exp()) {}
 };
 
 /// Calls use(entries) with the scores' own type.
@@ -70,8 +66,9 @@ std::vector<ScoreSums> sums_on_host(const Exponentials& of, std::int64_t first) 
 
 std::vector<ScoreSums> sums_of(const Exponentials& of, std::int64_t first) {
   if (Device::of(of.shifted).is_host()) return sums_on_host(of, first);
-  const Rows largest(of.largest.squeeze(1)), place(of.shifted.argmax(1)), weight(of.weights.sum(1)),
-      moment(of.shifted.mul(of.weights).sum(1));
+  const Tensor weights = of.weights.to(at::kDouble);
+  const Rows largest(of.largest.squeeze(1)), place(of.shifted.argmax(1)), weight(weights.sum(1)),
+      moment(of.shifted.to(at::kDouble).mul(weights).sum(1));
   std::vector<ScoreSums> sums(static_cast<std::size_t>(of.largest.size(0)));
   for (std::size_t row = 0; row < sums.size(); ++row)
     sums[row] = {largest[row], weight[row], moment[row], first + static_cast<std::int64_t>(place[row])};
@@ -112,7 +109,7 @@ BesideLast beside_last_on_device(const Tensor& scores, const Exponentials& of, s
   BesideLast found;
   const std::int64_t last = scores.size(0) - 1;
   const Tensor wide = scores.to(at::kDouble);
-  const Rows differences(wide.select(0, last).sub(wide).mul(of.weights.select(0, last)).sum(1));
+  const Rows differences(wide.select(0, last).sub(wide).mul(of.weights.select(0, last).to(at::kDouble)).sum(1));
   const Tensor is_more_likely = wide.gt(of_reference.unsqueeze(1));
   if (place >= 0 && place < scores.size(1)) is_more_likely.select(1, place).fill_(false);
   const Rows num_more_likely(is_more_likely.sum(1));

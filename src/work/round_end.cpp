@@ -3,10 +3,14 @@
 #include <vector>
 
 #include "spectrace/core/stage_times.hpp"
+#include "spectrace/core/stopwatch.hpp"
 #include "spectrace/work/error_of.hpp"
 
 namespace spectrace {
 namespace {
+
+/// A stop has to be over in 40 s. What is done sooner than this is done.
+constexpr double kPatience_s = 5;
 
 /// Puts the batches through the unembedding; then there are none.
 bool predict_together(const OpenModel& model, std::vector<BatchUnderWay*>& batches, const PassEvents& events) {
@@ -18,10 +22,11 @@ bool predict_together(const OpenModel& model, std::vector<BatchUnderWay*>& batch
     flops += batch->final_flops;
   }
   bool is_done = false;
+  const Stopwatch watch;
   const auto error = error_of("the unembedding", [&] {
     is_done = predict(model.description, model.store, together, [&](double share) {
       if (share * flops > 0) events.on_progress(share * flops);
-      return !events.stop_requested();
+      return watch.elapsed_s() < kPatience_s || !events.stop_requested();
     });
   });
   if (!error && !is_done) return false;

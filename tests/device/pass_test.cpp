@@ -33,7 +33,17 @@ const std::set<std::string> kSummedThere = {"row_entropy",
                                             "gain",
                                             "final_norm_last_token",
                                             "final_norm_mean_token",
-                                            "last_gain_after_norm"};
+                                            "last_gain_after_norm",
+                                            "boundary_cosine",
+                                            "attention_write_norm",
+                                            "attention_write_cosine",
+                                            "mlp_write_norm",
+                                            "mlp_write_cosine",
+                                            "next_token_nll",
+                                            "perplexity",
+                                            "prediction_entropy",
+                                            "lens_kl",
+                                            "lens_entropy"};
 
 class DevicePass : public ::testing::Test {
  protected:

@@ -20,6 +20,8 @@ SEED = int(os.environ.get("SPECTRACE_SOAK_SEED", 1))
 # Sums in the device's order, and what is made of them; all else has the CPU's bits (pass_test.cpp).
 SUMMED_THERE = {"row_entropy", "flat_entropy", "row_entropy_mean_attention", "flat_entropy_mean_attention", "l_star_entropy", "effective_amplification"}
 SUMMED_THERE |= {"last_token_norm", "mean_token_norm", "gain", "last_gain_mean", "final_norm_last_token", "final_norm_mean_token", "last_gain_after_norm", "last_gain_after_norm_mean"}
+SUMMED_THERE |= {"boundary_cosine", "attention_write_norm", "attention_write_cosine", "mlp_write_norm", "mlp_write_cosine"}
+SUMMED_THERE |= {"next_token_nll", "next_token_nll_mean", "perplexity", "perplexity_of_mean", "prediction_entropy", "lens_kl", "lens_entropy"}
 
 
 def make_job(tmp_path, device="cuda", count=11, **compute):
