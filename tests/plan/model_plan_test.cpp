@@ -2,9 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <set>
 
+#include "spectrace/model/prediction.hpp"
+#include "spectrace/plan/model_load.hpp"
 #include "spectrace/plan/open_model.hpp"
 
 namespace spectrace {
@@ -65,6 +68,40 @@ TEST(PlanModel, every_layer_every_row_and_every_prompt_that_runs_once) {
   EXPECT_EQ(rows, model.description.vocab_size);
   EXPECT_EQ(prompts, (std::vector<std::size_t>{0, 2, 3, 4}));
   EXPECT_EQ(tokens, 4 + 2 + 1 + 8);
+}
+
+/// What its head is made of belongs to a batch that goes through it, and so does its time; to no other one.
+TEST(PlanModel, a_batch_that_is_predicted_needs_the_head_and_its_time) {
+  const OpenModel model = open_case("gptj");  // whose head has a bias
+  const ModelDescription& d = model.description;
+  const auto batch_with = [&](const AnalysisChoice& choice) {
+    return plan_model(d, choice, planned({set_of_lengths({4, 6})}, choice), {}).units.at(0);
+  };
+  const Unit plain = batch_with(AnalysisChoice::of({"residual"})),
+             predicted = batch_with(AnalysisChoice::of({"residual", "prediction"}));
+  const double flops = prediction_flops(d, 4) + prediction_flops(d, 6);
+  EXPECT_GT(flops, 0);
+  EXPECT_NEAR(predicted.flops - plain.flops, flops, 1e-9 * flops);
+  const std::vector<std::string> without = tensors_of(d, plain), with = tensors_of(d, predicted);
+  std::set<std::string> more(with.begin(), with.end());
+  for (const std::string& tensor : without) EXPECT_EQ(more.erase(tensor), 1u) << tensor;
+  EXPECT_EQ(more, (std::set<std::string>{d.embedding.unembedding.tensor, d.embedding.unembedding_bias->tensor}));
+  EXPECT_TRUE(std::is_sorted(with.begin(), with.end()));
+}
+
+TEST(PlanModel, the_last_layer_costs_what_comes_behind_it) {
+  const OpenModel model = open_case("llama");
+  const auto costs_with = [&](const AnalysisChoice& choice) {
+    return layer_costs(model.description,
+                       plan_model(model.description, choice, planned({set_of_lengths({4, 6})}, choice), {}));
+  };
+  const std::vector<double> plain = costs_with(AnalysisChoice::of({"residual"})),
+                            predicted = costs_with(AnalysisChoice::of({"prediction"}));
+  ASSERT_EQ(plain.size(), predicted.size());
+  for (std::size_t layer = 0; layer + 1 < plain.size(); ++layer) EXPECT_EQ(plain[layer], predicted[layer]);
+  // In parameters that each token meets: those of the head, and what the lens adds.
+  const double behind = prediction_flops(model.description, 4) + prediction_flops(model.description, 6);
+  EXPECT_NEAR(predicted.back() - plain.back(), behind / (2 * (4 + 6)), 1e-6 * behind);
 }
 
 /// The first unit's key.
