@@ -171,6 +171,11 @@ std::string Analysis::lacks(const ModelDescription& model) const {
   return find_lack(model);
 }
 
+std::string find_lack_of_head(const ModelDescription& model) {
+  if (model.embedding.has_unembedding) return "";
+  return "the checkpoint has no '" + model.embedding.unembedding.tensor + "', and its config does not tie it";
+}
+
 PromptWants operator|(const PromptWants& a, const PromptWants& b) {
   return {.norms = a.norms || b.norms,
           .boundaries = a.boundaries || b.boundaries,

@@ -1,5 +1,7 @@
 #include "spectrace/measure/prompts.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -116,9 +118,7 @@ void PromptMeasurement::keep_last_tokens(std::int64_t boundary, const Tensor& hi
   if (!last_tokens_.defined())
     last_tokens_ = at::zeros({batch_.num_prompts(), model_.num_layers + 1, hidden.size(1)}, hidden.options());
   for (std::int64_t p = 0; p < batch_.num_prompts(); ++p)
-    last_tokens_.select(0, p)
-        .select(0, boundary)
-        .copy_(hidden.select(0, batch_.row_start[static_cast<std::size_t>(p) + 1] - 1));
+    last_tokens_.select(0, p).select(0, boundary).copy_(hidden.select(0, batch_.rows_of(p).last() - 1));
 }
 
 void PromptMeasurement::see_entering(std::int64_t layer, const Tensor& hidden) {
@@ -140,15 +140,14 @@ void PromptMeasurement::see_final_norm(const Tensor& normed) {
 
 void PromptMeasurement::see_predictions(const Predictions& predictions) {
   for (std::int64_t p = 0; p < batch_.num_prompts(); ++p) {
-    const auto place = static_cast<std::size_t>(p);
-    const auto is_finite = [](const std::vector<double>& values, std::int64_t first, std::int64_t last) {
-      return std::all_of(values.begin() + first, values.begin() + last, [](double x) { return std::isfinite(x); });
+    const auto is_finite = [](const std::vector<double>& values, const RowRange& part) {
+      return std::all_of(values.begin() + part.first, values.begin() + part.last(),
+                         [](double x) { return std::isfinite(x); });
     };
-    const std::int64_t boundaries = model_.num_layers + 1;
-    if (!is_finite(predictions.entropy, batch_.row_start[place], batch_.row_start[place + 1]) ||
-        !is_finite(predictions.lens_kl, p * boundaries, (p + 1) * boundaries) ||
-        !is_finite(predictions.lens_entropy, p * boundaries, (p + 1) * boundaries))
-      fail(p, std::string("the scores of the next token are") + kNotFinite);
+    const RowRange boundaries = {p * (model_.num_layers + 1), model_.num_layers + 1};
+    if (!is_finite(predictions.entropy, batch_.rows_of(p)) || !is_finite(predictions.lens_kl, boundaries) ||
+        !is_finite(predictions.lens_entropy, boundaries))
+      fail(p, fmt::format("the scores of the next token are{}", kNotFinite));
   }
   for (const auto& observer : observers_) observer->see_predictions(predictions);
 }
@@ -245,11 +244,6 @@ std::int64_t num_values_of_prompt(const ModelDescription& model, const AnalysisC
   return values;
 }
 
-std::int64_t kept_bytes_of_prompt(const ModelDescription& model, const AnalysisChoice& analyses, ComputeType type) {
-  if (!wants_of(analyses).predictions) return 0;
-  return (model.num_layers + 1) * model.hidden_size * element_size_bytes(type);
-}
-
 std::int64_t measurement_workspace_bytes(const ModelDescription& model, const AnalysisChoice& analyses,
                                          std::int64_t num_prompt_tokens, const Device& device) {
   const PromptWants wants = wants_of(analyses);
@@ -290,10 +284,6 @@ double measurement_flops(const ModelDescription& model, const AnalysisChoice& an
   for (const Chosen& chosen : analyses)
     if (const PromptAnalysis* analysis = chosen.of_prompts()) flops += analysis->flops(model, num_tokens);
   return flops;
-}
-
-double final_measurement_flops(const ModelDescription& model, const AnalysisChoice& analyses, std::int64_t num_tokens) {
-  return wants_of(analyses).predictions ? prediction_flops(model, num_tokens) : 0;
 }
 
 }  // namespace spectrace

@@ -21,7 +21,7 @@
 namespace spectrace {
 namespace {
 
-/// How the unembedding is cut, by its shape and the kind of device alone.
+/// How the unembedding is cut, by the kind of device alone.
 struct Cut {
   std::int64_t tile;         ///< tokens of one product
   std::int64_t block_tiles;  ///< tiles that are read at a time
@@ -120,20 +120,24 @@ struct Piece {
   std::int64_t first, count;
 };
 
-/// Does part(piece, tile) for all pieces and the tiles of a block as the device's tasks; what they find comes to
-/// add(piece, found) in the order of tiles.
-template <typename Found, typename Part, typename Add>
-void for_tiles(const Head& head, const std::vector<Piece>& pieces, const Tensor& block, std::int64_t first_token,
-               const Part& part, const Add& add) {
+/// Does part(piece, tile, first token of the tile) for all pieces and the tiles of a block as the device's tasks; what
+/// they find of each of a piece's vectors or prompts is added to its place in `sums` of its batch, in the order of
+/// tiles.
+template <typename Sums, typename Part>
+void add_tiles(const Head& head, const std::vector<Piece>& pieces, const Tensor& block, std::int64_t first_token,
+               const Part& part, std::vector<std::vector<Sums>>& sums) {
   const std::int64_t tile = head.cut().tile, num_tiles = (block.size(0) + tile - 1) / tile;
-  std::vector<Found> found(pieces.size() * at(num_tiles));
+  std::vector<std::vector<Sums>> found(pieces.size() * at(num_tiles));
   head.device().for_tasks(std::ssize(found), [&](std::int64_t task) {
     const c10::InferenceMode no_autograd;
     const std::int64_t first = task % num_tiles * tile;
     found[at(task)] = part(pieces[at(task / num_tiles)], block.narrow(0, first, std::min(tile, block.size(0) - first)),
                            first_token + first);
   });
-  for (std::size_t task = 0; task < found.size(); ++task) add(pieces[task / at(num_tiles)], std::move(found[task]));
+  for (std::size_t task = 0; task < found.size(); ++task) {
+    const Piece& piece = pieces[task / at(num_tiles)];
+    for (std::int64_t i = 0; i < piece.count; ++i) sums[piece.batch][at(piece.first + i)].add(found[task][at(i)]);
+  }
 }
 
 /// The first pass: every token's distribution over the next one.
@@ -154,13 +158,9 @@ class TokenPass {
   }
 
   void see(std::int64_t first_token, const Tensor& block) {
-    for_tiles<std::vector<ScoreSums>>(
+    add_tiles(
         head_, pieces_, block, first_token,
-        [&](const Piece& piece, const Tensor& tile, std::int64_t first) { return sums_of(piece, tile, first); },
-        [&](const Piece& piece, const std::vector<ScoreSums>& of_tile) {
-          for (std::int64_t row = 0; row < piece.count; ++row)
-            sums_[piece.batch][at(piece.first + row)].add(of_tile[at(row)]);
-        });
+        [&](const Piece& piece, const Tensor& tile, std::int64_t first) { return sums_of(piece, tile, first); }, sums_);
   }
 
   void finish() const {
@@ -234,13 +234,9 @@ class LensPass {
   }
 
   void see(std::int64_t first_token, const Tensor& block) {
-    for_tiles<std::vector<LensSums>>(
+    add_tiles(
         head_, pieces_, block, first_token,
-        [&](const Piece& piece, const Tensor& tile, std::int64_t first) { return sums_of(piece, tile, first); },
-        [&](const Piece& piece, const std::vector<LensSums>& of_tile) {
-          for (std::int64_t prompt = 0; prompt < piece.count; ++prompt)
-            sums_[piece.batch][at(piece.first + prompt)].add(of_tile[at(prompt)]);
-        });
+        [&](const Piece& piece, const Tensor& tile, std::int64_t first) { return sums_of(piece, tile, first); }, sums_);
   }
 
   void finish() const {
@@ -309,7 +305,6 @@ bool predict(const ModelDescription& model, const TensorStore& store, std::span<
       return go_on(share * static_cast<double>(block.size(0)) / static_cast<double>(head.num_tokens()));
     });
   };
-  std::vector<Predictions> found;
   TokenPass of_tokens(head, batches);
   if (!pass(of_tokens, static_cast<double>(num_tokens) / all)) return false;
   of_tokens.finish();
@@ -338,14 +333,14 @@ std::int64_t prediction_bytes(const ModelDescription& model, std::int64_t num_to
              (2 * std::max(shape[1], model.hidden_size) * element + 64 * (1 + cut.block_tiles));
 }
 
-std::vector<std::string> tensors_of_prediction(const ModelDescription& model) {
+std::set<std::string> tensors_of_prediction(const ModelDescription& model) {
   std::set<std::string> names = {model.embedding.unembedding.tensor};
   if (const auto& project = model.embedding.project_out) {
     names.insert(project->weight.tensor);
     if (project->bias) names.insert(project->bias->tensor);
   }
   if (const auto& bias = model.embedding.unembedding_bias) names.insert(bias->tensor);
-  return {names.begin(), names.end()};
+  return names;
 }
 
 }  // namespace spectrace

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <utility>
+#include <optional>
 
 #include "pairwise_sum.hpp"
 #include "spectrace/core/error.hpp"
@@ -56,7 +56,8 @@ std::vector<ScoreSums> sums_on_host(const Exponentials& of, std::int64_t first) 
   with_type_of(of.shifted, [&]<typename Real>(Real) {
     for (std::size_t row = 0; row < sums.size(); ++row) {
       const Real *const shifted = row_of<Real>(of.shifted, row), *const weights = row_of<Real>(of.weights, row);
-      const std::int64_t place = std::find(shifted, shifted + count, Real(0)) - shifted;
+      // None is 0 where a score is no number: then the place says nothing, but is one.
+      const std::int64_t zero = std::find(shifted, shifted + count, Real(0)) - shifted, place = zero % count;
       const double weight = pairwise_sum(0, count, [=](std::int64_t i) { return static_cast<double>(weights[i]); });
       sums[row] = {largest[row], weight, product_sum(shifted, weights, count), first + place};
     }
@@ -75,49 +76,42 @@ std::vector<ScoreSums> sums_of(const Exponentials& of, std::int64_t first) {
   return sums;
 }
 
-/// Of the rows of a prompt's boundaries, the last of which is beside the others.
-struct BesideLast {
-  std::vector<double> differences, num_more_likely;
-};
-
-BesideLast beside_last_on_host(const Tensor& scores, const Exponentials& of, std::int64_t place,
-                               const Tensor& of_reference) {
-  BesideLast found;
+/// Beside the last row: what LensSums has beyond sums. `place`: the column of the reference token, if it is here.
+void compare_on_host(const Tensor& scores, const Exponentials& of, std::optional<std::int64_t> place,
+                     const Tensor& of_reference, LensSums& found) {
   const Rows reference(of_reference);
   const auto num_rows = static_cast<std::size_t>(scores.size(0));
   const std::int64_t count = scores.size(1);
   with_type_of(scores, [&]<typename Real>(Real) {
-    const Real *const last = row_of<Real>(scores, num_rows - 1), *const weights =
-                                                                     row_of<Real>(of.weights, num_rows - 1);
+    const Real* const last = row_of<Real>(scores, num_rows - 1);
+    const Real* const weights = row_of<Real>(of.weights, num_rows - 1);
     for (std::size_t row = 0; row < num_rows; ++row) {
       const Real* const z = row_of<Real>(scores, row);
       found.differences.push_back(pairwise_sum(0, count, [=](std::int64_t i) {
         return (static_cast<double>(last[i]) - static_cast<double>(z[i])) * static_cast<double>(weights[i]);
       }));
-      const double threshold = reference[row];
-      std::int64_t num_more = 0;
-      for (std::int64_t i = 0; i < count; ++i) num_more += static_cast<double>(z[i]) > threshold ? 1 : 0;
-      if (place >= 0 && place<count&& static_cast<double>(z[place])> threshold) --num_more;
+      const auto is_more_likely = [z, threshold = reference[row]](std::int64_t i) {
+        return static_cast<double>(z[i]) > threshold ? 1 : 0;
+      };
+      std::int64_t num_more = place ? -is_more_likely(*place) : 0;
+      for (std::int64_t i = 0; i < count; ++i) num_more += is_more_likely(i);
       found.num_more_likely.push_back(static_cast<double>(num_more));
     }
   });
-  return found;
 }
 
-BesideLast beside_last_on_device(const Tensor& scores, const Exponentials& of, std::int64_t place,
-                                 const Tensor& of_reference) {
-  BesideLast found;
+void compare_on_device(const Tensor& scores, const Exponentials& of, std::optional<std::int64_t> place,
+                       const Tensor& of_reference, LensSums& found) {
   const std::int64_t last = scores.size(0) - 1;
-  const Tensor wide = scores.to(at::kDouble);
-  const Rows differences(wide.select(0, last).sub(wide).mul(of.weights.select(0, last).to(at::kDouble)).sum(1));
+  const Tensor wide = scores.to(at::kDouble), weights = of.weights.select(0, last).to(at::kDouble);
+  const Rows differences(wide.select(0, last).sub(wide).mul(weights).sum(1));
   const Tensor is_more_likely = wide.gt(of_reference.unsqueeze(1));
-  if (place >= 0 && place < scores.size(1)) is_more_likely.select(1, place).fill_(false);
+  if (place) is_more_likely.select(1, *place).fill_(false);
   const Rows num_more_likely(is_more_likely.sum(1));
-  for (std::size_t row = 0; row < static_cast<std::size_t>(scores.size(0)); ++row) {
+  for (std::size_t row = 0; row < found.sums.size(); ++row) {
     found.differences.push_back(differences[row]);
     found.num_more_likely.push_back(num_more_likely[row]);
   }
-  return found;
 }
 
 }  // namespace
@@ -163,11 +157,14 @@ double LensSums::divergence(std::size_t boundary) const {
 }
 
 LensSums lens_sums(const Tensor& scores, std::int64_t first, std::int64_t reference, const Tensor& of_reference) {
-  SPECTRACE_ASSERT(scores.dim() == 2 && scores.size(1) > 0);
+  SPECTRACE_ASSERT(scores.dim() == 2 && scores.size(1) > 0 && scores.stride(1) == 1);
   const Exponentials exponentials(scores);
-  const auto beside = Device::of(scores).is_host() ? beside_last_on_host : beside_last_on_device;
-  BesideLast of_rows = beside(scores, exponentials, reference - first, of_reference);
-  return {sums_of(exponentials, first), std::move(of_rows.differences), std::move(of_rows.num_more_likely)};
+  LensSums found{sums_of(exponentials, first), {}, {}};
+  std::optional<std::int64_t> place;
+  if (reference >= first && reference < first + scores.size(1)) place = reference - first;
+  const auto compare = Device::of(scores).is_host() ? compare_on_host : compare_on_device;
+  compare(scores, exponentials, place, of_reference, found);
+  return found;
 }
 
 }  // namespace spectrace

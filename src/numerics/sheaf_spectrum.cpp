@@ -15,16 +15,6 @@ bool all_finite(std::span<const double> values) {
   return std::all_of(values.begin(), values.end(), [](double x) { return std::isfinite(x); });
 }
 
-/// The values that do not count as zero. @pre they ascend.
-std::span<const double> non_zero_of(std::span<const double> values, double relative_threshold) {
-  if (values.empty()) return values;
-  const double threshold = relative_threshold * std::max(values.back(), 0.0);
-  return {std::upper_bound(values.begin(), values.end(), threshold), values.end()};
-}
-
-/// Of n tokens or D = n: the relative size of a zero.
-double zero_threshold(std::int64_t size) { return static_cast<double>(size) * 0x1p-52; }
-
 /// -sum p ln p with p = value / sum. @pre values > 0.
 double entropy(std::span<const double> values) {
   const double total = pairwise_sum(values);
@@ -42,6 +32,12 @@ double with_zeros(double log_sum, double num_zeros) {
 }
 
 }  // namespace
+
+std::span<const double> non_zero_levels(std::span<const double> ascending, std::int64_t size) {
+  if (ascending.empty()) return ascending;
+  const double threshold = static_cast<double>(size) * 0x1p-52 * std::max(ascending.back(), 0.0);
+  return {std::upper_bound(ascending.begin(), ascending.end(), threshold), ascending.end()};
+}
 
 SheafSummary::SheafSummary(std::size_t num_beta)
     : lambda_max(kNaN),
@@ -64,7 +60,7 @@ ValueLevels::ValueLevels(std::span<const double> singular_values, std::int64_t h
 
 const FactorLevels& ValueLevels::non_zero() const {
   std::call_once(once_, [this] {
-    const auto found = non_zero_of(squares_, zero_threshold(hidden_size_));
+    const auto found = non_zero_levels(squares_, hidden_size_);
     non_zero_.emplace(std::vector<double>(found.begin(), found.end()));
   });
   return *non_zero_;
@@ -77,9 +73,9 @@ SheafSummary summarize_sheaf(std::span<const double> graph_eigenvalues, const Va
   const auto num_tokens = static_cast<std::int64_t>(graph_eigenvalues.size()), hidden_size = values.hidden_size();
   SheafSummary result(beta.size());
   if (!all_finite(graph_eigenvalues) || !values.is_finite()) return result;
-  const double threshold = zero_threshold(std::max(num_tokens, hidden_size));
-  const std::span<const double> mu = non_zero_of(graph_eigenvalues, threshold),
-                                squares = non_zero_of(values.squares(), threshold);
+  const std::int64_t larger = std::max(num_tokens, hidden_size);
+  const std::span<const double> mu = non_zero_levels(graph_eigenvalues, larger),
+                                squares = non_zero_levels(values.squares(), larger);
   // Both counts are below 2^53: exact as double.
   const auto size = static_cast<double>(num_tokens) * static_cast<double>(hidden_size);
   result.nullity = size - static_cast<double>(mu.size()) * static_cast<double>(squares.size());

@@ -5,9 +5,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <span>
-#include <utility>
+#include <type_traits>
 
 #include "pairwise_sum.hpp"
 #include "spectrace/core/error.hpp"
@@ -137,30 +136,38 @@ Tensor squared_distances(const Tensor& h) {
 
 namespace {
 
-/// Of rows of float32, whose squares are far from the ends of float64's range.
-std::vector<double> cosines_of_floats(const Tensor& a, const Tensor& b) {
+/// A power of two that brings a row to where squares neither overflow nor vanish; those of float32 never do.
+template <typename Real>
+double scale_of(const Real* row, std::int64_t width) {
+  if constexpr (std::is_same_v<Real, float>) return 1.0;
+  Real largest = 0;
+  for (std::int64_t i = 0; i < width; ++i) largest = std::max(largest, std::abs(row[i]));
+  return largest > 0 && std::isfinite(largest) ? std::ldexp(1.0, std::clamp(-std::ilogb(largest), -1000, 1000)) : 1.0;
+}
+
+template <typename Real>
+double cosine(const Real* a, const Real* b, std::int64_t width) {
+  const double scale_a = scale_of(a, width), scale_b = scale_of(b, width);
+  const auto sum_of = [width](const Real* one, double scale_one, const Real* other, double scale_other) {
+    return pairwise_sum(0, width, [=](std::int64_t i) {
+      return static_cast<double>(one[i]) * scale_one * (static_cast<double>(other[i]) * scale_other);
+    });
+  };
+  return sum_of(a, scale_a, b, scale_b) / std::sqrt(sum_of(a, scale_a, a, scale_a)) /
+         std::sqrt(sum_of(b, scale_b, b, scale_b));
+}
+
+template <typename Real>
+std::vector<double> cosines_on_host(const Tensor& a, const Tensor& b) {
+  SPECTRACE_ASSERT(a.stride(1) == 1 && b.stride(1) == 1);
   std::vector<double> cosines;
-  const std::int64_t width = a.size(1);
-  for (std::int64_t row = 0; row < a.size(0); ++row) {
-    const auto* const x = a.const_data_ptr<float>() + row * a.stride(0);
-    const auto* const y = b.const_data_ptr<float>() + row * b.stride(0);
-    const auto sum_of_products = [width](const float* one, const float* other) {
-      return pairwise_sum(0, width,
-                          [=](std::int64_t i) { return static_cast<double>(one[i]) * static_cast<double>(other[i]); });
-    };
-    cosines.push_back(sum_of_products(x, y) / std::sqrt(sum_of_products(x, x)) / std::sqrt(sum_of_products(y, y)));
-  }
+  for (std::int64_t row = 0; row < a.size(0); ++row)
+    cosines.push_back(
+        cosine(a.const_data_ptr<Real>() + row * a.stride(0), b.const_data_ptr<Real>() + row * b.stride(0), a.size(1)));
   return cosines;
 }
 
-}  // namespace
-
-std::vector<double> row_cosines(const Tensor& a, const Tensor& b) {
-  const c10::InferenceMode no_autograd;
-  SPECTRACE_ASSERT(a.dim() == 2 && a.sizes() == b.sizes());
-  const bool is_plain = Device::of(a).is_host() && a.scalar_type() == at::kFloat && b.scalar_type() == at::kFloat;
-  if (is_plain && a.stride(1) == 1 && b.stride(1) == 1) return cosines_of_floats(a, b);
-  // Scaled row by row, so that squares neither overflow nor vanish.
+std::vector<double> cosines_on_device(const Tensor& a, const Tensor& b) {
   const auto unit = [](const Tensor& rows) {
     const Tensor wide = rows.to(at::kDouble);
     const Tensor scaled = wide / wide.abs().amax(1, /*keepdim=*/true);
@@ -169,6 +176,15 @@ std::vector<double> row_cosines(const Tensor& a, const Tensor& b) {
   const Tensor cosines = Device::to_host(unit(a).mul(unit(b)).sum(1)).contiguous();
   const double* const first = cosines.const_data_ptr<double>();
   return {first, first + cosines.numel()};
+}
+
+}  // namespace
+
+std::vector<double> row_cosines(const Tensor& a, const Tensor& b) {
+  const c10::InferenceMode no_autograd;
+  SPECTRACE_ASSERT(a.dim() == 2 && a.sizes() == b.sizes() && a.scalar_type() == b.scalar_type());
+  if (!Device::of(a).is_host()) return cosines_on_device(a, b);
+  return a.scalar_type() == at::kFloat ? cosines_on_host<float>(a, b) : cosines_on_host<double>(a, b);
 }
 
 }  // namespace spectrace

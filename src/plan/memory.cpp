@@ -149,9 +149,10 @@ std::int64_t bytes_under_way(const ModelDescription& model, const ModelPlan& pla
                              ComputeType dtype) {
   const PlannedSet& set = plan.sets[batch.set];
   const std::int64_t of_longest = set.values_per_token == 0 ? 0 : set.values_per_token * longest_prompt(plan, batch);
-  return batch.num_tokens * model.hidden_size * element_size_bytes(dtype) +
-         static_cast<std::int64_t>(batch.prompts.size()) *
-             ((set.fixed_values + of_longest) * 8 + kept_bytes_of_prompt(model, set.analyses, dtype));
+  const std::int64_t vector = model.hidden_size * element_size_bytes(dtype);
+  const std::int64_t last_tokens = batch.is_predicted ? (model.num_layers + 1) * vector : 0;
+  return batch.num_tokens * vector +
+         static_cast<std::int64_t>(batch.prompts.size()) * ((set.fixed_values + of_longest) * 8 + last_tokens);
 }
 
 std::int64_t num_matrix_elements(const ModelDescription& model, const ModelPlan& plan) {

@@ -217,10 +217,10 @@ std::int64_t longest_prompt(const ModelPlan& plan, const BatchWork& batch) {
 }
 
 double final_flops(const ModelDescription& model, const ModelPlan& plan, const BatchWork& batch) {
-  const PlannedSet& set = plan.sets[batch.set];
   double flops = 0;
-  for (const std::size_t prompt : batch.prompts)
-    flops += final_measurement_flops(model, set.analyses, set.prompts[prompt].num_tokens());
+  if (batch.is_predicted)
+    for (const std::size_t prompt : batch.prompts)
+      flops += prediction_flops(model, plan.sets[batch.set].prompts[prompt].num_tokens());
   return flops;
 }
 
@@ -250,12 +250,11 @@ MatrixRoles roles_of(const ModelDescription& model, const LayerWork& work) {
 
 std::vector<std::string> tensors_of(const ModelDescription& model, const Unit& unit) {
   if (const BatchWork* batch = unit.of_batch()) {
-    std::vector<std::string> names = tensors_of_forward(model);
-    if (batch->is_predicted)
-      for (std::string& name : tensors_of_prediction(model))
-        if (!std::binary_search(names.begin(), names.end(), name)) names.push_back(std::move(name));
-    std::sort(names.begin(), names.end());
-    return names;
+    std::vector<std::string> of_forward = tensors_of_forward(model);
+    if (!batch->is_predicted) return of_forward;
+    std::set<std::string> names(of_forward.begin(), of_forward.end());
+    names.merge(tensors_of_prediction(model));
+    return {names.begin(), names.end()};
   }
   if (const TensorWork* work = unit.of_tensor()) return {work->matrix.tensor};
   std::set<std::string> names;

@@ -97,6 +97,32 @@ TEST(Predict, gives_a_batch_the_same_bits_alone_and_beside_others_on_any_threads
   set_num_threads(1);
 }
 
+/// A prompt that failed is there all the same, and its numbers are none: the others do not notice.
+TEST(Predict, a_prompt_that_is_not_finite_leaves_the_others_alone) {
+  for (const double bad : {std::nan(""), HUGE_VAL}) {
+    Case good("llama"), damaged("llama");
+    const RowRange rows = damaged.tokens.rows_of(1);
+    damaged.batch.normed.narrow(0, rows.first, rows.count).fill_(bad);
+    damaged.batch.last_tokens.select(0, 1).fill_(bad);
+    for (Case* one : {&good, &damaged})
+      ASSERT_TRUE(predict(one->model.description, one->model.store, std::span(&one->batch, 1), always));
+    const Predictions &expected = good.batch.found, &found = damaged.batch.found;
+    for (std::int64_t row = 0; row < good.tokens.num_tokens(); ++row) {
+      const auto place = static_cast<std::size_t>(row);
+      if (row >= rows.first && row < rows.last()) {
+        EXPECT_FALSE(std::isfinite(found.entropy[place]));
+      } else {
+        EXPECT_EQ(expected.entropy[place], found.entropy[place]) << row;
+      }
+    }
+    const auto boundaries = static_cast<std::size_t>(good.batch.last_tokens.size(1));
+    for (std::size_t place = 0; place < expected.lens_kl.size(); ++place) {
+      if (place / boundaries == 1) continue;
+      EXPECT_EQ(expected.lens_kl[place], found.lens_kl[place]) << place;
+    }
+  }
+}
+
 TEST(Predict, stops_where_it_is_told_to_and_tells_how_far_it_is) {
   Case of("gpt2");
   double share = 0;

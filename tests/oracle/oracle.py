@@ -446,7 +446,7 @@ def silenced(modules):
             parameter.copy_(value)
 
 
-def adds_what_it_multiplies(config):
+def norms_its_sums(config):
     """Whether a norm comes between a block's sums (OPT-350m, one kind of BLOOM), so that what a part adds is no difference."""
     return not getattr(config, "do_layer_norm_before", True) or getattr(config, "apply_residual_connection_post_layernorm", False)
 
@@ -460,7 +460,7 @@ def block_writes(model, ids, exact=False):
         return torch.as_tensor(run_prompt(model, ids, exact).boundaries[1:])
 
     linears = [(linear_of(block, OUTPUT_ENDINGS), linear_of(block, DOWN_ENDINGS)) for block in blocks]
-    if adds_what_it_multiplies(model.config.get_text_config()):
+    if norms_its_sums(model.config.get_text_config()):
         seen = {}
         handles = [module.register_forward_hook(lambda _, __, output, key=(layer, part): seen.update({key: output.clone()}))
                    for layer, pair in enumerate(linears) for part, module in enumerate(pair)]

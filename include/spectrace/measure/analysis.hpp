@@ -152,6 +152,9 @@ class Analysis {
   AnalysisInfo info_;
 };
 
+/// Why an analysis of the unembedding cannot be had; empty if the model has one.
+std::string find_lack_of_head(const ModelDescription& model);
+
 /// What an analysis sees of one layer.
 struct LayerView {
   const ModelDescription& model;

@@ -85,9 +85,6 @@ inline constexpr const char* kPromptErrors = "prompt_errors";
 /// In the record of a batch under way whose tokens are to be predicted: last_tokens().
 inline constexpr const char* kLastTokens = "last_tokens";
 
-/// Of a prompt, what a batch under way has beside its record and the hidden states.
-std::int64_t kept_bytes_of_prompt(const ModelDescription& model, const AnalysisChoice& analyses, ComputeType type);
-
 /// Values that such a record has for a prompt of a batch whose longest has so many tokens.
 std::int64_t num_values_of_prompt(const ModelDescription& model, const AnalysisChoice& analyses, std::int64_t longest);
 
@@ -101,8 +98,7 @@ std::int64_t measurement_device_bytes(const ModelDescription& model, const Analy
 /// The most that seeing the attention of a long prompt takes of the host at once, whoever sees it, at least.
 std::int64_t least_measurement_bytes(const ModelDescription& model, const AnalysisChoice& analyses,
                                      std::int64_t num_prompt_tokens);
-/// Flops of all analyses for a prompt in one layer, beyond the forward pass; and behind the last one.
+/// Flops of all analyses for a prompt in one layer, beyond the forward pass.
 double measurement_flops(const ModelDescription& model, const AnalysisChoice& analyses, std::int64_t num_tokens);
-double final_measurement_flops(const ModelDescription& model, const AnalysisChoice& analyses, std::int64_t num_tokens);
 
 }  // namespace spectrace

@@ -18,6 +18,10 @@ struct TokenBatch {
 
   std::int64_t num_prompts() const { return static_cast<std::int64_t>(row_start.size()) - 1; }
   std::int64_t num_tokens() const { return static_cast<std::int64_t>(token_ids.size()); }
+  RowRange rows_of(std::int64_t prompt) const {
+    const auto place = static_cast<std::size_t>(prompt);
+    return {row_start[place], row_start[place + 1] - row_start[place]};
+  }
 };
 
 /// What the softmax of some heads is made of: of every row of the scores as they enter it (scaled, capped, with ALiBi),

@@ -2,7 +2,9 @@
 
 #include <cstdint>
 #include <functional>
+#include <set>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "spectrace/model/forward.hpp"
@@ -32,7 +34,7 @@ struct PredictionBatch {
 
 /// Scores of all tokens in blocks of rows of W_U, which is read twice; none is kept. The bits depend on each batch, W_U
 /// and the kind of device alone. `go_on` is told after each block which share of the work was done since the last call.
-/// @return false if `go_on` said so; then nothing was found.
+/// @return false if `go_on` said so; then what was found is not whole.
 /// @throws InputError (model, io) naming the tensor. @pre the model has an unembedding; all vectors lie on one device
 /// and have one type.
 bool predict(const ModelDescription& model, const TensorStore& store, std::span<PredictionBatch> batches,
@@ -47,6 +49,6 @@ double prediction_flops(const ModelDescription& model, std::int64_t num_tokens);
 std::int64_t prediction_bytes(const ModelDescription& model, std::int64_t num_tokens, std::int64_t num_prompts,
                               ComputeType type, const Device& device = Device::cpu());
 /// Names of the tensors that it reads, beside the final norm's.
-std::vector<std::string> tensors_of_prediction(const ModelDescription& model);
+std::set<std::string> tensors_of_prediction(const ModelDescription& model);
 
 }  // namespace spectrace

@@ -47,6 +47,9 @@ class ValueLevels {
   mutable std::optional<FactorLevels> non_zero_;
 };
 
+/// The values of one factor that do not count as zero: those above size 2^-52 times the largest, size = max(n, D).
+std::span<const double> non_zero_levels(std::span<const double> ascending, std::int64_t size);
+
 /// Zero means <= max(n, D) 2^-52 times the largest, for mu and sigma^2 each; what is zero counts as exactly zero.
 /// @pre graph_eigenvalues [n] ascending, beta > 0. NaN in either factor gives NaN everywhere.
 SheafSummary summarize_sheaf(std::span<const double> graph_eigenvalues, const ValueLevels& values,

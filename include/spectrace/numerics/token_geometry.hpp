@@ -29,7 +29,8 @@ double token_geometry_flops(std::int64_t num_tokens, std::int64_t hidden_size);
 /// @pre h is [n, D] on the host. On the calling thread alone.
 Tensor squared_distances(const Tensor& h);
 
-/// Cosines of rows with the same place, [rows]: a and b are [rows, D], on one device. NaN where one is 0.
+/// Cosines of rows with the same place, [rows]. NaN where one is 0.
+/// @pre a and b are [rows, D] of one type, float32 or float64, on one device, rows contiguous.
 std::vector<double> row_cosines(const Tensor& a, const Tensor& b);
 
 }  // namespace spectrace

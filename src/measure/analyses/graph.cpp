@@ -8,6 +8,7 @@
 #include "spectrace/measure/analysis.hpp"
 #include "spectrace/numerics/attention_graph.hpp"
 #include "spectrace/numerics/device.hpp"
+#include "spectrace/numerics/sheaf_spectrum.hpp"
 #include "spectrace/numerics/singular_values.hpp"
 #include "spectrace/numerics/token_geometry.hpp"
 
@@ -95,11 +96,6 @@ std::vector<double> merged(std::vector<double> runs, std::size_t length) {
   return runs;
 }
 
-/// What does not count as zero. @pre values ascend.
-std::span<const double> above(const std::vector<double>& values, double threshold) {
-  return {std::upper_bound(values.begin(), values.end(), threshold), values.end()};
-}
-
 class Observer final : public PromptObserver {
  public:
   Observer(const ModelDescription& model, const TokenBatch& batch, PromptArrays& arrays)
@@ -107,9 +103,8 @@ class Observer final : public PromptObserver {
 
   void see_entering(std::int64_t, const Tensor& hidden) override {
     parallel_for(batch_.num_prompts(), [&](std::int64_t p) {
-      const std::int64_t first = batch_.row_start[static_cast<std::size_t>(p)],
-                         end = batch_.row_start[static_cast<std::size_t>(p) + 1];
-      const Tensor rows = hidden.narrow(0, first, end - first);
+      const RowRange of_prompt = batch_.rows_of(p);
+      const Tensor rows = hidden.narrow(0, of_prompt.first, of_prompt.count);
       Entering& entering = entering_[static_cast<std::size_t>(p)];
       entering.distances = squared_distances(rows);
       entering.sum_of_squares = rows.to(at::kDouble).square().sum().item<double>();
@@ -180,27 +175,24 @@ class Observer final : public PromptObserver {
     arrays_.set(kDirectedMax, {prompt, layer, head}, diagonal.front());
   }
 
-  /// What is zero is so as for the sheaf (docs/quantities.md, section 4).
-  double zero_threshold(std::size_t num_tokens) const {
-    return static_cast<double>(std::max(static_cast<std::int64_t>(num_tokens), model_.hidden_size)) * 0x1p-52;
+  /// Of the non-zero eigenvalues, as the sheaf has them.
+  std::span<const double> non_zero(std::span<const double> values, std::size_t num_tokens) const {
+    return non_zero_levels(values, std::max(static_cast<std::int64_t>(num_tokens), model_.hidden_size));
   }
 
   LevelSpacing spacing_of_graph(const std::vector<double>& mu) const {
-    const double largest = std::max(mu.back(), 0.0);
-    return level_spacing(above(mu, zero_threshold(mu.size()) * largest),
-                         graph_eigenvalue_error(std::ssize(mu), largest));
+    return level_spacing(non_zero(mu, mu.size()), graph_eigenvalue_error(std::ssize(mu), mu.back()));
   }
 
   LevelSpacing spacing_of_sheaf(const std::vector<double>& mu, const ValueSpectrum& values) const {
     const std::vector<double>& squares = values.levels->squares();
     if (squares.empty()) return {kNaN, 0};
-    const double largest = std::max(mu.back(), 0.0), largest_square = squares.back();
-    const auto of_graph = above(mu, zero_threshold(mu.size()) * largest),
-               of_values = above(squares, zero_threshold(mu.size()) * largest_square);
+    const auto of_graph = non_zero(mu, mu.size()), of_values = non_zero(squares, mu.size());
     std::vector<double> products;
     products.reserve(of_graph.size() * of_values.size());
     for (const double one : of_graph)
       for (const double square : of_values) products.push_back(one * square);
+    const double largest = mu.back(), largest_square = squares.back();
     const double error = graph_eigenvalue_error(std::ssize(mu), largest) * largest_square +
                          largest * (2.0 * std::sqrt(largest_square) + values.error_bound) * values.error_bound;
     return level_spacing(merged(std::move(products), of_values.size()), error);

@@ -62,16 +62,15 @@ AnalysisInfo patterns_info() {
   };
 }
 
-std::span<const std::int64_t> tokens_of(const TokenBatch& batch, std::size_t prompt) {
-  const auto first = static_cast<std::size_t>(batch.row_start[prompt]),
-             last = static_cast<std::size_t>(batch.row_start[prompt + 1]);
-  return std::span(batch.token_ids).subspan(first, last - first);
+std::span<const std::int64_t> tokens_of(const TokenBatch& batch, std::int64_t prompt) {
+  const RowRange rows = batch.rows_of(prompt);
+  return std::span(batch.token_ids).subspan(static_cast<std::size_t>(rows.first), static_cast<std::size_t>(rows.count));
 }
 
 class Observer final : public PromptObserver {
  public:
   Observer(const TokenBatch& batch, PromptArrays& arrays) : arrays_(arrays) {
-    for (std::size_t prompt = 0; prompt + 1 < batch.row_start.size(); ++prompt)
+    for (std::int64_t prompt = 0; prompt < batch.num_prompts(); ++prompt)
       tokens_.emplace_back(tokens_of(batch, prompt));
   }
 

@@ -14,16 +14,16 @@ constexpr const char *kNextTokenNll = "next_token_nll", *kPerplexity = "perplexi
                      *kLensRank = "lens_rank";
 constexpr const char *kMeanNll = "next_token_nll_mean", *kMeanPerplexity = "perplexity_of_mean";
 
-double mean_nll(const ResultNumbers& results, const std::string& set) {
-  const std::vector<double> mean = means_over_prompts(results, set, kNextTokenNll);
+double mean_of(const ResultNumbers& results, const std::string& set, const char* quantity) {
+  const std::vector<double> mean = means_over_prompts(results, set, quantity);
   return mean.empty() ? kNaN : mean.front();
 }
+double mean_nll(const ResultNumbers& results, const std::string& set) { return mean_of(results, set, kNextTokenNll); }
 double perplexity_of_mean(const ResultNumbers& results, const std::string& set) {
   return std::exp(mean_nll(results, set));
 }
 double mean_accuracy(const ResultNumbers& results, const std::string& set) {
-  const std::vector<double> mean = means_over_prompts(results, set, kTop1Accuracy);
-  return mean.empty() ? kNaN : mean.front();
+  return mean_of(results, set, kTop1Accuracy);
 }
 
 std::vector<Quantity> prediction_quantities() {
@@ -123,8 +123,8 @@ class Observer final : public PromptObserver {
 
  private:
   void see_tokens(std::int64_t prompt, const Predictions& predictions) {
-    const auto first = static_cast<std::size_t>(batch_.row_start[static_cast<std::size_t>(prompt)]),
-               end = static_cast<std::size_t>(batch_.row_start[static_cast<std::size_t>(prompt) + 1]);
+    const RowRange rows = batch_.rows_of(prompt);
+    const auto first = static_cast<std::size_t>(rows.first), end = static_cast<std::size_t>(rows.last());
     double nll = 0, entropy = 0, num_right = 0;
     for (std::size_t row = first; row < end; ++row) {
       entropy += predictions.entropy[row];
@@ -167,10 +167,7 @@ class Prediction final : public PromptAnalysis {
   }
 
  private:
-  std::string find_lack(const ModelDescription& model) const override {
-    if (model.embedding.has_unembedding) return "";
-    return "the checkpoint has no unembedding (lm_head), so nothing says which token comes next";
-  }
+  std::string find_lack(const ModelDescription& model) const override { return find_lack_of_head(model); }
 };
 
 }  // namespace

@@ -198,10 +198,9 @@ class Observer final : public PromptObserver {
   void see_boundary(std::int64_t boundary, const Tensor& hidden) override {
     std::vector<TokenGeometry> found(is_finite_.size());
     parallel_for(batch_.num_prompts(), [&](std::int64_t p) {
-      const std::int64_t first = batch_.row_start[static_cast<std::size_t>(p)],
-                         end = batch_.row_start[static_cast<std::size_t>(p) + 1];
+      const RowRange rows = batch_.rows_of(p);
       if (is_finite_[static_cast<std::size_t>(p)])  // else it has failed
-        found[static_cast<std::size_t>(p)] = token_geometry(hidden.narrow(0, first, end - first));
+        found[static_cast<std::size_t>(p)] = token_geometry(hidden.narrow(0, rows.first, rows.count));
     });
     for (std::int64_t p = 0; p < batch_.num_prompts(); ++p) {
       const TokenGeometry& of_prompt = found[static_cast<std::size_t>(p)];
@@ -243,17 +242,14 @@ class Observer final : public PromptObserver {
   }
 
  private:
-  std::size_t begin(std::int64_t prompt) const {
-    return static_cast<std::size_t>(batch_.row_start[static_cast<std::size_t>(prompt)]);
-  }
   double last_of(const std::vector<double>& of_rows, std::int64_t prompt) const {
-    return of_rows[begin(prompt + 1) - 1];
+    return of_rows[static_cast<std::size_t>(batch_.rows_of(prompt).last() - 1)];
   }
   double mean_of(const std::vector<double>& of_rows, std::int64_t prompt) const {
-    const std::size_t first = begin(prompt), end = begin(prompt + 1);
+    const RowRange rows = batch_.rows_of(prompt);
     double sum = 0;
-    for (std::size_t row = first; row < end; ++row) sum += of_rows[row];
-    return sum / static_cast<double>(end - first);
+    for (std::int64_t row = rows.first; row < rows.last(); ++row) sum += of_rows[static_cast<std::size_t>(row)];
+    return sum / static_cast<double>(rows.count);
   }
 
   const ModelDescription& model_;

@@ -201,10 +201,7 @@ class Unembedding final : public RowsAnalysis {
     const MatrixShape shape = shape_of_unembedding(of.model);
     return {{{"index"}, counted(std::min(shape.rows, shape.columns))}, {{"token"}, counted(shape.rows)}};
   }
-  std::string find_lack(const ModelDescription& model) const override {
-    if (model.embedding.has_unembedding) return "";
-    return "the checkpoint has no '" + model.embedding.unembedding.tensor + "', and its config does not tie it";
-  }
+  std::string find_lack(const ModelDescription& model) const override { return find_lack_of_head(model); }
   const TensorSource& matrix(const ModelDescription& model) const override { return model.embedding.unembedding; }
   std::vector<RowRange> parts(const ModelDescription& model) const override {
     return parts_of(shape_of_unembedding(model).rows, shape_of_unembedding(model).columns);

@@ -68,6 +68,12 @@ def listed(values: dict[str, float], form: str) -> str:
             f"over {len(values)} models")
 
 
+def first_of(items: list[str], of: str, separator: str = "; ") -> str:
+    """The first few, and how many more there are: `of` is a plural."""
+    more = len(items) - MOST_LISTED
+    return separator.join(items[:MOST_LISTED]) + (f"{separator}and {count(more, of)} more" if more > 0 else "")
+
+
 def count(n: int, of: str) -> str:
     """"1 model", "2 models": `of` is a plural."""
     return f"{n} {of.removesuffix('s') if n == 1 else of}"

@@ -5,25 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from spectrace.inference import number, p_text
+from spectrace.inference import count, first_of, number, p_text
 from spectrace.studies.base import Context, Picture, Shown, Study, Words
 from spectrace.studies.drawing import lines
-from spectrace.tables.lineage import ANCESTRY, LEAST_LAYERS, MATRICES, fingerprint, roughness
-
-MOST_NAMED = 8  # pairs that the answer names one by one
+from spectrace.tables.lineage import ANCESTRY, LEAST_LAYERS, MATRICES, curves_of, roughness
 
 
 def _names(rows: pd.DataFrame) -> str:
-    named = [f"{row['model']} and {row['other']}" for _, row in rows.head(MOST_NAMED).iterrows()]
-    return "; ".join(named) + (f"; and {len(rows) - MOST_NAMED} pairs more" if len(rows) > MOST_NAMED else "")
+    return first_of([f"{row['model']} and {row['other']}" for _, row in rows.iterrows()], "pairs")
 
 
 def _shared_words(rows: pd.DataFrame) -> str:
     def of_pair(row) -> str:
         reference = f", where the most alike of {row['num_reference_pairs']} unrelated pairs has {number(row['reference_correlation'])}" if row["num_reference_pairs"] else ""
         return f"{row['model']} and {row['other']} (r = {number(row['roughness_correlation'])} over {row['num_layers_compared']} layers, {p_text(row['p_holm'])} by Holm{reference})"
-    named = [of_pair(row) for _, row in rows.head(MOST_NAMED).iterrows()]
-    return "; ".join(named) + (f"; and {len(rows) - MOST_NAMED} pairs more" if len(rows) > MOST_NAMED else "")
+    return first_of([of_pair(row) for _, row in rows.iterrows()], "pairs")
 
 
 def _answers(table: pd.DataFrame) -> list[Words]:
@@ -34,19 +30,19 @@ def _answers(table: pd.DataFrame) -> list[Words]:
     if "shared" in of:
         answers.append(f"Of one origin, as far as the roughness of their weights over depth can say: {_shared_words(of['shared'])}.")
     if "none" in of:
-        answers.append(f"No sign of a shared origin in {len(of['none'])} pair{'s' if len(of['none']) > 1 else ''}; that is no proof of none: a model that was pruned, merged or trained on for long keeps little of it.")
+        answers.append(f"No sign of a shared origin in {count(len(of['none']), 'pairs')}; that is no proof of none: a model that was pruned, merged or trained on for long keeps little of it.")
     if "open" in of:
-        answers.append(f"{len(of['open'])} pair{'s' if len(of['open']) > 1 else ''} can't be told from chance: fewer than {LEAST_LAYERS} layers to compare.")
+        answers.append(f"{count(len(of['open']), 'pairs')} can't be told from chance: fewer than {LEAST_LAYERS} layers to compare.")
     return [Words(words, kind="answer") for words in answers]
 
 
 def _roughness_table(context: Context, matrix: str) -> pd.DataFrame:
     rows = []
     for model in context.results:
-        found = fingerprint(context.results, model)
-        if found is None or found.curves.shape[-1] < LEAST_LAYERS:
+        curves = curves_of(context.results, model)
+        if curves is None or curves.shape[-1] < LEAST_LAYERS:
             continue
-        values = roughness(found.curves)[MATRICES.index(matrix)]
+        values = roughness(curves)[MATRICES.index(matrix)]
         rows += [{"model": model, "depth": depth, "roughness": value} for depth, value in zip(np.linspace(0, 1, len(values)), values)]
     return pd.DataFrame(rows, columns=["model", "depth", "roughness"])
 

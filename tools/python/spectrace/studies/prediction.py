@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from spectrace.inference import number
+from spectrace.inference import first_of, number
 from spectrace.studies.base import Context, Picture, Shown, Study, Words, missing_words, needs_statistic
 from spectrace.studies.drawing import MOST_BANDS, lines
 from spectrace.tables.prediction import DECIDED_NAT
@@ -36,8 +36,7 @@ def _perplexity_words(context: Context, rows: pd.DataFrame, prompt_set: str) -> 
         return f"{row['model']} {number(row['perplexity'])}{interval}"
     counts = rows["num_predicted"].dropna().astype(int)
     n = str(counts.min()) if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
-    words = f"Perplexity, with a 95 % interval over prompts: {', '.join(of_model(row) for _, row in rows.head(6).iterrows())}" \
-            f"{f' and {len(rows) - 6} more' if len(rows) > 6 else ''}; n = {n} prompts."
+    words = f"Perplexity, with a 95 % interval over prompts: {first_of([of_model(row) for _, row in rows.iterrows()], 'models', ', ')}; n = {n} prompts."
     if len(rows) > 1 and not _same_tokens(context, list(rows["model"]), prompt_set):
         words += " The models cut these prompts into other tokens, or have other vocabularies: their perplexities do not compare."
     return [Words(words, prompt_set, "answer")]
@@ -47,15 +46,14 @@ def _depth_words(rows: pd.DataFrame, prompt_set: str) -> list[Words]:
     rows = rows.dropna(subset=["decided_boundary"])
     if rows.empty:
         return []
-    depths = [f"{row['model']} {int(row['decided_boundary'])} of {int(row['num_layers'])}" for _, row in rows.head(6).iterrows()]
-    more = f" and {len(rows) - 6} more" if len(rows) > 6 else ""
-    return [Words(f"From this boundary on the logit lens stays within {DECIDED_NAT:g} nat of the final distribution, in the mean over prompts: {', '.join(depths)}{more}.",
+    depths = [f"{row['model']} {int(row['decided_boundary'])} of {int(row['num_layers'])}" for _, row in rows.iterrows()]
+    return [Words(f"From this boundary on the logit lens stays within {DECIDED_NAT:g} nat of the final distribution, in the mean over prompts: {first_of(depths, 'models', ', ')}.",
                   prompt_set, "answer")]
 
 
 def study(context: Context) -> Study | None:
     """None where no file has anything of it."""
-    if all(need.is_there(context.results, model) is False for need in NEEDS for model in context.results):
+    if not any(need.is_there(context.results, model) for need in NEEDS for model in context.results):
         return None
     out = Study("prediction", "Prediction and depth", "How well do the models predict these prompts, and at which depth is it decided?",
                 "Likelihood is of the prompts' own tokens. The logit lens puts the last token's vector at a boundary through the final norm and the "

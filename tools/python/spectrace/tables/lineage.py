@@ -83,14 +83,21 @@ def chance_of(first: np.ndarray, second: np.ndarray, seed: int = 0) -> float:
     return float((1 + np.count_nonzero(drawn >= found - 1e-12)) / (1 + PERMUTATIONS))
 
 
-def fingerprint(results: Results, model: str) -> Fingerprint | None:
-    """None where the file has not all four matrices of every layer."""
-    weights = results.group(model, "weights")
-    curves = [by_layer(weights, "entry_std", matrix=matrix) for matrix in MATRICES]
+def curves_of(results: Results, model: str) -> np.ndarray | None:
+    """ln of the entries' standard deviation, (matrix, layer); None where the file has not all four matrices of every layer."""
+    curves = [by_layer(results.group(model, "weights"), "entry_std", matrix=matrix) for matrix in MATRICES]
     if any(curve is None or not np.all(curve > 0) or not np.isfinite(curve).all() for curve in curves):
         return None
-    spectra = []
-    for layer in range(len(curves[0])):
+    return np.log(np.stack(curves))
+
+
+def fingerprint(results: Results, model: str) -> Fingerprint | None:
+    """None where there are no curves."""
+    curves = curves_of(results, model)
+    if curves is None:
+        return None
+    weights, spectra = results.group(model, "weights"), []
+    for layer in range(curves.shape[-1]):
         of_layer = []
         for matrix in MATRICES:
             values = np.asarray(weights["singular_values"].isel(layer=layer).sel(matrix=matrix).values, dtype=float)
@@ -101,7 +108,7 @@ def fingerprint(results: Results, model: str) -> Fingerprint | None:
     digests = {} if checkpoint is None or "digest" not in checkpoint else dict(
         zip(map(str, checkpoint["tensor"].values), map(str, checkpoint["digest"].values)))
     ancestry = results.meta(model).get(ANCESTRY)
-    return Fingerprint(np.log(np.stack(curves)), np.array(spectra), digests, None if ancestry is None else str(ancestry))
+    return Fingerprint(curves, np.array(spectra), digests, None if ancestry is None else str(ancestry))
 
 
 def _pair(first: Fingerprint, second: Fingerprint) -> dict:

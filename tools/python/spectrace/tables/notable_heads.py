@@ -8,7 +8,7 @@ import numpy as np
 
 from spectrace.results import Results
 from spectrace.tables.frame import LAB, MODEL, NUM_HEADS, NUM_LAYERS, PROMPT_SET, Column, Table
-from spectrace.tables.general import identity, sets_of
+from spectrace.tables.general import by_layer, identity, sets_of
 from spectrace.tables.prediction import mean_interval
 
 # quantity -> what a head is called that has much of it
@@ -18,21 +18,12 @@ MUCH = 0.5     # of a row's attention
 MOST_RANKED = 10
 
 
-def statistics_of(results: Results, model: str, prompt_set: str, quantity: str) -> dict[str, np.ndarray] | None:
-    """count, mean and std over the prompts, each (layer, head); None where it is not there."""
-    statistics = results.statistics(model, prompt_set)
-    if statistics is None or quantity not in statistics:
-        return None
-    array = statistics[quantity].transpose("statistic", "layer", "head")
-    return {name: np.asarray(array.sel(statistic=name).values, dtype=float) for name in ("count", "mean", "std")}
-
-
 def _rows(results: Results, prompt_set: str | None) -> Iterator[dict]:
     for model in results:
         for name in sets_of(results, model, prompt_set):
             for quantity, kind in KINDS.items():
-                found = statistics_of(results, model, name, quantity)
-                if found is None or not np.isfinite(found["mean"]).any():
+                found = {key: by_layer(results.statistics(model, name), quantity, statistic=key) for key in ("count", "mean", "std")}
+                if found["mean"] is None or not np.isfinite(found["mean"]).any():
                     continue
                 means = np.where(np.isfinite(found["mean"]), found["mean"], -np.inf)
                 order = np.argsort(-means, axis=None, kind="stable")[: min(MOST_RANKED, int(np.isfinite(found["mean"]).sum()))]

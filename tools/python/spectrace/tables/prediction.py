@@ -10,25 +10,22 @@ import scipy
 from spectrace.inference import CONFIDENCE
 from spectrace.results import Results
 from spectrace.tables.frame import LAB, MODEL, NUM_LAYERS, NUM_PROMPTS, PROMPT_SET, Column, Table
-from spectrace.tables.general import NAN, identity, prompt_counts, prompt_mean, sets_of
+from spectrace.tables.general import NAN, by_layer, identity, mean, prompt_counts, prompt_mean, sets_of
 
 DECIDED_NAT = 1.0  # a lens that is as near to the final distribution has decided
 
 
 def statistic(results: Results, model: str, prompt_set: str, quantity: str, name: str) -> float:
     """Of a quantity that a prompt has one value of; NaN where it is not there."""
-    statistics = results.statistics(model, prompt_set)
-    if statistics is None or quantity not in statistics:
-        return NAN
-    return float(statistics[quantity].sel(statistic=name).values)
+    return mean(by_layer(results.statistics(model, prompt_set), quantity, statistic=name))
 
 
-def mean_interval(mean: float, std: float, count: float) -> tuple[float, float]:
+def mean_interval(middle: float, std: float, count: float) -> tuple[float, float]:
     """Of a mean over prompts, by Student's t; NaN of fewer than two."""
     if not count >= 2 or std != std:
         return NAN, NAN
     half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * std / np.sqrt(count)
-    return mean - half, mean + half
+    return middle - half, middle + half
 
 
 def decided_boundary(divergence: np.ndarray | None) -> float:
