@@ -89,6 +89,10 @@ void find_units_that_fail(const Job& job, const OpenModel& model, std::vector<Pr
     add(problem);
     add(need.find_lack(unit, limit));
   }
+  for (const PlannedSet& set : plan.sets)
+    for (const Chosen& chosen : set.analyses)
+      if (chosen.has_set_quantities())
+        add(find_lack_of_join(chosen, circumstances_of(set, chosen, model.description), set.name, limit));
   if (!model.problems.empty() && !any_problem)
     findings.warnings.push_back(source_error(model.description, model.store, model.problems).what());
 }

@@ -15,13 +15,15 @@ const char* name_of(Keep keep) {
   switch (keep) {
     case Keep::as_a_rule: return "as a rule";
     case Keep::if_asked: return "if asked";
-    case Keep::never_rows: break;
+    case Keep::never_rows:
+    case Keep::in_records: break;
   }
   return "statistics only";
 }
 
-/// "/weights", "/prompts/<set>"
+/// "/weights", "/prompts/<set>", "/prompts/<set>/last_token_geometry"
 std::string group_of(const AnalysisInfo& analysis) {
+  if (!analysis.set_quantities.empty()) return group_of_set_numbers("<set>", analysis.name);
   return analysis.group.empty() ? group_of_set("<set>") : analysis.group;
 }
 

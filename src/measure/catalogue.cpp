@@ -59,6 +59,8 @@ void expect_unique(const std::vector<const Analysis*>& analyses) {
     expect_new("name '" + info.name + "'");
     expect_new("place " + std::to_string(info.place));
     for (const Quantity& quantity : info.quantities) expect_new_dataset(info.group, quantity);
+    for (const Quantity& quantity : info.set_quantities)
+      expect_new_dataset(group_of_set_numbers("<set>", info.name), quantity);
     for (const Fact& fact : info.facts) expect_new_dataset(info.group, fact.quantity);
     // Beside the prompts' statistics, which have the names of what they are of.
     for (const SetScalar& scalar : info.scalars) expect_new_dataset("", scalar.quantity);
@@ -178,6 +180,7 @@ std::string find_lack_of_head(const ModelDescription& model) {
 
 PromptWants operator|(const PromptWants& a, const PromptWants& b) {
   return {.norms = a.norms || b.norms,
+          .last_tokens = a.last_tokens || b.last_tokens,
           .boundaries = a.boundaries || b.boundaries,
           .entering = a.entering || b.entering,
           .writes = a.writes || b.writes,
@@ -191,6 +194,9 @@ PromptWants operator|(const PromptWants& a, const PromptWants& b) {
 
 std::string group_of_set(const std::string& set) { return "/prompts/" + set; }
 std::string group_of_statistics(const std::string& set) { return group_of_set(set) + "/statistics"; }
+std::string group_of_set_numbers(const std::string& set, const std::string& analysis) {
+  return group_of_set(set) + "/" + analysis;
+}
 
 const std::vector<std::string>& statistic_names() {
   static const std::vector<std::string> names = {"count", "nonfinite", "mean", "std", "min", "max"};

@@ -14,9 +14,10 @@ std::vector<const Quantity*> Chosen::quantities() const {
   return asked;
 }
 
-Extents Chosen::extents(const ModelDescription& model, Slicing slicing, std::int64_t longest_prompt) const {
+Extents Chosen::extents(const ModelDescription& model, Slicing slicing, std::int64_t longest_prompt,
+                        std::int64_t num_prompts) const {
   Extents extents = {{"layer", model.num_layers}, {"head", model.num_heads}, {"boundary", model.num_layers + 1}};
-  for (const auto& dimension : analysis->dimensions({model, slicing, settings, longest_prompt}))
+  for (const auto& dimension : analysis->dimensions({model, slicing, settings, longest_prompt, num_prompts}))
     extents[dimension.info.name] = size_of(dimension.values);
   return extents;
 }

@@ -111,14 +111,24 @@ void PromptMeasurement::see_boundary(std::int64_t boundary, const Tensor& hidden
     const Tensor here = Device::to_host(hidden);
     for (const auto& observer : observers_) observer->see_boundary(boundary, here);
   }
-  if (wants_.predictions) keep_last_tokens(boundary, hidden);
+  if (!wants_.predictions && !wants_.last_tokens) return;
+  const Tensor last = last_rows(hidden);
+  if (wants_.predictions) {
+    if (!last_tokens_.defined())
+      last_tokens_ = at::zeros({batch_.num_prompts(), model_.num_layers + 1, hidden.size(1)}, hidden.options());
+    last_tokens_.select(1, boundary).copy_(last);
+  }
+  if (!wants_.last_tokens) return;
+  const Tensor here = Device::to_host(last);
+  for (const auto& observer : observers_) observer->see_last_tokens(boundary, here);
 }
 
-void PromptMeasurement::keep_last_tokens(std::int64_t boundary, const Tensor& hidden) {
-  if (!last_tokens_.defined())
-    last_tokens_ = at::zeros({batch_.num_prompts(), model_.num_layers + 1, hidden.size(1)}, hidden.options());
+/// Of each prompt, where `hidden` lies: [num_prompts, hidden_size].
+Tensor PromptMeasurement::last_rows(const Tensor& hidden) const {
+  Tensor last = at::empty({batch_.num_prompts(), hidden.size(1)}, hidden.options());
   for (std::int64_t p = 0; p < batch_.num_prompts(); ++p)
-    last_tokens_.select(0, p).select(0, boundary).copy_(hidden.select(0, batch_.rows_of(p).last() - 1));
+    last.select(0, p).copy_(hidden.select(0, batch_.rows_of(p).last() - 1));
+  return last;
 }
 
 void PromptMeasurement::see_entering(std::int64_t layer, const Tensor& hidden) {

@@ -18,6 +18,19 @@ namespace {
 
 double gib(std::int64_t bytes) { return static_cast<double>(bytes) / (1 << 30); }
 
+bool may_fit(std::int64_t needed, std::int64_t limit_bytes) {
+  return needed <= std::max(limit_bytes - kLeastProgramBytes, limit_bytes / 2);
+}
+
+/// "the weights of layer 3 need", what of it is a layer's.
+std::string lack_of(const std::string& what, std::int64_t needed, std::int64_t limit_bytes,
+                    const std::string& layer = {}) {
+  return fmt::format(
+      "{} at least {:.2f} GiB{} beside {:.2f} GiB for the program, and a rank may use {:.2f} GiB in all. "
+      "Give at least --max-memory {:.2f}, or run fewer ranks a host: then each may use more.",
+      what, gib(needed), layer, gib(kLeastProgramBytes), gib(limit_bytes), gib(needed + kLeastProgramBytes) + 0.005);
+}
+
 }  // namespace
 
 CertainNeed::CertainNeed(const ModelDescription& model, const ModelPlan& plan, ComputeType dtype)
@@ -57,7 +70,7 @@ std::int64_t CertainNeed::attention_bytes(std::int64_t num_prompt_tokens, std::s
 
 std::optional<std::string> CertainNeed::find_lack(const Unit& unit, std::int64_t limit_bytes) const {
   const std::int64_t needed = bytes(unit);
-  if (needed <= std::max(limit_bytes - kLeastProgramBytes, limit_bytes / 2)) return std::nullopt;
+  if (may_fit(needed, limit_bytes)) return std::nullopt;
   std::string what, layer;
   if (const LayerWork* work = unit.of_layer()) {
     what = fmt::format("the {} of layer {} need", work->analysis->info().matrices_name, work->layer);
@@ -70,10 +83,14 @@ std::optional<std::string> CertainNeed::find_lack(const Unit& unit, std::int64_t
     what = fmt::format("a {} of {} tokens needs", batch.prompts.size() == 1 ? "prompt" : "batch", batch.num_tokens);
     layer = fmt::format(" ({:.2f} of it for the weights of a layer)", gib(largest_layer_bytes_));
   }
-  return fmt::format(
-      "{} at least {:.2f} GiB{} beside {:.2f} GiB for the program, and a rank may use {:.2f} GiB in all. "
-      "Give at least --max-memory {:.2f}, or run fewer ranks a host: then each may use more.",
-      what, gib(needed), layer, gib(kLeastProgramBytes), gib(limit_bytes), gib(needed + kLeastProgramBytes) + 0.005);
+  return lack_of(what, needed, limit_bytes, layer);
+}
+
+std::optional<std::string> find_lack_of_join(const Chosen& chosen, const Circumstances& of, const std::string& set,
+                                             std::int64_t limit_bytes) {
+  const std::int64_t needed = chosen.of_prompts()->join_bytes(of) / 2;
+  if (may_fit(needed, limit_bytes)) return std::nullopt;
+  return lack_of(fmt::format("the {} of prompt set '{}' needs", chosen.name(), set), needed, limit_bytes);
 }
 
 }  // namespace spectrace

@@ -263,7 +263,7 @@ void select_models(const std::vector<std::string>& names, Job& job, Json& json) 
 }  // namespace
 
 bool is_kept(const Quantity& quantity, const KeepChoice& keep) {
-  if (quantity.keep == Keep::never_rows) return false;
+  if (!can_be_kept(quantity)) return false;
   switch (keep.which) {
     case KeepChoice::Which::most: return quantity.keep != Keep::if_asked;
     case KeepChoice::Which::all: return true;

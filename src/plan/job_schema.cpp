@@ -36,7 +36,7 @@ Json make_job_schema() {
     if (info.section_schema.is_object()) properties[info.name] = section_schema(info);
     if (!info.group.empty()) continue;
     for (const Quantity& quantity : info.quantities) {
-      if (quantity.keep != Keep::never_rows) quantities.push_back(quantity.name);
+      if (can_be_kept(quantity)) quantities.push_back(quantity.name);
       if (quantity.keep == Keep::if_asked) large.push_back(quantity.name);
     }
   }

@@ -210,10 +210,13 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, con
   else
     need.workspace = std::max(need.workspace, spectra);
   need.sums = num_statistics(model, plan) * kStatisticsOfValue;
+  for (const PlannedSet& set : plan.sets)
+    for (const Chosen& chosen : set.analyses)
+      need.set_join = std::max(need.set_join, chosen.of_prompts()->join_bytes(circumstances_of(set, chosen, model)));
   // The unembedding's join; later two records, rows that wait for their chunk to fill (half a MiB a dataset),
   // statistics' sums, ids.
-  need.collecting = std::max(join, 2 * need.one_batch + 20 * kMiB + need.sums) + sizes.num_prompts * kTextsOfPrompt +
-                    tensor_group_bytes(plan);
+  need.collecting = std::max(join, 2 * need.one_batch + 20 * kMiB + need.sums + need.set_join) +
+                    sizes.num_prompts * kTextsOfPrompt + tensor_group_bytes(plan);
   return need;
 }
 
@@ -259,6 +262,12 @@ std::int64_t tensors_in_flight_bytes(const ModelPlan& plan, std::int64_t limit_b
 std::int64_t sums_bytes_limit(const Job& job, const ModelDescription& model, const ModelPlan& plan,
                               std::int64_t limit_bytes) {
   return std::max<std::int64_t>(0, limit_bytes - memory_need(model, plan, job).least());
+}
+
+std::int64_t set_join_bytes_limit(const Job& job, const ModelDescription& model, const ModelPlan& plan,
+                                  std::int64_t limit_bytes) {
+  const MemoryNeed need = memory_need(model, plan, job);
+  return limit_bytes - need.libraries - (need.collecting - need.set_join);
 }
 
 namespace {

@@ -125,6 +125,12 @@ ModelLoad model_load(const OpenModel& model, const ModelPlan& plan, const Job& j
     load.join_flops = analysis->join_flops(d);
     load.collect_bytes += static_cast<double>(load.num_unembedding_parts * 4 * shape[1] * (shape[1] + 1));
   }
+  for (const PlannedSet& set : plan.sets)
+    for (const Chosen& chosen : set.analyses)
+      if (chosen.has_set_quantities()) {
+        load.join_flops += chosen.of_prompts()->join_flops(circumstances_of(set, chosen, d));
+        load.collect_bytes += static_cast<double>(std::ssize(set.prompts) * set.fixed_values * 8);
+      }
   return load;
 }
 

@@ -141,6 +141,11 @@ std::int64_t PreparedSet::longest_prompt() const {
   return longest;
 }
 
+Circumstances circumstances_of(const PlannedSet& set, const Chosen& chosen, const ModelDescription& model,
+                               Slicing slicing) {
+  return {model, slicing, chosen.settings, set.longest_prompt(), std::ssize(set.prompts)};
+}
+
 std::vector<PlannedSet> planned(std::vector<PreparedSet> sets, const AnalysisChoice& analyses) {
   std::vector<PlannedSet> all;
   for (auto& set : sets) all.push_back({std::move(set), analyses.of_prompts(), 0, 0});

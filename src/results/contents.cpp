@@ -1,5 +1,7 @@
 #include "spectrace/results/contents.hpp"
 
+#include <algorithm>
+
 #include "spectrace/measure/catalogue.hpp"
 #include "spectrace/results/layout.hpp"
 #include "spectrace/results/summary.hpp"
@@ -20,12 +22,22 @@ Quantity quantity_of(const DimensionInfo& dimension) {
   return {.name = dimension.name, .dims = {dimension.name}, .units = dimension.units, .meaning = dimension.meaning};
 }
 
+/// Whether datasets of files have the dimension, not records alone.
+bool is_in_files(const AnalysisInfo& info, const std::string& dim) {
+  const auto has_dim = [&](const Quantity& quantity) {
+    return quantity.keep != Keep::in_records &&
+           std::find(quantity.dims.begin(), quantity.dims.end(), dim) != quantity.dims.end();
+  };
+  return std::any_of(info.quantities.begin(), info.quantities.end(), has_dim) ||
+         std::any_of(info.facts.begin(), info.facts.end(), [&](const Fact& fact) { return has_dim(fact.quantity); });
+}
+
 void add_own(const Analysis& analysis, const std::string& group, std::vector<KnownDataset>& all) {
   for (const Quantity& quantity : analysis.info().quantities)
-    if (quantity.keep != Keep::never_rows) all.push_back({group, quantity, &analysis});
+    if (can_be_kept(quantity)) all.push_back({group, quantity, &analysis});
   for (const Fact& fact : analysis.info().facts) all.push_back({group, fact.quantity, &analysis});
   for (const DimensionInfo& dimension : analysis.info().dimensions)
-    all.push_back({group, quantity_of(dimension), &analysis});
+    if (is_in_files(analysis.info(), dimension.name)) all.push_back({group, quantity_of(dimension), &analysis});
 }
 
 void add_statistics(std::vector<KnownDataset>& all) {
@@ -48,6 +60,9 @@ std::vector<KnownDataset> make_known() {
   for (const Analysis* analysis : catalogue())
     if (analysis->info().group.empty()) add_own(*analysis, set, all);
   add_statistics(all);
+  for (const Analysis* analysis : catalogue())
+    for (const Quantity& quantity : analysis->info().set_quantities)
+      all.push_back({group_of_set_numbers("<set>", analysis->name()), quantity, analysis});
   all.push_back({kCheckpointGroup, digest_quantity()});
   for (Quantity& column : common_summary_columns()) all.push_back({kSummaryGroup, std::move(column)});
   for (const SummaryColumn* column : summary_columns())

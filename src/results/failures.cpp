@@ -75,7 +75,7 @@ std::int64_t num_failed_units(const ResultTree& tree) {
   return units;
 }
 
-Strings weights_errors_in(const ResultTree& tree) {
+Strings group_errors_in(const ResultTree& tree) {
   Strings lines;
   for (const Group& group : tree.groups) {
     const AttributeValue* value = find_attribute(group, kErrorAttribute);
@@ -106,7 +106,8 @@ SetFailures::SetFailures(const ResultTree& tree, const std::string& set) {
   if (rows == nullptr || statistics == nullptr) return;
   Strings names;
   for (const Analysis* analysis : catalogue())
-    if (has_some(*statistics, *analysis)) names.push_back(analysis->name());
+    if (has_some(*statistics, *analysis) || tree.find(group_of_set_numbers(set, analysis->name())) != nullptr)
+      names.push_back(analysis->name());
   static const Strings none;
   const Strings *common = texts(*rows, kPromptError), *different = texts(*rows, kPromptErrorByAnalysis);
   for (const auto& name : names) {

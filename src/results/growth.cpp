@@ -28,8 +28,15 @@ bool has_all(const Group* group, const Chosen& chosen) {
          std::all_of(facts.begin(), facts.end(), [&](const Fact& fact) { return holds(group, fact.quantity); });
 }
 
-/// Whether the results hold the set's statistics of the analysis, and every value that is to be kept.
-bool has_of_set(const Group* rows, const Group* statistics, const Chosen& chosen, const KeepChoice& keep) {
+/// Whether the results hold the set's statistics of the analysis, every value that is to be kept, and what the analysis
+/// says of the set as a whole.
+bool has_of_set(const ResultTree& earlier, const std::string& set, const Chosen& chosen, const KeepChoice& keep) {
+  const Group *rows = earlier.find(group_of_set(set)), *statistics = earlier.find(group_of_statistics(set)),
+              *numbers = earlier.find(group_of_set_numbers(set, chosen.name()));
+  const auto& of_set = chosen.analysis->info().set_quantities;
+  if (numbers != nullptr && has_failed_units(*numbers)) return false;
+  if (!std::all_of(of_set.begin(), of_set.end(), [&](const Quantity& one) { return holds(numbers, one); }))
+    return false;
   const auto quantities = chosen.quantities();
   return std::all_of(quantities.begin(), quantities.end(), [&](const Quantity* quantity) {
     return (!quantity->has_statistics || holds(statistics, *quantity)) &&
@@ -55,11 +62,11 @@ Lack find_lack(const ResultTree& earlier, const AnalysisChoice& analyses, const 
   }
   lack.of_weights = AnalysisChoice(std::move(of_weights));
   for (PlannedSet& set : lack.sets) {
-    const Group *rows = earlier.find(group_of_set(set.name)), *statistics = earlier.find(group_of_statistics(set.name));
+    const Group* rows = earlier.find(group_of_set(set.name));
     const SetFailures failures(earlier, set.name);
     std::vector<Chosen> open;
     for (const Chosen& chosen : set.analyses)
-      if (failures.has_failed_units_of(chosen.name()) || !has_of_set(rows, statistics, chosen, keep))
+      if (failures.has_failed_units_of(chosen.name()) || !has_of_set(earlier, set.name, chosen, keep))
         open.push_back(with_options_of(chosen, rows));
     set.analyses = AnalysisChoice(std::move(open));
   }

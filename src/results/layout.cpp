@@ -5,6 +5,7 @@
 #include "spectrace/core/error.hpp"
 #include "spectrace/core/floats.hpp"
 #include "spectrace/measure/catalogue.hpp"
+#include "spectrace/results/failures.hpp"
 #include "spectrace/store/result_file.hpp"
 
 namespace spectrace {
@@ -107,34 +108,80 @@ Dataset statistics_of(const Quantity& quantity, std::vector<double> values) {
   return dataset;
 }
 
+namespace {
+
+/// Puts datasets into a group, and the dimensions that they name, in the order in which they name them.
+class GroupOf {
+ public:
+  GroupOf(const Chosen& chosen, const Circumstances& of, std::string path)
+      : own_(chosen.analysis->dimensions(of)),
+        extents_(chosen.extents(of.model, of.slicing, of.longest_prompt, of.num_prompts)) {
+    group_.path = std::move(path);
+  }
+
+  void add_empty(const Quantity& quantity) {
+    const auto dims = dims_of(quantity, extents_);
+    add(quantity, std::vector<double>(static_cast<std::size_t>(num_values(quantity, extents_)), kNaN), dims);
+  }
+  void add(const Quantity& quantity, DatasetValues values, const std::vector<std::string>& dims) {
+    for (const auto& dim : dims) add_dimension(dim);
+    group_.datasets.push_back(dataset_of(quantity, std::move(values)));
+    group_.datasets.back().dims = dims;
+  }
+  Group& group() { return group_; }
+
+ private:
+  void add_dimension(const std::string& dim) {
+    if (group_.find_dimension(dim) != nullptr) return;
+    const auto place =
+        std::find_if(own_.begin(), own_.end(), [&](const DimensionValues& one) { return one.info.name == dim; });
+    group_.dimensions.push_back(place != own_.end() ? dimension_of(*place)
+                                                    : common_dimension(dim, counted(extents_.at(dim))));
+  }
+
+  const std::vector<DimensionValues> own_;
+  const Extents extents_;
+  Group group_;
+};
+
+}  // namespace
+
 Group empty_group(const Chosen& chosen, const ModelDescription& model, Slicing slicing) {
   const AnalysisInfo& info = chosen.analysis->info();
-  Group group;
-  group.path = info.group;
-  if (!info.ignores_slicing.empty()) group.attributes.emplace_back("slicing", std::string(name(Slicing::correct)));
   const Circumstances circumstances{model, slicing, chosen.settings};
-  const auto own = chosen.analysis->dimensions(circumstances);
-  const Extents extents = chosen.extents(model, slicing);
-  // In the order in which the quantities name them.
-  const auto add_dimension = [&](const std::string& dim) {
-    if (group.find_dimension(dim) != nullptr) return;
-    const auto place =
-        std::find_if(own.begin(), own.end(), [&](const DimensionValues& one) { return one.info.name == dim; });
-    group.dimensions.push_back(place != own.end() ? dimension_of(*place)
-                                                  : common_dimension(dim, counted(extents.at(dim))));
-  };
-  for (const Quantity* quantity : chosen.quantities()) {
-    for (const auto& dim : dims_of(*quantity, extents)) add_dimension(dim);
-    group.datasets.push_back(
-        dataset_of(*quantity, std::vector<double>(static_cast<std::size_t>(num_values(*quantity, extents)), kNaN)));
-    group.datasets.back().dims = dims_of(*quantity, extents);
-  }
-  for (const Fact& fact : info.facts) {
-    for (const auto& dim : fact.quantity.dims) add_dimension(dim);
-    std::visit([&](auto values) { group.datasets.push_back(dataset_of(fact.quantity, std::move(values))); },
+  GroupOf made(chosen, circumstances, info.group);
+  if (!info.ignores_slicing.empty())
+    made.group().attributes.emplace_back("slicing", std::string(name(Slicing::correct)));
+  for (const Quantity* quantity : chosen.quantities()) made.add_empty(*quantity);
+  for (const Fact& fact : info.facts)
+    std::visit([&](auto values) { made.add(fact.quantity, std::move(values), fact.quantity.dims); },
                fact.values(circumstances));
+  return std::move(made.group());
+}
+
+Group set_numbers_group(const Chosen& chosen, const Circumstances& of, const std::string& set, const Record& numbers) {
+  GroupOf made(chosen, of, group_of_set_numbers(set, chosen.name()));
+  for (const Quantity& quantity : chosen.analysis->info().set_quantities) {
+    made.add_empty(quantity);
+    if (!numbers.error.empty()) continue;
+    auto& values = std::get<std::vector<double>>(made.group().datasets.back().values);
+    SPECTRACE_ASSERT(values.size() == numbers.arrays.at(quantity.name).values.size());
+    values = numbers.arrays.at(quantity.name).values;
   }
-  return group;
+  if (!numbers.error.empty()) {
+    made.group().attributes.emplace_back(kFailedUnitsAttribute, std::int64_t{1});
+    made.group().attributes.emplace_back(kErrorAttribute, numbers.error);
+  }
+  return std::move(made.group());
+}
+
+const Analysis* analysis_of_set_numbers(const Group& group) {
+  if (!group.path.starts_with(group_of_set(""))) return nullptr;
+  for (const Analysis* analysis : catalogue())
+    if (!analysis->info().set_quantities.empty() && group.path.ends_with("/" + analysis->name()) &&
+        group.path.size() > group_of_set_numbers("", analysis->name()).size())
+      return analysis;
+  return nullptr;
 }
 
 std::vector<const Quantity*> prompt_quantities() {
@@ -168,7 +215,8 @@ std::vector<const Analysis*> analyses_in(const ResultTree& tree) {
   std::vector<const Analysis*> present;
   for (const Analysis* analysis : catalogue()) {
     const auto is_of = [&](const Group& group) {
-      return is_statistics(group) ? has_some(group, *analysis) : group.path == analysis->info().group;
+      return is_statistics(group) ? has_some(group, *analysis)
+                                  : group.path == analysis->info().group || analysis_of_set_numbers(group) == analysis;
     };
     if (std::any_of(tree.groups.begin(), tree.groups.end(), is_of)) present.push_back(analysis);
   }
@@ -176,6 +224,11 @@ std::vector<const Analysis*> analyses_in(const ResultTree& tree) {
 }
 
 std::string find_misfit(const Group& group) {
+  if (const Analysis* analysis = analysis_of_set_numbers(group)) {
+    for (const Quantity& quantity : analysis->info().set_quantities)
+      if (auto misfit = find_dataset_misfit(group, quantity.name, quantity.dims); !misfit.empty()) return misfit;
+    return "";
+  }
   if (group.path.starts_with("/prompts/"))
     return is_statistics(group) ? find_statistics_misfit(group) : find_set_misfit(group);
   for (const Analysis* analysis : catalogue())

@@ -94,7 +94,7 @@ AttributeValue number_or_text(const std::string& text) {
 }
 
 /// Where a group stands in the file: weights in the catalogue's order, prompt sets as the job has them, each before its
-/// statistics, sets of earlier jobs, the checkpoint.
+/// statistics and what analyses say of it as a whole, sets of earlier jobs, the checkpoint.
 std::size_t place_of(const Job& job, const std::string& path) {
   std::size_t place = 0;
   for (const Analysis* analysis : catalogue())
@@ -106,6 +106,11 @@ std::size_t place_of(const Job& job, const std::string& path) {
     if (path == group_of_set(set.name)) return place;
     if (path == group_of_statistics(set.name)) return place + 1;
     place += 2;
+    for (const Analysis* analysis : catalogue()) {
+      if (analysis->info().set_quantities.empty()) continue;
+      if (path == group_of_set_numbers(set.name, analysis->name())) return place;
+      ++place;
+    }
   }
   return path == kCheckpointGroup ? place + 1 : place;
 }

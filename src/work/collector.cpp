@@ -6,12 +6,16 @@
 
 #include "group_copy.hpp"
 #include "join_of_parts.hpp"
+#include "layer_spectra.hpp"
+#include "set_numbers.hpp"
 #include "spectrace/core/file.hpp"
 #include "spectrace/core/hash.hpp"
 #include "spectrace/core/log.hpp"
 #include "spectrace/core/stage_times.hpp"
 #include "spectrace/core/stopwatch.hpp"
+#include "spectrace/plan/certain_need.hpp"
 #include "spectrace/plan/machine_profile.hpp"
+#include "spectrace/plan/memory.hpp"
 #include "spectrace/results/assembly.hpp"
 #include "spectrace/results/batch_sums.hpp"
 #include "spectrace/results/digests.hpp"
@@ -80,6 +84,8 @@ class Collector {
                                     "' was not the same for all ranks, or changed during the run. Let "
                                     "nobody write to the checkpoint, and run the same command again."});
     }
+    join_sets(collection.again);
+    if (!collection.again.empty()) return collection;
     const ResultTree small = write_file(watch, collection.again);
     if (!collection.again.empty()) return collection;
     // Else the next start goes on from what was done.
@@ -187,6 +193,35 @@ class Collector {
     join.reset();
   }
 
+  /// What analyses say of sets as wholes. A record that turns out to be damaged goes to `missing`.
+  void join_sets(std::vector<OpenUnit>& missing) {
+    const std::int64_t limit = set_join_bytes_limit(context_.job, model_.description, plan_, context_.memory_bytes);
+    for (std::size_t s = 0; s < plan_.sets.size(); ++s) {
+      const PlannedSet& set = plan_.sets[s];
+      for (const Chosen& chosen : set.analyses) {
+        if (!chosen.has_set_quantities()) continue;
+        const Circumstances of = circumstances_of(set, chosen, model_.description, context_.job.slicing);
+        Record numbers;
+        std::size_t unit = 0;
+        try {
+          if (const auto lack = find_lack_of_join(chosen, of, set.name, context_.memory_bytes))
+            numbers = failed_record(*lack);
+          else
+            numbers = numbers_of_set(chosen, of, set.name, limit, [&](const auto& visit) {
+              for (unit = 0; unit < plan_.units.size(); ++unit) {
+                const BatchWork* batch = plan_.units[unit].of_batch();
+                if (batch == nullptr || batch->set != s) continue;
+                if (const Record record = read(unit); record.error.empty()) visit(record);
+              }
+            });
+          set_groups_[s].push_back(set_numbers_group(chosen, of, set.name, numbers));
+        } catch (const InputError& error) {
+          return missing.push_back(missing_unit(unit, error));
+        }
+      }
+    }
+  }
+
   /// Which groups there will be, and the small ones, in the contract's order.
   ResultTree outline() {
     ResultTree tree;
@@ -200,6 +235,7 @@ class Collector {
       const Group* before = earlier_ ? earlier_->find(group_of_statistics(plan_.sets[s].name)) : nullptr;
       tree.groups.push_back(assembly_.take_statistics(s, before));
       if (before != nullptr) read_large(result_path(context_.job, entry_), tree.groups.back());
+      std::move(set_groups_[s].begin(), set_groups_[s].end(), std::back_inserter(tree.groups));
     }
     sums_.sums.clear();
     tree.groups.push_back(digests_.group());
@@ -213,7 +249,7 @@ class Collector {
   void set_attributes(ResultTree& tree) {
     std::string error;
     for (const auto& line : assembly_.errors_without_group()) error += (error.empty() ? "" : "\n") + line;
-    for (const auto& line : weights_errors_in(tree)) error += (error.empty() ? "" : "\n") + line;
+    for (const auto& line : group_errors_in(tree)) error += (error.empty() ? "" : "\n") + line;
     for (const auto& line : prompt_errors_in(tree)) error += (error.empty() ? "" : "\n") + line;
     const bool any_done = assembly_.num_units_done() > 0 || earlier_;
     outcome_ = {error.empty() ? ModelStatus::ok : any_done ? ModelStatus::partial : ModelStatus::failed, error};
@@ -329,8 +365,9 @@ class Collector {
   bool is_index_checked_ = false;
   SummedQuantities summed_;
   BatchSums sums_{summed_.shape()};
-  std::optional<ReducedSums> reduced_;  // its sums are taken
-  std::vector<std::int64_t> num_done_;  // prompts, by set
+  std::optional<ReducedSums> reduced_;                    // its sums are taken
+  std::vector<std::int64_t> num_done_;                    // prompts, by set
+  std::map<std::size_t, std::vector<Group>> set_groups_;  // what is said of sets as wholes
   Digests digests_;
   std::set<std::string> is_new_;       // groups that are made now
   std::optional<ResultTree> earlier_;  // its large datasets are in the file still

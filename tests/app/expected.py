@@ -128,6 +128,31 @@ def token_geometry(h):
     }
 
 
+def last_tokens(folder, prompts, exact=False):
+    """Vectors of the prompts' last tokens (prompt, boundary, hidden)."""
+    return np.array([forward.boundaries[:, -1] for forward in oracle.oracle_forward(folder, prompts, exact)])
+
+
+def last_token_geometry(vectors):
+    """Of vectors (N, hidden): what a set has at one boundary."""
+    def rank(weights):
+        return np.exp(entropy(weights / weights.sum()))
+
+    centered = np.linalg.svd(vectors - vectors.mean(0), compute_uv=False)[: len(vectors) - 1]
+    s = np.linalg.svd(vectors, compute_uv=False)
+    eigenvalues = centered**2 / (len(vectors) - 1)
+    ranks = np.arange(12, 101)
+    ranks = ranks[ranks <= (centered > 2.0**-23 * max(vectors.shape) ** 0.5 * s[0]).sum()]
+    alpha = r2 = np.nan
+    if len(ranks) >= 10:
+        # As polyfit weighs residuals, not their squares.
+        line = np.polyfit(np.log(ranks), np.log(eigenvalues[ranks - 1]), 1, w=ranks**-0.5)
+        y = np.log(eigenvalues[ranks - 1])
+        alpha, r2 = -line[0], 1 - ((y - np.polyval(line, np.log(ranks))) ** 2).sum() / ((y - y.mean()) ** 2).sum()
+    return {"singular_values": s, "centered_singular_values": centered, "rankme": rank(s), "rankme_covariance": rank(centered**2),
+            "stable_rank": (s**2).sum() / s[0] ** 2, "alpha_req": alpha, "alpha_req_r2": r2}
+
+
 def mean_cosine(a, b):
     """Over rows."""
     with np.errstate(invalid="ignore"):

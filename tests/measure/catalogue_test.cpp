@@ -22,6 +22,7 @@ void for_each_declared(const Visit& visit) {
   for (const Analysis* analysis : catalogue()) {
     const AnalysisInfo& info = analysis->info();
     for (const Quantity& quantity : info.quantities) visit(quantity, info.group.empty() ? "prompts" : info.group);
+    for (const Quantity& quantity : info.set_quantities) visit(quantity, group_of_set_numbers("<set>", info.name));
     for (const Fact& fact : info.facts) visit(fact.quantity, info.group);
     for (const SetScalar& scalar : info.scalars) visit(scalar.quantity, std::string("prompts"));
   }
@@ -80,6 +81,10 @@ TEST(Catalogue, what_two_analyses_have_is_named) {
               info.quantities = {quantity("stable_rank")};
             }),
             same + "dataset '/heads/stable_rank'");
+  EXPECT_EQ(error_with([&](AnalysisInfo& info) {
+              info.set_quantities = {quantity("a"), quantity("a")};
+            }),
+            same + "dataset '/prompts/<set>/other/a'");
   EXPECT_EQ(error_with([&](AnalysisInfo& info) { info.scalars = {{quantity("l_star_trace")}}; }),
             same + "dataset of prompts 'l_star_trace'");
   EXPECT_EQ(error_with([](AnalysisInfo& info) {
@@ -167,11 +172,13 @@ TEST(Catalogue, what_is_derived_or_asked_for_names_what_there_is) {
 TEST(Catalogue, sizes_of_a_models_results_are_known) {
   const testing::Model model(testing::case_folder("llama"));
   for (const Chosen& chosen : AnalysisChoice::of(analysis_names())) {
-    const Extents extents = chosen.extents(model.description, Slicing::correct, 5);
+    const Extents extents = chosen.extents(model.description, Slicing::correct, 5, 3);
     for (const Quantity* quantity : chosen.quantities()) {
       SCOPED_TRACE(chosen.name() + " " + quantity->name);
       EXPECT_NO_THROW(EXPECT_GT(num_values(*quantity, extents, "prompt"), 0));
     }
+    for (const Quantity& quantity : chosen.analysis->info().set_quantities)
+      EXPECT_NO_THROW(EXPECT_GT(num_values(quantity, extents), 0)) << quantity.name;
   }
 }
 

@@ -6,8 +6,10 @@
     tools/dev/differential --table docs/families.md a.json b.json   the page of results, from --json files
 
 Compared for each prompt and layer, entry by entry: attention [heads, n, n], hidden states [n, hidden] (what enters block
-0, then the raw output of each block), the final norm, the logits; for each layer W_Q, W_K, W_V, W_O as canonical slices, and the
-unembedding, which must be equal. An error is the largest difference over the largest expected value.
+0, then the raw output of each block), the final norm; for each layer W_Q, W_K, W_V, W_O as canonical slices, and the unembedding, which
+must be equal. Of each prompt the likelihood of the next tokens and the entropy of what is predicted, and of the longest one the
+logit lens (divergence, entropy) and what attention and MLP add to each row (its norm, and its part along the row that enters the
+block). An error is the largest difference over the largest expected value; of predictions and the lens, over the largest score.
 """
 
 import argparse
@@ -30,14 +32,14 @@ import random_configs
 import safetensors.numpy
 import torch
 import transformers
-from families_page import COMPARISONS, QUANTITIES, TITLES, max_or_nan, write_page
+from families_page import COMPARED, COMPARISONS, EFFECTS, QUANTITIES, TITLES, max_or_nan, write_page
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DUMP = ROOT / "build" / "release" / "tests" / "support" / "dump_forward"
 PROGRAM = pathlib.Path(os.environ.get("SPECTRACE_PROGRAM", ROOT / "build" / "release" / "spectrace"))
 
 # Of a forward pass: what is compared layer by layer, and what there is once a prompt.
-LAYERED, WHOLE = ("attentions", "boundaries"), ("final_norm", "logits")
+LAYERED, WHOLE = ("attentions", "boundaries"), ("final_norm",)
 
 # Of a sample: how save_checkpoint stores it.
 STORAGE = ("prefix", "renames", "dtype", "files", "shard_bytes", "old_tensors")
@@ -63,6 +65,8 @@ class Case:
     prompts: list = dataclasses.field(default_factory=list)
     forwards: list = dataclasses.field(default_factory=list)  # of oracle.Forward, one a prompt
     exact_forwards: list = dataclasses.field(default_factory=list)
+    lens: np.ndarray | None = None  # [layers + 1, vocab] of the longest prompt's last token
+    writes: list = dataclasses.field(default_factory=list)  # of attention and MLP, [layers, n, hidden] each, of that prompt
     weights: list = dataclasses.field(default_factory=list)  # of {"W_Q": array, …}, one a layer
     unembedding: np.ndarray | None = None  # [vocab, hidden]
     text_family: str = ""  # as spectrace calls it; "": family
@@ -80,6 +84,9 @@ def ask_oracle(case):
     model = oracle.load_model(case.folder)
     case.forwards = oracle.oracle_forward(case.folder, case.prompts, exact=False, model=model)
     case.exact_forwards = oracle.oracle_forward(case.folder, case.prompts, exact=True, model=model)
+    longest = max(range(len(case.prompts)), key=lambda index: len(case.prompts[index]))
+    case.lens = oracle.lens_logits(model, case.prompts[longest], case.exact_forwards[longest].boundaries, exact=True)[:, -1]
+    case.writes = oracle.block_writes(model, case.prompts[longest], exact=True)
     case.weights = oracle.attention_weights(case.folder, model)
     case.unembedding = model.get_output_embeddings().weight.double().numpy()
 
@@ -164,6 +171,52 @@ def worst_of_prompts(found, forwards):
     return worst
 
 
+def log_softmax(scores):
+    scores = scores.astype(np.longdouble)
+    shifted = scores - scores.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def entropies(log_p):
+    return -(np.exp(log_p) * log_p).sum(-1)
+
+
+def largest_difference(found, expected):
+    assert found.shape == expected.shape, (found.shape, expected.shape)
+    return float(np.abs(found - expected).max(initial=0.0))
+
+
+def error_of_predictions(found, logits, ids):
+    """Over the largest score: what they are differences of."""
+    log_p = log_softmax(logits)
+    nll = np.array([-log_p[i, ids[i + 1]] for i in range(len(ids) - 1)])
+    return max_or_nan(largest_difference(found[0, :-1], nll), largest_difference(found[1], entropies(log_p))) / max(1.0, np.abs(logits).max())
+
+
+def error_of_lens(found, scores):
+    """scores: (boundary, vocab) of the last token."""
+    log_p = log_softmax(scores)
+    divergence = (np.exp(log_p[-1]) * (log_p[-1] - log_p)).sum(-1)
+    return max_or_nan(largest_difference(found[0], divergence), largest_difference(found[1], entropies(log_p))) / max(1.0, np.abs(scores).max())
+
+
+def error_of_writes(found, entering, writes):
+    """found: (layers, 4, n); entering and each of the two writes: (layers, n, hidden)."""
+    directions = entering / np.linalg.norm(entering, axis=-1, keepdims=True)
+    expected = np.stack([part for added in writes for part in (np.linalg.norm(added, axis=-1), (added * directions).sum(-1))], axis=1)
+    return largest_difference(found, expected) / max(np.linalg.norm(entering, axis=-1).max(), np.abs(expected).max())
+
+
+def worst_of_effects(found, case):
+    """Of what the passes lead to, against the exact oracle: {quantity: worst error}."""
+    longest = max(range(len(case.prompts)), key=lambda index: len(case.prompts[index]))
+    predictions = [error_of_predictions(found[f"next_token.{index}"], forward.logits, case.prompts[index])
+                   for index, forward in enumerate(case.exact_forwards)]
+    entering = case.exact_forwards[longest].boundaries[:-1]
+    return {"predictions": functools.reduce(max_or_nan, predictions), "lens": error_of_lens(found[f"lens.{longest}"], case.lens),
+            "writes": error_of_writes(found[f"writes.{longest}"], entering, case.writes)}
+
+
 def worst_of_weights(found, case, dtype):
     worst = 0.0
     expected = {f"{name}.{layer}": w for layer, matrices in enumerate(case.weights) for name, w in matrices.items()}
@@ -186,6 +239,8 @@ def compare(case, out):
     }
     for comparison, dtype in (("float32", np.float32), ("float64", np.float64), ("exact", np.float64)):
         case.errors[comparison]["weights"] = worst_of_weights(found[str(np.dtype(dtype))], case, dtype)
+        if comparison != "float64":
+            case.errors[comparison] |= worst_of_effects(found[str(np.dtype(dtype))], case)
     too_far = []
     for comparison, errors in case.errors.items():
         for name, error in errors.items():
@@ -309,11 +364,11 @@ def run_family(family, seeds, keep, program=DUMP, threads=1, inspect_all=False, 
 
 def print_table(tallies):
     """One row a family: seeds, failures, worst error of each quantity in each comparison."""
-    titles = [f"{QUANTITIES[name]} {TITLES[c]}" for c in COMPARISONS for name in QUANTITIES if name != "weights"]
+    titles = [f"{QUANTITIES[name]} {TITLES[c]}" for c, name in (*COMPARED, *EFFECTS)]
     titles += ["weights"]
     rows = []
     for tally in tallies:
-        errors = [tally.worst[c][name]["error"] for c in COMPARISONS for name in QUANTITIES if name != "weights"]
+        errors = [tally.worst[c][name]["error"] for c, name in (*COMPARED, *EFFECTS)]
         errors += [max(tally.worst[c]["weights"]["error"] for c in COMPARISONS)]
         rows.append([tally.family, str(tally.seeds), str(len(tally.failures)), *(f"{error:.1e}" for error in errors)])
     for number, title in enumerate(["family", "seeds", "failed", *titles], 1):

@@ -3,12 +3,15 @@
 import json
 import math
 
-QUANTITIES = {"attentions": "attention", "boundaries": "hidden states", "final_norm": "final norm", "logits": "logits",
-              "weights": "weights"}
+QUANTITIES = {"attentions": "attention", "boundaries": "hidden states", "final_norm": "final norm", "weights": "weights",
+              "predictions": "predictions", "lens": "logit lens", "writes": "what blocks add"}
 # float32 against the oracle in float64; float64 against the oracle as it is, with steps in float32; float64 against the
 # oracle with these steps in float64.
 COMPARISONS = {"float32": 5e-5, "float64": 2e-6, "exact": 1e-10}
 TITLES = {"float32": "float32", "float64": "float64", "exact": "float64, exact oracle"}
+# What each table has of the comparisons, weights aside: passes, and what they lead to, which is held against the exact oracle alone.
+COMPARED = tuple((comparison, name) for comparison in COMPARISONS for name in ("attentions", "boundaries", "final_norm"))
+EFFECTS = tuple((comparison, name) for comparison in ("float32", "exact") for name in ("predictions", "lens", "writes"))
 
 
 def max_or_nan(a, b):
@@ -72,6 +75,25 @@ def stored_section(stored):
     return lines
 
 
+def effects_table(merged):
+    """Lines of the page about what the passes lead to."""
+    lines = [
+        "",
+        "What the forward pass knows, of the same seeds: *predictions*, the likelihood of each next token and the entropy of what is",
+        "predicted, from the model's own head; *logit lens* of the longest prompt's last token at every boundary (divergence from the",
+        "final distribution, entropy), where the oracle is the model itself with the boundary in the place of its last block's output;",
+        "*what blocks add*, the norm of what attention and MLP of each block add to each row and its part along the row that enters,",
+        "where the oracle is the block's output with and without the part. All against transformers in float64, its steps lifted.",
+        "Errors of likelihoods and divergences are over the largest score, of what blocks add over the largest norm. Allowed as above.",
+        "",
+        "| family | " + " | ".join(f"{QUANTITIES[name]}, {c}" for c, name in EFFECTS) + " |",
+        "|---" + "|---:" * len(EFFECTS) + "|",
+    ]
+    for family, tally in sorted(merged.items()):
+        lines.append(f"| {family} | " + " | ".join(f"{tally['worst'][c][name]:.1e}" for c, name in EFFECTS) + " |")
+    return lines
+
+
 def write_page(path, files):
     """The table of docs/families.md."""
     merged, version = merge(files)
@@ -86,9 +108,9 @@ def write_page(path, files):
         "(`tests/oracle/random_configs.py`).",
         "",
         "Compared entry by entry, for each prompt and layer: attention (every head), hidden states (what enters block 0 and",
-        "the raw output of each block), the final norm, the logits; weights are W_Q, W_K, W_V, W_O of every layer, as",
-        "canonical slices, and the unembedding (in a float32 run rounded as the run rounds them). An error is the largest difference over the",
-        "largest expected value; the table shows the worst over all seeds, prompts and layers.",
+        "the raw output of each block), the final norm; weights are W_Q, W_K, W_V, W_O of every layer, as canonical slices, and",
+        "the unembedding (in a float32 run rounded as the run rounds them). An error is the largest difference over the largest",
+        "expected value; the table shows the worst over all seeds, prompts and layers.",
         "",
         "- *float32*: spectrace in float32, transformers in float64. Allowed: 5e-5.",
         "- *float64*: both in float64. In most families transformers computes softmax, RMSNorm or scores in float32 even so.",
@@ -98,14 +120,14 @@ def write_page(path, files):
         "- *weights*: 0 is equal to the last bit. Nothing else is allowed.",
         "",
     ]
-    columns = [(c, name) for c in COMPARISONS for name in QUANTITIES if name != "weights"]
-    titles = ["family", "seeds", "failed", *(f"{QUANTITIES[name]}, {c}" for c, name in columns), "weights"]
+    titles = ["family", "seeds", "failed", *(f"{QUANTITIES[name]}, {c}" for c, name in COMPARED), "weights"]
     lines += ["| " + " | ".join(titles) + " |", "|---" + "|---:" * (len(titles) - 1) + "|"]
     for family, tally in sorted(merged.items()):
-        errors = [f"{tally['worst'][c][name]:.1e}" for c, name in columns]
+        errors = [f"{tally['worst'][c][name]:.1e}" for c, name in COMPARED]
         weights = max(tally["worst"][c]["weights"] for c in COMPARISONS)
         row = [family, tally["seeds"], tally["failed"], *errors, f"{weights:.1e}" if weights else "0"]
         lines.append("| " + " | ".join(map(str, row)) + " |")
+    lines += effects_table(merged)
     seeds, redrawn = (sum(tally[name] for tally in merged.values()) for name in ("seeds", "redrawn"))
     first = min(merged)
     lines += [

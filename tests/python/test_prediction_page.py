@@ -86,6 +86,34 @@ def test_every_quantity_is_drawn_and_none_twice(tmp_path):
     assert others is None or not {"boundary cosine", "attention write norm"} & {block.title for block in others.blocks}
 
 
+GEOMETRY = {"num_vectors": 31.0, "rankme": np.array([5.0, 7.0]), "rankme_covariance": np.array([4.0, 2.5]),
+            "stable_rank": np.array([1.5, 1.25]), "alpha_req": np.array([0.75, np.nan]), "alpha_req_r2": np.array([0.9, np.nan])}
+
+
+def geometry_groups():
+    """What a job has that asked for the geometry alone: the set, empty statistics, the set as a whole."""
+    groups = prompt_groups("test", {"gain": (("layer",), COSINE)})
+    dims = {name: () if np.ndim(values) == 0 else ("boundary",) for name, values in GEOMETRY.items()}
+    return groups | {"prompts/test/last_token_geometry": {name: (dims[name], values) for name, values in GEOMETRY.items()}}
+
+
+def test_geometry_of_last_tokens(tmp_path):
+    with open_folder(tmp_path / "r", {"ant": geometry_groups(), "bee": groups_of()}) as results:
+        table = results.table("last_token_geometry")
+        page = page_of(results)
+    assert table["model"].tolist() == ["ant", "ant"] and table["boundary"].tolist() == [0, 1]
+    for name in GEOMETRY:
+        np.testing.assert_array_equal(table[name].to_numpy(float), np.broadcast_to(GEOMETRY[name], 2), err_msg=name)
+    pictures = [block for block in page.blocks if isinstance(block, Picture) and block.title.startswith("Geometry")]
+    assert [len(picture.figure.data) for picture in pictures] == [1, 1] and "31 vectors" in pictures[0].caption
+    assert [block.table for block in page.blocks if isinstance(block, Shown)][-1] == "last_token_geometry"
+
+
+def test_a_page_of_the_geometry_alone(tmp_path):
+    with open_folder(tmp_path / "r", {"ant": geometry_groups()}) as results:
+        assert sum(isinstance(block, Picture) for block in page_of(results).blocks) == 2
+
+
 def test_files_without_it_have_no_page(tmp_path):
     with open_folder(tmp_path / "r", {"ant": prompt_groups("test", {"gain": (("layer",), COSINE)})}) as results:
         assert page_of(results) is None

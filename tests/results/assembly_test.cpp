@@ -400,7 +400,7 @@ TEST(Assembly, weights_of_layers_stand_at_their_places) {
   EXPECT_EQ(num_failed_units(groups[1]), 2);
   const ResultTree whole{{}, groups};
   EXPECT_EQ(num_failed_units(whole), 2);
-  EXPECT_EQ(weights_errors_in(whole), Strings{"layer 1 is not finite\nlayer 2 is not finite"});
+  EXPECT_EQ(group_errors_in(whole), Strings{"layer 1 is not finite\nlayer 2 is not finite"});
   const auto& norms = std::get<std::vector<double>>(groups[0].find("spectral_norm")->values);
   EXPECT_EQ(norms, (std::vector<double>{0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2}));
   const auto& of_heads = std::get<std::vector<double>>(groups[1].find("spectral_norm")->values);

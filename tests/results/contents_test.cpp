@@ -25,9 +25,15 @@ TEST(Contents, everything_that_is_written_is_known_once) {
   const auto places = all_places();
   const std::string set = group_of_set("<set>"), statistics = group_of_statistics("<set>");
   for (const Quantity& fact : prompt_facts()) EXPECT_TRUE(places.contains({set, fact.name})) << fact.name;
-  for (const Quantity* quantity : prompt_quantities())
-    EXPECT_TRUE(places.contains({quantity->keep == Keep::never_rows ? statistics : set, quantity->name}))
-        << quantity->name;
+  for (const Quantity* quantity : prompt_quantities()) {
+    const bool is_in_rows = places.contains({set, quantity->name}),
+               is_in_statistics = places.contains({statistics, quantity->name});
+    EXPECT_EQ(is_in_rows, can_be_kept(*quantity)) << quantity->name;
+    EXPECT_EQ(is_in_statistics, quantity->keep == Keep::never_rows) << quantity->name;
+  }
+  for (const Analysis* analysis : catalogue())
+    for (const Quantity& quantity : analysis->info().set_quantities)
+      EXPECT_TRUE(places.contains({group_of_set_numbers("<set>", analysis->name()), quantity.name})) << quantity.name;
   for (const SetScalar* scalar : set_scalars())
     EXPECT_TRUE(places.contains({statistics, scalar->quantity.name})) << scalar->quantity.name;
   EXPECT_TRUE(places.contains({kCheckpointGroup, kDigest}));

@@ -119,7 +119,7 @@ TEST(Failures, of_weights_are_each_said_once) {
                         {kErrorAttribute, std::string("layer 1: not finite")}};
   }
   EXPECT_EQ(num_failed_units(tree), 4);
-  EXPECT_EQ(weights_errors_in(tree), Strings{"layer 1: not finite"});
+  EXPECT_EQ(group_errors_in(tree), Strings{"layer 1: not finite"});
   EXPECT_TRUE(has_failed_units(tree.groups[0]));
   EXPECT_FALSE(has_failed_units(tree.groups[2]));
 }

@@ -50,6 +50,9 @@ ResultTree tree_of(const AnalysisChoice& choice, const KeepChoice& keep, const s
       if (is_kept(*quantity, keep)) add_dataset(*quantity, rows);
       if (quantity->has_statistics) add_dataset(*quantity, statistics);
     }
+    if (!chosen.has_set_quantities()) continue;
+    Group& numbers = tree.groups.emplace_back(group_named(group_of_set_numbers(set, chosen.name())));
+    for (const Quantity& quantity : chosen.analysis->info().set_quantities) add_dataset(quantity, numbers);
   }
   if (choice.any_of_prompts()) tree.groups.insert(tree.groups.end(), {rows, statistics});
   return tree;
@@ -129,6 +132,23 @@ TEST(FindLack, graph_eigenvalues_that_are_asked_for_later_are_made) {
   EXPECT_EQ(lacking(without, now, kKeepNone), Names());  // they have no statistics
   EXPECT_EQ(lacking(with, now, kKeepMost), Names());
   EXPECT_EQ(lacking(with, usual(), kKeepMost), Names());
+}
+
+TEST(FindLack, what_is_said_of_a_set_as_a_whole_is_made_again_where_it_lacks_or_failed) {
+  const AnalysisChoice geometry = AnalysisChoice::of({"attention", "last_token_geometry"});
+  ResultTree tree = tree_of(geometry, kKeepMost);
+  EXPECT_EQ(lacking(tree, geometry, kKeepMost), Names());
+  EXPECT_EQ(lacking(tree_of(AnalysisChoice::of({"attention"}), kKeepMost), geometry, kKeepMost),
+            Names{"last_token_geometry"});
+  Group& numbers = group_at(tree, "/prompts/s/last_token_geometry");
+  const Group whole = numbers;
+  for (const Dataset& dataset : whole.datasets) {
+    drop_dataset(numbers, dataset.name);
+    EXPECT_EQ(lacking(tree, geometry, kKeepMost), Names{"last_token_geometry"}) << dataset.name;
+    numbers = whole;
+  }
+  numbers.attributes.emplace_back("failed_units", std::int64_t{1});
+  EXPECT_EQ(lacking(tree, geometry, kKeepMost), Names{"last_token_geometry"});
 }
 
 // A version that knows one quantity more: what was made before it is made again, and not refused.

@@ -43,6 +43,39 @@ Group empty_of(const std::string& analysis) {
   return empty_group(*AnalysisChoice::of({analysis}).find(analysis), model_of_two_layers(), Slicing::correct);
 }
 
+TEST(Layout, a_set_as_a_whole_has_a_group_of_its_own) {
+  const ModelDescription model = model_of_two_layers();
+  const Chosen chosen = *AnalysisChoice::of({"last_token_geometry"}).begin();
+  const Circumstances of{model, Slicing::correct, chosen.settings, 0, 3};
+  const auto join = chosen.of_prompts()->join(of, 0);
+  while (join->needs_another_pass()) {
+  }
+  const Record numbers = join->finish();
+  const Group group = set_numbers_group(chosen, of, "s", numbers);
+  EXPECT_EQ(group.path, "/prompts/s/last_token_geometry");
+  EXPECT_EQ(group.find_dimension("boundary")->size(), 2u);
+  EXPECT_EQ(group.find_dimension("index")->size(), 3u);
+  EXPECT_EQ(group.find_dimension("channel"), nullptr);  // of records alone
+  EXPECT_EQ(find_misfit(group), "");
+  EXPECT_EQ(analysis_of_set_numbers(group), chosen.analysis);
+  EXPECT_TRUE(group.attributes.empty());
+  Group other = group;
+  other.datasets[1].dims = {"index"};
+  EXPECT_NE(find_misfit(other), "");
+  Record failed;
+  failed.error = "no room";
+  const Group without = set_numbers_group(chosen, of, "s", failed);
+  EXPECT_EQ(names_of(without.datasets), names_of(group.datasets));
+  EXPECT_EQ(std::get<std::string>(without.attributes.back().second), "no room");
+  for (const Dataset& dataset : without.datasets)
+    for (const double value : std::get<std::vector<double>>(dataset.values)) EXPECT_TRUE(std::isnan(value));
+  // A set may have the name of an analysis.
+  other.path = "/prompts/last_token_geometry";
+  EXPECT_EQ(analysis_of_set_numbers(other), nullptr);
+  other.path = "/prompts/s/statistics";
+  EXPECT_EQ(analysis_of_set_numbers(other), nullptr);
+}
+
 TEST(Layout, an_empty_group_has_every_quantity_and_nothing_measured) {
   for (const auto& name : {"weights", "heads", "unembedding"}) {
     SCOPED_TRACE(name);

@@ -4,7 +4,9 @@
 // a checkpoint and prompts.json, a list of lists of token ids; they run in one batch, in both compute types. Writes
 // DIR/<name of FOLDER>/float32.safetensors and float64.safetensors, in float64:
 //   attentions.p [layers, heads, n, n], boundaries.p [layers + 1, n, hidden], final_norm.p [n, hidden] of prompt p;
-//   logits.p [n, vocab], what enters the softmax over next tokens;
+//   next_token.p [2, n]: -ln p of the next token (NaN of the last), and the entropy of what is predicted;
+//   lens.p [2, layers + 1]: divergence of the logit lens from the final distribution, and its entropy;
+//   writes.p [layers, 4, n]: of what attention adds its norm, and that times its cosine; the same of the MLP;
 //   W_Q.l, W_K.l, W_V.l, W_O.l of layer l, canonical as in LayerWeights; unembedding [vocab, hidden or embedding].
 // A folder that fails leaves error.txt there instead, and the others go on.
 #include <ATen/ATen.h>
@@ -20,6 +22,7 @@
 #include "spectrace/core/parallel.hpp"
 #include "spectrace/model/adapter.hpp"
 #include "spectrace/model/forward.hpp"
+#include "spectrace/model/prediction.hpp"
 
 namespace spectrace {
 namespace {
@@ -65,15 +68,27 @@ void add_weights(std::vector<Named>& tensors, const LayerWeights& weights, std::
         {std::string(info(role).name) + "." + std::to_string(layer), matrices.at(role).to(at::kDouble).contiguous()});
 }
 
-/// What the model's head makes of the final norm's rows. [rows, vocab]
-Tensor logits_of(const EmbeddingSources& embedding, const TensorStore& store, Tensor x, ComputeType type) {
-  const auto read = [&](const TensorSource& source) { return store.read(*store.find(source.tensor), type); };
-  if (embedding.project_out) x = at::linear(x, read(embedding.project_out->weight));
-  Tensor logits = at::matmul(x, read(embedding.unembedding).t());
-  if (embedding.unembedding_bias) logits.add_(read(*embedding.unembedding_bias));
-  logits.mul_(embedding.logits.scale);
-  if (const auto cap = embedding.logits.softcap) logits.div_(*cap).tanh_().mul_(*cap);
-  return logits;
+Tensor tensor_of(const std::vector<double>& values, const RowRange& part) {
+  return at::tensor(std::vector<double>(values.begin() + part.first, values.begin() + part.last()), at::kDouble);
+}
+
+/// Of all rows of the batch.
+Tensor tensor_of(const BlockWrites& writes) {
+  const RowRange all = {0, std::ssize(writes.attention_norm)};
+  const Tensor attention = tensor_of(writes.attention_norm, all), mlp = tensor_of(writes.mlp_norm, all);
+  return at::stack(
+      {attention, attention * tensor_of(writes.attention_cosine, all), mlp, mlp * tensor_of(writes.mlp_cosine, all)});
+}
+
+/// Each prompt's last row at each boundary: [prompts, boundaries, hidden].
+Tensor last_tokens(const std::vector<Tensor>& boundaries, const TokenBatch& batch) {
+  std::vector<Tensor> of_prompts;
+  for (std::int64_t p = 0; p < batch.num_prompts(); ++p) {
+    std::vector<Tensor> rows;
+    for (const Tensor& boundary : boundaries) rows.push_back(boundary.select(0, batch.rows_of(p).last() - 1));
+    of_prompts.push_back(at::stack(rows));
+  }
+  return at::stack(of_prompts);
 }
 
 std::vector<Named> run_model(const ModelDescription& model, const TensorStore& store, const TokenBatch& batch,
@@ -81,23 +96,29 @@ std::vector<Named> run_model(const ModelDescription& model, const TensorStore& s
   std::vector<Named> tensors;
   std::vector<std::vector<Tensor>> attentions(static_cast<std::size_t>(batch.num_prompts()));
   Tensor hidden = embed(model, store, batch, type).hidden;
-  std::vector<Tensor> boundaries = {hidden.clone()};
+  std::vector<Tensor> boundaries = {hidden.clone()}, writes;
   for (std::int64_t layer = 0; layer < model.num_layers; ++layer) {
     const LayerWeights weights = read_layer(model, store, layer, type);
     add_weights(tensors, weights, layer);
-    run_block(model, layer, weights, batch, hidden,
-              [&](std::int64_t prompt, std::int64_t first_head, const Tensor& a, const RowScores&) {
-                auto& of_layers = attentions[static_cast<std::size_t>(prompt)];
-                const Tensor part = a.to(at::kDouble, false, /*copy=*/true);
-                if (first_head == 0)
-                  of_layers.push_back(part);
-                else
-                  of_layers.back() = at::cat({of_layers.back(), part});
-              });
+    BlockWrites of_layer(static_cast<std::size_t>(batch.num_tokens()));
+    const auto see = [&](std::int64_t prompt, std::int64_t first_head, const Tensor& a, const RowScores&) {
+      auto& of_layers = attentions[static_cast<std::size_t>(prompt)];
+      const Tensor part = a.to(at::kDouble, false, /*copy=*/true);
+      if (first_head == 0)
+        of_layers.push_back(part);
+      else
+        of_layers.back() = at::cat({of_layers.back(), part});
+    };
+    BlockBatch through = {.tokens = &batch, .hidden = hidden, .observe = see, .writes = &of_layer};
+    run_block(model, layer, weights, std::span(&through, 1));
+    if (through.error) std::rethrow_exception(through.error);
+    hidden = through.hidden;
+    writes.push_back(tensor_of(of_layer));
     boundaries.push_back(hidden.clone());
   }
   const Tensor final_norm = apply_final_norm(model, store, hidden);
-  const Tensor logits = logits_of(model.embedding, store, final_norm, type);
+  PredictionBatch predicted = {.tokens = &batch, .normed = final_norm, .last_tokens = last_tokens(boundaries, batch)};
+  predict(model, store, std::span(&predicted, 1), [](double) { return true; });
   for (std::int64_t p = 0; p < batch.num_prompts(); ++p) {
     const auto index = static_cast<std::size_t>(p);
     const std::int64_t first = batch.row_start[index], count = batch.row_start[index + 1] - first;
@@ -108,7 +129,13 @@ std::vector<Named> run_model(const ModelDescription& model, const TensorStore& s
     tensors.push_back({"attentions" + suffix, at::stack(attentions[index]).contiguous()});
     tensors.push_back({"boundaries" + suffix, at::stack(of_prompt).contiguous()});
     tensors.push_back({"final_norm" + suffix, rows(final_norm).contiguous()});
-    tensors.push_back({"logits" + suffix, rows(logits).contiguous()});
+    const Predictions& found = predicted.found;
+    const RowRange tokens = batch.rows_of(p), lens = {p * (model.num_layers + 1), model.num_layers + 1};
+    tensors.push_back({"next_token" + suffix,
+                       at::stack({tensor_of(found.next_token_nll, tokens), tensor_of(found.entropy, tokens)})});
+    tensors.push_back(
+        {"lens" + suffix, at::stack({tensor_of(found.lens_kl, lens), tensor_of(found.lens_entropy, lens)})});
+    tensors.push_back({"writes" + suffix, at::stack(writes).narrow(2, first, count).contiguous()});
   }
   const TensorInfo& unembedding = *store.find(model.embedding.unembedding.tensor);
   tensors.push_back({"unembedding", store.read(unembedding, type).to(at::kDouble).contiguous()});

@@ -42,6 +42,8 @@ std::vector<double> means_over_prompts(const ResultNumbers& results, const std::
 double scalar_of(const ResultNumbers& results, const std::string& group, const std::string& dataset);
 std::string group_of_set(const std::string& set);
 std::string group_of_statistics(const std::string& set);
+/// Of what an analysis says of a set as a whole: "/prompts/<set>/<analysis>".
+std::string group_of_set_numbers(const std::string& set, const std::string& analysis);
 /// Names along the dimension `statistic`.
 const std::vector<std::string>& statistic_names();
 
@@ -91,6 +93,9 @@ struct AnalysisInfo {
   std::string matrices_name = "attention matrices";  ///< what a layer analysis is made of, for messages
   std::string group = {};                            ///< of its datasets: "/weights"; empty: those of prompt sets
   std::vector<Quantity> quantities;
+  /// Of a set of prompts as a whole, in a group of their own below the set's, made of the values that its prompts'
+  /// records have (SetJoin).
+  std::vector<Quantity> set_quantities = {};
   std::vector<DimensionInfo> dimensions = {};  ///< that it has beside layer, head, boundary, prompt and token
   std::vector<Fact> facts = {};
   std::vector<SetScalar> scalars = {};
@@ -111,6 +116,7 @@ struct Circumstances {
   Slicing slicing = Slicing::correct;
   const Settings& settings;
   std::int64_t longest_prompt = 0;  ///< tokens
+  std::int64_t num_prompts = 0;     ///< of the set
 };
 
 /// A kind of numbers that the program computes: one file of src/measure/analyses, which declares them and measures them
@@ -233,6 +239,7 @@ class TensorAnalysis : public Analysis {
 /// too (wants_of).
 struct PromptWants {
   bool norms = false;           ///< of the residual stream's rows
+  bool last_tokens = false;     ///< the last row of each prompt
   bool boundaries = false;      ///< these rows themselves
   bool entering = false;        ///< those that enter a block, once more
   bool writes = false;          ///< what attention and MLP add to these rows
@@ -282,6 +289,8 @@ class PromptObserver {
   virtual void see_boundary(std::int64_t /*boundary*/, const Tensor& /*hidden*/) {}
   virtual void see_norms(std::int64_t /*boundary*/, const std::vector<double>& /*of_rows*/) {}
   virtual void see_final_norms(const std::vector<double>& /*of_rows*/) {}
+  /// The last row of each prompt at boundary b, [num_prompts, hidden_size], on the host, if wanted.
+  virtual void see_last_tokens(std::int64_t /*boundary*/, const Tensor& /*rows*/) {}
   /// Boundary `layer` once more, before the block: wherever the batch comes from.
   virtual void see_entering(std::int64_t /*layer*/, const Tensor& /*hidden*/) {}
   virtual void see_heads(const HeadsView&) {}
@@ -293,6 +302,18 @@ class PromptObserver {
   virtual void see_predictions(const Predictions&) {}
   /// At the end.
   virtual void finish() {}
+};
+
+/// Makes the numbers of a set as a whole of what the records of its batches have.
+class SetJoin {
+ public:
+  virtual ~SetJoin() = default;
+  /// Batches in the plan's order; one that failed does not come, and prompts that failed have NaN in it.
+  virtual void add(const Record& batch) = 0;
+  /// Asked when all have come: whether they have to come once more, since not all could be done at once.
+  virtual bool needs_another_pass() { return false; }
+  /// Call once. @throws NumericalError.
+  virtual Record finish() = 0;
 };
 
 /// An analysis of what prompts do in the model.
@@ -315,6 +336,13 @@ class PromptAnalysis : public Analysis {
   /// @pre model, batch, settings and arrays outlive the observer.
   virtual std::unique_ptr<PromptObserver> observe(const ModelDescription& model, const TokenBatch& batch,
                                                   const Settings& settings, PromptArrays& arrays) const = 0;
+
+  /// Makes its set_quantities, if it has any, in so much memory, or the least that it takes. @pre model and settings
+  /// outlive it.
+  virtual std::unique_ptr<SetJoin> join(const Circumstances&, std::int64_t /*limit_bytes*/) const { return nullptr; }
+  /// The least that it takes, bytes, and its flops.
+  virtual std::int64_t join_bytes(const Circumstances&) const { return 0; }
+  virtual double join_flops(const Circumstances&) const { return 0; }
 };
 
 }  // namespace spectrace

@@ -20,8 +20,10 @@ struct Chosen {
 
   /// Those that the settings ask for.
   std::vector<const Quantity*> quantities() const;
+  bool has_set_quantities() const { return !analysis->info().set_quantities.empty(); }
   /// Sizes of all its dimensions.
-  Extents extents(const ModelDescription& model, Slicing slicing, std::int64_t longest_prompt = 0) const;
+  Extents extents(const ModelDescription& model, Slicing slicing, std::int64_t longest_prompt = 0,
+                  std::int64_t num_prompts = 0) const;
 };
 
 /// Analyses, in the catalogue's order.

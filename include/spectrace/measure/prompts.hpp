@@ -65,7 +65,7 @@ class PromptMeasurement final : private PromptArrays {
   void expect_finite_values();
   void expect_finite(const Quantity& quantity, const Array& array);
   void keep_errors(Record& record) const;
-  void keep_last_tokens(std::int64_t boundary, const Tensor& hidden);
+  Tensor last_rows(const Tensor& hidden) const;
 
   const ModelDescription& model_;
   const TokenBatch& batch_;

@@ -35,6 +35,7 @@ enum class Keep {
   as_a_rule,   ///< unless the job keeps statistics alone
   if_asked,    ///< it makes files many times larger
   never_rows,  ///< it follows from another one: its statistics alone
+  in_records,  ///< no file has it, nor statistics: numbers of the whole set are made of it
 };
 
 /// A value that follows from another quantity's, slot by slot.
@@ -64,6 +65,10 @@ struct Quantity {
   std::string must_be_finite = {};
 };
 
+/// Whether a file may hold single prompts' values of it.
+inline bool can_be_kept(const Quantity& quantity) {
+  return quantity.keep == Keep::as_a_rule || quantity.keep == Keep::if_asked;
+}
 /// The dimensions that it has where these are there: without the optional one, if that is not.
 std::vector<std::string> dims_of(const Quantity& quantity, const Extents& extents);
 /// Sizes along them, without the first one if it is `without`.

@@ -35,4 +35,8 @@ class CertainNeed {
   std::vector<PromptWants> wants_of_sets_;
 };
 
+/// The same of what makes a set's numbers of its prompts' (SetJoin), of whose estimate half is certain.
+std::optional<std::string> find_lack_of_join(const Chosen& chosen, const Circumstances& of, const std::string& set,
+                                             std::int64_t limit_bytes);
+
 }  // namespace spectrace

@@ -25,6 +25,7 @@ struct MemoryNeed {
   std::int64_t tensor = 0;       ///< the stored matrix that takes the most, and its spectrum
   std::int64_t collecting = 0;   ///< records, rows that wait to be written, sums
   std::int64_t sums = 0;         ///< exact ones, of the statistics of its prompts
+  std::int64_t set_join = 0;     ///< of collecting: what makes a set's numbers of its prompts', at least
 
   /// The least that the model can be measured with.
   std::int64_t least() const;
@@ -36,6 +37,10 @@ std::int64_t num_statistics(const ModelDescription& model, const ModelPlan& plan
 /// What the exact sums of models may take that a rank keeps while it works on this one.
 std::int64_t sums_bytes_limit(const Job& job, const ModelDescription& model, const ModelPlan& plan,
                               std::int64_t limit_bytes);
+
+/// What a collector may take to make a set's numbers of its prompts'.
+std::int64_t set_join_bytes_limit(const Job& job, const ModelDescription& model, const ModelPlan& plan,
+                                  std::int64_t limit_bytes);
 
 /// Hidden states and record of a batch on its way through the layers.
 std::int64_t bytes_under_way(const ModelDescription& model, const ModelPlan& plan, const BatchWork& batch,

@@ -27,7 +27,7 @@ struct ModelLoad {
   double values_flops = 0;                    ///< of each layer, once a round: the singular values that prompts need
   double collect_bytes = 0;                   ///< records that become the file: of prompts those with rows in it
   double sums_bytes = 0;                      ///< of statistics, as each rank gives them to be added up
-  double join_flops = 0;                      ///< of the unembedding's parts, by the collector
+  double join_flops = 0;                      ///< of the unembedding's parts and of sets as wholes, by the collector
   int stages = 1;                             ///< ranks that share the layers
   WorkRates rates;                            ///< of a rank
 };

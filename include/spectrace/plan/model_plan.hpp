@@ -38,6 +38,9 @@ struct PlannedSet : PreparedSet {
   /// prompt (plan_model finds them).
   std::int64_t fixed_values = 0, values_per_token = 0;
 };
+/// Of one of its analyses.
+Circumstances circumstances_of(const PlannedSet& set, const Chosen& chosen, const ModelDescription& model,
+                               Slicing slicing = Slicing::correct);
 /// Sets of which all of these analyses are to be made.
 std::vector<PlannedSet> planned(std::vector<PreparedSet> sets, const AnalysisChoice& analyses);
 

@@ -10,14 +10,16 @@
 
 namespace spectrace {
 
-/// Of a group some of whose units failed: how many, and of a group of weights, why, each different error a line.
+/// Of a group some of whose units failed: how many, and of a group of weights or of a set as a whole, why, each
+/// different error a line.
 inline constexpr const char *kFailedUnitsAttribute = "failed_units", *kErrorAttribute = "error";
 bool has_failed_units(const Group& group);
 std::int64_t num_failed_units(const Group& group);
 
-/// What the groups of a tree say of failed units: how many in all, and every different error of weights.
+/// What the groups of a tree say of failed units: how many in all, and every different error of weights and of sets as
+/// wholes.
 std::int64_t num_failed_units(const ResultTree& tree);
-std::vector<std::string> weights_errors_in(const ResultTree& tree);
+std::vector<std::string> group_errors_in(const ResultTree& tree);
 /// Which prompts of which sets failed, a line for each set of the tree.
 std::vector<std::string> prompt_errors_in(const ResultTree& tree);
 

@@ -35,6 +35,11 @@ Dataset statistics_of(const Quantity& quantity, std::vector<double> values);
 /// The group of an analysis of weights: dimensions, every quantity NaN, what follows from the model alone.
 Group empty_group(const Chosen& chosen, const ModelDescription& model, Slicing slicing);
 
+/// The group of what an analysis says of a set as a whole, with its `numbers`, or why there are none: every value NaN.
+Group set_numbers_group(const Chosen& chosen, const Circumstances& of, const std::string& set, const Record& numbers);
+/// The analysis whose group of that kind it is; null if it is none.
+const Analysis* analysis_of_set_numbers(const Group& group);
+
 /// All quantities that prompts may have, and all scalars of a set, in the order of files.
 std::vector<const Quantity*> prompt_quantities();
 std::vector<const SetScalar*> set_scalars();

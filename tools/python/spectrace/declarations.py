@@ -47,11 +47,16 @@ class Dimension:
 
 def weight_groups() -> list[str]:
     """Groups that analyses of weights write, in the order of files: "weights", "heads", …"""
-    return [group for group in _groups() if group not in (PROMPTS, STATISTICS)]
+    return [group for group in _groups() if group != PROMPTS and not group.startswith(f"{PROMPTS}/")]
+
+
+def set_groups() -> list[str]:
+    """Groups of what analyses say of a set as a whole: "prompts/<set>/last_token_geometry", …"""
+    return [group for group in _groups() if group.startswith(f"{PROMPTS}/") and group != STATISTICS]
 
 
 def datasets(group: str) -> list[Dataset]:
-    """What a group may hold, in the order of files; group: as weight_groups(), PROMPTS or STATISTICS (its scalars)."""
+    """What a group may hold, in the order of files; group: as weight_groups() and set_groups(), PROMPTS or STATISTICS (its scalars)."""
     return [Dataset(name, **(facts | {"dims": tuple(facts["dims"])})) for name, facts in _declared("group", group, _groups()).items()]
 
 

@@ -16,6 +16,7 @@ NEEDS = (needs_statistic("Likelihood and logit lens", "next_token_nll"),
 OF_BOUNDARIES = (("lens_kl", "Divergence of the logit lens", "nat", DECIDED_NAT), ("lens_rank", "Rank of the finally most probable token", "rank", None),
                  ("massive_ratio", "Massive activations: largest entry over the median", "ratio", None),
                  ("matrix_entropy", "Matrix entropy of the tokens' vectors", "nat", None), ("anisotropy", "Mean cosine between tokens", "cosine", None))
+OF_SETS = (("rankme_covariance", "Geometry of last tokens: RankMe of the covariance", "RankMe"), ("alpha_req", "Geometry of last tokens: exponent of the eigenvalues", "α-ReQ"))
 OF_LAYERS = (("attention_write_norm", "Norm of what attention adds", "norm"), ("mlp_write_norm", "Norm of what the MLP adds", "norm"))
 DRAWN = {"boundary_cosine", *(quantity for quantity, _, _ in OF_LAYERS)}
 
@@ -51,9 +52,25 @@ def _depth_words(rows: pd.DataFrame, prompt_set: str) -> list[Words]:
                   prompt_set, "answer")]
 
 
+def _geometry(context: Context, prompt_set: str) -> list[Picture | Shown]:
+    table = context.table("last_token_geometry", prompt_set)
+    if table.empty:
+        return []
+    counts = table["num_vectors"].astype(int)
+    n = str(counts.min()) if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
+    blocks = []
+    for quantity, title, label in OF_SETS:
+        figure = lines(table, context.styles, "boundary", quantity, "boundary (0: entering block 0)", label, may_log_y=False)
+        if figure is not None:
+            blocks.append(Picture(title, figure, f"{title}, over the last tokens of the prompts of “{prompt_set}”, at some boundaries, a line a model.", prompt_set,
+                                  caption=f"Of the set as a whole: {n} vectors less their mean. Sets of other sizes have other ranks."))
+    return [*blocks, Shown("Geometry of last tokens", "last_token_geometry", table, (
+        "model", "boundary", "num_vectors", "rankme", "rankme_covariance", "stable_rank", "alpha_req", "alpha_req_r2"), prompt_set, is_folded=True)]
+
+
 def study(context: Context) -> Study | None:
     """None where no file has anything of it."""
-    if not any(need.is_there(context.results, model) for need in NEEDS for model in context.results):
+    if not any(need.is_there(context.results, model) for need in NEEDS for model in context.results) and context.table("last_token_geometry").empty:
         return None
     out = Study("prediction", "Prediction and depth", "How well do the models predict these prompts, and at which depth is it decided?",
                 "Likelihood is of the prompts' own tokens. The logit lens puts the last token's vector at a boundary through the final norm and the "
@@ -82,4 +99,5 @@ def study(context: Context) -> Study | None:
             figure = lines(layers[layers["quantity"] == quantity], context.styles, "layer", "mean", "layer", label, "std")
             if figure is not None:
                 out.blocks.append(Picture(title, figure, f"{title}, by layer, mean over tokens and prompts of “{prompt_set}”, a line a model.", prompt_set, caption=BANDS))
+        out.blocks += _geometry(context, prompt_set)
     return out

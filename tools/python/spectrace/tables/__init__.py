@@ -17,7 +17,7 @@ from spectrace.tables import general, h4_v2_extended, heavy_tails, lineage, llam
 from spectrace.tables.frame import Column, Table
 
 _ALL: tuple[Table, ...] = (
-    general.MODELS, general.SUMMARY, *quantities.WEIGHTS, quantities.PROMPTS, *quantities.STATISTICS, general.NONFINITE, general.DUPLICATES,
+    general.MODELS, general.SUMMARY, *quantities.WEIGHTS, quantities.PROMPTS, *quantities.SETS, *quantities.STATISTICS, general.NONFINITE, general.DUPLICATES,
     opt_anomaly.OPT_ANOMALY, opt_anomaly.OPT_ANOMALY_LAYERS, llama31_anomaly.LLAMA31_ANOMALY,
     restriction_maps.RESTRICTION_MAPS, restriction_maps.RESTRICTION_MAPS_LAYERS, restriction_maps.RESTRICTION_MAPS_LABS,
     lstar.LSTAR, lstar.LSTAR_LAYERS, lstar.LSTAR_FIT, lstar.LSTAR_PREDICTIONS, lstar.LSTAR_CORRELATIONS,

@@ -24,7 +24,8 @@ HEADINGS = {
     "spectral_norm": "σ₁", "frobenius_norm": "‖W‖_F", "effective_rank": "effective rank", "stable_rank": "stable rank", "condition_number": "κ",
     "numerical_rank": "rank", "num_singular_values": "min(m,n)", "row_norm_mean": "row norm", "row_norm_std": "its std",
     "spectral_per_sqrt_vocab": "σ₁/√V", "singular_value_error": "error bound", "entry_mean": "entry mean", "entry_std": "entry std",
-    "last_gain_after_norm": "after norm", "final_norm_last_token": "final norm", "final_norm_mean_token": "final norm, all tokens"}
+    "last_gain_after_norm": "after norm", "final_norm_last_token": "final norm", "final_norm_mean_token": "final norm, all tokens",
+    "num_vectors": "N", "rankme": "RankMe", "rankme_covariance": "RankMe of the covariance", "alpha_req": "α-ReQ", "alpha_req_r2": "its R²"}
 
 
 def columns_of(group: str, names: Iterable[str]) -> tuple[Column, ...]:
@@ -123,6 +124,32 @@ PROMPTS = Table("prompts", "a model, prompt set and prompt", (
     Column("last_gain", "float", f"{_prompt_meaning('gain')}; of the last block", heading="last gain"),
     *OF_PROMPTS,
 ), _prompts)
+
+
+# sets as wholes -------------------------------------------------------------------------------------------------------
+
+def _set_rows(analysis: str, of_set: tuple[Column, ...], columns: tuple[Column, ...], dims: tuple[str, ...]):
+    def rows(results: Results, prompt_set: str | None) -> Iterator[dict]:
+        for model in results:
+            for name in sets_of(results, model, prompt_set):
+                group = results.group(model, f"prompts/{name}/{analysis}")
+                if group is not None:
+                    front = {column.name: float(group[column.name]) for column in of_set if column.name in group}
+                    yield from _cells(group, columns, dims, identity(results, model) | {"prompt_set": name} | front)
+    return rows
+
+
+def _set_table(group: str) -> Table:
+    """What an analysis says of a set as a whole, a row a place of the dimension that its datasets have beside long ones."""
+    declared = [dataset for dataset in declarations.datasets(group) if not LONG_DIMENSIONS.intersection(dataset.dims)]
+    dims = max((dataset.dims for dataset in declared), key=len)
+    of_set, columns = (columns_of(group, [dataset.name for dataset in declared if (dataset.dims == dims) == has_dims]) for has_dims in (False, True))
+    name = group.rsplit("/", 1)[1]
+    return Table(name, _places(("model", "prompt set", *dims)), (MODEL, LAB, PROMPT_SET, *(dimension_column(group, dim) for dim in dims), *of_set, *columns),
+                 _set_rows(name, of_set, columns, dims))
+
+
+SETS = tuple(_set_table(group) for group in declarations.set_groups())
 
 
 # statistics -----------------------------------------------------------------------------------------------------------
