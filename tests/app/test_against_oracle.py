@@ -27,6 +27,14 @@ PLACES = {"max_abs_token", "max_abs_channel"}
 # What may come out near zero of numbers that are as large as this: good to the tolerance of those.
 CANCELLING = {"boundary_cosine": 1, "attention_write_cosine": 1, "mlp_write_cosine": 1, "anisotropy": 1, "kurtosis": 3}
 FAMILY_CASES = sorted(p.parent for p in (ROOT / "tests" / "data" / "model").glob("*/config.json"))
+# Of what is made of a forward pass: every family in float64, and one of each kind of norm, position, head and order of a block in
+# float32, whose passes test_family_case holds in both types.
+FLOAT32_CASES = {"bloom", "cohere", "falcon_7b", "gemma2", "gpt2", "gptj", "granite", "llama", "olmo2", "opt_350m", "phi", "stablelm_parallel"}
+TYPED_CASES = [(folder, "float64") for folder in FAMILY_CASES] + [(folder, "float32") for folder in FAMILY_CASES if folder.name in FLOAT32_CASES]
+
+
+def case_id(part):
+    return part if isinstance(part, str) else part.name
 
 
 def from_levels(name, expected, tolerance, betas):

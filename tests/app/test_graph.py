@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from expected import ExpectedModel, spacing, token_graph
 from program import run_analysis
-from test_against_oracle import FAMILY_CASES, PROMPTS, TOLERANCE, assert_close, check_statistics
+from test_against_oracle import FAMILY_CASES, PROMPTS, TOLERANCE, TYPED_CASES, assert_close, case_id, check_statistics
 
 SETS = [{"name": "ids", "prompts": PROMPTS}]
 # Levels of the sheaf's many products lie close: an error of the levels is a larger one of their gaps.
@@ -16,8 +16,7 @@ def run_graph(tmp_path, folder, dtype="float64"):
     return run_analysis(tmp_path, folder, "graph", prompt_sets=SETS, keep="all", compute={"dtype": dtype, "tokens_per_batch": 20})
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("folder", FAMILY_CASES, ids=lambda p: p.name)
+@pytest.mark.parametrize(("folder", "dtype"), TYPED_CASES, ids=case_id)
 def test_token_graphs_of_every_family(tmp_path, folder, dtype):
     expected = ExpectedModel(folder)
     per_prompt = [expected.graphs(prompt["input_ids"], exact=dtype == "float64") for prompt in PROMPTS]
