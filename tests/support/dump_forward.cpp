@@ -72,12 +72,16 @@ Tensor tensor_of(const std::vector<double>& values, const RowRange& part) {
   return at::tensor(std::vector<double>(values.begin() + part.first, values.begin() + part.last()), at::kDouble);
 }
 
-/// Of all rows of the batch.
+/// Of all rows of the batch. What is nothing has no cosine, and no part along anything.
 Tensor tensor_of(const BlockWrites& writes) {
   const RowRange all = {0, std::ssize(writes.attention_norm)};
-  const Tensor attention = tensor_of(writes.attention_norm, all), mlp = tensor_of(writes.mlp_norm, all);
-  return at::stack(
-      {attention, attention * tensor_of(writes.attention_cosine, all), mlp, mlp * tensor_of(writes.mlp_cosine, all)});
+  std::vector<Tensor> parts;
+  for (const auto& [norms, cosines] :
+       {std::pair(&writes.attention_norm, &writes.attention_cosine), std::pair(&writes.mlp_norm, &writes.mlp_cosine)}) {
+    parts.push_back(tensor_of(*norms, all));
+    parts.push_back(at::where(parts.back() == 0, parts.back(), parts.back() * tensor_of(*cosines, all)));
+  }
+  return at::stack(parts);
 }
 
 /// Each prompt's last row at each boundary: [prompts, boundaries, hidden].
