@@ -159,15 +159,9 @@ def mean_cosine(a, b):
         return ((a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))).mean()
 
 
-def log_softmax(logits):
-    logits = logits.astype(np.longdouble)
-    shifted = logits - logits.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-
-
 def predictions(logits, lens, ids):
     """logits (n, vocab) of every token; lens (boundaries, vocab) of the last one, the final one last."""
-    log_p, of_lens, n = log_softmax(logits), log_softmax(lens), len(ids)
+    log_p, of_lens, n = oracle.log_softmax(logits), oracle.log_softmax(lens), len(ids)
     nll = [-log_p[i, ids[i + 1]] for i in range(n - 1)]
     right = [log_p[i].argmax() == ids[i + 1] for i in range(n - 1)]
     final, best = of_lens[-1], of_lens[-1].argmax()

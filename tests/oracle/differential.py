@@ -171,12 +171,6 @@ def worst_of_prompts(found, forwards):
     return worst
 
 
-def log_softmax(scores):
-    scores = scores.astype(np.longdouble)
-    shifted = scores - scores.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-
-
 def entropies(log_p):
     return -(np.exp(log_p) * log_p).sum(-1)
 
@@ -188,14 +182,14 @@ def largest_difference(found, expected):
 
 def error_of_predictions(found, logits, ids):
     """Over the largest score: what they are differences of."""
-    log_p = log_softmax(logits)
+    log_p = oracle.log_softmax(logits)
     nll = np.array([-log_p[i, ids[i + 1]] for i in range(len(ids) - 1)])
     return max_or_nan(largest_difference(found[0, :-1], nll), largest_difference(found[1], entropies(log_p))) / max(1.0, np.abs(logits).max())
 
 
 def error_of_lens(found, scores):
     """scores: (boundary, vocab) of the last token."""
-    log_p = log_softmax(scores)
+    log_p = oracle.log_softmax(scores)
     divergence = (np.exp(log_p[-1]) * (log_p[-1] - log_p)).sum(-1)
     return max_or_nan(largest_difference(found[0], divergence), largest_difference(found[1], entropies(log_p))) / max(1.0, np.abs(scores).max())
 

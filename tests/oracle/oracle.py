@@ -479,6 +479,13 @@ def block_writes(model, ids, exact=False):
     return [np.stack(of_layers) for of_layers in writes]
 
 
+def log_softmax(scores):
+    """Along the last axis, in extended precision."""
+    scores = scores.astype(np.longdouble)
+    shifted = scores - scores.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
 def relative_error(found, expected):
     """Largest difference over the largest expected value."""
     found, expected = np.asarray(found, dtype=np.float64), np.asarray(expected, dtype=np.float64)
