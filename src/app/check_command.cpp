@@ -15,6 +15,7 @@
 #include "spectrace/plan/memory.hpp"
 #include "spectrace/plan/open_model.hpp"
 #include "spectrace/sweep/device_choice.hpp"
+#include "spectrace/work/opening.hpp"
 
 namespace spectrace {
 namespace {
@@ -25,6 +26,7 @@ namespace fs = std::filesystem;
 struct Findings {
   std::vector<std::string> errors, warnings;
   std::size_t num_errors = 0;
+  bool is_refused = false;  // results that are there are of something else
   void add_error(std::string line, std::size_t count = 1) {
     errors.push_back(std::move(line));
     num_errors += count;
@@ -121,6 +123,12 @@ Findings check_model(const Job& job, const ModelEntry& entry) {
     for (const Chosen& chosen : job.analyses)
       if (const std::string why = chosen.analysis->lacks(model.description); !why.empty())
         findings.warnings.push_back(chosen.name() + " is not computed: " + why);
+    try {
+      expect_fitting_results(job, entry, model, sets);
+    } catch (const InputError& error) {
+      findings.add_error(error.what());
+      findings.is_refused = error.kind() == ErrorKind::usage;
+    }
     find_units_that_fail(job, model, std::move(sets), findings);
   } catch (const InputError& error) {
     findings.add_error(error.what());
@@ -190,6 +198,7 @@ int command_check(const CommandLine& line) {
     num_errors += findings.num_errors;
     num_bad_models += !findings.errors.empty();
     num_warnings += findings.warnings.size();
+    if (findings.is_refused && exit_code == kAllDone) exit_code = kWrongUsage;
   }
   std::size_t num_prompts = 0;
   for (const auto& set : job.prompt_sets) num_prompts += set.num_prompts();

@@ -11,6 +11,7 @@
 #include "spectrace/measure/catalogue.hpp"
 #include "spectrace/results/layout.hpp"
 #include "spectrace/results/output_folder.hpp"
+#include "spectrace/results/result_attributes.hpp"
 #include "spectrace/store/result_file.hpp"
 
 namespace spectrace {
@@ -60,6 +61,11 @@ std::string cell(double value, const std::string& format) {
   return std::isnan(value) ? "-" : fmt::format(fmt::runtime(format), value);
 }
 
+/// As the table of a run has it.
+std::string status_of_run(const SummaryRow& row) {
+  return row.refused.empty() ? row.status : name(ModelStatus::mismatch);
+}
+
 using Table = std::vector<std::vector<std::string>>;
 
 Table table_of(const std::vector<SummaryRow>& rows) {
@@ -69,7 +75,7 @@ Table table_of(const std::vector<SummaryRow>& rows) {
     if (!column->heading.empty()) table.front().push_back(column->heading);
   for (const auto& row : rows) {
     auto& line = table.emplace_back(std::vector<std::string>{row.model, row.prompt_set.empty() ? "-" : row.prompt_set,
-                                                             row.status, cell(row.elapsed_s, "{:.1f}")});
+                                                             status_of_run(row), cell(row.elapsed_s, "{:.1f}")});
     for (std::size_t c = 0; c < columns.size(); ++c)
       if (!columns[c]->heading.empty()) line.push_back(cell(row.of_analyses[c], columns[c]->format));
   }
@@ -117,12 +123,15 @@ std::vector<SummaryRow> summarize(const Job& job, const ModelEntry& entry, const
   SummaryRow row;
   row.num_layers = int_attribute(tree, "num_layers");
   row.num_heads = int_attribute(tree, "num_heads");
-  // What this run says of the model counts: earlier results may have been kept although it failed now.
   row.model = entry.name;
   row.lab = entry.lab;
   row.expected = entry.expected;
-  row.status = name(outcome.status);
-  row.error = outcome.error;
+  // What this run says of the model counts: earlier results may have been kept although it failed now. One that asked
+  // for something else has nothing to say of them.
+  const bool is_refused = outcome.status == ModelStatus::mismatch && results != nullptr;
+  row.status = is_refused ? text_attribute(tree, "status") : name(outcome.status);
+  row.error = is_refused ? text_attribute(tree, "error") : outcome.error;
+  if (is_refused) row.refused = outcome.error;
   const TreeNumbers numbers(tree, result_path(job, entry));
   std::vector<SummaryRow> rows;
   if (job.analyses.any_of_prompts())
@@ -137,7 +146,7 @@ Json rows_to_json(const std::vector<SummaryRow>& rows) {
     Json texts = Json::array(), numbers = Json::array();  // NaN becomes null
     for (const auto& column : kTextColumns) texts.push_back(row.*column.value);
     for (const auto& column : kNumberColumns) numbers.push_back(row.*column.value);
-    json.push_back({std::move(texts), std::move(numbers), row.of_analyses, row.elapsed_s});
+    json.push_back({std::move(texts), std::move(numbers), row.of_analyses, row.elapsed_s, row.refused});
   }
   return json;
 }
@@ -152,6 +161,7 @@ std::vector<SummaryRow> rows_from_json(const Json& json) {
     for (std::size_t i = 0; i < kNumberColumns.size(); ++i) row.*kNumberColumns[i].value = number(entry.at(1).at(i));
     for (std::size_t i = 0; i < summary_columns().size(); ++i) row.of_analyses.push_back(number(entry.at(2).at(i)));
     row.elapsed_s = number(entry.at(3));
+    row.refused = entry.at(4).get<std::string>();
   }
   return rows;
 }
@@ -208,11 +218,12 @@ std::string summary_table(const std::vector<SummaryRow>& rows) {
   }
   text += "\n";
   std::string last;
-  for (const auto& row : rows)
-    if (!row.error.empty() && row.model != last) {
-      text += fmt::format("{}: {}: {}\n", row.model, row.status, row.error);
-      last = row.model;
-    }
+  for (const auto& row : rows) {
+    const std::string& error = row.refused.empty() ? row.error : row.refused;
+    if (error.empty() || row.model == last) continue;
+    text += fmt::format("{}: {}: {}\n", row.model, status_of_run(row), error);
+    last = row.model;
+  }
   return text;
 }
 

@@ -50,6 +50,7 @@ double SweepState::fraction() const {
 }
 
 double SweepState::seconds_to_go(double elapsed_s) const {
+  if (state.starts_with("done")) return 0;  // whatever was expected of work that earlier starts had done
   const double done_here = done_flops - earlier_flops;
   if (done_here <= 0 || num_opened == 0) return kNaN;
   const double expected = known_flops * static_cast<double>(num_models) / static_cast<double>(num_opened);

@@ -65,13 +65,13 @@ std::string noted_fingerprint(const fs::path& run_info) {
 }
 
 /// Results that are there must be of this checkpoint, these prompts and options.
-void expect_same(const RunContext& context, const ModelEntry& entry, const OpenModel& model, const ResultTree& earlier,
+void expect_same(const Job& job, const ModelEntry& entry, const OpenModel& model, const ResultTree& earlier,
                  const Identity& now) {
-  const fs::path path = result_path(context.job, entry);
+  const fs::path path = result_path(job, entry);
   const Identity before = identity_from_json(text_attribute(earlier, "identity"));
   auto differences = identity_differences(with_versions(before, analyses_in(earlier)), now);
   const Group* checkpoint = earlier.find(kCheckpointGroup);
-  if (checkpoint != nullptr && noted_fingerprint(run_info_path(context.job, entry)) != model.store.fingerprint()) {
+  if (checkpoint != nullptr && noted_fingerprint(run_info_path(job, entry)) != model.store.fingerprint()) {
     log_info(
         "{}: the checkpoint's files are not those that the results were made of, or were touched since; reading "
         "them to compare",
@@ -246,6 +246,12 @@ void warn_of_memory(const ModelEntry& entry, const MemoryNeed& need, std::int64_
 
 }  // namespace
 
+void expect_fitting_results(const Job& job, const ModelEntry& entry, const OpenModel& model,
+                            const std::vector<PreparedSet>& sets) {
+  if (const auto earlier = read_earlier_results(job, entry, WrongDigest::unasked))
+    expect_same(job, entry, model, *earlier, make_identity(job, job.analyses.possible(model.description), model, sets));
+}
+
 Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
   const Stopwatch watch;
   const Job& job = context.job;
@@ -272,7 +278,7 @@ Opening open_for_work(const RunContext& context, const ModelEntry& entry) {
   }
   auto earlier = preparation.fresh ? std::nullopt : read_earlier_results(job, entry, WrongDigest::unasked);
   if (earlier) {
-    expect_same(context, entry, model, *earlier, preparation.identity);
+    expect_same(job, entry, model, *earlier, preparation.identity);
     preparation.lack = find_lack(*earlier, analyses, job.keep, std::move(sets));
     if (preparation.lack.empty()) return {.complete = true, .finished = std::move(earlier)};
     // What is built upon must be whole; better asked now than after the work.

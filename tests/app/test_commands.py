@@ -48,6 +48,48 @@ def test_wrong_usage_exits_2(tmp_path):
         assert done.returncode == 2 and "must" in done.stderr and len(done.stderr) < 200, done.stderr
 
 
+def changed(job, key):
+    """The job, and what is different of it now."""
+    if key == "prompt":
+        job["prompt_sets"][0]["prompts"][2]["input_ids"][0] += 1
+    elif key == "dtype":
+        job["compute"] = {"dtype": "float64"}
+    elif key == "beta":
+        job["sheaf"] = {"beta": {"from": 0.1, "to": 10, "count": 4}}
+    elif key == "another analysis":
+        job["analyses"] = ["weights", "mlp"]
+    elif key == "another set":
+        job["prompt_sets"].append(ids_set(name="more", count=2))
+    return job
+
+
+@pytest.mark.parametrize(("key", "code"), [("nothing", 0), ("prompt", 2), ("dtype", 2), ("beta", 2), ("weights", 2), ("another analysis", 0), ("another set", 0)])
+def test_check_knows_what_is_there_and_ends_as_run_would(tmp_path, key, code):
+    job = make_job(tmp_path)
+    results = run_job(tmp_path, job)
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in results.rglob("*") if path.is_file()}
+    if key == "weights":
+        make_llama(tmp_path / "model", seed=9)
+    path = write_job(tmp_path, changed(job, key))
+    check = spectrace("check", path)
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in results.rglob("*") if path.is_file()} == before
+    assert check.returncode == code, check.stdout
+    run = spectrace("run", path)
+    assert run.returncode == code
+    if code:
+        named = {"prompt": "prompts of the set", "dtype": "compute dtype", "beta": "beta grid", "weights": "tensors were others"}[key]
+        assert named in check.stdout and named in run.stdout and "holds results of something else" in check.stdout
+
+
+def test_check_of_damaged_results_ends_as_run_does(tmp_path):
+    job = make_job(tmp_path)
+    results = run_job(tmp_path, job)
+    (results / "m.h5").write_bytes(b"no HDF5")
+    path = write_job(tmp_path, job)
+    check, run = spectrace("check", path), spectrace("run", path)
+    assert check.returncode == run.returncode == 1 and "m.h5" in check.stdout
+
+
 def test_models_of_the_command_line(tmp_path):
     job = make_job(tmp_path)
     job["models"].append({"name": "other", "path": "nowhere"})

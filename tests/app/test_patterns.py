@@ -7,7 +7,7 @@ import pytest
 from expected import ExpectedModel, oracle, patterns
 from models import make_llama
 from program import run_analysis, spectrace, write_job
-from test_against_oracle import FAMILY_CASES, FLOAT32_STEPS_TOLERANCE, TOLERANCE, assert_close, check_statistics
+from test_against_oracle import FAMILY_CASES, FLOAT32_STEPS_TOLERANCE, TOLERANCE, TYPED_CASES, assert_close, case_id, check_statistics
 
 PROMPTS = {
     "one token": [7],
@@ -42,8 +42,7 @@ def check_patterns(group, expected, tolerance, exact, floor=1e-3):
         check_statistics(group["statistics"], quantity, measured)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("folder", FAMILY_CASES, ids=lambda p: p.name)
+@pytest.mark.parametrize(("folder", "dtype"), TYPED_CASES, ids=case_id)
 def test_patterns_of_every_family(tmp_path, folder, dtype):
     sets = [{"name": "ids", "prompts": [{"id": name, "input_ids": ids} for name, ids in PROMPTS.items()]}]
     expected = ExpectedModel(folder)

@@ -80,10 +80,15 @@ def describe_failure(error):
     return f"{type(error).__name__}: {error} ({pathlib.Path(place.filename).name}:{place.lineno})"
 
 
-def ask_oracle(case):
+def run_oracle(case):
     model = oracle.load_model(case.folder)
     case.forwards = oracle.oracle_forward(case.folder, case.prompts, exact=False, model=model)
     case.exact_forwards = oracle.oracle_forward(case.folder, case.prompts, exact=True, model=model)
+    return model
+
+
+def ask_of_effects(case, model):
+    """What the passes lead to, of the longest prompt; and the weights."""
     longest = max(range(len(case.prompts)), key=lambda index: len(case.prompts[index]))
     case.lens = oracle.lens_logits(model, case.prompts[longest], case.exact_forwards[longest].boundaries, exact=True)[:, -1]
     case.writes = oracle.block_writes(model, case.prompts[longest], exact=True)
@@ -117,9 +122,10 @@ def make_case(family, seed, folder):
                 sample.config, folder, weights_seed, sample.changes, weights=sample.weights, **storage
             )
             case.settings["config"] = json.loads((folder / "config.json").read_text())
-            ask_oracle(case)
+            model = run_oracle(case)
             if is_conditioned(case):
                 break
+        ask_of_effects(case, model)
         (folder / "prompts.json").write_text(json.dumps(sample.prompts) + "\n")
     except Exception as error:  # whatever transformers may throw: one seed fails, the others go on
         case.problem = "the oracle fails: " + describe_failure(error)
@@ -139,7 +145,7 @@ def given_case(folder, lengths, work):
         lengths = [min(length, config.max_position_embeddings) for length in lengths]
     case.prompts = make_checkpoints.prompts_of(0, config.vocab_size, lengths)
     (link / "prompts.json").write_text(json.dumps(case.prompts) + "\n")
-    ask_oracle(case)
+    ask_of_effects(case, run_oracle(case))
     return case
 
 

@@ -276,3 +276,12 @@ def test_folder_without_results_is_said(tmp_path, capsys):
 def test_unknown_notebook_is_an_error_of_the_library_too(folder):
     with pytest.raises(spectrace.ResultsError, match="no notebook 'x'"):
         notebooks.make(spectrace.open_results(folder), "x")
+
+
+@pytest.mark.parametrize("name", ["table.xlsx", "table.tsv", "table.feather"])
+def test_a_name_of_another_form_gets_no_csv(folder, tmp_path, capsys, name):
+    """A spreadsheet program would take the name's word for what is in the file."""
+    assert export.main([str(folder), "--table", "models", "-o", str(tmp_path / name)]) == 2
+    assert not (tmp_path / name).exists() and ".csv, .parquet" in capsys.readouterr().err
+    assert export.main([str(folder), "--table", "models", "--format", "csv", "-o", str(tmp_path / name)]) == 0
+    assert (tmp_path / name).read_text().startswith("model,")

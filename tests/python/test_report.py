@@ -15,9 +15,9 @@ import pytest
 import spectrace
 from fake_results import ANALYSES, BETAS, FakeModel, gains, spectral_norms, traces, two_levels, write_folder, write_model, zoo
 from spectrace import report, studies
-from spectrace.inference import mann_whitney
+from spectrace.inference import mann_whitney, number
 from spectrace.report.page import format_number
-from spectrace.studies import base
+from spectrace.studies import base, llama31_anomaly
 from spectrace.studies.base import Picture, Shown, Words
 from spectrace.studies.drawing import COLORS
 
@@ -84,10 +84,31 @@ def test_llama31_anomaly_has_every_item(zoo_studies):
     assert theta.effect == 50 and theta.verdict == "yes" and np.isnan(theta.low) and "no interval" in theta.note
 
 
-@pytest.mark.parametrize("scale, word", [(3.0, "Supported"), (9.0, "Exceeded"), (0.9, "Only in part")])
-def test_llama31_verdicts_are_the_notebooks(tmp_path, scale, word):
+@pytest.mark.parametrize("scale, word", [(3.0, "About the same"), (9.0, "Larger"), (0.9, "Smaller")])
+def test_llama31_verdicts_are_the_notebooks_band(tmp_path, scale, word):
     models = [FakeModel("llama3.1", scale=scale), FakeModel("mistral", scale=3.0)]
     assert word in words(study_of(write_folder(tmp_path / "s", models), "llama31_anomaly"), "answer")
+
+
+@pytest.mark.parametrize("sigma", [0.5, 0.9998, 1.0, 1.0002, 1.5, 3.0])
+@pytest.mark.parametrize("gain", [0.3, 0.7, 0.999, 1.0, 1.001, 1.4, 3.0])
+@pytest.mark.parametrize("half", [np.nan, 0.001, 0.5])
+def test_llama31_words_say_no_compensation_where_there_is_none(sigma, gain, half):
+    """Every claim of the sentence, from the numbers anew."""
+    effect = sigma * gain
+    verdict, words = llama31_anomaly.amplification_words("a", "b", sigma, gain, effect * (1 - half), effect * (1 + half))
+    low, high = (effect * (1 - half), effect * (1 + half)) if half == half else (effect, effect)
+    assert verdict == ("yes" if 0.7 < low and high < 1.3 else "no" if low >= 1.3 or high <= 0.7 else "open")
+    assert words.startswith({"yes": ("About the same",), "no": ("Larger",) if effect > 1 else ("Smaller",), "open": ("Undecided",)}[verdict])
+    smaller_gain, larger_sigma = gain < 0.95, sigma > 1.05
+    assert ("which makes up for" in words) == (smaller_gain and larger_sigma)
+    assert ("nothing to make up for" in words) == (not smaller_gain)
+    assert ("gain is the larger one" in words) == (gain > 1.05) and ("gains are as good as equal" in words) == (abs(gain - 1) <= 0.05)
+    assert ("makes up for nothing" in words) == (smaller_gain and not larger_sigma)
+    if smaller_gain and larger_sigma:
+        assert ("more than" in words) == (effect > 1.05) and ("a part of" in words) == (effect < 0.95)
+    if half == half:
+        assert f"({number(low)} to {number(high)})" in words
 
 
 def test_restriction_maps_have_every_item(zoo_studies):

@@ -48,6 +48,9 @@ TEST(SweepState, a_share_is_between_nothing_and_all) {
     state = half_done();
     state.state = end;
     EXPECT_EQ(state.fraction(), 1);
+    EXPECT_EQ(state.seconds_to_go(10), 0);
+    state.earlier_flops = state.done_flops;  // nothing was to do
+    EXPECT_EQ(state.seconds_to_go(10), 0);
   }
 }
 

@@ -30,4 +30,10 @@ struct Opening {
 /// output folder cannot be used.
 Opening open_for_work(const RunContext& context, const ModelEntry& entry);
 
+/// Results that are there must be of this checkpoint, these prompts and settings, as open_for_work demands; reads the
+/// checkpoint where its files were touched since. @throws InputError (usage) naming what differs, or as
+/// read_earlier_results does.
+void expect_fitting_results(const Job& job, const ModelEntry& entry, const OpenModel& model,
+                            const std::vector<PreparedSet>& sets);
+
 }  // namespace spectrace

@@ -45,6 +45,9 @@ def dataset_table(results: Results, path: str) -> pd.DataFrame:
 def _form_of(output: pathlib.Path | None, asked: str | None, allowed: tuple[str, ...]) -> str:
     """csv, parquet or json: as asked, else by the file's name, else the first allowed."""
     suffix = output.suffix.removeprefix(".").lower() if output is not None else ""
+    if suffix not in ("", "csv", "parquet", "json", "h5") and not asked:
+        raise UsageError(f"{output.name}: no form of that name can be written (known: {', '.join(f'.{form}' for form in allowed)}; "
+                         f"--format {allowed[0]} writes that whatever the file is called)")
     form = asked or (suffix if suffix in ("csv", "parquet", "json") else allowed[0])
     if form not in allowed:
         raise UsageError(f"that cannot be written as {form} (it can as {', '.join(allowed)})")

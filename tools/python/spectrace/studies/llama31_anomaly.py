@@ -13,6 +13,7 @@ from spectrace.tables import references
 from spectrace.tables.general import scalar
 
 COMPENSATES = (0.7, 1.3)  # the notebook's: ratio of effective amplifications
+EQUAL = 0.05              # ratios that are nearer to 1 are as good as equal
 THETA_FACTOR = 10.0       # the notebook's: ratio of RoPE bases
 NEEDS = (needs_group("Norms of the unembedding", "unembedding"),
          needs_statistic("Measured gains", "last_gain_mean"))
@@ -24,10 +25,46 @@ def _last_gains(context: Context, model: str, prompt_set: str) -> np.ndarray:
     return prompts["gain"].isel(layer=-1).values if prompts is not None and "gain" in prompts else np.array([])
 
 
+def _interval_words(value: float, low: float, high: float) -> str:
+    return number(value) + (f" ({number(low)} to {number(high)})" if low == low else "")
+
+
+def _balance_words(sigma_ratio: float, gain_ratio: float, effect: float) -> str:
+    """What W_U has to do with it: it makes up for something only where the gain is smaller and σ₁ larger."""
+    gain, sigma = number(gain_ratio), number(sigma_ratio)
+    if abs(gain_ratio - 1) <= EQUAL:
+        return f"Their last gains are as good as equal (ratio {gain}), so there is nothing to make up for; σ₁ of W_U has the ratio {sigma}."
+    if gain_ratio > 1:
+        return f"Its last gain is the larger one (ratio {gain}), so there is nothing to make up for; σ₁ of W_U has the ratio {sigma}."
+    if abs(sigma_ratio - 1) <= EQUAL:
+        return f"Its last gain is smaller (ratio {gain}), and σ₁ of W_U as good as equal (ratio {sigma}): W_U makes up for nothing."
+    if sigma_ratio < 1:
+        return f"Its last gain is smaller (ratio {gain}), and σ₁ of W_U too (ratio {sigma}): W_U makes up for nothing."
+    share = ("as much as" if abs(effect - 1) <= EQUAL else "more than" if effect > 1 else "a part of")
+    return f"Its last gain is smaller (ratio {gain}) and σ₁ of W_U larger (ratio {sigma}), which makes up for {share} what the gain lacks."
+
+
+def amplification_words(model: str, reference: str, sigma_ratio: float, gain_ratio: float, low: float, high: float) -> tuple[str, str]:
+    """Verdict and words on whether two models amplify alike; low, high: interval of the product of both ratios, NaN if there is none.
+
+    A verdict needs the whole interval on one side of the band's ends.
+    """
+    effect, (least, most) = sigma_ratio * gain_ratio, COMPENSATES
+    below, above = (low, high) if low == low else (effect, effect)
+    what = f"{model}'s effective amplification is {_interval_words(effect, low, high)} times that of {reference}"
+    balance = _balance_words(sigma_ratio, gain_ratio, effect)
+    if least < below and above < most:
+        return "yes", f"About the same: {what}, within {least}–{most}. {balance}"
+    if below >= most or above <= least:
+        return "no", f"{'Larger' if below >= most else 'Smaller'}: {what}, {'above' if below >= most else 'below'} {least}–{most}. {balance}"
+    return "open", f"Undecided: {what}; the interval reaches across an end of {least}–{most}. {balance}"
+
+
 def _amplification_outcome(context: Context, reference: str, model: str, prompt_set: str) -> Outcome:
     sigma = {name: scalar(context.results.group(name, "unembedding"), "spectral_norm") for name in (reference, model)}
     gains = {name: scalar(context.results.statistics(name, prompt_set), "last_gain_mean") for name in (reference, model)}
-    question = f"Does {model} amplify at least as much as {reference} (σ₁ of W_U × measured last gain)?"
+    least, most = COMPENSATES
+    question = f"Is the effective amplification (σ₁ of W_U × measured last gain) of {model} about that of {reference} (ratio within {least}–{most})?"
     values = {name: _last_gains(context, name, prompt_set) for name in (reference, model)}
     found = inference.mean_ratio(question, values[model], values[reference], (model, reference), "prompts",
                                  factor=sigma[model] / sigma[reference] if sigma[reference] else NAN)
@@ -35,13 +72,7 @@ def _amplification_outcome(context: Context, reference: str, model: str, prompt_
     if effect != effect:
         return Outcome(**{**found.__dict__, "effect": NAN, "verdict": "open",
                           "words": f"Can't be said: {model} or {reference} has no measured gain or no unembedding for “{prompt_set}”."})
-    low, high = COMPENSATES
-    verdict, words = (("yes", f"Supported: {model}'s effective amplification is {number(effect)} times that of {reference}, within {low}–{high}: where their gains differ, W_U makes up for it.")
-                      if low < effect < high else
-                      ("yes", f"Exceeded: {model} has {number(effect)} times the effective amplification of {reference}: W_U more than makes up for a smaller gain.")
-                      if effect >= high else
-                      ("no", f"Only in part: {model} has {number(effect)} times the effective amplification of {reference}; its W_U (σ₁ ratio "
-                             f"{number(sigma[model] / sigma[reference])}) does not make up for the gain."))
+    verdict, words = amplification_words(model, reference, sigma[model] / sigma[reference], gains[model] / gains[reference], found.low, found.high)
     note = found.note if values[model].size and values[reference].size else "The files keep no values of single prompts, so there is no interval."
     return Outcome(**{**found.__dict__, "effect": effect, "verdict": verdict, "words": words, "note": note})
 
@@ -77,7 +108,7 @@ def study(context: Context) -> Study:
         if prompt_set and chosen.subjects:
             outcomes = tuple(_amplification_outcome(context, chosen.model, model, prompt_set) for model in chosen.subjects)
             out.blocks += [Words(outcome.words, prompt_set, "answer") for outcome in outcomes[:4]]
-            out.blocks.append(Tested("Hypothesis 1: W_U makes up for the gain", outcomes, prompt_set,
+            out.blocks.append(Tested("Hypothesis 1: the effective amplification is about the same", outcomes, prompt_set,
                                      f"Reference: {chosen.model}: {chosen.reason}."))
         if len(rows) and not chosen.subjects:
             row = rows.iloc[0]
