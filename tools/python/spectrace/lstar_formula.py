@@ -62,14 +62,3 @@ def fit_l_star_v2(num_layers, entropy_gradient, condition, empirical) -> Fit:
 
     found = scipy.optimize.minimize(mean_absolute_error, x0=START, bounds=BOUNDS, method="L-BFGS-B")
     return Fit(*(float(value) for value in found.x), float(found.fun), n)
-
-
-def leave_one_out(num_layers, entropy_gradient, condition, empirical) -> np.ndarray:
-    """v2 for each model by the fit to the others: what the formula is worth for a model that it has not seen. NaN where it can't be had."""
-    arrays = [np.asarray(values, dtype=float) for values in (num_layers, entropy_gradient, condition, empirical)]
-    predictions = np.full(len(arrays[0]), np.nan)
-    for i in range(len(predictions)):
-        fit = fit_l_star_v2(*(np.delete(array, i) for array in arrays))
-        if not fit.reason:
-            predictions[i] = l_star_v2(arrays[0][i], arrays[1][i], arrays[2][i], *fit.parameters)
-    return predictions

@@ -91,6 +91,12 @@ class Context:
             self._made[name, prompt_set] = frame
         return self._made[name, prompt_set]
 
+    @property
+    def units(self) -> dict[str, str]:
+        """{model: the first of those that count as one with it in tests over models}."""
+        table = self.table("independence")
+        return dict(zip(table["model"], table["counts_as"]))
+
 
 @dataclass(frozen=True)
 class Need:

@@ -10,6 +10,7 @@ from spectrace.inference import Outcome, number
 from spectrace.studies.base import (Context, Picture, Shown, Study, Tested, Words, missing_words, needs_statistic)
 from spectrace.studies.drawing import MOST_BANDS, bars, bars_by_lab, lines, scatter
 from spectrace.tables.h4_v2_extended import REFERENCES, SPECTRA, beta_quantities
+from spectrace.tables.independence import counted_words, once_each
 from spectrace.tables.restriction_maps import NO_LAB
 
 NEEDS = (needs_statistic("Traces and L*", "trace_multihead"), needs_statistic("Sheaf spectra", "lambda_max"),
@@ -30,14 +31,18 @@ def _behaviour(text: object) -> str:
     return "EXPAND" if upper.startswith("EXPAND") else "DAMPEN" if upper.startswith("DAMPEN") else ""
 
 
-def _outcomes(table: pd.DataFrame) -> list[Outcome]:
-    behaviour = table["expected"].map(_behaviour)
+def outcomes(table: pd.DataFrame, units: dict[str, str]) -> list[Outcome]:
+    """Tests over models of the table "h4_v2_extended" of one prompt set."""
+    by_behaviour = once_each(table, units, table["expected"].map(_behaviour))
+    behaviour = by_behaviour["expected"].map(_behaviour)
+    table = once_each(table, units)
     traces = table["mean_trace"].to_numpy()
     log = np.log10(np.where(traces > 0, traces, np.nan))
     size = table["layers_times_heads"].to_numpy(dtype=float, na_value=np.nan)
     return [
-        inference.mann_whitney("Do models expected to dampen have another mean trace than those expected to expand?", traces[behaviour == "DAMPEN"],
-                               traces[behaviour == "EXPAND"], ("DAMPEN", "EXPAND"), "two-sided"),
+        inference.mann_whitney("Do models expected to dampen have another mean trace than those expected to expand?",
+                               by_behaviour["mean_trace"][behaviour == "DAMPEN"], by_behaviour["mean_trace"][behaviour == "EXPAND"],
+                               ("DAMPEN", "EXPAND"), "two-sided"),
         inference.regression("Does the trace go with the size (log₁₀ of both)?", np.log10(size), log, ("log₁₀(L × H)", "log₁₀ of the mean trace")),
         inference.mean_against("Does the transition lie elsewhere than at half the depth (L*/L = 0.5)?", table["l_star_ratio"], 0.5, "L*/L"),
     ]
@@ -113,7 +118,7 @@ def _of_set(context: Context, out: Study, prompt_set: str) -> None:
         "model", "lab", "expected", "num_layers", "num_heads", "num_prompts", "num_failed_prompts", "mean_trace", "mean_trace_mean_attention", "l_star_trace",
         "l_star_ratio", "layers_times_heads", "last_gain_mean", *(f"{name}_mean" for name in SPECTRA)), prompt_set))
     if table["mean_trace"].notna().any():
-        out.blocks.append(Tested("Tests", tuple(_outcomes(table)), prompt_set))
+        out.blocks.append(Tested("Tests", tuple(outcomes(table, context.units)), prompt_set, counted_words(context.units)))
     out.blocks.append(Shown("Mean trace over the notebook's reference models", "h4_v2_extended", table, (
         "model", "mean_trace", *(f"over_{name}" for name in REFERENCES)), prompt_set,
         "Reference: the notebook's mean multi-head traces on its own four prompts. Those of Pythia were made of wrongly cut weights (hover the heading), so their ratios compare unlike things."))

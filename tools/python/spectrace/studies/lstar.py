@@ -10,6 +10,7 @@ from spectrace.inference import number
 from spectrace.studies.base import (Context, Picture, Shown, Study, Tested, Words, missing_words, needs_group,
                                     needs_statistic)
 from spectrace.studies.drawing import GREY, MOST_UPRIGHT, Styles, figure_of, lay_down, lines, scatter
+from spectrace.tables.independence import counted_words, once_each
 
 NEEDS = (needs_statistic("Flat entropy of the mean attention Ā, and so the empirical L*", "flat_entropy_mean_attention"),
          needs_group("Condition number and Frobenius norm of W_V", "weights"))
@@ -94,20 +95,22 @@ def _of_set(context: Context, out: Study, prompt_set: str) -> None:
     out.blocks.append(Shown("Errors of v1 and v2", "lstar_predictions", predictions, (
         "model", "num_layers", "l_star_entropy", "l_star_v1", "l_star_v2", "l_star_v2_uncapped", "l_star_v2_unseen", "error_v1", "error_v2",
         "error_v2_uncapped", "error_v2_unseen", "error_v1_percent", "error_v2_percent", "error_v2_uncapped_percent", "error_v2_unseen_percent"), prompt_set))
-    outcomes = [inference.paired_difference(f"Is {label} nearer than L/2 (error in % of the depth)?", predictions["error_v1_percent"], predictions[f"error_{key}_percent"],
+    once, counted = once_each(table, context.units), counted_words(context.units)
+    errors = once_each(predictions, context.units)
+    outcomes = [inference.paired_difference(f"Is {label} nearer than L/2 (error in % of the depth)?", errors["error_v1_percent"], errors[f"error_{key}_percent"],
                                             ("error of L/2", f"error of {label}"))
                 for key, label in (("v2", "v2"), ("v2_uncapped", "v2 without cap"), ("v2_unseen", "v2 for unseen models"))]
-    regressions = [inference.regression(f"Does L* depend on the {label}?", table[name].to_numpy(dtype=float, na_value=np.nan), target, (label, "L*"))
+    regressions = [inference.regression(f"Does L* depend on the {label}?", once[name].to_numpy(dtype=float, na_value=np.nan), once["l_star_entropy"], (label, "L*"))
                    for name, label in REGRESSIONS]
-    out.blocks.append(Tested("v2 against L/2", tuple(outcomes), prompt_set, "v2's errors are of the models that it was fitted to, but for the last line."))
+    out.blocks.append(Tested("v2 against L/2", tuple(outcomes), prompt_set, ("v2's errors are of the models that it was fitted to, but for the last line. " + counted).strip()))
     out.blocks.append(Picture("L* predicted", _prediction_figure(predictions), "Predicted over empirical L*: squares v1, circles v2, diamonds v2 without cap; dashed: perfect.", prompt_set,
                               caption="Squares: v1 (L/2). Circles: v2, κ capped. Diamonds: v2, κ as it is. Dashed: perfect."))
     out.blocks.append(Picture("Error by model", _error_figure(predictions, styles), "Absolute error in per cent of the depth for v1 and v2, bars by model.", prompt_set))
-    out.blocks.append(Tested("The four regressions", tuple(regressions), prompt_set))
+    out.blocks.append(Tested("The four regressions", tuple(regressions), prompt_set, counted))
     for (name, label), outcome in zip(REGRESSIONS, regressions):
-        x = table[name].to_numpy(dtype=float, na_value=np.nan)
-        good = np.isfinite(x) & np.isfinite(target)
-        intercept = float(np.mean(target[good]) - outcome.effect * np.mean(x[good])) if good.any() else np.nan
+        x, y = (once[column].to_numpy(dtype=float, na_value=np.nan) for column in (name, "l_star_entropy"))
+        good = np.isfinite(x) & np.isfinite(y)
+        intercept = float(np.mean(y[good]) - outcome.effect * np.mean(x[good])) if good.any() else np.nan
         figure = scatter(table, styles, name, "l_star_entropy", label, "L* empirical", fit=(intercept, outcome.effect))
         if figure is not None:
             out.blocks.append(Picture(f"L* over {label}", figure, f"Empirical L* over {label}, a point a model, with the least squares line.", prompt_set))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from spectrace import inference
 from spectrace.inference import Outcome
 from spectrace.studies.base import Context, Picture, Shown, Study, Tested, Words, missing_words, needs_group
 from spectrace.studies.drawing import bars_by_lab, lines
+from spectrace.tables.independence import counted_words, once_each
 from spectrace.tables.restriction_maps import MATRICES, NO_LAB, QUANTITIES, lab_values
 
 NEEDS = (needs_group("Spectra of Q, K, V and O", "weights"),)
@@ -24,19 +26,27 @@ def _groups(context: Context) -> tuple[str, str, set[str]]:
     return "models expected to dampen", "the others", dampeners
 
 
+def _means(context: Context, matrix: str) -> pd.DataFrame:
+    """model, lab, value: the mean σ₁ of the matrix."""
+    return pd.DataFrame([{"model": model, "lab": lab, "value": value}
+                         for lab, models in lab_values(context.results, matrix).items() for model, value in models.items()])
+
+
+def _two_groups(context: Context, means: pd.DataFrame, is_first: pd.Series, question: str, names: tuple[str, str], alternative: str) -> Outcome:
+    once = once_each(means.assign(is_first=is_first.astype(float)), context.units, is_first)
+    return inference.mann_whitney(question, once["value"][once["is_first"] == 1], once["value"][once["is_first"] == 0], names, alternative)
+
+
 def _notebook_outcome(context: Context, matrix: str) -> Outcome:
     first, second, members = _groups(context)
-    values = {model: value for models in lab_values(context.results, matrix).values() for model, value in models.items()}
-    return inference.mann_whitney(f"Is the mean σ₁ of {matrix} smaller for {first} than for {second}?",
-                                  [value for model, value in values.items() if model in members],
-                                  [value for model, value in values.items() if model not in members], (first, second), "less")
+    means = _means(context, matrix)
+    return _two_groups(context, means, means["model"].isin(members), f"Is the mean σ₁ of {matrix} smaller for {first} than for {second}?", (first, second), "less")
 
 
 def _lab_outcomes(context: Context, matrix: str) -> list[Outcome]:
-    labs = lab_values(context.results, matrix)
-    return [inference.mann_whitney(f"Does the mean σ₁ of {matrix} of {lab} differ from the other labs'?", list(models.values()),
-                                   [value for other, others in labs.items() if other != lab for value in others.values()],
-                                   (lab, "other labs"), "two-sided") for lab, models in labs.items() if lab != NO_LAB]
+    means = _means(context, matrix)
+    return [_two_groups(context, means, means["lab"] == lab, f"Does the mean σ₁ of {matrix} of {lab} differ from the other labs'?", (lab, "other labs"), "two-sided")
+            for lab in dict.fromkeys(means["lab"]) if lab != NO_LAB]
 
 
 def _with_holm(outcomes: list[Outcome]) -> tuple[Outcome, ...]:
@@ -64,10 +74,10 @@ def study(context: Context) -> Study:
     out.blocks.append(Shown("By lab", "restriction_maps_labs", labs, ("lab", "num_models") + tuple(
         f"{matrix}_{statistic}" for matrix in ("W_V", "W_O", "W_Q", "W_K") for statistic in ("mean", "std")) + ("models",),
         note="Mean and standard deviation (n−1) over the lab's models of their mean σ₁. No std for a lab of one model."))
-    out.blocks.append(Tested("The notebook's two tests", tuple(outcomes), note="One-sided: smaller in the first group."))
+    out.blocks.append(Tested("The notebook's two tests", tuple(outcomes), note=f"One-sided: smaller in the first group. {counted_words(context.units)}".strip()))
     by_lab = _with_holm([outcome for matrix in ("W_V", "W_O") for outcome in _lab_outcomes(context, matrix)])
     if len(labs) > 1 and by_lab:
-        out.blocks.append(Tested("Every lab against the others", by_lab, note="Two-sided; p also by Holm's correction for all of these tests."))
+        out.blocks.append(Tested("Every lab against the others", by_lab, note=f"Two-sided; p also by Holm's correction for all of these tests. {counted_words(context.units)}".strip()))
     for matrix in ("W_V", "W_O"):
         figure = bars_by_lab(lab_values(results, matrix), styles, "mean σ₁")
         if figure is not None:

@@ -10,6 +10,7 @@ from spectrace.studies.base import Context, Picture, Shown, Study, Words
 from spectrace.studies.drawing import GREY, MOST_BANDS, figure_of, lines
 from spectrace.studies.h4_v2_extended import OVER_BETA
 from spectrace.studies.prediction import DRAWN as DRAWN_OF_PREDICTION
+from spectrace.tables.independence import counted_words
 from spectrace.tables.notable_heads import KINDS as KINDS_OF_HEADS
 
 FEW_PROMPTS = 10
@@ -39,6 +40,7 @@ def overview(context: Context) -> Study:
         out.blocks.append(Words("Sliced as the published notebooks do, not as the models use their heads: " + ", ".join(marked) + ".", kind="warning"))
     duplicates = context.table("duplicates")
     out.blocks += [Words(f"{row['model']} and {row['same_as']} are the same weights: {row['num_tensors']} tensors, all with equal digests.", kind="warning") for _, row in duplicates.iterrows()]
+    out.blocks += [Words(f"In tests over models, {words}", kind="warning") for words in [counted_words(context.units)] if words]
     summary = context.table("summary")
     few = summary[(summary["num_prompts"] - summary["num_failed_prompts"].fillna(0)) < FEW_PROMPTS]
     for prompt_set, rows in few[few["prompt_set"] != ""].groupby("prompt_set", sort=False):

@@ -13,11 +13,11 @@ from __future__ import annotations
 import pandas as pd
 
 from spectrace.results import Results, ResultsError
-from spectrace.tables import general, h4_v2_extended, heavy_tails, lineage, llama31_anomaly, lstar, notable_heads, opt_anomaly, prediction, quantities, restriction_maps
+from spectrace.tables import general, h4_v2_extended, heavy_tails, independence, lineage, llama31_anomaly, lstar, notable_heads, opt_anomaly, prediction, quantities, restriction_maps
 from spectrace.tables.frame import Column, Table
 
 _ALL: tuple[Table, ...] = (
-    general.MODELS, general.SUMMARY, *quantities.WEIGHTS, quantities.PROMPTS, *quantities.SETS, *quantities.STATISTICS, general.NONFINITE, general.DUPLICATES,
+    general.MODELS, general.SUMMARY, *quantities.WEIGHTS, quantities.PROMPTS, *quantities.SETS, *quantities.STATISTICS, general.NONFINITE, general.DUPLICATES, independence.INDEPENDENCE,
     opt_anomaly.OPT_ANOMALY, opt_anomaly.OPT_ANOMALY_LAYERS, llama31_anomaly.LLAMA31_ANOMALY,
     restriction_maps.RESTRICTION_MAPS, restriction_maps.RESTRICTION_MAPS_LAYERS, restriction_maps.RESTRICTION_MAPS_LABS,
     lstar.LSTAR, lstar.LSTAR_LAYERS, lstar.LSTAR_FIT, lstar.LSTAR_PREDICTIONS, lstar.LSTAR_CORRELATIONS,

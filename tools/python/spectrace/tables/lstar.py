@@ -11,6 +11,7 @@ from spectrace import inference, lstar_formula
 from spectrace.results import Results
 from spectrace.tables.frame import EXPECTED, LAB, LAYER, MODEL, NUM_HEADS, NUM_LAYERS, NUM_PROMPTS, PROMPT_SET, Column, Table
 from spectrace.tables.general import NAN, by_layer, identity, mean, prompt_counts, prompt_mean, scalar, sets_of, std
+from spectrace.tables.independence import once_each, units_of
 
 FEATURES = ("num_layers", "hidden_size", "num_heads", "head_dim", "vocab_size", "G", "entropy_mean", "entropy_std", "entropy_first",
             "entropy_last", "entropy_gradient", "condition_first", "condition_last", "condition_ratio", "frobenius_first",
@@ -62,16 +63,29 @@ def _arrays(features: pd.DataFrame, is_capped: bool) -> tuple[np.ndarray, ...]:
     return layers, features["entropy_gradient"].to_numpy(), condition, features["l_star_entropy"].to_numpy()
 
 
-def fit_of(features: pd.DataFrame, is_capped: bool) -> lstar_formula.Fit:
-    """v2 fitted to the rows of the table "lstar" of one prompt set."""
-    return lstar_formula.fit_l_star_v2(*_arrays(features, is_capped))
+def fit_of(features: pd.DataFrame, is_capped: bool, units: dict[str, str]) -> lstar_formula.Fit:
+    """v2 fitted to the rows of the table "lstar" of one prompt set, models that are one counted once."""
+    return lstar_formula.fit_l_star_v2(*_arrays(once_each(features, units), is_capped))
 
 
-def predictions_of(features: pd.DataFrame, is_capped: bool) -> np.ndarray:
+def predictions_of(features: pd.DataFrame, is_capped: bool, units: dict[str, str]) -> np.ndarray:
     """v2 of these rows by the fit to them; NaN where there is no fit."""
     layers, gradient, condition, _ = _arrays(features, is_capped)
-    fit = fit_of(features, is_capped)
+    fit = fit_of(features, is_capped, units)
     return np.full(len(features), NAN) if fit.reason else lstar_formula.l_star_v2(layers, gradient, condition, *fit.parameters)
+
+
+def unseen_predictions(features: pd.DataFrame, units: dict[str, str]) -> np.ndarray:
+    """v2, κ capped, of each row by the fit to the models that are not one with it: what the formula is worth for a model that it has
+    not seen. NaN where there is no fit."""
+    layers, gradient, condition, _ = _arrays(features, True)
+    of_rows, predictions = features["model"].map(units), np.full(len(features), NAN)
+    for unit in dict.fromkeys(of_rows):
+        mine = (of_rows == unit).to_numpy()
+        fit = fit_of(features[~mine], True, units)
+        if not fit.reason:
+            predictions[mine] = lstar_formula.l_star_v2(layers[mine], gradient[mine], condition[mine], *fit.parameters)
+    return predictions
 
 
 def _features(results: Results, prompt_set: str | None) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -81,19 +95,20 @@ def _features(results: Results, prompt_set: str | None) -> Iterator[tuple[str, p
 
 
 def _fit_rows(results: Results, prompt_set: str | None) -> Iterator[dict]:
+    units = units_of(results)
     for name, features in _features(results, prompt_set):
         for is_capped in (True, False):
-            fit = fit_of(features, is_capped)
+            fit = fit_of(features, is_capped, units)
             at_bound = [symbol for symbol, value, (low, high) in zip("αβγ", fit.parameters, lstar_formula.BOUNDS) if value in (low, high)]
             yield {"prompt_set": name, "is_capped": is_capped, "alpha": fit.alpha, "beta": fit.beta, "gamma": fit.gamma, "mae": fit.mae,
                    "num_models": fit.n, "at_bound": ", ".join(at_bound) or None, "reason": fit.reason or None}
 
 
 def _prediction_rows(results: Results, prompt_set: str | None) -> Iterator[dict]:
+    units = units_of(results)
     for name, features in _features(results, prompt_set):
-        arrays = _arrays(features, True)
-        columns = {"v2": predictions_of(features, True), "v2_uncapped": predictions_of(features, False),
-                   "v2_unseen": lstar_formula.leave_one_out(*arrays)}
+        columns = {"v2": predictions_of(features, True, units), "v2_uncapped": predictions_of(features, False, units),
+                   "v2_unseen": unseen_predictions(features, units)}
         columns = {"v1": features["num_layers"].to_numpy(dtype=float, na_value=np.nan) / 2} | columns
         for i, row in features.iterrows():
             empirical, layers = row["l_star_entropy"], float(row["num_layers"])
@@ -104,7 +119,9 @@ def _prediction_rows(results: Results, prompt_set: str | None) -> Iterator[dict]
 
 
 def _correlation_rows(results: Results, prompt_set: str | None) -> Iterator[dict]:
+    units = units_of(results)
     for name, features in _features(results, prompt_set):
+        features = once_each(features, units)
         target = features["l_star_entropy"].to_numpy()
         found = [(feature, inference.pearson("", features[feature].to_numpy(dtype=float, na_value=np.nan), target, (feature, "L*")))
                  for feature in FEATURES]
@@ -150,13 +167,13 @@ LSTAR_FIT = Table("lstar_fit", "a fit of v2, with κ capped at 1000 or not, for 
     Column("beta", "float", "β, sensitivity to the entropy's gradient, within 1…50", heading="β"),
     Column("gamma", "float", "γ, strength of the conditioning's effect, within 0…0.5", heading="γ"),
     Column("mae", "float", "mean absolute error of the fitted models", "layer", "mean error"),
-    Column("num_models", "int", "models that the three parameters were fitted to", heading="models"),
+    Column("num_models", "int", "models that the three parameters were fitted to, those that are one counted once", heading="models"),
     Column("at_bound", "text", "parameters that ended at their bound", heading="at a bound"),
     Column("reason", "text", "why there is no fit", heading="no fit because"),
 ), _fit_rows)
 
 _VERSIONS = {"v1": "L/2", "v2": "v2 by the fit, κ capped at 1000", "v2_uncapped": "v2 by the fit, κ as it is",
-             "v2_unseen": "v2 (κ capped) by the fit to all other models"}
+             "v2_unseen": "v2 (κ capped) by the fit to all models that are not one with it"}
 _SHORT = {"v1": "v1", "v2": "v2", "v2_uncapped": "v2, no cap", "v2_unseen": "v2, unseen"}
 LSTAR_PREDICTIONS = Table("lstar_predictions", "a model and prompt set", (
     MODEL, PROMPT_SET, NUM_LAYERS, Column("l_star_entropy", "float", "empirical L*", "layer", "L* empirical"),
@@ -167,7 +184,7 @@ LSTAR_PREDICTIONS = Table("lstar_predictions", "a model and prompt set", (
 
 LSTAR_CORRELATIONS = Table("lstar_correlations", "a feature and prompt set", (
     PROMPT_SET, Column("feature", "text", "column of the table “lstar” that is held against the empirical L*", heading="feature"),
-    Column("num_models", "int", "models with both values", heading="models"),
+    Column("num_models", "int", "models with both values, those that are one counted once", heading="models"),
     Column("r", "float", "Pearson's correlation with L*", heading="r"),
     Column("low", "float", "lower end of its 95 % interval", heading="from"),
     Column("high", "float", "upper end", heading="to"),
