@@ -17,9 +17,13 @@ std::vector<std::string> statistics_dims(const Quantity& quantity) {
   return dims;
 }
 
-bool is_statistics(const Group& group) {
-  return group.path.starts_with("/prompts/") && group.path.ends_with("/statistics");
+/// Whether it is a set's group of that name, and not a set that is called so.
+bool is_below_a_set(const Group& group, const std::string& name) {
+  return group.path.starts_with(group_of_set("")) && group.path.ends_with("/" + name) &&
+         group.path.size() > (group_of_set("") + "/" + name).size();
 }
+
+bool is_statistics(const Group& group) { return is_below_a_set(group, "statistics"); }
 
 bool holds_numbers(const Dataset& dataset) { return std::holds_alternative<std::vector<double>>(dataset.values); }
 
@@ -176,11 +180,8 @@ Group set_numbers_group(const Chosen& chosen, const Circumstances& of, const std
 }
 
 const Analysis* analysis_of_set_numbers(const Group& group) {
-  if (!group.path.starts_with(group_of_set(""))) return nullptr;
   for (const Analysis* analysis : catalogue())
-    if (!analysis->info().set_quantities.empty() && group.path.ends_with("/" + analysis->name()) &&
-        group.path.size() > group_of_set_numbers("", analysis->name()).size())
-      return analysis;
+    if (!analysis->info().set_quantities.empty() && is_below_a_set(group, analysis->name())) return analysis;
   return nullptr;
 }
 
@@ -229,7 +230,7 @@ std::string find_misfit(const Group& group) {
       if (auto misfit = find_dataset_misfit(group, quantity.name, quantity.dims); !misfit.empty()) return misfit;
     return "";
   }
-  if (group.path.starts_with("/prompts/"))
+  if (group.path.starts_with(group_of_set("")))
     return is_statistics(group) ? find_statistics_misfit(group) : find_set_misfit(group);
   for (const Analysis* analysis : catalogue())
     if (analysis->info().group == group.path)

@@ -53,6 +53,22 @@ def test_a_grid_stays_what_its_label_says(tmp_path):
     assert equal(datasets(path)["trace"], before["trace"])
 
 
+def test_sets_may_be_called_as_groups_of_sets_are(tmp_path):
+    """The file of such a set could not be built upon: its group was taken for statistics."""
+    job = make_job(tmp_path, analyses=["residual", "last_token_geometry"])
+    job["prompt_sets"] = [ids_set(name, count=5) for name in ("statistics", "last_token_geometry")]
+    whole = run_job(tmp_path, job) / "m.h5"
+    with h5py.File(whole) as file:
+        assert set(file["prompts"]) == {"statistics", "last_token_geometry"} and "last_gain_mean" in file["prompts/statistics/statistics"]
+        assert "last_gain_mean" not in file["prompts/statistics"]
+    done = spectrace("run", tmp_path / "job.json")
+    assert done.returncode == 0 and "results are there" in done.stderr
+    before = whole.read_bytes()
+    grown = make_job(tmp_path / "grown", analyses=["last_token_geometry"]) | {"prompt_sets": job["prompt_sets"], "models": job["models"]}
+    run_job(tmp_path / "grown", grown)
+    assert (run_job(tmp_path / "grown", grown | {"analyses": job["analyses"]}) / "m.h5").read_bytes() == before
+
+
 def test_what_was_kept_stays_kept(tmp_path):
     """Eigenvalues and large quantities do not vanish where a later job asks for neither."""
     job = make_job(tmp_path, analyses=["sheaf"], sheaf=GRID | {"graph_eigenvalues": True}, keep="all")
