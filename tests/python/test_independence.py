@@ -79,7 +79,7 @@ def sweep_of(rng, num_models=8, most_copies=6):
         trace, size, ratio = rng.lognormal(), rng.integers(50, 500), rng.normal(0.5, 0.1)
         for copy in range(rng.integers(1, most_copies + 1)):
             near = 1 + 1e-3 * rng.normal() if copy else 1
-            rows.append({"model": f"{i}-{copy}", "expected": "DAMPEN" if i % 2 else "EXPAND", "mean_trace": trace * near,
+            rows.append({"model": f"{i}-{copy}", "expected": "DAMPEN" if i % 2 else "EXPAND", "mean_trace_per_token": trace * near,
                          "layers_times_heads": size, "l_star_ratio": ratio * near})
             units[f"{i}-{copy}"] = f"{i}-0"
     return pd.DataFrame(rows), units
@@ -107,7 +107,7 @@ def test_other_tests_over_models_make_no_findings(kind):
         table, units = sweep_of(np.random.default_rng(seed + 1000), num_models=10)
         once = once_each(table, units)
         if kind == "pearson":
-            found = inference.pearson("", once["mean_trace"], once["l_star_ratio"], ("x", "y"))
+            found = inference.pearson("", once["mean_trace_per_token"], once["l_star_ratio"], ("x", "y"))
             yes += found.verdict == "yes"
         else:
             found = inference.paired_difference("", once["l_star_ratio"], 1 - once["l_star_ratio"], ("x", "y"))
@@ -137,6 +137,34 @@ def test_twenty_copies_of_four_models_say_what_the_four_say(tmp_path):
     for one, many in zip(found[1], found[5], strict=True):
         assert (one.n, one.verdict) == (many.n, many.verdict)
         np.testing.assert_equal((one.effect, one.p), (many.effect, many.p))
+
+
+def lengths_sweep(folder, lengths):
+    """Two models whose tokenizers make so many tokens of each prompt; the first has the smaller trace and the larger one a token."""
+    for (name, tokens), per_token in zip(lengths.items(), (16.2, 14.1)):
+        trace = per_token * np.array(tokens, dtype=float)[:, None] * np.ones((1, 4))
+        write_results(folder / f"{name}.h5", attributes_of(), prompt_groups(
+            "test", {"trace_multihead": (("layer",), trace)}, {"l_star_trace": 1.0}, tokens=[[1] * count for count in tokens]) | digests(name))
+    return spectrace.open_results(folder)
+
+
+def test_traces_of_other_lengths_compare_by_the_token(tmp_path):
+    with lengths_sweep(tmp_path / "r", {"ant": [58, 56, 60], "bee": [75, 74, 77]}) as results:
+        table = results.table("h4_v2_extended").set_index("model")
+        summary = results.table("summary").set_index("model")
+        said = [block.text for block in studies.h4_v2_extended.study(studies.context_of(results)).blocks if isinstance(block, base.Words)]
+    assert table.loc["ant", "mean_trace"] < table.loc["bee", "mean_trace"]
+    np.testing.assert_allclose(table["mean_trace_per_token"], [16.2, 14.1], rtol=1e-14)
+    np.testing.assert_allclose(table["mean_tokens"], [58, 226 / 3], rtol=1e-15)
+    assert summary["mean_tokens"].tolist() == table["mean_tokens"].tolist() and summary["mean_trace_per_token"].tolist() == table["mean_trace_per_token"].tolist()
+    words = next(text for text in said if "other numbers of tokens" in text)
+    assert "ant 58.0, bee 75.3" in words and "from 14.1 (bee) to 16.2 (ant)" in words
+
+
+def test_nothing_is_said_of_lengths_that_are_the_same(tmp_path):
+    with lengths_sweep(tmp_path / "r", {"ant": [58, 56, 60], "bee": [58, 56, 60]}) as results:
+        said = [block.text for block in studies.h4_v2_extended.study(studies.context_of(results)).blocks if isinstance(block, base.Words)]
+    assert not any("numbers of tokens" in text for text in said)
 
 
 def test_nothing_is_said_where_each_counts():

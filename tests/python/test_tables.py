@@ -173,6 +173,7 @@ def test_h4_table_has_traces_and_ratios(sweep):
     row = row_of(sweep, "h4_v2_extended", "opt-350m")
     assert row["mean_trace"] == pytest.approx(trace.sum(axis=2).mean(), rel=1e-13)
     assert row["over_gpt2"] == pytest.approx(row["mean_trace"] / 62696, rel=1e-14)
+    assert row["mean_trace_per_token"] == pytest.approx(row["mean_trace"] / row["mean_tokens"], rel=1e-15) and row["mean_tokens"] > 0
     assert row["l_star_ratio"] == row["l_star_trace"] / 24 and row["layers_times_heads"] == 24 * 8
     layers = sweep.table("h4_v2_extended_layers")
     layers = layers[layers["model"] == "opt-350m"]

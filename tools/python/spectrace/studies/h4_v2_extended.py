@@ -9,6 +9,7 @@ from spectrace import inference
 from spectrace.inference import Outcome, number
 from spectrace.studies.base import (Context, Picture, Shown, Study, Tested, Words, missing_words, needs_statistic)
 from spectrace.studies.drawing import MOST_BANDS, bars, bars_by_lab, lines, scatter
+from spectrace.tables.general import other_lengths
 from spectrace.tables.h4_v2_extended import REFERENCES, SPECTRA, beta_quantities
 from spectrace.tables.independence import counted_words, once_each
 from spectrace.tables.restriction_maps import NO_LAB
@@ -32,18 +33,19 @@ def _behaviour(text: object) -> str:
 
 
 def outcomes(table: pd.DataFrame, units: dict[str, str]) -> list[Outcome]:
-    """Tests over models of the table "h4_v2_extended" of one prompt set."""
+    """Tests over models of the table "h4_v2_extended" of one prompt set; of traces a token, since traces grow with the tokens that a
+    model's tokenizer makes of the prompts."""
     by_behaviour = once_each(table, units, table["expected"].map(_behaviour))
     behaviour = by_behaviour["expected"].map(_behaviour)
     table = once_each(table, units)
-    traces = table["mean_trace"].to_numpy()
+    traces = table["mean_trace_per_token"].to_numpy()
     log = np.log10(np.where(traces > 0, traces, np.nan))
     size = table["layers_times_heads"].to_numpy(dtype=float, na_value=np.nan)
     return [
-        inference.mann_whitney("Do models expected to dampen have another mean trace than those expected to expand?",
-                               by_behaviour["mean_trace"][behaviour == "DAMPEN"], by_behaviour["mean_trace"][behaviour == "EXPAND"],
+        inference.mann_whitney("Do models expected to dampen have another mean trace a token than those expected to expand?",
+                               by_behaviour["mean_trace_per_token"][behaviour == "DAMPEN"], by_behaviour["mean_trace_per_token"][behaviour == "EXPAND"],
                                ("DAMPEN", "EXPAND"), "two-sided"),
-        inference.regression("Does the trace go with the size (log₁₀ of both)?", np.log10(size), log, ("log₁₀(L × H)", "log₁₀ of the mean trace")),
+        inference.regression("Does the trace a token go with the size (log₁₀ of both)?", np.log10(size), log, ("log₁₀(L × H)", "log₁₀ of the mean trace a token")),
         inference.mean_against("Does the transition lie elsewhere than at half the depth (L*/L = 0.5)?", table["l_star_ratio"], 0.5, "L*/L"),
     ]
 
@@ -58,6 +60,17 @@ def _spread(most: pd.Series, least: pd.Series) -> str:
     return f"{words}, a factor of {number(most['mean_trace'] / least['mean_trace'])}; the notebook's small models spread over a factor of 26."
 
 
+def _length_words(table: pd.DataFrame, prompt_set: str) -> list[Words]:
+    """Said where the models' traces are of prompts of other lengths."""
+    if not other_lengths(table["mean_tokens"]):
+        return []
+    lengths = inference.listed(dict(table[["model", "mean_tokens"]].itertuples(index=False, name=None)), ".1f")
+    per_token = table.dropna(subset=["mean_trace_per_token"])
+    most, least = (per_token.loc[pick] for pick in (per_token["mean_trace_per_token"].idxmax(), per_token["mean_trace_per_token"].idxmin()))
+    return [Words(f"The models cut these prompts into other numbers of tokens ({lengths} a prompt), and a trace grows with them: models compare by trace a token, "
+                  f"which runs from {number(least['mean_trace_per_token'])} ({least['model']}) to {number(most['mean_trace_per_token'])} ({most['model']}).", prompt_set, "warning")]
+
+
 def _answer(table: pd.DataFrame, prompt_set: str) -> list[Words]:
     there = table.dropna(subset=["mean_trace"])
     if there.empty:
@@ -65,7 +78,7 @@ def _answer(table: pd.DataFrame, prompt_set: str) -> list[Words]:
     most, least = (there.loc[pick] for pick in (there["mean_trace"].idxmax(), there["mean_trace"].idxmin()))
     spread = "Every mean trace is 0." if most["mean_trace"] == 0 and len(there) > 1 else _spread(most, least)
     ratios = inference.listed(dict(there.dropna(subset=["l_star_ratio"])[["model", "l_star_ratio"]].itertuples(index=False, name=None)), ".2f")
-    return [Words(spread, prompt_set, "answer"), Words(f"L*/L: {ratios}.", prompt_set, "answer")]
+    return [Words(spread, prompt_set, "answer"), *_length_words(there, prompt_set), Words(f"L*/L: {ratios}.", prompt_set, "answer")]
 
 
 def _thermodynamics_missing(context: Context) -> list[Words]:
@@ -115,7 +128,7 @@ def _of_set(context: Context, out: Study, prompt_set: str) -> None:
     table, layers = context.table("h4_v2_extended", prompt_set), context.table("h4_v2_extended_layers", prompt_set)
     out.blocks += _answer(table, prompt_set)
     out.blocks.append(Shown("Summary", "h4_v2_extended", table, (
-        "model", "lab", "expected", "num_layers", "num_heads", "num_prompts", "num_failed_prompts", "mean_trace", "mean_trace_mean_attention", "l_star_trace",
+        "model", "lab", "expected", "num_layers", "num_heads", "num_prompts", "num_failed_prompts", "mean_tokens", "mean_trace", "mean_trace_per_token", "mean_trace_mean_attention", "l_star_trace",
         "l_star_ratio", "layers_times_heads", "last_gain_mean", *(f"{name}_mean" for name in SPECTRA)), prompt_set))
     if table["mean_trace"].notna().any():
         out.blocks.append(Tested("Tests", tuple(outcomes(table, context.units)), prompt_set, counted_words(context.units)))
@@ -135,6 +148,7 @@ def _of_set(context: Context, out: Study, prompt_set: str) -> None:
         ("Trace of the mean attention by depth", lines(layers, styles, "depth", "trace_mean_attention", "l/L", "Tr Δ_F of Ā", "trace_mean_attention_std"),
          "Trace with the mean attention and the first head's W_V, mean over the prompts, over the normalised layer."),
         ("Mean trace by model", bars(table, styles, "mean_trace", "mean trace"), "Mean multi-head trace, a bar a model."),
+        ("Mean trace a token by model", bars(table, styles, "mean_trace_per_token", "trace a token"), "Mean multi-head trace over the mean number of tokens, a bar a model."),
         ("Mean trace by lab", bars_by_lab(labs, styles, "mean trace"), "Mean over each lab's models, with their standard deviation; points: models."),
         ("Transition point over depth", scatter(table, styles, "num_layers", "l_star_ratio", "layers L", "L*/L", level=0.5), "L*/L over the number of layers, a point a model; dashed: half the depth."),
         ("Trace over size", scatter(table, styles, "layers_times_heads", "mean_trace", "L × H", "mean trace"), "Mean trace over layers times heads, a point a model."),

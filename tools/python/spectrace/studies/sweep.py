@@ -56,7 +56,7 @@ def overview(context: Context) -> Study:
         out.blocks.append(Words("Every value is finite, but for those of failed prompts." if len(errors) else "Every value is finite.", kind="text"))
     for prompt_set in context.prompt_sets or (None,):
         rows = summary[(summary["prompt_set"] == prompt_set) | (summary["prompt_set"] == "")] if prompt_set else summary
-        out.blocks.append(Shown("Summary", "summary", rows, ("model", "lab", "expected", "status", "num_prompts", "num_failed_prompts", "mean_trace", "l_star_trace", "l_star_entropy",
+        out.blocks.append(Shown("Summary", "summary", rows, ("model", "lab", "expected", "status", "num_prompts", "num_failed_prompts", "mean_tokens", "mean_trace", "mean_trace_per_token", "l_star_trace", "l_star_entropy",
                                 "l_star_sign_change", "last_gain_mean", "last_gain_after_norm_mean", "effective_amplification", "w_q_spectral_norm_mean", "w_k_spectral_norm_mean",
                                 "w_v_spectral_norm_mean", "w_o_spectral_norm_mean", "unembedding_spectral_norm"), prompt_set))
     meta = tuple(column for column in models if column.startswith("meta_"))

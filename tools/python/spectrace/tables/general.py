@@ -13,7 +13,7 @@ import xarray as xr
 
 from spectrace import declarations
 from spectrace.results import Results
-from spectrace.tables.frame import (EXPECTED, LAB, MODEL, NUM_FAILED, NUM_HEADS, NUM_LAYERS, NUM_PROMPTS, PROMPT_SET, Column, Table,
+from spectrace.tables.frame import (EXPECTED, LAB, MEAN_TOKENS, MODEL, NUM_FAILED, NUM_HEADS, NUM_LAYERS, NUM_PROMPTS, PROMPT_SET, Column, Table,
                                     dataset_column, in_order)
 
 NAN = float("nan")
@@ -73,12 +73,22 @@ def identity(results: Results, model: str) -> dict:
 
 
 def prompt_counts(results: Results, model: str, prompt_set: str) -> dict:
-    """num_prompts and num_failed_prompts of a prompt set."""
+    """num_prompts, num_failed_prompts and mean_tokens of a prompt set."""
     prompts = results.group(model, f"prompts/{prompt_set}")
     counts = {"num_prompts": prompts.sizes.get("prompt") if prompts is not None else None}
     if prompts is not None and "prompt_error" in prompts:
-        counts["num_failed_prompts"] = int(np.count_nonzero(prompts["prompt_error"].values != ""))
+        ran = prompts["prompt_error"].values == ""
+        counts["num_failed_prompts"] = int(np.count_nonzero(~ran))
+        if "num_tokens" in prompts:
+            counts["mean_tokens"] = mean(prompts["num_tokens"].values[ran].astype(float))
     return counts
+
+
+def other_lengths(mean_tokens) -> bool:
+    """Whether models cut the prompts into other numbers of tokens, so that what grows with a prompt's length does not compare."""
+    lengths = np.asarray(mean_tokens, dtype=float)
+    lengths = lengths[np.isfinite(lengths)]
+    return bool(lengths.size and lengths.max() > lengths.min())
 
 
 # models ---------------------------------------------------------------------------------------------------------------
@@ -180,9 +190,10 @@ def _summary(results: Results, prompt_set: str | None) -> Iterator[dict]:
         row["unembedding_spectral_norm"] = scalar(unembedding, "spectral_norm")
         names = sets_of(results, model, prompt_set)
         for name in names:
-            statistics = results.statistics(model, name)
-            yield _noted(results, model, name) | row | {"prompt_set": name} | prompt_counts(results, model, name) | {
-                "mean_trace": mean(prompt_mean(results, model, name, "trace_multihead"))} | {
+            statistics, counts = results.statistics(model, name), prompt_counts(results, model, name)
+            trace = mean(prompt_mean(results, model, name, "trace_multihead"))
+            yield _noted(results, model, name) | row | {"prompt_set": name} | counts | {
+                "mean_trace": trace, "mean_trace_per_token": trace / counts.get("mean_tokens", NAN)} | {
                 scalar_name: scalar(statistics, scalar_name) for scalar_name in SET_SCALARS}
         if not names:
             yield _noted(results, model, "") | row | {"prompt_set": ""}
@@ -202,7 +213,8 @@ SUMMARY = Table("summary", "a model and prompt set; a model without prompts has 
     Column("vocab_size", "int", "tokens of the vocabulary, V", heading="V"),
     Column("num_parameters", "int", "numbers of the checkpoint that the model uses", heading="parameters"),
     Column("slicing", "text", "correct, as-published or as-published-float16", heading="slicing"),
-    NUM_PROMPTS, NUM_FAILED,
+    NUM_PROMPTS, NUM_FAILED, MEAN_TOKENS,
+    Column("mean_trace_per_token", "float", "mean_trace over mean_tokens: the traces of all prompts over all their tokens", "1/token", "trace a token"),
     *_summary_columns(),
 ), _summary)
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from spectrace import declarations
 from spectrace.results import Results
-from spectrace.tables.frame import EXPECTED, LAB, LAYER, MODEL, NUM_FAILED, NUM_HEADS, NUM_LAYERS, NUM_PROMPTS, PROMPT_SET, Column, Table
-from spectrace.tables.general import by_layer, identity, mean, prompt_counts, prompt_mean, scalar, sets_of
+from spectrace.tables.frame import EXPECTED, LAB, LAYER, MEAN_TOKENS, MODEL, NUM_FAILED, NUM_HEADS, NUM_LAYERS, NUM_PROMPTS, PROMPT_SET, Column, Table
+from spectrace.tables.general import NAN, by_layer, identity, mean, prompt_counts, prompt_mean, scalar, sets_of
 
 # The notebook's reference results (H4 v2, small models): mean multi-head trace, behaviour, and what is known of the number.
 REFERENCES = {
@@ -36,6 +36,7 @@ def _rows(results: Results, prompt_set: str | None) -> Iterator[dict]:
             star = scalar(results.statistics(model, name), "l_star_trace")
             row |= {"mean_trace": mean(traces), "mean_trace_mean_attention": mean(prompt_mean(results, model, name, "trace_mean_attention")),
                     "l_star_trace": star, "last_gain_mean": scalar(results.statistics(model, name), "last_gain_mean")}
+            row["mean_trace_per_token"] = row["mean_trace"] / row.get("mean_tokens", NAN)
             if row["num_layers"]:
                 row |= {"l_star_ratio": star / row["num_layers"], "layers_times_heads": row["num_layers"] * row["num_heads"]}
             row |= {f"{quantity}_mean": mean(mean_over_heads(results, model, name, quantity)) for quantity in SPECTRA}
@@ -78,8 +79,9 @@ def _beta_rows(results: Results, prompt_set: str | None) -> Iterator[dict]:
 
 
 H4_V2_EXTENDED = Table("h4_v2_extended", "a model and prompt set", (
-    MODEL, LAB, EXPECTED, PROMPT_SET, NUM_LAYERS, NUM_HEADS, NUM_PROMPTS, NUM_FAILED,
+    MODEL, LAB, EXPECTED, PROMPT_SET, NUM_LAYERS, NUM_HEADS, NUM_PROMPTS, NUM_FAILED, MEAN_TOKENS,
     Column("mean_trace", "float", "multi-head trace Σ_h Tr Δ_F, mean over prompts and layers", heading="mean trace"),
+    Column("mean_trace_per_token", "float", "the same over mean_tokens: the traces of all prompts over all their tokens", "1/token", "trace a token"),
     Column("mean_trace_mean_attention", "float", "trace with the mean attention Ā and the first head's W_V (the notebook's “full” trace), mean over prompts and layers", heading="mean trace, Ā"),
     Column("l_star_trace", "float", "layer of the steepest change of the prompt-mean trace, L*", "layer", "L*"),
     Column("l_star_ratio", "float", "L*/L", heading="L*/L"),
