@@ -15,6 +15,7 @@ JOB = {
                     {"name": "induction", "repeated_random_tokens": {"prompts": 32, "length": 50, "seed": 1}}],
     "analyses": ["weights", "heads", "unembedding", "attention", "sheaf", "residual"],
     "sheaf": {"beta": {"from": 1e-3, "to": 1e3, "count": 25}, "graph_eigenvalues": True},
+    "last_token_geometry": {"boundaries": [0, 8, -1]},
     "tensors": {"include": ["*.weight"], "exclude": ["*.wte.*"], "convolutions": ["*conv*"], "max_elements": 1000000},
     "compute": {"dtype": "float32", "device": "auto", "tokens_per_batch": 4096, "max_memory_gib": 20, "stages": "auto",
                 "threads": 2},
@@ -46,6 +47,7 @@ def test_jobs_of_the_repository_are_valid(validator, root):
 
 def test_a_job_with_every_key_and_one_with_the_fewest_are_valid(validator):
     validator.validate(JOB)
+    validator.validate(JOB | {"last_token_geometry": {"every": 4}})
     validator.validate({"name": "weights", "models": [{"name": "m", "path": "m"}], "prompt_sets": [], "analyses": ["weights"]})
 
 
