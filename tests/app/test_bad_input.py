@@ -350,7 +350,7 @@ def test_model_without_tokenizer_keeps_its_weights(tmp_path):
         assert "tokenizer" in errors[0] and errors[0] == errors[1] and errors[2] == ""
         assert str(tmp_path) not in errors[0]
         assert np.isfinite(file["weights/spectral_norm"][:]).all() and np.isfinite(file["prompts/s/trace"][2]).all()
-    job["prompt_sets"] = [{"name": "s", "prompts": prompts[2:]}]
+    job["prompt_sets"] = [{"name": "ids", "prompts": prompts[2:]}]
     assert spectrace("check", write_job(tmp_path, job)).returncode == 0
 
 
