@@ -8,7 +8,7 @@ import pytest
 from expected import ExpectedModel, predictions
 from program import ROOT, run_analysis, spectrace, write_job
 from safetensors.numpy import load_file, save_file
-from test_against_oracle import FAMILY_CASES, PROMPTS, TOLERANCE, TYPED_CASES, assert_close, case_id, check_statistics
+from test_against_oracle import FAMILY_CASES, FLOAT32_CASES, PROMPTS, TOLERANCE, assert_close, case_id, check_statistics
 
 IDS = {prompt["id"]: prompt["input_ids"] for prompt in PROMPTS}
 SETS = [{"name": "ids", "prompts": PROMPTS}]
@@ -35,8 +35,10 @@ def check_predictions(group, per_prompt, dtype):
     assert group["statistics/perplexity_of_mean"][()] == pytest.approx(np.exp(mean), rel=1e-15)
 
 
-@pytest.mark.parametrize(("folder", "dtype"), TYPED_CASES, ids=case_id)
-def test_predictions_of_every_family(tmp_path, folder, dtype):
+# test_differential holds predictions and the lens of every family; here one of each kind, through the program and its files.
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("folder", [folder for folder in FAMILY_CASES if folder.name in FLOAT32_CASES], ids=case_id)
+def test_predictions_of_families(tmp_path, folder, dtype):
     expected = ExpectedModel(folder)
     with h5py.File(run_prediction(tmp_path, folder, dtype)) as file:
         assert file.attrs["status"] == "ok", file.attrs["error"]
