@@ -92,7 +92,8 @@ Tensor PointCloud::mean_row() const {
 }
 
 CloudSpectra PointCloud::finish() {
-  CloudSpectra spectra{num_vectors_, {}, {}};
+  CloudSpectra spectra;
+  spectra.num_vectors = num_vectors_;
   if (num_vectors_ == 0) return spectra;
   const Tensor mean = mean_row();
   if (triangle_) {
@@ -120,7 +121,8 @@ CloudSpectra PointCloud::finish() {
   };
   keep(spectra.of_vectors, num_vectors_);
   keep(spectra.centered, num_vectors_ - 1);
-  const double of_turning = kTurningError * kUnitRoundoff * frobenius_norm(spectra.of_vectors.values);
+  spectra.frobenius_norm = frobenius_norm(spectra.of_vectors.values);
+  const double of_turning = kTurningError * kUnitRoundoff * spectra.frobenius_norm;
   spectra.of_vectors.error_bound += of_turning;
   spectra.centered.error_bound += of_turning;
   return spectra;

@@ -212,7 +212,8 @@ MemoryNeed memory_need(const ModelDescription& model, const ModelPlan& plan, con
   need.sums = num_statistics(model, plan) * kStatisticsOfValue;
   for (const PlannedSet& set : plan.sets)
     for (const Chosen& chosen : set.analyses)
-      need.set_join = std::max(need.set_join, chosen.of_prompts()->join_bytes(circumstances_of(set, chosen, model)));
+      if (chosen.has_set_quantities())
+        need.set_join = std::max(need.set_join, chosen.of_prompts()->join_bytes(circumstances_of(set, chosen, model)));
   // The unembedding's join; later two records, rows that wait for their chunk to fill (half a MiB a dataset),
   // statistics' sums, ids.
   need.collecting = std::max(join, 2 * need.one_batch + 20 * kMiB + need.sums + need.set_join) +

@@ -68,6 +68,40 @@ std::string find_set_misfit(const Group& group) {
   return "";
 }
 
+/// Puts datasets into a group, and the dimensions that they name, in the order in which they name them.
+class GroupOf {
+ public:
+  GroupOf(const Chosen& chosen, const Circumstances& of, std::string path)
+      : own_(chosen.analysis->dimensions(of)),
+        extents_(chosen.extents(of.model, of.slicing, of.longest_prompt, of.num_prompts)) {
+    group_.path = std::move(path);
+  }
+
+  void add_empty(const Quantity& quantity) {
+    const auto dims = dims_of(quantity, extents_);
+    add(quantity, std::vector<double>(static_cast<std::size_t>(num_values(quantity, extents_)), kNaN), dims);
+  }
+  void add(const Quantity& quantity, DatasetValues values, const std::vector<std::string>& dims) {
+    for (const auto& dim : dims) add_dimension(dim);
+    group_.datasets.push_back(dataset_of(quantity, std::move(values)));
+    group_.datasets.back().dims = dims;
+  }
+  Group& group() { return group_; }
+
+ private:
+  void add_dimension(const std::string& dim) {
+    if (group_.find_dimension(dim) != nullptr) return;
+    const auto place =
+        std::find_if(own_.begin(), own_.end(), [&](const DimensionValues& one) { return one.info.name == dim; });
+    group_.dimensions.push_back(place != own_.end() ? dimension_of(*place)
+                                                    : common_dimension(dim, counted(extents_.at(dim))));
+  }
+
+  const std::vector<DimensionValues> own_;
+  const Extents extents_;
+  Group group_;
+};
+
 }  // namespace
 
 const std::vector<Quantity>& prompt_facts() {
@@ -111,44 +145,6 @@ Dataset statistics_of(const Quantity& quantity, std::vector<double> values) {
   dataset.dims = statistics_dims(quantity);
   return dataset;
 }
-
-namespace {
-
-/// Puts datasets into a group, and the dimensions that they name, in the order in which they name them.
-class GroupOf {
- public:
-  GroupOf(const Chosen& chosen, const Circumstances& of, std::string path)
-      : own_(chosen.analysis->dimensions(of)),
-        extents_(chosen.extents(of.model, of.slicing, of.longest_prompt, of.num_prompts)) {
-    group_.path = std::move(path);
-  }
-
-  void add_empty(const Quantity& quantity) {
-    const auto dims = dims_of(quantity, extents_);
-    add(quantity, std::vector<double>(static_cast<std::size_t>(num_values(quantity, extents_)), kNaN), dims);
-  }
-  void add(const Quantity& quantity, DatasetValues values, const std::vector<std::string>& dims) {
-    for (const auto& dim : dims) add_dimension(dim);
-    group_.datasets.push_back(dataset_of(quantity, std::move(values)));
-    group_.datasets.back().dims = dims;
-  }
-  Group& group() { return group_; }
-
- private:
-  void add_dimension(const std::string& dim) {
-    if (group_.find_dimension(dim) != nullptr) return;
-    const auto place =
-        std::find_if(own_.begin(), own_.end(), [&](const DimensionValues& one) { return one.info.name == dim; });
-    group_.dimensions.push_back(place != own_.end() ? dimension_of(*place)
-                                                    : common_dimension(dim, counted(extents_.at(dim))));
-  }
-
-  const std::vector<DimensionValues> own_;
-  const Extents extents_;
-  Group group_;
-};
-
-}  // namespace
 
 Group empty_group(const Chosen& chosen, const ModelDescription& model, Slicing slicing) {
   const AnalysisInfo& info = chosen.analysis->info();

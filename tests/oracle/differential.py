@@ -75,6 +75,11 @@ class Case:
     problem: str = ""  # why it failed; "" if it did not
 
 
+def longest_prompt(case):
+    """Its place: what takes a pass for each boundary and block is asked of it alone."""
+    return max(range(len(case.prompts)), key=lambda index: len(case.prompts[index]))
+
+
 def describe_failure(error):
     place = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error} ({pathlib.Path(place.filename).name}:{place.lineno})"
@@ -89,7 +94,7 @@ def run_oracle(case):
 
 def ask_of_effects(case, model):
     """What the passes lead to, of the longest prompt; and the weights."""
-    longest = max(range(len(case.prompts)), key=lambda index: len(case.prompts[index]))
+    longest = longest_prompt(case)
     case.lens = oracle.lens_logits(model, case.prompts[longest], case.exact_forwards[longest].boundaries, exact=True)[:, -1]
     case.writes = oracle.block_writes(model, case.prompts[longest], exact=True)
     case.weights = oracle.attention_weights(case.folder, model)
@@ -209,7 +214,7 @@ def error_of_writes(found, entering, writes):
 
 def worst_of_effects(found, case):
     """Of what the passes lead to, against the exact oracle: {quantity: worst error}."""
-    longest = max(range(len(case.prompts)), key=lambda index: len(case.prompts[index]))
+    longest = longest_prompt(case)
     predictions = [error_of_predictions(found[f"next_token.{index}"], forward.logits, case.prompts[index])
                    for index, forward in enumerate(case.exact_forwards)]
     entering = case.exact_forwards[longest].boundaries[:-1]

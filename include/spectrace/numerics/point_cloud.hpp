@@ -14,6 +14,7 @@ namespace spectrace {
 /// N - 1, these are the eigenvalues of the covariance.
 struct CloudSpectra {
   std::int64_t num_vectors = 0;
+  double frobenius_norm = 0;  ///< of X
   SingularValues of_vectors;  // [min(N, D)]
   SingularValues centered;    // [min(N - 1, D)]
 };

@@ -16,7 +16,7 @@ struct SummaryRow {
   double num_layers = 0, num_heads = 0, num_prompts = 0, num_failed_prompts = 0;
   std::vector<double> of_analyses;  ///< in the order of summary_columns()
   double elapsed_s = 0;             ///< of this run; not in summary.h5, which is the same from run to run
-  std::string refused = {};         ///< why this run would not build upon the results that the row is of; as well
+  std::string refused = {};  ///< why this run would not build upon the results that the row is of; not there either
 };
 
 /// The group of summary.h5, and the columns that it has whatever is measured.

@@ -20,10 +20,11 @@ constexpr const char *kVectors = "last_token_vectors", *kBoundary = "boundary", 
                      *kChannel = "channel";
 constexpr const char *kNumVectors = "num_vectors", *kCentered = "centered_singular_values", *kRankMe = "rankme",
                      *kCovarianceRankMe = "rankme_covariance", *kAlpha = "alpha_req", *kRSquared = "alpha_req_r2";
+constexpr const char* kName = "last_token_geometry";
 constexpr const char *kEvery = "every", *kBoundaries = "boundaries";
 
 double rankme_at_the_end(const ResultNumbers& results, const std::string& set) {
-  const auto* values = results.numbers(group_of_set_numbers(set, "last_token_geometry"), kRankMe);
+  const auto* values = results.numbers(group_of_set_numbers(set, kName), kRankMe);
   return values == nullptr || values->empty() ? kNaN : values->back();
 }
 
@@ -99,7 +100,7 @@ Json geometry_section() {
 
 AnalysisInfo geometry_info() {
   return {
-      .name = "last_token_geometry",
+      .name = kName,
       .meaning = "How the prompts of a set lie to each other: the spectrum of their last tokens' vectors.",
       .place = 68,
       .is_default = false,
@@ -230,10 +231,9 @@ void Join::store(std::int64_t boundary, const CloudSpectra& spectra) {
   set_values(spectral::kSingularValues, values);
   set_values(kCentered, centered);
   set(spectral::kSingularValueError, std::max(spectra.of_vectors.error_bound, spectra.centered.error_bound));
-  set(kRankMe, summarize_spectrum(values, kNaN, spectra.num_vectors, width_).effective_rank);
-  double squares = 0;
-  for (const double value : values) squares += (value / values.front()) * (value / values.front());
-  set(spectral::kStableRank, squares);  // NaN of vectors that are all zero
+  const SpectralSummary summary = summarize_spectrum(values, spectra.frobenius_norm, spectra.num_vectors, width_);
+  set(kRankMe, summary.effective_rank);
+  set(spectral::kStableRank, summary.stable_rank);
   if (centered.empty()) return;
   // What is smaller may be rounding of a forward pass in float32, whose spectrum falls in a way of its own.
   const double least = 0x1p-23 * std::sqrt(static_cast<double>(std::max(spectra.num_vectors, width_))) * values.front();
@@ -260,7 +260,7 @@ class LastTokenGeometry final : public PromptAnalysis {
     return settings;
   }
   std::vector<Setting> deciding(const Settings& settings) const override {
-    return {{"boundaries of last_token_geometry", "last_token_geometry", settings}};
+    return {{"boundaries of last_token_geometry", kName, settings}};
   }
   std::vector<DimensionValues> dimensions(const Circumstances& of) const override {
     return {{{kBoundary}, boundaries_of(of.model, of.settings)},
